@@ -1,0 +1,202 @@
+"""The command line, inside a workspace."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from keypipe.errors import PoseError
+
+if TYPE_CHECKING:
+    from flows.results import RunResult
+
+BUG = 1
+USER_ERROR = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Labelme keypoints in data/raw -> a trained, measured and exported YOLOv8-pose model."""
+
+
+@cli.command()
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", metavar="STAGE", multiple=True, help="Run this stage even when nothing changed; repeatable.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="First write this to params.yaml.")
+@click.pass_obj
+def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequence[str]) -> None:
+    """Bring the whole pipeline up to date; only what changed runs."""
+    if assignments:
+        from flows.set_params import set_params
+
+        for line in set_params(root, assignments):
+            click.echo(line)
+    sys.exit(run_training(root, until, force))
+
+
+def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
+    """Run the training flow in this process and show what became of it; returns the exit code."""
+    import msgspec
+
+    from flows import server
+    from flows.results import RunResult
+    from tasks.check import check_workspace
+
+    # The flow checks them as well; here they are told before a server is started.
+    check_workspace(root)
+    with server.connected(root, click.echo):
+        from flows import training
+
+        state: Any = training.training_flow(str(root), until, list(force), return_state=True)
+        server.settle(state.state_details.flow_run_id)
+        outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, BaseException):
+        # Prefect's log above has its traceback.
+        click.echo(f"keypipe: this is a bug: {type(outcome).__name__}: {outcome}", err=True)
+        return BUG
+    result = msgspec.convert(outcome, RunResult)
+    show_result(root, result)
+    return result.exit_code
+
+
+def show_result(root: Path, result: RunResult) -> None:
+    """Print the table of stages, where things are and what to type next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    colours = {"Failed": "red", "Skipped": "yellow", "Ran": "green"}
+    if result.stages:
+        table = Table("stage", "state", "time", "headline")
+        for stage in result.stages:
+            colour = colours.get(stage.state, "cyan")
+            seconds = format_seconds(stage.seconds) if stage.state != "Skipped" else ""
+            table.add_row(stage.stage, f"[{colour}]{stage.state}[/]", seconds, stage.headline)
+        console.print(table)
+    if result.message:
+        click.echo(f"keypipe: {result.message}", err=True)
+        return
+    for name, text in places(root):
+        console.print(f"{name:<11}{text}", markup=False, soft_wrap=True)
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration such as ``0.4 s`` or ``3 min 20 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def places(root: Path) -> list[tuple[str, str]]:
+    """Return where the results of a run are, as far as they are there, and what to type next."""
+    model = root / "models" / "best.pt"
+    exports = sorted(path.name for path in (root / "exports").glob("*.onnx"))
+    reports = sorted((root / "reports").glob("*/report.html"))
+    lines = [("model", "models/best.pt")] if model.exists() else []
+    lines += [("exports", ", ".join(f"exports/{name}" for name in exports))] if exports else []
+    lines += [("reports", ", ".join(str(path.relative_to(root)) for path in reports))] if reports else []
+    lines.append(("dashboards", "keypipe ui"))
+    if model.exists():
+        lines.append(("next", "keypipe predict PATH_TO_AN_IMAGE"))
+    return lines
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def status(root: Path, as_json: bool) -> None:
+    """Say what is up to date, what is stale and why, and what is running."""
+    from flows import status as module
+
+    found = module.read_status(root)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        module.show_status(found)
+
+
+@cli.command()
+@click.option("--cron", required=True, help='When to run, such as "0 3 * * *".')
+@click.option("--timezone", help="IANA name, such as Europe/Berlin; default: UTC.")
+@click.pass_obj
+def schedule(root: Path, cron: str, timezone: str | None) -> None:
+    """Run the pipeline on a schedule, until Ctrl-C."""
+    from flows import scheduling
+
+    scheduling.serve(root, cron, timezone, click.echo)
+
+
+@cli.command()
+@click.pass_obj
+def ui(root: Path) -> None:
+    """Keep the Prefect and MLflow dashboards up, until Ctrl-C."""
+    from flows import dashboards
+
+    dashboards.serve(root, click.echo)
+
+
+@cli.command()
+@click.argument("source", metavar="IMAGE|FOLDER|GLOB|VIDEO")
+@click.option("--model", help="An exported or trained model; default: the newest export.")
+@click.option("--output", help="Folder for the pictures and JSON files.")
+@click.option("--conf", type=float, default=0.25, show_default=True, help="Least confidence of an object.")
+@click.pass_obj
+def predict(root: Path, source: str, model: str | None, output: str | None, conf: float) -> None:
+    """Find keypoints in pictures or a video."""
+    from flows.prediction import predict_main
+
+    sys.exit(predict_main(root, source, model, output, conf))
+
+
+@cli.command()
+@click.option("--images", default=240, show_default=True, help="How many to draw.")
+@click.option("--seed", default=0, show_default=True)
+@click.pass_obj
+def demo(root: Path, images: int, seed: int) -> None:
+    """Draw the demo dataset into data/raw, which must be empty."""
+    from keypipe.demo import write_demo
+
+    written = write_demo(root / "data" / "raw", images, seed)
+    click.echo(f"data/raw: {len(written)} annotated images drawn; next: keypipe run")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_obj
+def use(root: Path, folder: Path) -> None:
+    """Replace the data in data/raw, manifest and schema by those of FOLDER."""
+    from tasks.adopt import adopt_folder
+
+    click.echo(adopt_folder(root, folder.resolve()))
+
+
+def main(root: Path) -> None:
+    """Run the command line for a workspace and end the process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli(obj=root, standalone_mode=False, prog_name="keypipe")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("keypipe: stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except PoseError as error:
+        click.echo(f"keypipe: {error}", err=True)
+        sys.exit(USER_ERROR)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind on SIGTERM, so that servers and stages end with the command."""
+    sys.exit(TERMINATED)

@@ -1,0 +1,27 @@
+"""Small JSON files under ``.keypipe/`` that one process writes and others read at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def write_record(path: Path, record: Any) -> None:
+    """Write a record so that a reader finds the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    temporary.replace(path)
+
+
+def read_record(path: Path, kind: type[T]) -> T | None:
+    """Read a record; None when it is absent or of another make."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, msgspec.ValidationError):
+        return None

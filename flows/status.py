@@ -1,0 +1,171 @@
+"""What ``keypipe status`` tells, also while a training runs, when DVC itself would only say that it is busy."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from flows import lease, server
+from flows.records import read_record
+from flows.results import LAST_RUN, RunResult
+from flows.schedule_record import ScheduleRecord, active_schedule
+from keypipe.errors import PoseError
+from tasks import versions
+from tasks.stage import STATE
+
+PROGRESS = STATE / "progress.json"
+
+
+class Progress(msgspec.Struct):
+    """How far a stage is; written by the stage itself.
+
+    Attributes:
+        stage: its name.
+        done: units done.
+        total: units in all.
+        unit: such as ``epoch``.
+    """
+
+    stage: str
+    done: int
+    total: int
+    unit: str = ""
+
+
+class StageStatus(msgspec.Struct):
+    """One stage.
+
+    Attributes:
+        stage: its name.
+        state: ``up to date``, ``stale``, ``missing`` (not run yet, or outputs gone), ``running``, ``waiting`` (for
+            its turn in the run that is going on) or ``unknown``.
+        detail: what changed, or how far it is.
+    """
+
+    stage: str
+    state: str
+    detail: str = ""
+
+
+class Status(msgspec.Struct):
+    """The workspace as it is now.
+
+    Attributes:
+        workspace: its folder.
+        stages: in order.
+        raw_version: DVC's name for the last version of ``data/raw``.
+        raw_changes: what changed in it since.
+        running: the run that holds the workspace.
+        last_run: the last run that ended.
+        server: address of the Prefect server that serves this workspace.
+        schedule: the schedule that is being served.
+    """
+
+    workspace: str
+    stages: list[StageStatus]
+    raw_version: str | None
+    raw_changes: str
+    running: lease.Lease | None = None
+    last_run: RunResult | None = None
+    server: str | None = None
+    schedule: ScheduleRecord | None = None
+
+
+def read_status(root: Path) -> Status:
+    """Return the status of a workspace; takes no lock for longer than DVC needs to hash."""
+    held = lease.read_lease(root) if lease.is_locked(root) else None
+    running = held if held is not None and held.alive else None
+    record = server.recorded_server(root)
+    return Status(
+        workspace=str(root),
+        stages=_running_stages(root, running) if running else _resting_stages(root),
+        raw_version=versions.raw_version(root),
+        raw_changes=_raw_changes(root),
+        running=running,
+        last_run=read_record(root / LAST_RUN, RunResult),
+        server=record.url if record else None,
+        schedule=active_schedule(root),
+    )
+
+
+def _running_stages(root: Path, running: lease.Lease) -> list[StageStatus]:
+    progress = read_record(root / PROGRESS, Progress)
+    stages: list[StageStatus] = []
+    for stage in versions.stage_names(root):
+        state = running.stages.get(stage)
+        if state == "Running":
+            known = progress is not None and progress.stage == stage
+            detail = f"{progress.unit} {progress.done} of {progress.total}".strip() if progress and known else ""
+            stages.append(StageStatus(stage, "running", detail))
+        elif state is None:
+            stages.append(StageStatus(stage, "waiting"))
+        else:
+            stages.append(StageStatus(stage, "failed" if state == "Failed" else "up to date", state.lower()))
+    return stages
+
+
+def _resting_stages(root: Path) -> list[StageStatus]:
+    try:
+        found = [(stage, versions.stage_version(root, stage)) for stage in versions.stage_names(root)]
+    except versions.BusyError:
+        return [StageStatus(stage, "unknown", "another DVC command is at work") for stage in versions.stage_names(root)]
+    stages: list[StageStatus] = []
+    stale: str | None = None
+    for stage, version in found:
+        status = _describe(stage, version)
+        if status.state == "up to date" and stale is not None:
+            status = StageStatus(stage, "up to date", f"unless {stale} comes out differently")
+        elif stale is None and status.state != "up to date":
+            stale = stage
+        stages.append(status)
+    return stages
+
+
+def _describe(stage: str, version: versions.StageVersion) -> StageStatus:
+    if version.clean:
+        return StageStatus(stage, "up to date")
+    if not version.known:
+        return StageStatus(stage, "missing", "not run yet")
+    state = "missing" if version.missing else "stale"
+    return StageStatus(stage, state, "; ".join(version.changes))
+
+
+def _raw_changes(root: Path) -> str:
+    try:
+        changes = versions.raw_changes(root)
+    except PoseError as error:
+        return str(error)
+    if changes is None:
+        return "not versioned yet"
+    named = [f"{count} {name}" for count, name in zip(changes, ("new", "changed", "deleted"), strict=True) if count]
+    return ", ".join(named) or "unchanged"
+
+
+def show_status(status: Status) -> None:
+    """Print a status as a table and a few lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("stage", "state", "detail")
+    colours = {"up to date": "green", "running": "cyan", "failed": "red"}
+    for stage in status.stages:
+        colour = colours.get(stage.state, "yellow")
+        table.add_row(stage.stage, f"[{colour}]{stage.state}[/]", stage.detail)
+    console.print(table)
+    version = f"version {status.raw_version[:8]}, " if status.raw_version else ""
+    console.print(f"raw data   {version}{status.raw_changes}")
+    if status.running:
+        console.print(f"running    {status.running.describe()}")
+    if status.last_run:
+        last = status.last_run
+        console.print(f"last run   {last.state.lower()}, {datetime.fromisoformat(last.finished):%Y-%m-%d %H:%M}")
+        if last.message:
+            console.print(f"           {last.message.splitlines()[0]}", markup=False)
+    console.print(f"server     {status.server or 'none; `keypipe ui` starts one'}")
+    if status.schedule:
+        console.print(f"schedule   {status.schedule.describe()}")
+    else:
+        console.print('schedule   none; `keypipe schedule --cron "0 3 * * *"` retrains every night')

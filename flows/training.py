@@ -1,0 +1,179 @@
+"""The training flow: raw data versioned, then every stage in the order of ``dvc.yaml``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prefect import flow, get_run_logger, task
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed
+
+from flows import lease, stage_task
+from flows.records import write_record
+from flows.results import LAST_RUN, RunResult, StageResult
+from keypipe.errors import ConfigError, PoseError
+from tasks import versions
+from tasks.stage import USER_ERROR
+
+FLOW_NAME = "keypipe-training"
+RAW_TASK = "version raw data"
+BUG = 1
+
+
+def flow_run_name() -> str:
+    """Return the name of a run that starts now."""
+    return f"training {datetime.now():%Y-%m-%d %H:%M:%S}"
+
+
+@task(name=RAW_TASK, task_run_name=RAW_TASK)
+def version_raw_data(root: str) -> str:
+    """Version ``data/raw`` and return DVC's name for its content."""
+    version = versions.version_raw(Path(root))
+    what = "a new version" if version.changed else "unchanged"
+    get_run_logger().info("%s: %s, %d files, %s", versions.RAW, what, version.files, version.md5)
+    return version.md5
+
+
+@flow(name=FLOW_NAME, flow_run_name=flow_run_name, validate_parameters=False)
+def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()) -> Any:
+    """Bring the pipeline up to date.
+
+    Args:
+        root: the workspace.
+        until: the last stage to run; default: all of them.
+        force: stages to run even when nothing changed.
+
+    Returns:
+        A state whose data is a ``RunResult`` as plain JSON values.
+    """
+    workspace = Path(root).resolve()
+    log = get_run_logger()
+    run = _new_result()
+    try:
+        with _holding(workspace, run, log.info) as held:
+            _check(workspace)
+            plan = plan_stages(workspace, until, force)
+            run.raw_version = version_raw_data(str(workspace))
+            with stage_task.keeping_lease(held):
+                _run_stages(workspace, plan, set(force), run, held)
+    except PoseError as error:
+        run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
+    except stage_task.RunCancelled as error:
+        run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
+    run.finished = _now()
+    write_record(workspace / LAST_RUN, run)
+    data = msgspec.to_builtins(run)
+    if run.state == "Completed":
+        return Completed(message=_summarise(run.stages), data=data)
+    if run.state == "Cancelled":
+        return Cancelled(message=run.message, data=data)
+    return Failed(message=run.message, data=data)
+
+
+def plan_stages(root: Path, until: str | None, force: Sequence[str]) -> list[str]:
+    """Return the stages to go through, in order.
+
+    Raises:
+        ConfigError: ``until`` or ``force`` names no stage.
+    """
+    names = versions.stage_names(root)
+    for name in [*([until] if until else []), *force]:
+        if name not in names:
+            raise ConfigError(f"{name}: no such stage; there are {', '.join(names)}")
+    plan = names[: names.index(until) + 1] if until else names
+    for name in force:
+        if name not in plan:
+            raise ConfigError(f"--force {name}: comes after --until {until}")
+    return plan
+
+
+def _run_stages(root: Path, plan: list[str], force: set[str], run: RunResult, held: lease.Held) -> None:
+    """Run the stages in order; after one that fails the rest is skipped."""
+    for position, stage in enumerate(plan):
+        started = time.monotonic()
+        held.record(stage, "Running")
+        state = stage_task.stage_state(root, stage, force=stage in force)
+        result = StageResult(stage, _result_name(state), time.monotonic() - started)
+        run.stages.append(result)
+        held.record(stage, result.state)
+        if result.state == "Failed":
+            run.stages += [StageResult(name, "Skipped") for name in plan[position + 1 :]]
+            run.state, run.message, run.exit_code = "Failed", *_explain(state)
+            return
+        held.update()
+        result.headline = read_headline(root, stage)
+        if stage == "train":
+            _record_training(root)
+
+
+def _result_name(state: Any) -> str:
+    if not state.is_completed():
+        return "Failed"
+    return str(state.name) if state.name in {"Cached", "Restored"} else "Ran"
+
+
+def _explain(state: Any) -> tuple[str, int]:
+    """Return the message of a failed task and the exit code it stands for."""
+    error = state.result(raise_on_failure=False)
+    return str(error) or str(state.message), USER_ERROR if isinstance(error, PoseError) else BUG
+
+
+def read_headline(root: Path, stage: str) -> str:
+    """Return the one figure that a stage has written about itself, or nothing."""
+    path = root / ("models/train.json" if stage == "train" else f"reports/{stage}/report.json")
+    try:
+        report = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return ""
+    return str(report.get("headline", "")) if isinstance(report, dict) else ""
+
+
+def _record_training(root: Path) -> None:
+    """Have the tracking server know the training, also one that DVC's cache has brought here from elsewhere."""
+    if not (root / "models" / "train.json").exists():
+        return
+    from tasks import tracking
+
+    try:
+        tracking.ensure_training_run(root)
+    except Exception:  # noqa: BLE001 - the model is there; a tracking server that is not must not undo that
+        get_run_logger().warning("the training could not be recorded in MLflow", exc_info=True)
+
+
+def _check(root: Path) -> None:
+    try:
+        from tasks.check import check_workspace
+    except ImportError:  # TEMPORARY
+        return
+    check_workspace(root)
+
+
+@contextmanager
+def _holding(root: Path, run: RunResult, say: lease.Say) -> Iterator[lease.Held]:
+    from prefect.settings import get_current_settings
+
+    own = lease.new_lease(run.flow_run_id, run.name, str(get_current_settings().api.url or ""))
+    with lease.hold(root, own, say) as held:
+        yield held
+
+
+def _new_result() -> RunResult:
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    return RunResult(str(flow_run.name) if flow_run else "", str(flow_run.id) if flow_run else "", _now())
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _summarise(stages: Sequence[StageResult]) -> str:
+    """Return how many stages ran, such as ``1 ran, 4 cached``."""
+    states = [result.state for result in stages]
+    return ", ".join(f"{states.count(name)} {name.lower()}" for name in dict.fromkeys(states)) or "nothing to do"

@@ -1,0 +1,41 @@
+"""The command ``keypipe``: finds the workspace around the current folder and hands over to its flows."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+USER_ERROR = 2
+
+
+def find_workspace(folder: Path) -> Path | None:
+    """Return the nearest folder, from this one upwards, that holds ``dvc.yaml`` and ``flows/``."""
+    return next((place for place in (folder, *folder.parents) if _is_workspace(place)), None)
+
+
+def _is_workspace(folder: Path) -> bool:
+    return (folder / "dvc.yaml").is_file() and (folder / "flows" / "cli.py").is_file()
+
+
+def main() -> None:
+    """Run the command line; the entry point of the console script."""
+    root = find_workspace(Path.cwd())
+    if root is None:
+        sys.exit(_outside())
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    importlib.import_module("flows.cli").main(root)
+
+
+def _outside() -> int:
+    """Say what is needed, where there is no workspace."""
+    print(  # noqa: T201 - the program's output
+        "keypipe: no workspace here; run it inside a clone of the keypipe repository (a folder with dvc.yaml)",
+        file=sys.stderr,
+    )
+    return USER_ERROR
+
+
+if __name__ == "__main__":
+    main()

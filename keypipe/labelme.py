@@ -1,0 +1,285 @@
+"""labelme JSON (versions 3 to 7, X-AnyLabeling's dialect too) to the neutral model: text in, values out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import Counter
+from typing import Any, Literal
+
+import msgspec
+
+from keypipe.annotation import Instance, Keypoint, Visibility
+from keypipe.errors import AnnotationError, Fault
+from keypipe.linking import BoxShape, PointShape, link_keypoints
+from keypipe.skeleton import Schema
+
+OUTSIDE_TOLERANCE = 0.01
+"""Share of the image's side that a keypoint may lie outside and still be clipped; Ultralytics drops the
+whole image for one further out."""
+
+
+class LabelmeShape(msgspec.Struct):
+    """One entry of ``shapes``; keys that other tools add are passed over."""
+
+    label: str | int
+    points: list[tuple[float, float]]
+    shape_type: str = "polygon"  # what labelme assumes when the key is absent
+    group_id: int | str | None = None
+    flags: dict[str, Any] | None = None
+    description: str | None = None
+
+
+class LabelmeFile(msgspec.Struct, rename="camel"):
+    """A labelme JSON. ``image_data`` stays undecoded, since nearly nobody needs it."""
+
+    shapes: list[LabelmeShape]
+    image_path: str | None = None
+    image_data: msgspec.Raw = msgspec.Raw(b"null")
+    image_height: int | None = None
+    image_width: int | None = None
+
+    @property
+    def has_image_data(self) -> bool:
+        """Whether the image itself is embedded."""
+        return bytes(self.image_data) not in (b"null", b'""')
+
+
+class LabelmeOptions(msgspec.Struct, frozen=True):
+    """How labels become keypoints.
+
+    Attributes:
+        occluded_flag: a shape flag of this name that is true marks a keypoint as occluded.
+        occluded_suffix: a label suffix that does, such as ``_occ``; it is cut off. Empty: none.
+        occluded_description: a word in the description that does. Empty: none.
+        occluded: ``train`` keeps occluded keypoints (visibility 1), ``ignore`` treats them as not labelled.
+        unknown_labels: ``ignore`` counts labels outside the schema, ``fail`` makes them faults.
+    """
+
+    occluded_flag: str = "occluded"
+    occluded_suffix: str = ""
+    occluded_description: str = "occluded"
+    occluded: Literal["train", "ignore"] = "train"
+    unknown_labels: Literal["ignore", "fail"] = "ignore"
+
+
+class ParsedShapes(msgspec.Struct):
+    """The instances of one file and what came up on the way.
+
+    Attributes:
+        instances: in file order of their rectangles.
+        faults: what stops this file from being used.
+        ignored: number of shapes passed over, by ``"<shape type> <label>"``.
+        by_list_order: shape indices of keypoints that only list order could give to an object.
+        clipped: number of boxes and keypoints moved onto the image.
+        occluded_ignored: number of occluded keypoints treated as not labelled.
+    """
+
+    instances: list[Instance]
+    faults: list[Fault]
+    ignored: Counter[str]
+    by_list_order: list[int]
+    clipped: int = 0
+    occluded_ignored: int = 0
+
+
+_DECODER = msgspec.json.Decoder(LabelmeFile)
+_SHAPE_IN_PATH = re.compile(r"\$\.shapes\[(\d+)\]")
+_RECTANGLES = {"rectangle", "rotation", "oriented_rectangle"}
+
+
+class LabelmeError(AnnotationError):
+    """A labelme JSON that cannot be parsed; ``shape`` is the index of the shape at fault, if one is."""
+
+    def __init__(self, message: str, shape: int | None = None) -> None:
+        super().__init__(message)
+        self.shape = shape
+
+
+def parse_labelme(content: bytes) -> LabelmeFile:
+    """Parse the text of a labelme JSON, checking the type of every value that is used.
+
+    Args:
+        content: UTF-8 text, with or without a byte order mark.
+
+    Returns:
+        The file's values; numbers written as strings are refused.
+
+    Raises:
+        LabelmeError: broken JSON, or a value of the wrong type.
+    """
+    try:
+        return _DECODER.decode(content.removeprefix(b"\xef\xbb\xbf"))
+    except msgspec.ValidationError as error:
+        place = _SHAPE_IN_PATH.search(str(error))
+        raise LabelmeError(f"not as labelme writes it: {error}", int(place[1]) if place else None) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LabelmeError(f"broken JSON: {error}") from error
+
+
+def decode_image_data(file: LabelmeFile) -> bytes:
+    """Return the bytes of the embedded image.
+
+    Raises:
+        LabelmeError: there is none, or it is no base64.
+    """
+    try:
+        text = msgspec.json.decode(file.image_data, type=str | None)
+        if not text:
+            raise LabelmeError("no image is embedded")
+        return base64.b64decode(text.rpartition(",")[2], validate=True)
+    except (msgspec.DecodeError, binascii.Error) as error:
+        raise LabelmeError(f"imageData is not a base64 image: {error}") from error
+
+
+def parse_shapes(
+    file: LabelmeFile, size_wh: tuple[int, int], schema: Schema, options: LabelmeOptions, name: str
+) -> ParsedShapes:
+    """Turn the shapes of one file into instances.
+
+    Args:
+        file: the parsed JSON.
+        size_wh: the image's width and height in pixels, upright.
+        schema: classes and keypoints to look for.
+        options: how occlusion is marked and what to do with other labels.
+        name: the file's name, for faults.
+
+    Returns:
+        Instances with boxes and keypoints inside the image, and everything worth reporting.
+    """
+    result = ParsedShapes([], [], Counter(), [])
+    boxes, points, visibility = _sort_shapes(file, size_wh, schema, options, name, result)
+    links = link_keypoints(boxes, points, schema, name, _other_objects(file, schema, options))
+    for index in links.of_others:
+        result.ignored[f"point {file.shapes[index].label} of an ignored object"] += 1
+    result.faults += links.faults
+    result.by_list_order = links.by_list_order
+    keypoints: dict[int, dict[str, Keypoint]] = {box.shape: {} for box in boxes}
+    for point in points:
+        owner = links.owner.get(point.shape)
+        if owner is None:
+            continue
+        if visibility[point.shape] is Visibility.OCCLUDED and options.occluded == "ignore":
+            result.occluded_ignored += 1
+            continue
+        keypoints[owner][point.name] = Keypoint(point.x, point.y, visibility[point.shape])
+    for box in boxes:
+        order = schema.classes[box.class_name].keypoints
+        found = keypoints[box.shape]
+        result.instances.append(
+            Instance(box.class_name, box.box_xyxy, {kpt: found[kpt] for kpt in order if kpt in found})
+        )
+    return result
+
+
+def _sort_shapes(
+    file: LabelmeFile,
+    size_wh: tuple[int, int],
+    schema: Schema,
+    options: LabelmeOptions,
+    name: str,
+    result: ParsedShapes,
+) -> tuple[list[BoxShape], list[PointShape], dict[int, Visibility]]:
+    boxes: list[BoxShape] = []
+    points: list[PointShape] = []
+    visibility: dict[int, Visibility] = {}
+    keypoint_names = set(schema.slots)
+    for index, shape in enumerate(file.shapes):
+        label, occluded = _read_label(shape, options)
+        if shape.shape_type in _RECTANGLES and label in schema.classes:
+            box = _read_box(shape, size_wh, name, index, result)
+            if box:
+                boxes.append(BoxShape(index, label, box, shape.group_id))
+        elif shape.shape_type == "point" and label in keypoint_names:
+            position = _read_point(shape, size_wh, name, index, result)
+            if position:
+                points.append(PointShape(index, label, *position, shape.group_id))
+                visibility[index] = Visibility.OCCLUDED if occluded else Visibility.VISIBLE
+        else:
+            _pass_over(shape, label, schema, options, name, index, result)
+    return boxes, points, visibility
+
+
+def _other_objects(file: LabelmeFile, schema: Schema, options: LabelmeOptions) -> list[BoxShape]:
+    """Rectangles of classes outside the schema; their keypoints may share names with known ones."""
+    others: list[BoxShape] = []
+    for index, shape in enumerate(file.shapes):
+        label = _read_label(shape, options)[0]
+        if shape.shape_type in _RECTANGLES and label not in schema.classes and shape.points:
+            xs, ys = zip(*shape.points, strict=True)
+            others.append(BoxShape(index, label, (min(xs), min(ys), max(xs), max(ys)), shape.group_id))
+    return others
+
+
+def _read_label(shape: LabelmeShape, options: LabelmeOptions) -> tuple[str, bool]:
+    label = str(shape.label).strip()
+    occluded = bool(shape.flags and shape.flags.get(options.occluded_flag) is True)
+    suffix = options.occluded_suffix
+    if suffix and label.endswith(suffix):
+        label, occluded = label.removesuffix(suffix), True
+    word = options.occluded_description
+    if word and shape.description and word.lower() in shape.description.lower().split():
+        occluded = True
+    return label, occluded
+
+
+def _read_box(
+    shape: LabelmeShape, size_wh: tuple[int, int], name: str, index: int, result: ParsedShapes
+) -> tuple[float, float, float, float] | None:
+    width, height = size_wh
+    if len(shape.points) < 2:
+        fix = "draw it again with two opposite corners"
+        result.faults.append(Fault(name, index, "bad-box", "a rectangle with a single corner", fix))
+        return None
+    xs = [x for x, _ in shape.points]
+    ys = [y for _, y in shape.points]
+    whole = (min(xs), min(ys), max(xs), max(ys))
+    box = (
+        min(max(whole[0], 0.0), float(width)),
+        min(max(whole[1], 0.0), float(height)),
+        min(max(whole[2], 0.0), float(width)),
+        min(max(whole[3], 0.0), float(height)),
+    )
+    if box[2] <= box[0] or box[3] <= box[1]:
+        found = f"the box ({whole[0]:.0f}, {whole[1]:.0f}, {whole[2]:.0f}, {whole[3]:.0f}) has no area on the image"
+        result.faults.append(Fault(name, index, "bad-box", found, "draw it again, or delete it"))
+        return None
+    result.clipped += box != whole
+    return box
+
+
+def _read_point(
+    shape: LabelmeShape, size_wh: tuple[int, int], name: str, index: int, result: ParsedShapes
+) -> tuple[float, float] | None:
+    width, height = size_wh
+    if len(shape.points) != 1:
+        found = f"a point shape with {len(shape.points)} positions"
+        result.faults.append(Fault(name, index, "bad-point", found, "draw it again"))
+        return None
+    x, y = shape.points[0]
+    clipped = (min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height)))
+    if abs(clipped[0] - x) > OUTSIDE_TOLERANCE * width or abs(clipped[1] - y) > OUTSIDE_TOLERANCE * height:
+        found = f"{shape.label!r} at ({x:.0f}, {y:.0f}) lies outside the image of {width}x{height} px"
+        result.faults.append(Fault(name, index, "keypoint-outside-image", found, "move it, or delete it"))
+        return None
+    result.clipped += clipped != (x, y)
+    return clipped
+
+
+def _pass_over(
+    shape: LabelmeShape,
+    label: str,
+    schema: Schema,
+    options: LabelmeOptions,
+    name: str,
+    index: int,
+    result: ParsedShapes,
+) -> None:
+    known = label in schema.classes or label in schema.slots
+    if known or options.unknown_labels == "ignore":
+        result.ignored[f"{shape.shape_type} {label}"] += 1
+        return
+    found = f"unknown label {label!r} ({shape.shape_type})"
+    fix = f"one of {', '.join(schema.class_names)} or of their keypoints; or set convert.unknown_labels: ignore"
+    result.faults.append(Fault(name, index, "unknown-label", found, fix))

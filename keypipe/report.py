@@ -1,0 +1,475 @@
+"""One self-contained HTML page out of tables, charts, pictures and notes, for every stage.
+
+The page opens from the disk: no server, no network, no file beside it. Nothing in it depends on the time or
+the machine, so equal reports are equal files.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from keypipe.errors import Fault
+
+Cell = str | int | float | None
+SEVERITIES = ("good", "info", "warning", "error")
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A headline figure: a large value, what it is, and a few words on how it came about."""
+
+    label: str
+    value: Cell
+    note: str = ""
+
+
+class KeyValues(msgspec.Struct, frozen=True, tag="key_values"):
+    """Names and values, a line each; a mapping or pairs."""
+
+    title: str
+    rows: Mapping[str, Cell] | Sequence[tuple[str, Cell]]
+    note: str = ""
+
+    def pairs(self) -> list[tuple[str, Cell]]:
+        """Return the lines as pairs of name and value."""
+        return list(self.rows.items() if isinstance(self.rows, Mapping) else self.rows)
+
+
+class Table(msgspec.Struct, frozen=True, tag="table"):
+    """A table that is sorted by a click on a column's head; columns of numbers are aligned right."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+class BarChart(msgspec.Struct, frozen=True, tag="bar_chart"):
+    """Horizontal bars, one for each label.
+
+    Attributes:
+        title: heading.
+        bars: labels and values, 0 or above; None draws no bar.
+        unit: stands behind each value.
+        note: what the reader should know.
+    """
+
+    title: str
+    bars: Sequence[tuple[str, float | None]]
+    unit: str = ""
+    note: str = ""
+
+
+class GroupedBarChart(msgspec.Struct, frozen=True, tag="grouped_bar_chart"):
+    """Horizontal bars: a row for each label, and in it a bar for each series.
+
+    Attributes:
+        title: heading.
+        labels: names of the rows.
+        series: for each series its values, one a label, 0 or above; None draws no bar.
+        unit: stands behind each value.
+        note: what the reader should know.
+    """
+
+    title: str
+    labels: Sequence[str]
+    series: Mapping[str, Sequence[float | None]]
+    unit: str = ""
+    note: str = ""
+
+
+class LineChart(msgspec.Struct, frozen=True, tag="line_chart"):
+    """Curves over a common x.
+
+    Attributes:
+        title: heading.
+        x: positions in rising order, such as epochs.
+        series: for each curve its values, one a position; None and NaN leave a gap.
+        x_label: what x is.
+        y_range: lowest and highest y to show; None takes those of the values.
+        note: what the reader should know.
+    """
+
+    title: str
+    x: Sequence[float]
+    series: Mapping[str, Sequence[float | None]]
+    x_label: str = ""
+    y_range: tuple[float, float] | None = None
+    note: str = ""
+
+
+class LineCharts(msgspec.Struct, frozen=True, tag="line_charts"):
+    """Several small line charts beside each other."""
+
+    title: str
+    charts: Sequence[LineChart]
+    note: str = ""
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """A picture as the bytes of a JPEG file (``drawing.encode_jpeg``), its caption, and a smaller second line."""
+
+    jpeg: bytes
+    caption: str
+    detail: str = ""
+
+
+class Gallery(msgspec.Struct, frozen=True, tag="gallery"):
+    """Pictures that a click enlarges.
+
+    Attributes:
+        title: heading.
+        pictures: in the order to show.
+        note: what the reader should know.
+        min_width_px: smallest width of a thumbnail; wide pictures want more.
+    """
+
+    title: str
+    pictures: Sequence[Picture]
+    note: str = ""
+    min_width_px: int = 220
+
+
+class Note(NamedTuple):
+    """A sentence with its weight: ``good``, ``info``, ``warning`` or ``error``."""
+
+    severity: str
+    text: str
+
+
+class Notes(msgspec.Struct, frozen=True, tag="notes"):
+    """Sentences that the reader should not miss; ``Note`` or plain pairs of severity and text."""
+
+    title: str
+    notes: Sequence[tuple[str, str]]
+    note: str = ""
+
+
+class Faults(msgspec.Struct, frozen=True, tag="faults"):
+    """The faults of an input, a line each."""
+
+    title: str
+    faults: Sequence[Fault]
+    note: str = ""
+
+
+Section = KeyValues | Table | BarChart | GroupedBarChart | LineChart | LineCharts | Gallery | Notes | Faults
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A page.
+
+    Attributes:
+        title: heading of the page.
+        headline: its result in one sentence.
+        sections: the parts, in the order to show.
+        figures: the few figures that sum it up.
+        kicker: a word over the title, such as the stage's name.
+    """
+
+    title: str
+    headline: str
+    sections: Sequence[Section] = ()
+    figures: Sequence[Figure] = ()
+    kicker: str = "keypipe"
+
+
+def render_report(report: Report) -> str:
+    """Render a report as one HTML page.
+
+    Args:
+        report: the page's parts; all text in it is escaped.
+
+    Returns:
+        HTML, to be written as UTF-8.
+
+    Raises:
+        ValueError: a row or a series has another length than its columns, labels or positions; or a note has an
+            unknown severity.
+    """
+    for section in report.sections:
+        _check_section(section)
+    return _environment().get_template("report.html.j2").render(report=report)
+
+
+def _check_section(section: Section) -> None:
+    for severity, _ in section.notes if isinstance(section, Notes) else ():
+        if severity not in SEVERITIES:
+            raise ValueError(f"{section.title}: severity {severity!r} is none of {', '.join(SEVERITIES)}")
+    charts = section.charts if isinstance(section, LineCharts) else ()
+    for chart in charts:
+        _check_section(chart)
+    expected, parts = 0, {}
+    if isinstance(section, Table):
+        expected, parts = len(section.columns), {f"row {i}": len(row) for i, row in enumerate(section.rows)}
+    elif isinstance(section, GroupedBarChart):
+        expected, parts = len(section.labels), {name: len(values) for name, values in section.series.items()}
+    elif isinstance(section, LineChart):
+        expected, parts = len(section.x), {name: len(values) for name, values in section.series.items()}
+    for name, length in parts.items():
+        if length != expected:
+            raise ValueError(f"{section.title}: {name} has {length} values, expected {expected}")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("keypipe"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"cell": format_cell, "data_uri": _to_data_uri, "percent": _format_percent}
+    environment.globals |= {
+        "kind": _kind,
+        "numeric_columns": _numeric_columns,
+        "aspect_of": _common_aspect,
+        "lay_out_bars": lay_out_bars,
+        "lay_out_lines": lay_out_lines,
+        "grouped": _to_grouped,
+        "table_of_faults": _to_table,
+    }
+    return environment
+
+
+def _kind(section: Section) -> str:
+    """Name of the template's macro for a section."""
+    return str(section.__struct_config__.tag)
+
+
+# ----------------------------------------------------------------------------------------- cells
+
+
+def format_cell(value: Cell, decimals: int | None = None) -> str:
+    """Format a value as a reader likes it.
+
+    Args:
+        value: text stays; whole numbers get thin spaces between thousands.
+        decimals: decimal places of other numbers; None: four significant digits.
+
+    Returns:
+        The text; a dash for None and NaN.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return _with_thin_spaces(f"{value:,}")
+    if decimals is not None:
+        return _with_thin_spaces(f"{value:,.{decimals}f}")
+    return _with_thin_spaces(f"{round(value):,}") if math.isfinite(value) and abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def _with_thin_spaces(text: str) -> str:
+    return text.replace(",", "\u2009")
+
+
+def common_decimals(values: Iterable[Cell]) -> int | None:
+    """Choose decimal places that show the largest of some numbers with three significant digits.
+
+    Args:
+        values: numbers that stand below each other; None is passed over.
+
+    Returns:
+        0 to 6; None when all of them are whole.
+    """
+    floats = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value)]
+    if not floats:
+        return None
+    largest = max(floats)
+    return min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 1
+
+
+class NumericColumn(msgspec.Struct, frozen=True):
+    """How a column of numbers is written."""
+
+    decimals: int | None
+
+
+def _numeric_columns(table: Table) -> list[NumericColumn | None]:
+    """Describe each column, None for one of text."""
+    columns: list[NumericColumn | None] = []
+    for index in range(len(table.columns)):
+        values = [row[index] for row in table.rows if row[index] is not None]
+        numeric = bool(values) and all(type(value) in {int, float} for value in values)
+        columns.append(NumericColumn(common_decimals(values)) if numeric else None)
+    return columns
+
+
+def _to_grouped(chart: BarChart) -> GroupedBarChart:
+    values = {"": [value for _, value in chart.bars]}
+    return GroupedBarChart(chart.title, [label for label, _ in chart.bars], values, chart.unit)
+
+
+def _to_table(section: Faults) -> Table:
+    rows = [[fault.file, fault.shape, fault.kind, fault.found, fault.fix] for fault in section.faults]
+    return Table(section.title, ["file", "shape", "kind", "found", "what to do"], rows, section.note)
+
+
+def _to_data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _common_aspect(pictures: Sequence[Picture]) -> str:
+    """Return the median aspect ratio of some pictures as a CSS number: one shape for all thumbnails."""
+    sizes = [Image.open(io.BytesIO(picture.jpeg)).size for picture in pictures]
+    return f"{statistics.median(width / height for width, height in sizes):.3f}"
+
+
+def _format_percent(share: float) -> str:
+    """Format a share, 0 to 1, as a CSS and SVG length."""
+    return f"{100 * share:.2f}%"
+
+
+# ---------------------------------------------------------------------------------------- charts
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A bar: its series' number, its value as text, and its length as a share of the longest."""
+
+    series: int
+    text: str
+    share: float
+
+
+class BarRow(msgspec.Struct, frozen=True):
+    """A label and its bars."""
+
+    label: str
+    bars: list[Bar]
+
+
+def lay_out_bars(chart: GroupedBarChart) -> list[BarRow]:
+    """Compute the bars of a chart.
+
+    Args:
+        chart: the chart.
+
+    Returns:
+        A row for each label.
+    """
+    values = [value for series in chart.series.values() for value in series if value is not None]
+    longest, decimals = max(values, default=0) or 1, common_decimals(values)
+    rows = []
+    for index, label in enumerate(chart.labels):
+        of_label = [series[index] for series in chart.series.values()]
+        texts = [format_cell(value, decimals) + (chart.unit if value is not None else "") for value in of_label]
+        shares = [(value or 0) / longest for value in of_label]
+        rows.append(BarRow(label, [Bar(i, *bar) for i, bar in enumerate(zip(texts, shares, strict=True))]))
+    return rows
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """A mark on an axis: its text, and its place as a share of the axis from left or from the top."""
+
+    text: str
+    share: float
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """A curve: its name, its path in a box of 100 by 100, its last value, and all values for reading off."""
+
+    name: str
+    path: str
+    last: float | None
+    values: list[float | None]
+
+
+class LineLayout(msgspec.Struct, frozen=True):
+    """A line chart ready to be drawn."""
+
+    curves: list[Curve]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    x_shares: list[float]
+
+
+def lay_out_lines(chart: LineChart) -> LineLayout:
+    """Compute the curves and the axes of a chart.
+
+    Args:
+        chart: the chart.
+
+    Returns:
+        Paths, ticks and positions.
+    """
+    series = {name: [_finite(value) for value in values] for name, values in chart.series.items()}
+    known = [value for values in series.values() for value in values if value is not None]
+    low, high = chart.y_range or (min(known, default=0.0), max(known, default=1.0))
+    y_ticks = nice_ticks(low, high)
+    if chart.y_range is None:
+        low, high = min(low, y_ticks[0]), max(high, y_ticks[-1])
+    x_low, x_high = (chart.x[0], chart.x[-1]) if chart.x else (0.0, 1.0)
+    x_shares = [_share(x, x_low, x_high) for x in chart.x]
+    curves = []
+    for name, values in series.items():
+        heights = [None if value is None else 1 - _share(value, low, high) for value in values]
+        last = next((value for value in reversed(values) if value is not None), None)
+        curves.append(Curve(name, _to_path(x_shares, heights), last, values))
+    return LineLayout(
+        curves=curves,
+        x_ticks=[
+            Tick(format_cell(x), _share(x, x_low, x_high)) for x in nice_ticks(x_low, x_high) if x_low <= x <= x_high
+        ],
+        y_ticks=[Tick(format_cell(y), 1 - _share(y, low, high)) for y in y_ticks if low <= y <= high],
+        x_shares=x_shares,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Choose round numbers that cover a range.
+
+    Args:
+        low: lowest value.
+        high: highest value.
+        count: about how many steps.
+
+    Returns:
+        Multiples of 1, 2 or 5 times a power of ten, from at or below ``low`` to at or above ``high``.
+    """
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    digits = max(0, -math.floor(math.log10(step)))
+    ticks = [round(index * step, digits) for index in range(first, last + 1)]
+    return [int(tick) if digits == 0 else tick for tick in ticks]
+
+
+def _to_path(x_shares: Sequence[float], heights: Sequence[float | None]) -> str:
+    """Format a curve as an SVG path in a box of 100 by 100; a lone point becomes a short dash."""
+    parts: list[str] = []
+    pen_down = False
+    for index, (x, y) in enumerate(zip(x_shares, heights, strict=True)):
+        if y is None:
+            pen_down = False
+            continue
+        parts.append(f"{'L' if pen_down else 'M'}{100 * x:.2f} {100 * y:.2f}")
+        alone = not pen_down and (index + 1 == len(heights) or heights[index + 1] is None)
+        if alone:
+            parts.append("h0.01")
+        pen_down = True
+    return "".join(parts)

@@ -1,0 +1,223 @@
+"""Skeletons and the dataset schema: which keypoints a class has, and where they sit in YOLO's slots."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from keypipe.errors import ConfigError
+
+
+class Skeleton(msgspec.Struct, frozen=True):
+    """Named keypoints in a fixed order, the edges drawn between them, and the left/right pairs.
+
+    Attributes:
+        keypoints: names, unique, in schema order.
+        edges: pairs of names to connect with a line.
+        pairs: pairs of names that swap when the image is mirrored; a name is in one pair at most.
+    """
+
+    keypoints: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def partners(self) -> dict[str, str]:
+        """Return each paired name's partner, both ways."""
+        return {a: b for pair in self.pairs for a, b in (pair, pair[::-1])}
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """The classes of a dataset and their skeletons, in class-id order.
+
+    YOLO knows one keypoint layout for all classes. Its slots are the union of the keypoint names over
+    the classes in schema order: classes that share a name share the slot.
+    """
+
+    classes: dict[str, Skeleton]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names; the position is the class id."""
+        return tuple(self.classes)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Keypoint name of every YOLO slot."""
+        return tuple(dict.fromkeys(name for skeleton in self.classes.values() for name in skeleton.keypoints))
+
+    def slot_indices(self, class_name: str) -> NDArray[np.intp]:
+        """Return the slot of each keypoint of a class, (n_keypoints of the class,)."""
+        slots = self.slots
+        return np.array([slots.index(name) for name in self.classes[class_name].keypoints], dtype=np.intp)
+
+    @property
+    def flip_idx(self) -> tuple[int, ...]:
+        """For every slot, the slot it becomes when the image is mirrored; undoes itself."""
+        slots = self.slots
+        partners: dict[str, str] = {}
+        for skeleton in self.classes.values():
+            partners |= skeleton.partners()
+        return tuple(slots.index(partners.get(name, name)) for name in slots)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether any class has left/right pairs."""
+        return any(skeleton.pairs for skeleton in self.classes.values())
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Edges of all classes as pairs of slots, each once."""
+        slots = self.slots
+        found = {
+            (slots.index(a), slots.index(b)): None for skeleton in self.classes.values() for a, b in skeleton.edges
+        }
+        return tuple(found)
+
+
+_SIDE_WORDS = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"), ("左", "右"))
+_LATIN_SIDE = r"(?<![A-Za-z]){word}(?![a-z])"
+
+
+def mirror_name(name: str) -> str | None:
+    """Return a keypoint name with its side word exchanged, or None when it has none.
+
+    ``left_ear`` -> ``right_ear``, ``LeftEar`` -> ``RightEar``, ``左耳`` -> ``右耳``; ``leftover`` has none.
+    """
+    for left, right in _SIDE_WORDS:
+        for word, other in ((left, right), (right, left)):
+            pattern = _LATIN_SIDE.format(word=word) if word.isascii() else re.escape(word)
+            mirrored, n_replaced = re.subn(pattern, other, name)
+            if n_replaced:
+                return mirrored
+    return None
+
+
+def find_pairs(keypoints: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pair the names that differ only in their side word.
+
+    Args:
+        keypoints: names in schema order.
+
+    Returns:
+        Pairs in the order of their first member.
+    """
+    pairs: list[tuple[str, str]] = []
+    paired: set[str] = set()
+    for name in keypoints:
+        other = mirror_name(name)
+        if name not in paired and other in keypoints and other is not None:
+            pairs.append((name, other))
+            paired |= {name, other}
+    return tuple(pairs)
+
+
+def parse_schema(mapping: Mapping[str, Any]) -> Schema:
+    """Build a schema from its ``params.yaml`` section.
+
+    Args:
+        mapping: ``{"classes": {name: {"keypoints": [...], "skeleton": [[a, b], ...],
+            "pairs": "auto" | [[a, b], ...]}}}``; ``skeleton`` and ``pairs`` may be left out.
+            Names that YAML reads as numbers are taken as text.
+
+    Returns:
+        The schema.
+
+    Raises:
+        ConfigError: something is missing, repeated, unknown or contradictory; all of it in one message.
+    """
+    problems: list[str] = []
+    classes: dict[str, Skeleton] = {}
+    section = mapping.get("classes")
+    if not isinstance(section, Mapping) or not section:
+        raise ConfigError("schema.classes: expected at least one class with its keypoints, such as {cow: {keypoints: [nose, tail]}}")
+    problems += [f"schema.{key}: unknown key (known: classes)" for key in mapping if key != "classes"]
+    for class_name, entry in section.items():
+        where = f"schema.classes.{class_name}"
+        if not isinstance(entry, Mapping):
+            problems.append(f"{where}: expected a mapping with keypoints, got {entry!r}")
+            continue
+        skeleton, found = _parse_skeleton(entry, where)
+        problems += found
+        classes[str(class_name)] = skeleton
+    problems += _disagreeing_partners(classes)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Schema(classes)
+
+
+def _parse_skeleton(entry: Mapping[str, Any], where: str) -> tuple[Skeleton, list[str]]:
+    unknown = [key for key in entry if key not in {"keypoints", "skeleton", "pairs"}]
+    problems = [f"{where}.{key}: unknown key (known: keypoints, skeleton, pairs)" for key in unknown]
+    raw_names = entry.get("keypoints")
+    if not isinstance(raw_names, Sequence) or isinstance(raw_names, str) or not raw_names:
+        return Skeleton(()), [*problems, f"{where}.keypoints: expected a list of names, got {raw_names!r}"]
+    names = tuple(str(name) for name in raw_names)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    problems += [f"{where}.keypoints: {name!r} stands there twice" for name in repeated]
+
+    edges, found = _parse_name_pairs(entry.get("skeleton", ()), names, f"{where}.skeleton")
+    problems += found
+    if entry.get("pairs", "auto") == "auto":
+        return Skeleton(names, edges, find_pairs(names)), problems
+    pairs, found = _parse_name_pairs(entry["pairs"], names, f"{where}.pairs")
+    problems += found
+    paired = [name for pair in pairs for name in pair]
+    problems += [
+        f"{where}.pairs: {name!r} is in two pairs" for name in sorted({n for n in paired if paired.count(n) > 1})
+    ]
+    return Skeleton(names, edges, pairs), problems
+
+
+def _parse_name_pairs(raw: Any, names: Sequence[str], where: str) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    if not isinstance(raw, Sequence) or isinstance(raw, str):
+        return (), [f"{where}: expected a list of pairs of keypoint names, got {raw!r}"]
+    pairs: list[tuple[str, str]] = []
+    problems: list[str] = []
+    for index, item in enumerate(raw):
+        if not isinstance(item, Sequence) or isinstance(item, str) or len(item) != 2:
+            problems.append(f"{where}[{index}]: expected two keypoint names, got {item!r}")
+            continue
+        first, second = str(item[0]), str(item[1])
+        unknown = [name for name in (first, second) if name not in names]
+        problems += [f"{where}[{index}]: {name!r} is not a keypoint of this class" for name in unknown]
+        if first == second:
+            problems.append(f"{where}[{index}]: joins {first!r} with itself")
+        elif not unknown:
+            pairs.append((first, second))
+    return tuple(pairs), problems
+
+
+def _disagreeing_partners(classes: Mapping[str, Skeleton]) -> list[str]:
+    """Classes that share a name must agree on its partner, or no single flip_idx is true for both."""
+    problems: list[str] = []
+    seen: dict[str, tuple[str, str | None]] = {}
+    for class_name, skeleton in classes.items():
+        partners = skeleton.partners()
+        for name in skeleton.keypoints:
+            partner = partners.get(name)
+            first_class, first_partner = seen.setdefault(name, (class_name, partner))
+            if partner != first_partner:
+                problems.append(
+                    f"schema.classes: {first_class} mirrors {name!r} to {first_partner!r}, {class_name} to {partner!r};"
+                    " classes that share a keypoint name must agree, or use different names"
+                )
+    return problems
+
+
+def schema_to_mapping(schema: Schema) -> dict[str, Any]:
+    """Return the schema in the form that ``parse_schema`` reads."""
+    return {
+        "classes": {
+            name: {
+                "keypoints": list(skeleton.keypoints),
+                "skeleton": [list(edge) for edge in skeleton.edges],
+                "pairs": [list(pair) for pair in skeleton.pairs],
+            }
+            for name, skeleton in schema.classes.items()
+        }
+    }

@@ -1,0 +1,275 @@
+"""YOLO-pose: label lines, ``data.yaml``, and the folder that ``yolo`` itself can train on.
+
+Format: https://docs.ultralytics.com/datasets/pose/ — class, box centre and size, then x, y, visibility of
+every keypoint slot; all lengths as shares of the image's width and height.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from keypipe.annotation import AnnotatedImage, Instance, Visibility
+from keypipe.errors import AnnotationError, ConfigError
+from keypipe.skeleton import Schema
+
+SIDES = ("train", "val", "test")
+STAMP = ".keypipe.json"
+
+
+class YoloInstance(msgspec.Struct, frozen=True):
+    """One label line.
+
+    Attributes:
+        class_id: from 0.
+        box_xywhn: centre x, centre y, width, height as shares of the image's size.
+        keypoints: x, y (shares) and visibility (0, 1, 2) per slot; None where the file has no visibility.
+    """
+
+    class_id: int
+    box_xywhn: tuple[float, float, float, float]
+    keypoints: tuple[tuple[float, float, int | None], ...]
+
+
+def to_yolo(instance: Instance, size_wh: tuple[int, int], schema: Schema) -> YoloInstance:
+    """Convert an instance to a label line's values.
+
+    Args:
+        instance: pixels.
+        size_wh: the image's width and height in pixels, both > 0.
+        schema: gives class ids and slots; slots that the class lacks or that are not labelled are (0, 0, 0).
+    """
+    width, height = size_wh
+    left, top, right, bottom = instance.box_xyxy
+    box = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+    keypoints: list[tuple[float, float, int | None]] = []
+    for name in schema.slots:
+        point = instance.keypoints.get(name)
+        keypoints.append(
+            (0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, int(point.visibility))
+        )
+    return YoloInstance(schema.class_names.index(instance.class_name), box, tuple(keypoints))
+
+
+def format_labels(instances: Iterable[YoloInstance]) -> str:
+    """Format label lines; none gives an empty text, which marks a negative image.
+
+    Six digits after the point for every value, as Ultralytics' published label files have them, byte for byte.
+    """
+    return "".join(_format_line(instance) for instance in instances)
+
+
+def _format_line(instance: YoloInstance) -> str:
+    values = [*instance.box_xywhn]
+    for x, y, visibility in instance.keypoints:
+        values += (x, y) if visibility is None else (x, y, visibility)
+    return f"{instance.class_id} {' '.join(f'{value:.6f}' for value in values)}\n"
+
+
+def parse_labels(text: str, kpt_shape: tuple[int, int]) -> list[YoloInstance]:
+    """Parse the text of a label file.
+
+    Args:
+        text: lines of ``class cx cy w h`` and keypoints; empty for a negative.
+        kpt_shape: number of slots, and 2 (x, y) or 3 (x, y, visibility) values each.
+
+    Returns:
+        One entry per line.
+
+    Raises:
+        AnnotationError: a line with another number of values, or not numbers; names the line.
+    """
+    return [
+        _parse_line(line.split(), kpt_shape, number)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip()
+    ]
+
+
+def _parse_line(fields: Sequence[str], kpt_shape: tuple[int, int], number: int) -> YoloInstance:
+    n_slots, n_values = kpt_shape
+    expected = 5 + n_slots * n_values
+    if len(fields) != expected:
+        raise AnnotationError(f"line {number}: expected {expected} values for kpt_shape {list(kpt_shape)}, got {len(fields)}")
+    try:
+        values = [float(field) for field in fields[1:]]
+        class_id = int(fields[0])
+        visibilities = [int(value) for value in values[6::n_values]] if n_values == 3 else [None] * n_slots
+        visibilities = [v if v is None else Visibility(v).value for v in visibilities]
+    except ValueError as error:
+        raise AnnotationError(f"line {number}: {error}") from error
+    box = (values[0], values[1], values[2], values[3])
+    xs, ys = values[4::n_values], values[5::n_values]
+    return YoloInstance(class_id, box, tuple(zip(xs, ys, visibilities, strict=True)))
+
+
+def to_data_yaml(schema: Schema, sides: Sequence[str], loss_sigmas: Sequence[float]) -> dict[str, Any]:
+    """Build the values of ``data.yaml``.
+
+    Args:
+        schema: classes and slots.
+        sides: the sides that hold images; Ultralytics wants ``train`` and ``val``.
+        loss_sigmas: one per slot. Always written: without them Ultralytics takes 1/n, and for any 17 keypoints
+            those of the human body.
+    """
+    slots = list(schema.slots)
+    return {
+        **{side: f"images/{side}" for side in SIDES if side in sides},
+        "kpt_shape": [len(slots), 3],
+        "flip_idx": list(schema.flip_idx),
+        "names": dict(enumerate(schema.class_names)),
+        "kpt_names": {index: slots for index in range(len(schema.classes))},
+        "kpt_oks_sigmas": [float(sigma) for sigma in loss_sigmas],
+    }
+
+
+def expand_sigmas(sigma: float | Sequence[float], n_keypoints: int, name: str) -> NDArray[np.float64]:
+    """Give every keypoint its sigma.
+
+    Args:
+        sigma: one for all, or a list.
+        n_keypoints: how many there must be.
+        name: the parameter's name, for the message.
+
+    Returns:
+        float64 (n_keypoints,), shares of the object's scale.
+
+    Raises:
+        ConfigError: another number of values, or one that is not above zero.
+    """
+    values = np.full(n_keypoints, float(sigma)) if isinstance(sigma, int | float) else np.asarray(sigma, dtype=float)
+    if values.shape != (n_keypoints,) or not (values > 0).all():
+        raise ConfigError(f"{name}: expected one number above 0, or {n_keypoints} of them, got {sigma!r}")
+    return values
+
+
+def view_names(paths: Iterable[str]) -> dict[str, str]:
+    """Choose the name under which each image appears in the YOLO folder.
+
+    Ultralytics finds the labels of an image by its stem, and by the last ``/images/`` in its path. So an image
+    keeps its path below ``raw/`` or ``derived/``, except that namesakes that differ in their suffix alone get it
+    into the stem, and a folder called ``images`` gets an underscore.
+
+    Args:
+        paths: image paths relative to ``data/``.
+
+    Returns:
+        Path -> name relative to ``images/<side>``.
+    """
+    names: dict[str, str] = {}
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(paths):
+        parts = PurePosixPath(path).parts[1:]
+        folders = [f"{part}_" if part in {"images", "labels"} else part for part in parts[:-1]]
+        names[path] = str(PurePosixPath(*folders, parts[-1]))
+        by_label[str(PurePosixPath(names[path]).with_suffix(""))].append(path)
+    for namesakes in by_label.values():
+        if len(namesakes) > 1:
+            for path in namesakes:
+                name = PurePosixPath(names[path])
+                names[path] = str(name.with_name(f"{name.stem}_{name.suffix[1:]}{name.suffix}"))
+    return names
+
+
+class View(msgspec.Struct):
+    """What the YOLO folder must hold.
+
+    Attributes:
+        links: link name -> image path, both relative to the folder that holds ``yolo/``.
+        texts: file name relative to ``yolo/`` -> content.
+    """
+
+    links: dict[str, str]
+    texts: dict[str, str]
+
+
+def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_yaml: str) -> View:
+    """Lay out the YOLO folder of a split dataset.
+
+    Args:
+        sides: images of each side.
+        schema: class ids and slots of the labels.
+        data_yaml: text of ``data.yaml``.
+    """
+    view = View({}, {"data.yaml": data_yaml})
+    for side, images in sides.items():
+        images = list(images)
+        names = view_names(image.path for image in images)
+        for image in images:
+            name = names[image.path]
+            label = str(PurePosixPath(name).with_suffix(".txt"))
+            view.links[f"images/{side}/{name}"] = image.path
+            view.texts[f"labels/{side}/{label}"] = format_labels(
+                to_yolo(instance, image.size_wh, schema) for instance in image.instances
+            )
+    return view
+
+
+def write_view(folder: Path, view: View, stamp: str) -> bool:
+    """Bring the YOLO folder up to what a view says, changing only what differs.
+
+    Args:
+        folder: ``data/yolo``; the images lie beside it, under ``data/``.
+        view: what it must hold.
+        stamp: identifies the dataset; a folder that carries it, and still has all its files, is left alone.
+
+    Returns:
+        Whether anything was written.
+    """
+    stamp_path = folder / STAMP
+    if read_stamp(folder) == stamp and all((folder / name).exists() for name in (*view.links, *view.texts)):
+        return False
+    stamp_path.unlink(missing_ok=True)
+    keep = {folder / name for name in (*view.links, *view.texts)}
+    for base, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(base) / name
+            if path not in keep:  # includes Ultralytics' label caches, which outlive the labels they describe
+                path.unlink()
+        if Path(base) != folder and not any(Path(base).iterdir()):
+            Path(base).rmdir()
+    for side in {name.split("/")[1] for name in view.links}:
+        (folder / "images" / side).mkdir(parents=True, exist_ok=True)
+    made: set[Path] = set()
+    for name, image in view.links.items():
+        _link(folder / name, folder.parent / image, made)
+    for name, text in view.texts.items():
+        _write_if_changed(folder / name, text, made)
+    stamp_path.write_text(msgspec.json.encode({"stamp": stamp}).decode(), encoding="utf-8")
+    return True
+
+
+def read_stamp(folder: Path) -> str | None:
+    """Return the stamp of a YOLO folder, None when it has none."""
+    path = folder / STAMP
+    return msgspec.json.decode(path.read_bytes())["stamp"] if path.exists() else None
+
+
+def _link(link: Path, target: Path, made: set[Path]) -> None:
+    _make_parent(link, made)
+    relative = os.path.relpath(target, link.parent)
+    if link.is_symlink() and os.readlink(link) == relative:  # noqa: PTH115 - Path.readlink is far slower
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(relative)
+
+
+def _write_if_changed(path: Path, text: str, made: set[Path]) -> None:
+    _make_parent(path, made)
+    content = text.encode()
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.write_bytes(content)
+
+
+def _make_parent(path: Path, made: set[Path]) -> None:
+    if path.parent not in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.add(path.parent)

@@ -1,0 +1,87 @@
+"""All that is wrong with the workspace's parameters, at once and before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml.comments import CommentedMap
+
+from keypipe.errors import ConfigError
+from keypipe.yolo import expand_sigmas
+from tasks import params as read
+from tasks.convert import ConvertParams
+from tasks.export import ExportParams
+from tasks.split import SplitParams
+from tasks.train import TrainParams
+from tasks.validate import ValidateParams
+
+SECTIONS: dict[str, type[read.Section]] = {
+    "convert": ConvertParams,
+    "split": SplitParams,
+    "train": TrainParams,
+    "validate": ValidateParams,
+    "export": ExportParams,
+}
+
+
+def check_workspace(root: Path) -> None:
+    """Check ``params.yaml`` and ``local.yaml``.
+
+    Raises:
+        ConfigError: every problem, one a line, with file and line number.
+    """
+    document = read.read_params(root)
+    problems = find_missing(root, document) + find_problems(document)
+    try:
+        read.read_local(root)
+    except ConfigError as error:
+        problems += str(error).splitlines()
+    read.raise_problems(problems)
+
+
+def find_missing(root: Path, document: CommentedMap) -> list[str]:
+    """Return what ``dvc.yaml`` names and ``params.yaml`` lacks: DVC takes no default for a parameter."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    names = dict.fromkeys(name for stage in stages.values() for name in stage.get("params", ()))
+    problems: list[str] = []
+    for name in names:
+        node: Any = document
+        for key in name.split("."):
+            node = node.get(key) if isinstance(node, Mapping) else None
+        if node is None:
+            example = f"`{name}: {{}}` takes all defaults" if name in SECTIONS else "see docs/parameters.md"
+            problems.append(f"{read.PARAMS_FILE}: {name}: missing; {example}")
+    return problems
+
+
+def find_problems(document: CommentedMap) -> list[str]:
+    """Return everything that is wrong with a ``params.yaml``, one line each."""
+    problems: list[str] = []
+    known = {"seed", "schema", *SECTIONS}
+    problems += [
+        f"{read.place(document, [str(key)], read.PARAMS_FILE)}: {key}: unknown section (known: {', '.join(sorted(known))})"
+        for key in document
+        if key not in known
+    ]
+    sections = {
+        name: read.check_section(document, (name,), model, read.PARAMS_FILE, problems)
+        for name, model in SECTIONS.items()
+    }
+    n_slots: int | None = None
+    for load in (read.load_seed, read.load_schema):
+        try:
+            value = load(document)
+            n_slots = n_slots if isinstance(value, int) else len(value.slots)
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    for name, key in (("train", "loss_sigma"), ("validate", "sigma")):
+        section = sections[name]
+        if section is not None and n_slots is not None:
+            try:
+                expand_sigmas(getattr(section, key), n_slots, f"{name}.{key}")
+            except ConfigError as error:
+                problems.append(f"{read.place(document, [name, key], read.PARAMS_FILE)}: {error}")
+    return problems

@@ -1,0 +1,265 @@
+"""Stage convert: labelme annotations to one COCO-keypoints file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from keypipe.annotation import AnnotatedImage, Visibility
+from keypipe.coco import format_coco, to_coco
+from keypipe.drawing import draw_instances, encode_jpeg
+from keypipe.errors import DatasetError, Fault, FaultsError
+from keypipe.ingest import Folder, near_misses, read_folder
+from keypipe.labelme import LabelmeOptions
+from keypipe.media import read_image
+from keypipe.report import (
+    BarChart,
+    Faults,
+    Figure,
+    Gallery,
+    GroupedBarChart,
+    KeyValues,
+    Note,
+    Notes,
+    Picture,
+    Report,
+    Section,
+    Table,
+    render_report,
+)
+from keypipe.skeleton import Schema
+from tasks import params as read
+from tasks.stage import replacing, run_program, say, write_json
+
+RAW = Path("data/raw")
+DERIVED = Path("data/derived")
+COCO = Path("data/coco/keypoints.json")
+REPORT = Path("reports/convert")
+_EXAMPLES = 12
+_EXAMPLE_PX = 480
+
+
+class ConvertParams(read.Section):
+    """The section ``convert`` of ``params.yaml``."""
+
+    occluded_flag: str = "occluded"
+    occluded_suffix: str = ""
+    occluded_description: str = "occluded"
+    occluded: Literal["train", "ignore"] = "train"
+    unknown_labels: Literal["ignore", "fail"] = "ignore"
+    unlabelled_images: Literal["ignore", "negative"] = "ignore"
+    on_error: Literal["fail", "quarantine"] = Field(default="fail")
+
+
+def run(params: ConvertParams, schema: Schema, root: Path) -> None:
+    """Convert the raw folder.
+
+    Args:
+        params: the stage's parameters.
+        schema: classes and keypoints to look for.
+        root: the workspace.
+
+    Raises:
+        FaultsError: the annotations have faults and ``on_error`` is ``fail``; nothing is written.
+        DatasetError: no image with an object of the schema is left.
+    """
+    options = LabelmeOptions(
+        params.occluded_flag,
+        params.occluded_suffix,
+        params.occluded_description,
+        params.occluded,
+        params.unknown_labels,
+    )
+    folder = read_folder(root / RAW, schema, options, params.unlabelled_images)
+    if folder.faults and params.on_error == "fail":
+        advice = "mend them, or set convert.on_error: quarantine to go on without these images"
+        raise FaultsError(folder.faults, advice)
+    set_aside = {fault.file for fault in folder.faults}
+    images = [file.image for file in folder.files if file.image and file.source not in set_aside]
+    _check_any_object(images, folder, schema)
+    summary = summarise(images, folder, schema, sorted(set_aside))
+    with (
+        replacing(root, DERIVED) as derived,
+        replacing(root, COCO) as coco,
+        replacing(root, REPORT) as report,
+    ):
+        derived.mkdir()
+        _write_derived(derived, folder, set_aside)
+        coco.write_bytes(format_coco(to_coco(images, schema)))
+        report.mkdir()
+        write_json(report / "report.json", summary)
+        page = to_report(summary, folder.faults, draw_examples(root, images, derived, schema))
+        (report / "report.html").write_text(render_report(page), encoding="utf-8")
+    say(f"convert: {summary['headline']}")
+
+
+def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Schema) -> None:
+    if any(image.instances for image in images):
+        return
+    seen = ", ".join(f"{label} ({count})" for label, count in folder.ignored.most_common(10)) or "none"
+    raise DatasetError(
+        f"no object of the classes {', '.join(schema.class_names)} in {RAW}; shapes that are there: {seen};"
+        " correct schema.classes in params.yaml, or the labels"
+    )
+
+
+def _write_derived(derived: Path, folder: Folder, set_aside: set[str]) -> None:
+    for file in folder.files:
+        if file.derived is None or file.image is None or file.source in set_aside:
+            continue
+        path = derived / file.image.path.removeprefix("derived/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.derived)
+
+
+def summarise(
+    images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str]
+) -> dict[str, Any]:
+    """Count what was converted, passed over and set aside.
+
+    Args:
+        images: the converted images.
+        folder: what reading found.
+        schema: classes and keypoints.
+        set_aside: files left out for their faults.
+
+    Returns:
+        The machine-readable report; equal input gives equal values.
+    """
+    instances = [instance for image in images for instance in image.instances]
+    visibility = {
+        class_name: {name: Counter[int]() for name in skeleton.keypoints} for class_name, skeleton in schema.classes.items()
+    }
+    for instance in instances:
+        for name, counts in visibility[instance.class_name].items():
+            point = instance.keypoints.get(name)
+            counts[int(point.visibility) if point else 0] += 1
+    classes = Counter(instance.class_name for instance in instances)
+    negatives = sum(not image.instances for image in images)
+    headline = f"{len(images)} images, {len(instances)} objects"
+    if set_aside:
+        headline += f", {len(set_aside)} set aside"
+    return {
+        "headline": headline,
+        "annotation_files": len(folder.files),
+        "images": len(images),
+        "negatives": negatives,
+        "objects": len(instances),
+        "objects_by_class": {name: classes[name] for name in schema.class_names},
+        "objects_missing_keypoints": sum(
+            len(instance.keypoints) < len(schema.classes[instance.class_name].keypoints) for instance in instances
+        ),
+        "keypoints": {
+            class_name: {
+                name: {
+                    "visible": counts[Visibility.VISIBLE],
+                    "occluded": counts[Visibility.OCCLUDED],
+                    "not_labelled": counts[Visibility.NOT_LABELLED],
+                }
+                for name, counts in by_name.items()
+            }
+            for class_name, by_name in visibility.items()
+        },
+        "ignored_shapes": dict(sorted(folder.ignored.items())),
+        "misspelt_perhaps": near_misses(folder.ignored, schema),
+        "unlabelled_images": folder.unlabelled,
+        "decided_by_list_order": {file.source: file.by_list_order for file in folder.files if file.by_list_order},
+        "moved_onto_the_image": sum(file.clipped for file in folder.files),
+        "occluded_ignored": sum(file.occluded_ignored for file in folder.files),
+        "derived_images": sorted(
+            file.image.path for file in folder.files if file.derived is not None and file.image is not None
+        ),
+        "set_aside": set_aside,
+        "faults": sorted(folder.faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind)),
+    }
+
+
+def to_report(summary: dict[str, Any], faults: list[Fault], pictures: list[Picture]) -> Report:
+    """Build the page that a person reads."""
+    notes = _notes(summary)
+    sections: list[Section] = [
+        *([Notes("Worth a look", notes)] if notes else []),
+        Gallery("As converted", pictures, note="Some images with their boxes and keypoints; rings are occluded."),
+        BarChart("Objects by class", list(summary["objects_by_class"].items())),
+    ]
+    for class_name, keypoints in summary["keypoints"].items():
+        states = {state: [counts[state] for counts in keypoints.values()] for state in ("visible", "occluded", "not_labelled")}
+        series = {state.replace("_", " "): values for state, values in states.items() if any(values)}
+        sections.append(GroupedBarChart(f"Keypoints of {class_name}", list(keypoints), series))
+    sections.append(
+        KeyValues(
+            "Details",
+            [
+                ("Annotation files", summary["annotation_files"]),
+                ("Images without objects (negatives)", summary["negatives"]),
+                ("Objects with keypoints not labelled", summary["objects_missing_keypoints"]),
+                ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
+                ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
+                ("Images without annotation file", len(summary["unlabelled_images"])),
+                ("Images repaired or taken from imageData", len(summary["derived_images"])),
+            ],
+        )
+    )
+    if summary["ignored_shapes"]:
+        rows = [[name, count] for name, count in summary["ignored_shapes"].items()]
+        sections.append(Table("Shapes outside the schema, ignored", ["Shape and label", "Count"], rows))
+    if faults:
+        sections.append(Faults("Set aside for these faults", faults))
+    figures = [
+        Figure("Images", summary["images"]),
+        Figure("Objects", summary["objects"]),
+        Figure("Classes", len(summary["objects_by_class"])),
+        Figure("Set aside", len(summary["set_aside"])),
+    ]
+    return Report("Converted annotations", summary["headline"], sections, figures, "convert")
+
+
+def draw_examples(root: Path, images: list[AnnotatedImage], derived: Path, schema: Schema) -> list[Picture]:
+    """Draw some images with objects, evenly spread over the dataset.
+
+    Args:
+        root: the workspace.
+        images: the converted images.
+        derived: folder of the derived images, which may not be in place yet.
+        schema: classes and skeletons.
+    """
+    with_objects = sorted((image for image in images if image.instances), key=lambda image: image.path)
+    chosen = np.unique(np.linspace(0, len(with_objects) - 1, min(_EXAMPLES, len(with_objects))).astype(int))
+    pictures: list[Picture] = []
+    for image in (with_objects[index] for index in chosen):
+        folder, _, name = image.path.partition("/")
+        path = derived / name if folder == "derived" else root / "data" / image.path
+        pixels = np.ascontiguousarray(read_image(path)[..., ::-1])
+        drawn = draw_instances(pixels, image.instances, schema, longest_side_px=_EXAMPLE_PX)
+        pictures.append(Picture(encode_jpeg(drawn), image.path.removeprefix("raw/")))
+    return pictures
+
+
+def _notes(summary: dict[str, Any]) -> list[Note]:
+    notes = [
+        Note("warning", f"Label {label!r} is not in the schema and was ignored; did you mean {known!r}?")
+        for label, known in summary["misspelt_perhaps"].items()
+    ]
+    notes += [
+        Note("warning", f"{file}: only the order in the file tells whose keypoints the shapes {shapes} are")
+        for file, shapes in summary["decided_by_list_order"].items()
+    ]
+    if summary["unlabelled_images"]:
+        count = len(summary["unlabelled_images"])
+        text = f"{count} images have no annotation file; convert.unlabelled_images says what they are"
+        notes.append(Note("info", text))
+    return notes
+
+
+def main(root: Path) -> None:
+    """Run the stage with the workspace's parameters."""
+    document = read.read_params(root)
+    run(read.load_section(document, "convert", ConvertParams), read.load_schema(document), root)
+
+
+if __name__ == "__main__":
+    run_program("convert", main)

@@ -1,0 +1,529 @@
+"""The only importer of Ultralytics: trains, validates and exports, and keeps it to itself.
+
+Ultralytics downloads, phones home and writes beside its inputs unless told otherwise. Everything that it is
+told stands here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from keypipe.errors import ConfigError, DatasetError, ModelError
+from keypipe.fonts import font_path
+from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
+from tasks.stage import STATE
+
+RESERVED = {
+    "cfg": "give the arguments themselves",
+    "data": "the dataset is the one that split made",
+    "device": "a setting of the machine: put it into local.yaml",
+    "workers": "a setting of the machine: put it into local.yaml",
+    "cache": "a setting of the machine: put it into local.yaml",
+    "exist_ok": "keypipe decides where results go",
+    "mode": "the train stage trains",
+    "name": "keypipe decides where results go",
+    "pretrained": "give the weights as train.model",
+    "project": "keypipe decides where results go",
+    "resume": "a killed run of the same data and parameters is resumed anyway",
+    "save": "checkpoints are always kept",
+    "save_dir": "keypipe decides where results go",
+    "seed": "the seed at the top of params.yaml is used",
+    "task": "the task is pose",
+    "val": "the best checkpoint is chosen by validating",
+}
+"""Train arguments of Ultralytics that keypipe sets, and why they are refused under ``train:``."""
+
+_NOT_FOR_TRAINING = {
+    "source", "vid_stride", "stream_buffer", "visualize", "augment", "agnostic_nms", "classes", "retina_masks", "embed",
+    "show", "save_frames", "save_txt", "save_conf", "save_crop", "show_labels", "show_conf", "show_boxes", "line_width",
+    "format", "optimize", "dynamic", "simplify", "opset", "workspace", "tracker", "split", "save_json", "dnn",
+}  # fmt: skip
+
+
+class Epoch(msgspec.Struct):
+    """What one epoch gave.
+
+    Attributes:
+        number: from 1.
+        total: planned epochs.
+        metrics: ``train/…_loss``, ``val/…_loss``, ``lr/…`` and ``metrics/…(B|P)``, as Ultralytics names them.
+        seconds: wall time of the epoch, validation included.
+    """
+
+    number: int
+    total: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+class TrainJob(msgspec.Struct):
+    """One training.
+
+    Attributes:
+        model: model YAML, weights, or a published name.
+        data: ``data.yaml`` of the YOLO folder.
+        arguments: Ultralytics' train arguments.
+        machine: device, workers and cache.
+        scratch: folder that keeps checkpoints between a killed run and the next.
+        instances: for each of ``train`` and ``val``, image file name below ``images/<side>`` -> number of objects.
+        new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
+    """
+
+    model: str
+    data: Path
+    arguments: dict[str, Any]
+    machine: dict[str, Any]
+    scratch: Path
+    instances: dict[str, dict[str, int]]
+    new_head: bool = False
+
+
+class Trained(msgspec.Struct):
+    """What a training left in its scratch folder.
+
+    Attributes:
+        best: weights of the best epoch.
+        last: weights of the last epoch.
+        folder: where the curves and plots are.
+        resumed_from: epoch that a killed run had reached, or 0.
+    """
+
+    best: Path
+    last: Path
+    folder: Path
+    resumed_from: int
+
+
+def configure(root: Path, threads: int | None = None) -> None:
+    """Keep Ultralytics' settings in the workspace and everything unasked for switched off.
+
+    Must run before Ultralytics is imported.
+
+    Args:
+        root: the workspace.
+        threads: CPU threads of torch; None for every core.
+    """
+    folder = root.resolve() / STATE / "ultralytics"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["YOLO_CONFIG_DIR"] = str(folder)
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    # Its is_online() asks public name servers at import; only fetching weights needs the network, and that does not
+    # look at this flag.
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    font = font_path()
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # the names it would otherwise download
+        if font and not (folder / name).exists():
+            (folder / name).symlink_to(font)
+    from ultralytics import settings
+    from ultralytics.utils import torch_utils
+
+    # select_device() sets this many, one less than there are cores: on two cores 0.86 s a step instead of 0.67.
+    torch_utils.NUM_THREADS = threads or os.cpu_count() or 1
+    quiet = {key: False for key, value in settings.items() if isinstance(value, bool)}
+    settings.update({**quiet, "datasets_dir": str(folder), "weights_dir": str(folder), "runs_dir": str(folder)})
+
+
+def read_train_arguments() -> dict[str, Any]:
+    """Return the train arguments that Ultralytics knows with their defaults, without importing it."""
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or spec.origin is None:
+        raise ModelError("ultralytics is not installed; run `make install`")
+    defaults = yaml.safe_load((Path(spec.origin).parent / "cfg" / "default.yaml").read_text(encoding="utf-8"))
+    return {key: value for key, value in defaults.items() if key not in _NOT_FOR_TRAINING}
+
+
+def train(job: TrainJob, on_epoch: Callable[[Epoch], None]) -> Trained:
+    """Train, or go on with a killed training.
+
+    Args:
+        job: what to train.
+        on_epoch: called after every epoch.
+
+    Returns:
+        Where the results are.
+
+    Raises:
+        ConfigError: Ultralytics refuses an argument.
+        DatasetError: its loader holds other objects than were converted.
+        ModelError: the weights cannot be loaded, or are for another number of keypoints.
+    """
+    from ultralytics import YOLO
+    from ultralytics.cfg import get_cfg
+
+    folder = job.scratch / "run"
+    last = folder / "weights" / "last.pt"
+    best = folder / "weights" / "best.pt"
+    reached = _reached_epoch(last)
+    if reached is None and best.exists():  # finished, but not moved into place
+        return Trained(best, last, folder, 0)
+    arguments = {
+        **job.arguments,
+        **job.machine,
+        "data": str(job.data),
+        "project": str(job.scratch),
+        "name": folder.name,
+        "exist_ok": True,
+        "verbose": False,
+    }
+    try:
+        get_cfg(overrides=arguments)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
+    model: Any
+    if reached:
+        model = YOLO(str(last), task="pose")
+        arguments = {**job.machine, "data": str(job.data), "resume": True}
+    else:
+        model = load_start(job.model, job.data, new_head=job.new_head)
+    _add_callbacks(model, job, on_epoch)
+    _replace_amp_check()
+    model.train(trainer=_trainer_class(job), **arguments)
+    return Trained(best, last, folder, reached or 0)
+
+
+def _reached_epoch(last: Path) -> int | None:
+    """Return the number of epochs in a checkpoint that can be resumed; 0 without one, None for a finished one."""
+    if not last.exists():
+        return 0
+    from ultralytics.utils.patches import torch_load
+
+    try:
+        epoch = int(torch_load(last, map_location="cpu", weights_only=False)["epoch"])
+    except (OSError, RuntimeError, KeyError, EOFError):  # killed while it was written
+        return 0
+    return None if epoch < 0 else epoch + 1
+
+
+def load_start(model: str, data: Path, *, new_head: bool) -> Any:
+    """Load what training starts from.
+
+    Args:
+        model: model YAML, weights file, or a published name that Ultralytics fetches.
+        data: ``data.yaml``, for the number of keypoints.
+        new_head: accept weights for another number of keypoints.
+
+    Returns:
+        An Ultralytics model.
+
+    Raises:
+        ModelError: it is not there and cannot be fetched, is no pose model, or has another number of keypoints.
+    """
+    from ultralytics import YOLO
+
+    is_file = Path(model).exists()
+    # A published name is fetched to the path that it is given; a bare one would land in the workspace.
+    fetched = model if is_file or model.endswith((".yaml", ".yml")) else str(Path(os.environ["YOLO_CONFIG_DIR"]) / model)
+    try:
+        loaded = YOLO(fetched, task="pose")
+    except Exception as error:  # Ultralytics raises whatever its downloader or torch did
+        if is_file or model.endswith((".yaml", ".yml")):
+            raise ModelError(f"train.model: {model} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(
+            f"train.model: {model} is not a file here and could not be fetched ({_first_line(error)});"
+            " give the path of weights, or a model YAML such as yolov8n-pose.yaml to train from scratch"
+        ) from error
+    if getattr(loaded.model, "task", loaded.task) != "pose" or not hasattr(loaded.model, "kpt_shape"):
+        raise ModelError(f"train.model: {model} is not a pose model; use a -pose model")
+    wanted = yaml.safe_load(data.read_text(encoding="utf-8"))["kpt_shape"]
+    got = list(loaded.model.kpt_shape)
+    if is_file and model.endswith(".pt") and got != wanted and not new_head:
+        raise ModelError(
+            f"train.model: {model} is for {got[0]} keypoints, the dataset has {wanted[0]};"
+            " set train.new_head: true to keep its other layers and train a new keypoint head, or choose other weights"
+        )
+    return loaded
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _add_callbacks(model: Any, job: TrainJob, on_epoch: Callable[[Epoch], None]) -> None:
+    def check_and_speed_up(trainer: Any) -> None:
+        import torch
+
+        for side, loader in (("train", trainer.train_loader), ("val", trainer.test_loader)):
+            check_loaded(side, loader.dataset.labels, job.instances[side])
+        if trainer.device.type == "cpu":  # measured on two cores: 0.58 s a step instead of 0.67; wrong on MPS
+            trainer.model.to(memory_format=torch.channels_last)
+            trainer.ema.ema.to(memory_format=torch.channels_last)
+
+    def report(trainer: Any) -> None:
+        metrics = {**trainer.label_loss_items(trainer.tloss, prefix="train"), **trainer.metrics, **trainer.lr}
+        metrics["metrics/fitness"] = trainer.fitness  # what best.pt is chosen by
+        number = trainer.epoch + 1
+        on_epoch(Epoch(number, trainer.epochs, {k: float(v) for k, v in metrics.items()}, float(trainer.epoch_time)))
+
+    model.add_callback("on_pretrain_routine_end", check_and_speed_up)
+    model.add_callback("on_fit_epoch_end", report)
+
+
+def _trainer_class(job: TrainJob) -> type:
+    from ultralytics.models.yolo.pose import PoseTrainer
+
+    class Trainer(PoseTrainer):  # type: ignore[misc, no-any-unimported]
+        """Pose training that tells an epoch's end from the final evaluation of the best weights."""
+
+        def final_eval(self) -> None:
+            # Its callbacks would report the best weights as one more epoch.
+            self.callbacks["on_fit_epoch_end"] = []
+            super().final_eval()
+
+    return Trainer
+
+
+def _replace_amp_check() -> None:
+    """Check mixed precision without the model that Ultralytics would download for it.
+
+    A GPU whose half-precision arithmetic is broken gives NaN for any model, so a convolution will do.
+    """
+    from ultralytics.engine import trainer as module
+
+    original = module.check_amp
+
+    def check_amp(model: Any) -> bool:
+        import torch
+
+        device = next(model.parameters()).device
+        if device.type != "cuda":
+            return bool(original(model))  # returns before any download
+        layer = torch.nn.Conv2d(3, 16, 3).to(device)
+        image = torch.rand(8, 3, 256, 256, device=device)
+        with torch.no_grad(), torch.autocast("cuda"):
+            half = layer(image).float()
+        with torch.no_grad():
+            return bool(torch.isfinite(half).all() and torch.allclose(half, layer(image), atol=0.05))
+
+    module.check_amp = check_amp
+
+
+def check_loaded(side: str, labels: Sequence[Mapping[str, Any]], expected: Mapping[str, int]) -> None:
+    """Compare what Ultralytics' loader holds with what was converted.
+
+    Ultralytics drops an image for one bad label row, and removes equal rows, with a warning only.
+
+    Args:
+        side: ``train`` or ``val``.
+        labels: the loader's labels, one mapping an image with ``im_file`` and ``cls``.
+        expected: image file name below ``images/<side>`` -> number of objects.
+
+    Raises:
+        DatasetError: an image or an object is missing; names the first few.
+    """
+    marker = f"/images/{side}/"
+    held = {str(label["im_file"]).rpartition(marker)[2]: len(label["cls"]) for label in labels}
+    differing = [name for name in expected if held.get(name) != expected[name]]
+    if differing:
+        shown = "; ".join(
+            f"{name}: {expected[name]} converted, "
+            + ("image dropped" if name not in held else f"{held[name]} held")
+            for name in differing[:5]
+        )
+        raise DatasetError(
+            f"the loader holds fewer {side} objects than were converted, in {len(differing)} images: {shown};"
+            " two equal boxes on one image, or an image that Ultralytics cannot read, are the usual reasons"
+        )
+
+
+class ValidationResult(msgspec.Struct):
+    """What validating one side gave.
+
+    Attributes:
+        metrics: Ultralytics' own figures, ``box/…`` and ``pose/…``.
+        predictions: rows of image file name below ``images/<side>``, class id, score, box (left, top, right, bottom)
+            and keypoints (slots x 3), all in original pixels.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[tuple[str, int, float, list[float], list[list[float]]]]
+
+
+def validate(
+    weights: Path, data: Path, side: str, machine: Mapping[str, Any], *, batch: int, imgsz: int | None, scratch: Path
+) -> ValidationResult:
+    """Validate weights on one side, keeping every prediction in original pixels.
+
+    Args:
+        weights: a checkpoint.
+        data: ``data.yaml`` of the YOLO folder.
+        side: ``train``, ``val`` or ``test``.
+        machine: device and workers.
+        batch: images a batch.
+        imgsz: input size in pixels; None for the one it was trained with.
+        scratch: folder for what Ultralytics writes.
+    """
+    from ultralytics.models.yolo.pose import PoseValidator
+
+    rows: list[tuple[str, int, float, list[float], list[list[float]]]] = []
+    marker = f"/images/{side}/"
+
+    class Validator(PoseValidator):  # type: ignore[misc, no-any-unimported]
+        """Keeps the predictions that its metrics come from."""
+
+        def update_metrics(self, preds: Any, batch: Any) -> None:
+            super().update_metrics(preds, batch)
+            for index, pred in enumerate(preds):
+                prepared = self._prepare_batch(index, batch)
+                scaled = self.scale_preds(self._prepare_pred(pred), prepared)
+                name = str(prepared["im_file"]).rpartition(marker)[2]
+                columns = (scaled["cls"], scaled["conf"], scaled["bboxes"], scaled["keypoints"])
+                for cls, conf, box, keypoints in zip(*(c.tolist() for c in columns), strict=True):
+                    rows.append((name, int(cls), float(conf), box, keypoints))
+
+    model = load_weights(weights)
+    arguments = {
+        **machine,
+        "data": str(data),
+        "split": side,
+        "batch": batch,
+        "plots": False,
+        "verbose": False,
+        "project": str(scratch),
+        "name": side,
+        "exist_ok": True,
+    }
+    if imgsz:
+        arguments["imgsz"] = imgsz
+    result = model.val(validator=Validator, **arguments)
+    return ValidationResult(rename_metrics(result.results_dict), rows)
+
+
+def load_weights(weights: Path) -> Any:
+    """Load a checkpoint as an Ultralytics model.
+
+    Raises:
+        ModelError: it is not there, damaged, or no pose model.
+    """
+    from ultralytics import YOLO
+
+    if not weights.exists():
+        raise ModelError(f"{weights}: no such weights; train first with `keypipe run`")
+    try:
+        model = YOLO(str(weights), task="pose")
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ModelError(f"{weights}: not weights that Ultralytics can load ({_first_line(error)})") from error
+    if not hasattr(model.model, "kpt_shape"):
+        raise ModelError(f"{weights}: not a pose model")
+    return model
+
+
+def rename_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Rename Ultralytics' figures: ``metrics/mAP50(P)`` -> ``pose/mAP50``, ``metrics/recall(B)`` -> ``box/recall``."""
+    kinds = {"(B)": "box", "(P)": "pose"}
+    renamed: dict[str, float] = {}
+    for key, value in metrics.items():
+        name = key.removeprefix("metrics/")
+        kind = kinds.get(name[-3:])
+        renamed[f"{kind}/{name[:-3]}" if kind else name] = float(value)
+    return renamed
+
+
+def export(weights: Path, format_name: str, imgsz: int | None, arguments: Mapping[str, Any], scratch: Path) -> Path:
+    """Export a checkpoint.
+
+    Args:
+        weights: the checkpoint; Ultralytics writes beside it, so a copy in ``scratch`` is exported.
+        format_name: such as ``onnx``.
+        imgsz: input size in pixels; None for the one it was trained with.
+        arguments: further export arguments, such as ``opset`` or ``dynamic``.
+        scratch: an empty folder.
+
+    Returns:
+        The exported file or folder.
+
+    Raises:
+        ModelError: the export's toolchain is absent or fails.
+    """
+    copy = scratch / "model.pt"
+    copy.write_bytes(weights.read_bytes())
+    model = load_weights(copy)
+    options = dict(arguments) | ({"imgsz": imgsz} if imgsz else {})
+    try:
+        return Path(model.export(format=format_name, device="cpu", verbose=False, **options))
+    except Exception as error:  # each toolchain fails in its own way
+        raise ModelError(f"export: {format_name} failed: {_first_line(error)}") from error
+
+
+CHECKPOINT_KEY = "keypipe"
+
+
+def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any]) -> None:
+    """Copy a checkpoint and let it carry what keypipe knows of it.
+
+    Args:
+        source: as the training left it.
+        target: where to write it.
+        description: plain values, kept under ``CHECKPOINT_KEY``: the schema, license and version.
+    """
+    import torch
+    from ultralytics.utils.patches import torch_load
+
+    checkpoint = torch_load(source, map_location="cpu", weights_only=False)
+    torch.save({**checkpoint, CHECKPOINT_KEY: dict(description)}, target)
+
+
+class TorchForward:
+    """The raw forward pass of a checkpoint, for comparing exports with it and for predicting.
+
+    Calling it maps float32 (batch, 3, height, width) in [0, 1], RGB, to float32 (batch, channels, anchors).
+    """
+
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        import torch
+
+        model = load_weights(weights)
+        self.module = model.model.float().fuse(verbose=False).eval().to(device)
+        self.device = device
+        self._torch = torch
+
+    def __call__(self, images: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Run the network."""
+        with self._torch.inference_mode():
+            out = self.module(self._torch.from_numpy(images).to(self.device))
+        raw = out[0] if isinstance(out, list | tuple) else out
+        return np.ascontiguousarray(raw.cpu().numpy(), dtype=np.float32)
+
+
+def load_torch_model(weights: Path, device: str | None = None) -> tuple[RawModel, ModelInfo]:
+    """Load a checkpoint for ``keypipe.predictor.Predictor``.
+
+    Args:
+        weights: the checkpoint.
+        device: such as ``cpu`` or ``0``; None for a GPU where there is one.
+
+    Returns:
+        The forward pass and what the checkpoint says of itself.
+
+    Raises:
+        ModelError: it is not there, damaged, or no pose model.
+    """
+    import torch
+
+    chosen = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_weights(weights)
+    network = model.model
+    size = model.overrides.get("imgsz", 640)
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+    metadata = {
+        "task": "pose",
+        "names": str(dict(model.names)),
+        "kpt_shape": str(list(network.kpt_shape)),
+        "kpt_names": str(getattr(network, "kpt_names", None)),
+        "imgsz": str([height, width]),
+    }
+    own = (model.ckpt or {}).get(CHECKPOINT_KEY)
+    if own:
+        metadata[METADATA_KEY] = json.dumps(own, ensure_ascii=False)
+    return TorchForward(weights, f"cuda:{chosen}" if chosen.isdigit() else chosen), parse_model_info(metadata)

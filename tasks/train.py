@@ -1,0 +1,355 @@
+"""Stage train: a YOLO-pose training whose results move into place only when whole."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import ConfigDict, Field
+
+from keypipe import __version__
+from keypipe.coco import CocoFile
+from keypipe.errors import ConfigError
+from keypipe.report import (
+    Figure,
+    KeyValues,
+    LineChart,
+    LineCharts,
+    Note,
+    Notes,
+    Report,
+    Section,
+    render_report,
+)
+from keypipe.skeleton import Schema, schema_to_mapping
+from keypipe.yolo import view_names
+from tasks import engine, tracking, versions
+from tasks import params as read
+from tasks.models import MODELS, Summary
+from tasks.dataset import DATA_YAML, VIEW, list_sides, read_schema, read_side, refresh_view
+from tasks.stage import STATE, remove, replacing, run_program, say, write_json
+
+REPORT = Path("reports/train")
+EPOCHS = "epochs.json"
+LICENSE = "AGPL-3.0"
+PROGRESS = STATE / "progress.json"
+
+_OWN_KEYS = {"model", "loss_sigma", "new_head", "symmetric"}
+_LEARNT_BOXES = 0.5
+_LEARNT_KEYPOINTS = 0.1
+_CURVES = ("results.csv", "args.yaml")
+
+
+class TrainParams(read.Section):
+    """The section ``train``: keypipe's own keys, and any of Ultralytics' train arguments."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    model: str = Field(default="yolov8n-pose.yaml", min_length=1)
+    loss_sigma: float | list[float] = 0.1
+    new_head: bool = False
+    symmetric: bool = Field(default=False, description="mirror images although no keypoint has a left/right partner")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Ultralytics' arguments."""
+        return dict(self.model_extra or {})
+
+    @classmethod
+    def find_problems(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """Refuse arguments that Ultralytics does not know, that keypipe sets itself, or of another type."""
+        known = engine.read_train_arguments()
+        problems: dict[str, str] = {}
+        for key, value in values.items():
+            if key in _OWN_KEYS:
+                continue
+            if key in engine.RESERVED:
+                problems[key] = f"not a parameter of a training: {engine.RESERVED[key]}"
+            elif key not in known:
+                problems[key] = f"unknown parameter{_suggest(key, [*known, *_OWN_KEYS])}"
+            elif not _fits(value, known[key]):
+                problems[key] = f"expected a value like {known[key]!r}, got {value!r}"
+        return problems
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else " (Ultralytics has no such train argument)"
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Tell whether a value has the kind of type of Ultralytics' default; it checks ranges itself."""
+    if default is None or value is None:
+        return True
+    if isinstance(default, bool):
+        return isinstance(value, bool | str | int)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float | list | tuple) and not isinstance(value, bool)
+    return isinstance(value, type(default))
+
+
+def run(params: TrainParams, seed: int, local: read.Local, root: Path, record: tracking.TrainingRecord) -> None:
+    """Train on the split dataset.
+
+    Args:
+        params: the stage's parameters.
+        seed: of everything random.
+        local: settings of this machine.
+        root: the workspace.
+        record: what identifies the run; its epochs are filled in.
+
+    Raises:
+        PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer.
+    """
+    engine.configure(root, local.threads)
+    refresh_view(root)
+    schema = read_schema(root)
+    sides = {side: read_side(root, side) for side in list_sides(root)}
+    record.counts = {
+        f"{side} {kind}": len(getattr(file, attribute))
+        for side, file in sides.items()
+        for kind, attribute in (("images", "images"), ("objects", "annotations"))
+    }
+    scratch = _scratch(root, record.fingerprint)
+    job = engine.TrainJob(
+        model=_resolve_model(params.model, root),
+        data=root.resolve() / VIEW / "data.yaml",
+        arguments={**params.arguments, **_fixed(params, seed, schema)},
+        machine={"workers": local.workers, "cache": local.cache}
+        | ({"device": local.device} if local.device is not None else {}),
+        scratch=scratch.resolve(),
+        instances={side: count_instances(sides[side]) for side in ("train", "val")},
+        new_head=params.new_head,
+    )
+    state = scratch / "state.json"
+    run_id = _read_state(state, record)
+    live = tracking.start_training(root, record, run_id)
+    write_json(state, {"run_id": live.run_id, "epochs": record.epochs})
+    seconds: list[float] = []
+
+    def on_epoch(epoch: engine.Epoch) -> None:
+        metrics = {tracking.metric_name(key): value for key, value in epoch.metrics.items()}
+        del record.epochs[epoch.number - 1 :]
+        record.epochs.append(metrics)
+        seconds.append(epoch.seconds)
+        write_json(state, {"run_id": live.run_id, "epochs": record.epochs})
+        write_json(root / PROGRESS, {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"})
+        say(_epoch_line(epoch, metrics))
+        live.log_metrics(metrics, epoch.number)
+
+    try:
+        with tracking.ending(live):
+            trained = engine.train(job, on_epoch)
+            notes = warn(record.epochs)
+            for note in notes:
+                say(f"warning: {note}")
+                live.set_tags({"keypipe.warning": note})
+            description = {"schema": schema_to_mapping(schema), "license": LICENSE, "version": __version__}
+            summary = _summarise(record, live.run_id, notes)
+            with replacing(root, MODELS) as models, replacing(root, REPORT) as report:
+                _collect(models, trained, record, summary, description, seconds)
+                report.mkdir()
+                (report / "report.html").write_text(render_report(to_report(summary)), encoding="utf-8")
+            live.log_files(root / MODELS, "models")
+            live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
+    finally:
+        (root / PROGRESS).unlink(missing_ok=True)
+    remove(root / STATE / "train")
+    say(f"train: {summary.headline}")
+
+
+def _fixed(params: TrainParams, seed: int, schema: Schema) -> dict[str, Any]:
+    fixed: dict[str, Any] = {"seed": seed, "plots": params.arguments.get("plots", False)}
+    if not schema.has_pairs and not params.symmetric:
+        # Without pairs a mirrored object keeps its keypoint names, which is true of symmetric objects only.
+        fixed["fliplr"] = 0.0
+    return fixed
+
+
+def _resolve_model(model: str, root: Path) -> str:
+    return str((root / model).resolve()) if (root / model).exists() else model
+
+
+def _scratch(root: Path, fingerprint: str) -> Path:
+    """Return the folder of this training; what other trainings left there is removed."""
+    folder = root / STATE / "train"
+    scratch = folder / fingerprint[:16]
+    if folder.exists():
+        for other in folder.iterdir():
+            if other != scratch:
+                shutil.rmtree(other)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
+
+
+def _read_state(state: Path, record: tracking.TrainingRecord) -> str | None:
+    if not state.exists():
+        return None
+    saved = msgspec.json.decode(state.read_bytes())
+    record.epochs = saved["epochs"]
+    say(f"train: going on with a training that was stopped after epoch {len(record.epochs)}")
+    return str(saved["run_id"])
+
+
+def count_instances(file: CocoFile) -> dict[str, int]:
+    """Count the objects of each image, by its name in the YOLO view."""
+    names = view_names(image.file_name for image in file.images)
+    by_id = {image.id: names[image.file_name] for image in file.images}
+    counts = dict.fromkeys(by_id.values(), 0)
+    for annotation in file.annotations:
+        counts[by_id[annotation.image_id]] += 1
+    return counts
+
+
+def _epoch_line(epoch: engine.Epoch, metrics: Mapping[str, float]) -> str:
+    losses = " ".join(
+        f"{key.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
+        for key, value in metrics.items()
+        if key.startswith("train/")
+    )
+    box, pose = metrics.get("val_ultralytics/box_mAP50", 0.0), metrics.get("val_ultralytics/pose_mAP50", 0.0)
+    return (
+        f"epoch {epoch.number}/{epoch.total}  {epoch.seconds:.1f} s  loss: {losses}"
+        f"  val: box mAP50 {box:.3f}, pose mAP50 {pose:.3f}"
+    )
+
+
+def warn(epochs: list[dict[str, float]]) -> list[str]:
+    """Return warnings about a finished training.
+
+    Args:
+        epochs: metrics of each epoch, by their MLflow names.
+    """
+    box = max((epoch.get("val_ultralytics/box_mAP50", 0.0) for epoch in epochs), default=0.0)
+    pose = max((epoch.get("val_ultralytics/pose_mAP50", 0.0) for epoch in epochs), default=0.0)
+    if box > _LEARNT_BOXES and pose < _LEARNT_KEYPOINTS:
+        return [
+            f"boxes are learnt (mAP50 {box:.2f}) and keypoints are not (mAP50 {pose:.2f}):"
+            " look at keypoint order and left/right names, train longer, or start with a larger train.loss_sigma"
+        ]
+    return []
+
+
+def _summarise(record: tracking.TrainingRecord, run_id: str, notes: list[str]) -> Summary:
+    fitness = [epoch.get("val_ultralytics/fitness", 0.0) for epoch in record.epochs]
+    best = fitness.index(max(fitness)) if fitness else 0
+    pose = record.epochs[best].get("val_ultralytics/pose_mAP50", 0.0) if record.epochs else 0.0
+    headline = f"{len(record.epochs)} epochs, best {best + 1}, pose mAP50 {pose:.3f} (Ultralytics)"
+    return Summary(headline, run_id, best + 1, notes, record)
+
+
+def _collect(
+    models: Path,
+    trained: engine.Trained,
+    record: tracking.TrainingRecord,
+    summary: Summary,
+    description: Mapping[str, Any],
+    seconds: list[float],
+) -> None:
+    models.mkdir()
+    engine.write_checkpoint(trained.best, models / "best.pt", description)
+    engine.write_checkpoint(trained.last, models / "last.pt", description)
+    for name in _CURVES:
+        if (trained.folder / name).exists():
+            shutil.copy2(trained.folder / name, models / name)
+    for picture in sorted([*trained.folder.glob("*.png"), *trained.folder.glob("*.jpg")]):
+        shutil.copy2(picture, models / picture.name)
+    write_json(models / "train.json", summary)
+    write_json(models / EPOCHS, record.epochs)
+    write_json(models / "timings.json", {"seconds_per_epoch": seconds, "seconds": sum(seconds)})
+
+
+def to_report(summary: Summary) -> Report:
+    """Build the page that a person reads."""
+    epochs = summary.record.epochs
+    names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
+    x = list(range(1, len(epochs) + 1))
+
+    def chart(title: str, series: Mapping[str, str]) -> LineChart:
+        shown = {label: [epoch.get(name) for epoch in epochs] for label, name in series.items() if name in names}
+        return LineChart(title, x, shown, "epoch")
+
+    losses = [name.removeprefix("train/") for name in names if name.startswith("train/")]
+    charts = [chart(name, {side: f"{side}/{name}" for side in ("train", "val")}) for name in losses]
+    figures = ("precision", "recall", "mAP50", "mAP50-95")
+    charts += [
+        chart(f"{kind} on val (Ultralytics)", {name: f"val_ultralytics/{kind}_{name}" for name in figures})
+        for kind in ("pose", "box")
+    ]
+    charts.append(chart("learning rate", {name: name for name in names if name.startswith("lr/")}))
+    sections: list[Section] = [
+        *([Notes("Worth a look", [Note("warning", text) for text in summary.warnings])] if summary.warnings else []),
+        LineCharts("Losses and figures by epoch", charts),
+        KeyValues("Parameters", summary.record.params),
+        KeyValues("Where it comes from", {**summary.record.tags, "MLflow run": summary.run_id}),
+    ]
+    shown = [
+        Figure("Epochs", len(epochs), f"best: {summary.best_epoch}"),
+        Figure("Pose mAP50", f"{_best(summary, 'pose_mAP50'):.3f}", "Ultralytics, best epoch, val"),
+        Figure("Box mAP50", f"{_best(summary, 'box_mAP50'):.3f}", "Ultralytics, best epoch, val"),
+    ]
+    return Report("Training", summary.headline, sections, shown, "train")
+
+
+def _best(summary: Summary, name: str) -> float:
+    if not summary.record.epochs:
+        return 0.0
+    return summary.record.epochs[summary.best_epoch - 1].get(f"val_ultralytics/{name}", 0.0)
+
+
+def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> tracking.TrainingRecord:
+    """Gather what identifies the training of this workspace as it is now."""
+    git = versions.git_state(root)
+    params = flatten({key: document[key] for key in document})
+    params |= {f"local.{key}": str(value) for key, value in local.model_dump().items()}
+    tags = {
+        "keypipe.git_commit": git.commit or "none",
+        "keypipe.git_dirty": str(git.dirty).lower(),
+        "keypipe.workspace": root.resolve().name,
+        "mlflow.source.name": "python -m tasks.train",
+        "mlflow.source.type": "LOCAL",
+    }
+    if git.commit:
+        tags["mlflow.source.git.commit"] = git.commit
+    for stage in ("convert", "split"):
+        tags[f"keypipe.fingerprint.{stage}"] = versions.stage_fingerprint(root, stage)
+    fingerprint = versions.stage_fingerprint(root, "train")
+    return tracking.TrainingRecord(fingerprint, params, tags, versions.raw_version(root) or "", {})
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten nested parameters to ``section.key`` -> text."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = str(value)
+    return flat
+
+
+def _stop(signum: int, _frame: Any) -> None:
+    raise SystemExit(128 + signum)
+
+
+def main(root: Path) -> None:
+    """Run the stage with the workspace's parameters."""
+    signal.signal(signal.SIGTERM, _stop)  # so that the MLflow run is ended as KILLED
+    document = read.read_params(root)
+    params = read.load_section(document, "train", TrainParams)
+    if not (root / DATA_YAML).exists():
+        raise ConfigError(f"{DATA_YAML}: not there; run the split stage first")
+    local = read.read_local(root)
+    run(params, read.load_seed(document), local, root, describe(root, document, local))
+
+
+if __name__ == "__main__":
+    run_program("train", main)
+

@@ -1,0 +1,69 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = Path(os.environ.get("KEYPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Return a folder of real annotations, or skip where it is not at hand."""
+
+    def find(name: str) -> Path:
+        folder = SHARED_DATA / name
+        if not folder.exists():
+            pytest.skip(f"needs the real annotations in {folder}; set KEYPIPE_SHARED_DATA to their folder")
+        return folder
+
+    return find
+
+
+@pytest.fixture
+def write_labelme(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an image and its labelme JSON below ``tmp_path/raw``."""
+
+    def write(
+        name: str,
+        shapes: list[dict[str, Any]],
+        size_wh: tuple[int, int] = (200, 100),
+        folder: Path = tmp_path / "raw",
+        **extra: Any,
+    ) -> Path:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        colour = tuple(sum(name.encode()) * factor % 256 for factor in (1, 7, 31))
+        Image.new("RGB", size_wh, colour).save(path)  # type: ignore[arg-type]
+        document = {
+            "version": "6.3.1",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": path.name,
+            "imageData": None,
+            "imageHeight": size_wh[1],
+            "imageWidth": size_wh[0],
+        } | extra
+        path.with_suffix(".json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+        return path.with_suffix(".json")
+
+    return write
+
+
+def rectangle(label: str, box: tuple[float, float, float, float], group: int | None = None, **extra: Any) -> dict[str, Any]:
+    """Return a labelme rectangle."""
+    points = [[box[0], box[1]], [box[2], box[3]]]
+    return {"label": label, "points": points, "group_id": group, "shape_type": "rectangle", "flags": {}} | extra
+
+
+def point(label: str, x: float, y: float, group: int | None = None, **extra: Any) -> dict[str, Any]:
+    """Return a labelme point."""
+    return {"label": label, "points": [[x, y]], "group_id": group, "shape_type": "point", "flags": {}} | extra

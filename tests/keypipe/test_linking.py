@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from keypipe.linking import BoxShape, PointShape, link_keypoints
+from keypipe.skeleton import parse_schema
+
+SCHEMA = parse_schema({"classes": {"cow": {"keypoints": ["nose", "tail"]}, "bird": {"keypoints": ["beak", "tail"]}}})
+LEFT, RIGHT, WHOLE = (0.0, 0.0, 50.0, 50.0), (40.0, 0.0, 90.0, 50.0), (0.0, 0.0, 90.0, 50.0)
+
+
+def box(shape: int, xyxy: tuple[float, float, float, float], group: int | None = None, name: str = "cow") -> BoxShape:
+    return BoxShape(shape, name, xyxy, group)
+
+
+def at(shape: int, name: str, x: float, group: int | None = None) -> PointShape:
+    return PointShape(shape, name, x, 25.0, group)
+
+
+CASES = {
+    "by group, wherever the point lies": ([box(0, LEFT, 7)], [at(1, "nose", 500, 7)], {1: 0}, []),
+    "by containment": ([box(0, LEFT), box(1, RIGHT)], [at(2, "nose", 10), at(3, "nose", 80)], {2: 0, 3: 1}, []),
+    "on the outline, a pixel outside": ([box(0, LEFT)], [at(1, "nose", 50.9)], {1: 0}, []),
+    "inside beats the outline of another": (
+        [box(0, LEFT), box(1, (50.5, 0, 90, 50))],
+        [at(2, "nose", 50.6)],
+        {2: 1},
+        [],
+    ),
+    "the class decides": ([box(0, WHOLE), box(1, WHOLE, name="bird")], [at(2, "beak", 20), at(3, "nose", 20)], {2: 1, 3: 0}, []),
+    "a name given away rules a box out": (
+        [box(0, LEFT), box(1, RIGHT)],
+        [at(2, "nose", 45), at(3, "nose", 10)],
+        {2: 1, 3: 0},
+        [],
+    ),
+    "a group gives a name away too": (
+        [box(0, WHOLE, 1), box(1, WHOLE)],
+        [at(2, "nose", 20), at(3, "nose", 30, 1)],
+        {2: 1, 3: 0},
+        [],
+    ),
+    "list order last": ([box(0, WHOLE), box(2, WHOLE)], [at(1, "nose", 20), at(3, "nose", 30)], {1: 0, 3: 2}, []),
+    "both before: ambiguous": (
+        [box(2, WHOLE), box(3, WHOLE)],
+        [at(0, "nose", 20), at(1, "nose", 30)],
+        {},
+        [(0, "ambiguous-keypoint"), (1, "ambiguous-keypoint")],
+    ),
+    "twice in a box": ([box(0, LEFT)], [at(1, "nose", 10), at(2, "nose", 20)], {1: 0}, [(2, "repeated-keypoint")]),
+    "twice in a group": ([box(0, LEFT, 1)], [at(1, "nose", 1, 1), at(2, "nose", 2, 1)], {1: 0}, [(2, "repeated-keypoint")]),
+    "in no box": ([box(0, LEFT)], [at(1, "nose", 200)], {}, [(1, "keypoint-without-object")]),
+    "grouped with the wrong class": (
+        [box(0, LEFT, 1)],
+        [at(1, "beak", 10, 1)],
+        {},
+        [(1, "keypoint-of-other-class")],
+    ),
+    "two boxes in a group": (
+        [box(0, LEFT, 1), box(1, RIGHT, 1)],
+        [at(2, "nose", 10, 1)],
+        {},
+        [(1, "several-boxes-in-group")],
+    ),
+    "a group without a box falls back to containment": ([box(0, LEFT)], [at(1, "nose", 10, 5)], {1: 0}, []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_link_keypoints(case: str) -> None:
+    boxes, points, owner, faults = CASES[case]
+    links = link_keypoints(boxes, points, SCHEMA, "a.json")
+    assert links.owner == owner
+    assert sorted((fault.shape, fault.kind) for fault in links.faults) == faults
+
+
+def test_list_order_is_reported() -> None:
+    boxes, points, *_ = CASES["list order last"]
+    assert link_keypoints(boxes, points, SCHEMA, "a.json").by_list_order == [1]
+
+
+@pytest.mark.parametrize("group", [None, 3])
+def test_points_of_objects_outside_the_schema_are_no_fault(group: int | None) -> None:
+    others = [BoxShape(0, "dog", RIGHT, group)]
+    links = link_keypoints([], [at(1, "nose", 80, group)], SCHEMA, "a.json", others)
+    assert not links.faults
+    assert links.of_others == [1]
