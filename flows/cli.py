@@ -47,11 +47,11 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     import msgspec
 
     from flows import server
+    from flows.plan import check_start
     from flows.results import RunResult
-    from tasks.check import check_workspace
 
-    # The flow checks them as well; here they are told before a server is started.
-    check_workspace(root)
+    # The flow checks as well; here the user is told before a server is started.
+    check_start(root, until, force)
     with server.connected(root, click.echo):
         from flows import training
 

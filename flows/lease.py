@@ -212,6 +212,6 @@ def _telling(say: Say, where: str) -> Iterator[None]:
     """Go on when a record cannot be mended: the run that starts now matters more."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever a server answers
+    except Exception as error:
         log.debug("clearing up in %s", where, exc_info=True)
         say(f"could not mark a dead run in {where}: {type(error).__name__}: {error}")

@@ -72,7 +72,7 @@ class Tree:
             poll: called about every ``interval`` seconds; what it raises ends the iteration.
             interval: seconds.
         """
-        assert self._watcher.stdout is not None  # noqa: S101 - started with a pipe
+        assert self._watcher.stdout is not None
         yield from read_lines(self._watcher.stdout, poll, interval, lambda: not self.running)
 
     def wait(self) -> int:
@@ -87,7 +87,7 @@ class Tree:
     def end(self) -> None:
         """End the whole tree: SIGTERM, and SIGKILL after the grace time."""
         with contextlib.suppress(OSError):
-            assert self._watcher.stdin is not None  # noqa: S101
+            assert self._watcher.stdin is not None
             self._watcher.stdin.close()
         deadline = time.monotonic() + self._grace + 5
         while self.running and time.monotonic() < deadline:

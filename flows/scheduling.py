@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -80,7 +79,9 @@ def serve(root: Path, cron: str, timezone: str | None, say: server.Say) -> None:
         )
         write_record(root / SCHEDULE, record)
         stack.callback((root / SCHEDULE).unlink, missing_ok=True)
-        runner = Tree(_runner_command(root, cron, timezone), cwd=root, env=_runner_environment(url), grace=20)
+        runner = Tree(
+            _runner_command(root, cron, timezone), cwd=root, env=_runner_environment(url), grace=RUNNER_GRACE_SECONDS
+        )
         stack.callback(runner.end)
         for line in runner.lines(keep):
             say(line)
@@ -171,10 +172,12 @@ async def _drop_missed_runs(name: str) -> int:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
+    from flows.late_runs import due_filter
+
     async with get_client() as client:
         with contextlib.suppress(ObjectNotFound):
             deployment = await client.read_deployment_by_name(f"keypipe-training/{name}")
-            late = await late_runs(client, deployment.id)
+            late = await client.read_flow_runs(flow_run_filter=due_filter(deployment.id), limit=200)
             for run in late:
                 await client.delete_flow_run(run.id)
             return len(late)
@@ -188,27 +191,6 @@ async def _catch_up(deployment_id: Any, missed: int) -> None:
     async with get_client() as client:
         run = await client.create_flow_run_from_deployment(deployment_id, tags=["catch-up"])
     print(f"{missed} runs were missed; one run ({run.name}) makes up for them")  # noqa: T201
-
-
-async def late_runs(client: Any, deployment_id: Any) -> list[Any]:
-    """Return the runs of a deployment that are due and not started, oldest first."""
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterDeploymentId,
-        FlowRunFilterExpectedStartTime,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    due = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
-    )
-    runs = await client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=200)
-    return list(runs)
 
 
 if __name__ == "__main__":

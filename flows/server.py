@@ -7,6 +7,7 @@ their database in the workspace, so that every run of it is in one place.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -105,8 +106,23 @@ def connected(root: Path, say: Say) -> Iterator[str]:
             yield record.url
         return
     say("starting a temporary Prefect server (a few seconds; `keypipe ui` in another terminal keeps one)")
-    with running_server(root, temporary=True) as url, pointed_to(url):
+    with running_server(root, temporary=True) as url, pointed_to(url), _without_links():
         yield url
+
+
+@contextmanager
+def _without_links() -> Iterator[None]:
+    """Keep Prefect from naming a page of a dashboard that a temporary server does not have."""
+    logger = logging.getLogger("prefect.flow_runs")
+
+    def is_no_link(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("View at ")
+
+    logger.addFilter(is_no_link)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_no_link)
 
 
 def configured_url() -> str | None:

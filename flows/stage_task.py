@@ -48,7 +48,7 @@ class StageCrashError(Exception):
     """A stage's process was ended from outside, as by the system when memory runs out."""
 
 
-class RunCancelled(BaseException):  # noqa: N818 - like KeyboardInterrupt, no error
+class RunCancelled(BaseException):
     """The run was cancelled in Prefect; no error, and nothing to retry."""
 
 
@@ -89,14 +89,13 @@ def run_stage(root: str, stage: str, fingerprint: str | None, force: bool = Fals
     }.get(did, Completed(message=f"{stage} ran", data="Ran"))
 
 
-_run_stage = task(
-    run_stage,
+_run_stage: Any = task(
     cache_policy=CacheKeyFnPolicy(cache_key_fn=cache_key),
     persist_result=True,
     result_serializer="json",
     retries=RETRIES,
     retry_condition_fn=is_crash,
-)
+)(run_stage)
 
 _held: Held | None = None
 

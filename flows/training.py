@@ -15,15 +15,20 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import lease, stage_task
+from flows.plan import check_start
 from flows.records import write_record
 from flows.results import LAST_RUN, RunResult, StageResult
-from keypipe.errors import ConfigError, PoseError
+from keypipe.errors import PoseError
 from tasks import versions
 from tasks.stage import USER_ERROR
 
 FLOW_NAME = "keypipe-training"
 RAW_TASK = "version raw data"
 BUG = 1
+
+
+class SupersededError(Exception):
+    """A later run does the work of this one."""
 
 
 def flow_run_name() -> str:
@@ -57,11 +62,14 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     run = _new_result()
     try:
         with _holding(workspace, run, log.info) as held:
-            _check(workspace)
-            plan = plan_stages(workspace, until, force)
+            if _is_superseded():
+                raise SupersededError("a later run of the same schedule is due")
+            plan = check_start(workspace, until, force)
             run.raw_version = version_raw_data(str(workspace))
             with stage_task.keeping_lease(held):
                 _run_stages(workspace, plan, set(force), run, held)
+    except SupersededError as error:
+        return Cancelled(name="Superseded", message=str(error))
     except PoseError as error:
         run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
     except stage_task.RunCancelled as error:
@@ -74,23 +82,6 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     if run.state == "Cancelled":
         return Cancelled(message=run.message, data=data)
     return Failed(message=run.message, data=data)
-
-
-def plan_stages(root: Path, until: str | None, force: Sequence[str]) -> list[str]:
-    """Return the stages to go through, in order.
-
-    Raises:
-        ConfigError: ``until`` or ``force`` names no stage.
-    """
-    names = versions.stage_names(root)
-    for name in [*([until] if until else []), *force]:
-        if name not in names:
-            raise ConfigError(f"{name}: no such stage; there are {', '.join(names)}")
-    plan = names[: names.index(until) + 1] if until else names
-    for name in force:
-        if name not in plan:
-            raise ConfigError(f"--force {name}: comes after --until {until}")
-    return plan
 
 
 def _run_stages(root: Path, plan: list[str], force: set[str], run: RunResult, held: lease.Held) -> None:
@@ -146,12 +137,21 @@ def _record_training(root: Path) -> None:
         get_run_logger().warning("the training could not be recorded in MLflow", exc_info=True)
 
 
-def _check(root: Path) -> None:
-    try:
-        from tasks.check import check_workspace
-    except ImportError:  # TEMPORARY
-        return
-    check_workspace(root)
+def _is_superseded() -> bool:
+    """Tell whether this run was scheduled and a later one of the same schedule is due as well.
+
+    After a long training, or a long wait, the last of the runs that fell due meanwhile does the work of all.
+    """
+    from prefect.client.orchestration import get_client
+
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    if flow_run is None or flow_run.deployment_id is None or not flow_run.auto_scheduled:
+        return False
+    from flows.late_runs import due_filter
+
+    with get_client(sync_client=True) as client:
+        return bool(client.read_flow_runs(flow_run_filter=due_filter(flow_run.deployment_id), limit=1))
 
 
 @contextmanager

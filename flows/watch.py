@@ -30,11 +30,10 @@ def main() -> int:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
+    # A handler that does nothing, since the command would inherit SIG_IGN.
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_reset_signals)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
     while True:
         ready, _, _ = select.select([0, wake_read], [], [])
         if wake_read in ready:
@@ -55,11 +54,6 @@ def _parse_arguments(arguments: list[str]) -> tuple[float, list[str]]:
     cut = arguments.index("--")
     grace = float(arguments[1]) if arguments[:1] == ["--grace"] else 10.0
     return grace, arguments[cut + 1 :]
-
-
-def _reset_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _adopt_orphans() -> None:

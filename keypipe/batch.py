@@ -1,4 +1,4 @@
-"""Prediction on files: drawn pictures and videos, and a JSON file for each, in a folder."""
+"""Prediction on files: a drawn picture or video and a JSON file for each, in a folder."""
 
 from __future__ import annotations
 
@@ -9,152 +9,42 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from keypipe.drawing import DEFAULT_KEYPOINT_CONF, draw_predictions
+from keypipe.drawing import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError
 from keypipe.media import VideoWriter, is_video, open_video, read_image
-from keypipe.predictor import (
-    DEFAULT_CONF,
-    DEFAULT_IOU,
-    DEFAULT_MAX_DET,
-    ModelInfo,
-    PredictedKeypoint,
-    Prediction,
-    Predictor,
-    RawModel,
-    load_onnx_model,
+from keypipe.predictor import ModelInfo, Prediction, Predictor, RawModel, load_onnx_model
+from keypipe.results import (
+    FileEntry,
+    Frame,
+    FrameFile,
+    Heading,
+    ImageResult,
+    Index,
+    ModelStamp,
+    Thresholds,
+    VideoResult,
+    format_result,
+    round_prediction,
 )
-from keypipe.skeleton import Schema
 from keypipe.sources import Output, Source, find_sources, plan_outputs, source_name
 
 INDEX = "predictions.json"
 """Lists what an output folder holds; by it a folder of earlier predictions is known."""
 
 LEGIBLE_PX = 640
-"""Smaller pictures are drawn enlarged to this, so that tags and dots do not bury the object."""
+"""Smaller pictures are drawn enlarged to this, so that tags and dots do not bury the objects."""
+
+_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_REDRAWS = 0.1
 
 Loader = Callable[[Path, str | None], tuple[RawModel, ModelInfo]]
 Say = Callable[[str], None]
-
-
-class Thresholds(msgspec.Struct, frozen=True):
-    """What is kept and what is drawn.
-
-    Attributes:
-        conf: smallest score of an object.
-        iou: overlap above which the weaker of two objects of a class is dropped.
-        max_det: objects kept on an image at most.
-        keypoint_conf: smallest confidence of a keypoint that is drawn; all are in the JSON.
-    """
-
-    conf: float = DEFAULT_CONF
-    iou: float = DEFAULT_IOU
-    max_det: int = DEFAULT_MAX_DET
-    keypoint_conf: float = DEFAULT_KEYPOINT_CONF
-
-    def __post_init__(self) -> None:
-        for name in ("conf", "iou", "keypoint_conf"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name} should be between 0 and 1, got {value:g}")
-
-
-class ModelStamp(msgspec.Struct, frozen=True):
-    """Which model made a result.
-
-    Attributes:
-        path: the file, as it was named.
-        sha256: hash of its bytes.
-        license: license of the weights, where it is stated.
-        version: version of the program that wrote it, where it is stated.
-    """
-
-    path: str
-    sha256: str
-    license: str = ""
-    version: str = ""
-
-
-class Heading(msgspec.Struct, frozen=True):
-    """What every JSON file of a prediction begins with.
-
-    Attributes:
-        model: which model.
-        thresholds: what was kept and drawn.
-        keypoint_names: for each class its keypoints in order.
-    """
-
-    model: ModelStamp
-    thresholds: Thresholds
-    keypoint_names: dict[str, list[str]]
-
-
-class ImageResult(msgspec.Struct):
-    """The JSON file of an image; coordinates in pixels of the upright image."""
-
-    file: str
-    size_wh: tuple[int, int]
-    drawn: str
-    predictions: list[Prediction]
-    model: ModelStamp
-    thresholds: Thresholds
-    keypoint_names: dict[str, list[str]]
-
-
-class Frame(msgspec.Struct):
-    """One frame of a video: its number from 0, its time in seconds, and what is on it."""
-
-    frame: int
-    seconds: float
-    predictions: list[Prediction]
-
-
-class VideoResult(msgspec.Struct):
-    """The JSON file of a video; coordinates in pixels of the upright frame."""
-
-    file: str
-    size_wh: tuple[int, int]
-    drawn: str
-    fps: float
-    model: ModelStamp
-    thresholds: Thresholds
-    keypoint_names: dict[str, list[str]]
-    frames: list[Frame]
-
-
-class FileEntry(msgspec.Struct):
-    """A line of the index: the file, its results relative to the output folder, and the number of objects."""
-
-    file: str
-    drawn: str
-    json: str
-    objects: int
-
-
-class Index(msgspec.Struct):
-    """The file ``predictions.json`` of an output folder.
-
-    Attributes:
-        complete: False while the prediction runs, and for good when it was interrupted.
-        model: which model.
-        thresholds: what was kept and drawn.
-        keypoint_names: for each class its keypoints in order.
-        files: the files that were read.
-        faults: the files that could not be read.
-    """
-
-    complete: bool
-    model: ModelStamp
-    thresholds: Thresholds
-    keypoint_names: dict[str, list[str]]
-    files: list[FileEntry] = []
-    faults: list[Fault] = []
 
 
 class Summary(msgspec.Struct):
@@ -172,15 +62,8 @@ class Summary(msgspec.Struct):
 
     def __str__(self) -> str:
         objects = sum(entry.objects for entry in self.files)
-        text = f"{_count(objects, 'object')} in {_count(len(self.files), 'file')} -> {self.output}"
+        text = f"{_count(objects, 'object')} in {_count(len(self.files), 'file')}, results in {self.output}"
         return text + (f"; {_count(len(self.faults), 'file')} could not be read" if self.faults else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-# ---------------------------------------------------------------------------------------- public
 
 
 def predict(
@@ -204,7 +87,7 @@ def predict(
         device: such as ``cpu`` or ``cuda:0``; None leaves the choice to the model's engine.
         loaders: for each suffix of a model file the function that opens it; ONNX is known.
         exclude: folders in which no source is looked for.
-        say: told about progress every few seconds; None writes it to stderr.
+        say: told about progress every few seconds; None shows it on stderr.
 
     Returns:
         What was read and what could not be; the latter stops nothing.
@@ -213,14 +96,18 @@ def predict(
         ConfigError: no image or video is there, a threshold makes no sense, or the output folder is in use.
         ModelError: the model cannot be used.
     """
+    thresholds = thresholds or Thresholds()
     sources = find_sources(source, exclude)
     outputs = plan_outputs(sources, taken=[INDEX])
     check_output(output, sources, outputs)
     raw_model, info = load_model(model, device, loaders or {})
-    stamp = ModelStamp(str(model), _sha256(model), info.license, info.version)
-    names = {name: list(skeleton.keypoints) for name, skeleton in info.schema.classes.items()}
-    batch = Batch(Predictor(raw_model, info), Heading(stamp, thresholds or Thresholds(), names), output)
-    return batch.run(list(zip(sources, outputs, strict=True)), Progress(len(sources), say))
+    heading = Heading(
+        model=ModelStamp(str(model), _sha256(model), info.license, info.version),
+        thresholds=thresholds,
+        keypoint_names={name: skeleton.keypoints for name, skeleton in info.schema.classes.items()},
+    )
+    progress = Progress(len(sources), say)
+    return Batch(Predictor(raw_model, info), heading, output, progress).run(sources, outputs)
 
 
 def raise_for_faults(summary: Summary) -> None:
@@ -230,8 +117,8 @@ def raise_for_faults(summary: Summary) -> None:
         FaultsError: there were some; the message lists them and tells where the other results are.
     """
     if summary.faults:
-        done = f"{_count(len(summary.files), 'other file')} done, results in {summary.output}"
-        raise FaultsError(summary.faults, done if summary.files else "")
+        others = f"{_count(len(summary.files), 'other file')} done, results in {summary.output}"
+        raise FaultsError(summary.faults, others if summary.files else "")
 
 
 def load_model(path: Path, device: str | None, loaders: Mapping[str, Loader]) -> tuple[RawModel, ModelInfo]:
@@ -248,7 +135,7 @@ def load_model(path: Path, device: str | None, loaders: Mapping[str, Loader]) ->
     if suffix == ".onnx":
         return load_onnx_model(path, device=device)
     known = ", ".join(sorted({".onnx", *loaders}))
-    raise ModelError(f"{path}: no engine for {suffix or 'a file without suffix'} models here (known: {known})")
+    raise ModelError(f"{path}: nothing here opens a {suffix or 'suffixless'} model (known: {known})")
 
 
 def check_output(output: Path, sources: Sequence[Source], outputs: Sequence[Output]) -> None:
@@ -260,16 +147,15 @@ def check_output(output: Path, sources: Sequence[Source], outputs: Sequence[Outp
     if output.exists() and not output.is_dir():
         raise ConfigError(f"{output}: the output should be a folder, this is a file")
     if output.is_dir() and any(output.iterdir()) and not (output / INDEX).is_file():
-        raise ConfigError(f"{output}: holds files that are no predictions; choose a new or an empty folder")
+        raise ConfigError(f"{output}: holds other files than predictions; choose a new or an empty folder")
     inputs = {source.path.resolve() for source in sources}
     for result in outputs:
-        for path in (output / result.drawn, output / result.json):
-            if path.resolve() in inputs:
-                raise ConfigError(f"{output}: {result.drawn} would replace the picture it is made from; choose another")
+        if (output / result.drawn).resolve() in inputs:
+            raise ConfigError(f"{output}: {result.drawn} would replace the file it is made from; choose another folder")
 
 
 def default_output(source: str, parent: Path) -> Path:
-    """Choose a folder for the results that does not exist yet: ``<parent>/<name>``, ``<parent>/<name>-2``, …"""
+    """Choose a folder that does not exist yet: ``<parent>/<name>``, then ``<parent>/<name>-2`` and so on."""
     name = source_name(source)
     candidate, number = parent / name, 2
     while candidate.exists():
@@ -277,96 +163,185 @@ def default_output(source: str, parent: Path) -> Path:
     return candidate
 
 
-# ------------------------------------------------------------------------------------- the batch
+class Progress:
+    """Tells how far a prediction is: on a terminal in one line, else by a line every few seconds."""
+
+    def __init__(self, total: int, say: Say | None) -> None:
+        """Start.
+
+        Args:
+            total: number of files.
+            say: gets the lines; None writes them to stderr.
+        """
+        self._total = total
+        self._on_terminal = say is None and sys.stderr.isatty()
+        self._say = say or _to_stderr
+        self._done = 0
+        self._file = ""
+        self._shown = time.monotonic()
+
+    def begin(self, file: str) -> None:
+        """A file begins."""
+        self._file = file
+        self._show("")
+
+    def frame(self, number: int, total: int) -> None:
+        """A video has come to this frame; a total of 0 is unknown."""
+        self._show(f", frame {number}" + (f" of {total}" if total else ""))
+
+    def end(self) -> None:
+        """The file is done."""
+        self._done += 1
+
+    def close(self) -> None:
+        """The last file is done: leave the terminal's line empty."""
+        if self._on_terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def _show(self, detail: str) -> None:
+        pause = _SECONDS_BETWEEN_REDRAWS if self._on_terminal else _SECONDS_BETWEEN_LINES
+        if time.monotonic() - self._shown < pause:
+            return
+        self._shown = time.monotonic()
+        text = f"file {self._done + 1} of {self._total}, {self._file}{detail}"
+        if self._on_terminal:
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+        else:
+            self._say(text)
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command's output
 
 
 class Batch:
-    """Predicts on one file after the other and writes what it finds at once."""
+    """Predicts on one file after the other and writes at once what it finds."""
 
-    def __init__(self, predictor: Predictor, heading: Heading, output: Path) -> None:
+    def __init__(self, predictor: Predictor, heading: Heading, output: Path, progress: Progress) -> None:
         self._predictor = predictor
         self._heading = heading
         self._output = output
+        self._progress = progress
 
-    def run(self, jobs: Sequence[tuple[Source, Output]], progress: Progress) -> Summary:
+    def run(self, sources: Sequence[Source], outputs: Sequence[Output]) -> Summary:
         """Do all files; the index is written before and after, also when interrupted."""
         summary = Summary(self._output, [], [])
         complete = False
         self._write_index(summary, complete)
         try:
-            for source, output in jobs:
-                progress.begin(str(source.path))
+            for source, output in zip(sources, outputs, strict=True):
+                self._progress.begin(str(source.path))
                 try:
-                    summary.files.append(self._do_file(source, output, progress))
+                    summary.files.append(self._do_file(source.path, output))
                 except AnnotationError as error:
                     summary.faults.append(_to_fault(source, error))
-                    progress.say(str(error))
-                progress.end()
+                self._progress.end()
             complete = True
         finally:
+            self._progress.close()
             self._write_index(summary, complete)
         return summary
 
-    def _do_file(self, source: Source, output: Output, progress: Progress) -> FileEntry:
-        do = self._do_video if is_video(source.path) else self._do_image
-        objects = do(source.path, output, progress)
-        return FileEntry(str(source.path), output.drawn.as_posix(), output.json.as_posix(), objects)
+    def _do_file(self, path: Path, output: Output) -> FileEntry:
+        objects = self._do_video(path, output) if is_video(path) else self._do_image(path, output)
+        return FileEntry(str(path), output.drawn.as_posix(), output.json.as_posix(), objects)
 
-    def _do_image(self, path: Path, output: Output, _: Progress) -> int:
+    def _do_image(self, path: Path, output: Output) -> int:
         image = read_image(path)
+        height, width = image.shape[:2]
         predictions = self._predict(image)
-        drawn = self._draw(image, predictions, max(LEGIBLE_PX, *image.shape[:2]))
-        with _writing(self._output / output.drawn) as temporary:
+        drawn = self._draw(image, predictions, LEGIBLE_PX if max(width, height) < LEGIBLE_PX else None)
+        result = ImageResult(
+            file=str(path),
+            size_wh=(width, height),
+            drawn=output.drawn.as_posix(),
+            predictions=predictions,
+            **self._heading.fields(),
+        )
+        with _replacing(self._output / output.drawn) as temporary:
             Image.fromarray(drawn).save(temporary, "JPEG", quality=92, subsampling=0)
-        size_wh = (image.shape[1], image.shape[0])
-        result = ImageResult(str(path), size_wh, output.drawn.as_posix(), predictions, **self._heading_fields())
-        with _writing(self._output / output.json) as temporary:
-            temporary.write_bytes(_format_json(result))
+        with _replacing(self._output / output.json) as temporary:
+            temporary.write_bytes(format_result(result))
         return len(predictions)
 
-    def _do_video(self, path: Path, output: Output, progress: Progress) -> int:
+    def _do_video(self, path: Path, output: Output) -> int:
         objects = 0
         with (
             open_video(path) as (video, frames),
-            _writing(self._output / output.drawn) as drawn_path,
-            _writing(self._output / output.json) as json_path,
+            _replacing(self._output / output.drawn) as drawn_path,
+            _replacing(self._output / output.json) as json_path,
             VideoWriter(drawn_path, video.size_wh, video.fps) as writer,
-            json_path.open("wb") as file,
+            json_path.open("wb") as json_file,
         ):
-            head = VideoResult(str(path), video.size_wh, output.drawn.as_posix(), video.fps, frames=[], **self._heading_fields())
-            lines = _FrameLines(file, head)
+            head = VideoResult(
+                file=str(path),
+                size_wh=video.size_wh,
+                drawn=output.drawn.as_posix(),
+                fps=video.fps,
+                frames=[],
+                **self._heading.fields(),
+            )
+            frame_file = FrameFile(json_file, head)
             for number, frame in enumerate(frames):
                 predictions = self._predict(frame)
-                writer.write(np.ascontiguousarray(self._draw(frame, predictions, None)[..., ::-1]))
-                lines.write(Frame(number, round(number / video.fps, 4), predictions))
+                writer.write(_swap_channels(self._draw(frame, predictions, None)))
+                frame_file.write(Frame(number, round(number / video.fps, 4), predictions))
                 objects += len(predictions)
-                progress.frame(number + 1, video.n_frames)
-            lines.close()
+                self._progress.frame(number + 1, video.n_frames)
+            frame_file.close()
         return objects
 
     def _predict(self, image_bgr: NDArray[np.uint8]) -> list[Prediction]:
         kept = self._heading.thresholds
-        return [round_prediction(p) for p in self._predictor.predict_image(image_bgr, kept.conf, kept.iou, kept.max_det)]
+        found = self._predictor.predict_image(image_bgr, kept.conf, kept.iou, kept.max_det)
+        return [round_prediction(prediction) for prediction in found]
 
     def _draw(
         self, image_bgr: NDArray[np.uint8], predictions: Sequence[Prediction], longest_side_px: int | None
     ) -> NDArray[np.uint8]:
         return draw_predictions(
-            np.ascontiguousarray(image_bgr[..., ::-1]),
+            _swap_channels(image_bgr),
             predictions,
-            self._schema,
+            self._predictor.info.schema,
             keypoint_conf=self._heading.thresholds.keypoint_conf,
             longest_side_px=longest_side_px,
         )
 
-    @property
-    def _schema(self) -> Schema:
-        return self._predictor.info.schema
-
-    def _heading_fields(self) -> dict[str, Any]:
-        return {name: getattr(self._heading, name) for name in Heading.__struct_fields__}
-
     def _write_index(self, summary: Summary, complete: bool) -> None:
-        index = Index(complete, files=summary.files, faults=summary.faults, **self._heading_fields())
-        with _writing(self._output / INDEX) as temporary:
-            temporary.write_bytes(_format_json(index))
+        index = Index(complete=complete, files=summary.files, faults=summary.faults, **self._heading.fields())
+        with _replacing(self._output / INDEX) as temporary:
+            temporary.write_bytes(format_result(index))
+
+
+def _swap_channels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn BGR into RGB and back."""
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _to_fault(source: Source, error: AnnotationError) -> Fault:
+    found = str(error).removeprefix(f"{source.path}: ")
+    return Fault(str(source.path), None, "unreadable", found, "replace the file or leave it out")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a name beside a file that takes its place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: it tells OpenCV the container.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -51,7 +51,7 @@ class CocoAnnotation(msgspec.Struct):
     category_id: int
     bbox: tuple[float, float, float, float]
     area: float
-    keypoints: list[float]
+    keypoints: list[int | float]
     num_keypoints: int
     iscrowd: int = 0
 
@@ -119,7 +119,7 @@ def _to_annotation(
     annotation_id: int, image_id: int, category_id: int, instance: Instance, order: Sequence[str]
 ) -> CocoAnnotation:
     left, top, right, bottom = instance.box_xyxy
-    flat: list[float] = []
+    flat: list[int | float] = []
     for name in order:
         point = instance.keypoints.get(name)
         flat += (0, 0, 0) if point is None else (point.x, point.y, int(point.visibility))
@@ -158,7 +158,9 @@ def to_images(file: CocoFile) -> list[AnnotatedImage]:
             raise AnnotationError(f"annotation {annotation.id}: expected {expected}, got {len(annotation.keypoints)}")
         instances[annotation.image_id].append(_to_instance(annotation, category))
     return [
-        AnnotatedImage(image.file_name, (image.width, image.height), image.md5, tuple(instances[image.id]), image.source)
+        AnnotatedImage(
+            image.file_name, (image.width, image.height), image.md5, tuple(instances[image.id]), image.source
+        )
         for image in file.images
     ]
 

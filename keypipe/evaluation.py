@@ -177,9 +177,7 @@ def _coco_figures(
     return {key: None if value < 0 else float(value) for key, value in zip(_STATS, run.stats, strict=False)}
 
 
-def match_instances(
-    truth: CocoFile, detections: Iterable[Detection]
-) -> list[tuple[CocoAnnotation, Detection]]:
+def match_instances(truth: CocoFile, detections: Iterable[Detection]) -> list[tuple[CocoAnnotation, Detection]]:
     """Match true objects with detections of their class by box.
 
     Detections choose in order of their score, each the free object that it covers best with IoU >= ``MATCH_IOU``.

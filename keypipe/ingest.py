@@ -85,9 +85,7 @@ def list_files(folder: Path) -> list[str]:
     for base, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(base).relative_to(folder).as_posix()
-        found += [
-            name if prefix == "." else f"{prefix}/{name}" for name in names if not name.startswith(".")
-        ]
+        found += [name if prefix == "." else f"{prefix}/{name}" for name in names if not name.startswith(".")]
     return sorted(found)
 
 
@@ -141,9 +139,7 @@ def _map(read: partial[Ingested], sources: Sequence[str], processes: int | None)
         return list(pool.map(read, sources, chunksize=200))
 
 
-def read_annotated(
-    raw: Path, source: str, images: frozenset[str], schema: Schema, options: LabelmeOptions
-) -> Ingested:
+def read_annotated(raw: Path, source: str, images: frozenset[str], schema: Schema, options: LabelmeOptions) -> Ingested:
     """Read one JSON and its image.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import msgspec
 
@@ -76,133 +76,111 @@ def link_keypoints(
     Returns:
         Owners, faults, and the points decided by list order or belonging to other objects.
     """
-    links = Links({}, [], [], [])
-    taken: dict[tuple[int, str], int] = {}
-    ungrouped = _link_groups(boxes, points, schema, file, links, taken)
+    linker = _Linker(boxes, others, schema, file)
     by_name: dict[str, list[PointShape]] = defaultdict(list)
-    known_groups = {box.group for box in boxes}
-    other_groups = {box.group for box in others if box.group is not None} - known_groups
-    for point in ungrouped:
-        if point.group in other_groups:
-            links.of_others.append(point.shape)
-            continue
+    for point in linker.link_groups(points):
         by_name[point.name].append(point)
     for name, namesakes in by_name.items():
-        able = [box for box in boxes if name in schema.classes[box.class_name].keypoints]
-        _link_contained(name, namesakes, able, others, file, links, taken)
-    return links
+        linker.link_contained(name, namesakes)
+    return linker.links
 
 
-def _link_groups(
-    boxes: Sequence[BoxShape],
-    points: Sequence[PointShape],
-    schema: Schema,
-    file: str,
-    links: Links,
-    taken: dict[tuple[int, str], int],
-) -> list[PointShape]:
-    """Link by group; return the points that have none, or whose group holds no box."""
-    in_group: dict[Hashable, list[BoxShape]] = defaultdict(list)
-    for box in boxes:
-        if box.group is not None:
-            in_group[box.group].append(box)
-    for group, members in in_group.items():
-        if len(members) > 1:
-            shapes = ", ".join(str(box.shape) for box in members)
-            links.faults.append(
-                Fault(
-                    file,
-                    members[1].shape,
-                    "several-boxes-in-group",
-                    f"group {group} holds {len(members)} boxes (shapes {shapes})",
-                    "give every object a group_id of its own",
+class _Linker:
+    """The state of linking one image: what is linked, and which keypoint names each box has already."""
+
+    def __init__(self, boxes: Sequence[BoxShape], others: Sequence[BoxShape], schema: Schema, file: str) -> None:
+        self.boxes = {box.shape: box for box in boxes}
+        self.others = others
+        self.schema = schema
+        self.file = file
+        self.links = Links({}, [], [], [])
+        self._taken: dict[tuple[int, str], int] = {}
+
+    def link_groups(self, points: Sequence[PointShape]) -> list[PointShape]:
+        """Link by group; return the points that have none, or whose group holds no box."""
+        in_group: dict[Hashable, list[BoxShape]] = defaultdict(list)
+        for box in self.boxes.values():
+            if box.group is not None:
+                in_group[box.group].append(box)
+        other_groups = {box.group for box in self.others if box.group is not None} - in_group.keys()
+        for group, members in in_group.items():
+            if len(members) > 1:
+                shapes = ", ".join(str(box.shape) for box in members)
+                found = f"group {group} holds {len(members)} boxes (shapes {shapes})"
+                self._fault(
+                    members[1].shape, "several-boxes-in-group", found, "give every object a group_id of its own"
                 )
-            )
-    rest: list[PointShape] = []
-    for point in points:
-        members = in_group.get(point.group, []) if point.group is not None else []
-        if len(members) > 1:
-            continue  # the group itself is the fault
-        if not members:
-            rest.append(point)
-            continue
-        box = members[0]
-        if point.name not in schema.classes[box.class_name].keypoints:
-            links.faults.append(
-                Fault(
-                    file,
-                    point.shape,
-                    "keypoint-of-other-class",
-                    f"{point.name!r} is grouped with a {box.class_name!r}, which has no such keypoint",
-                    "correct the label or the group_id",
-                )
-            )
+        rest: list[PointShape] = []
+        for point in points:
+            members = in_group.get(point.group, []) if point.group is not None else []
+            if point.group in other_groups:
+                self.links.of_others.append(point.shape)
+            elif not members:
+                rest.append(point)
+            elif len(members) == 1:  # where there are more, the group itself is the fault
+                self._link_to(point, members[0])
+        return rest
+
+    def _link_to(self, point: PointShape, box: BoxShape) -> None:
+        if point.name in self._names_of(box):
+            self._give(point, box)
+            return
+        found = f"{point.name!r} is grouped with a {box.class_name!r}, which has no such keypoint"
+        self._fault(point.shape, "keypoint-of-other-class", found, "correct the label or the group_id")
+
+    def _give(self, point: PointShape, box: BoxShape) -> None:
+        earlier = self._taken.setdefault((box.shape, point.name), point.shape)
+        if earlier == point.shape:
+            self.links.owner[point.shape] = box.shape
         else:
-            _give(point, box, file, links, taken)
-    return rest
+            self._repeated(point, box, f" (also shape {earlier})")
 
+    def link_contained(self, name: str, points: Sequence[PointShape]) -> None:
+        """Link the points of one name to the boxes around them."""
+        able = [box for box in self.boxes.values() if name in self._names_of(box)]
+        around = {point.shape: _boxes_around(point, able) for point in points}
+        free = {box.shape for box in able if (box.shape, name) not in self._taken}
+        candidates = {shape: [box for box in boxes if box in free] for shape, boxes in around.items()}
+        pending = {point.shape: point for point in points}
+        while pending:
+            chosen = _decide_certain(candidates)
+            if chosen is None:
+                chosen = _decide_by_order(candidates)
+                if chosen is None:
+                    break
+                self.links.by_list_order.append(chosen[0])
+            shape, box = chosen
+            self._give(pending.pop(shape), self.boxes[box])
+            del candidates[shape]
+            for boxes in candidates.values():
+                if box in boxes:
+                    boxes.remove(box)
+        for shape, point in pending.items():
+            self._report_unlinked(point, candidates[shape], around[shape])
 
-def _give(
-    point: PointShape, box: BoxShape, file: str, links: Links, taken: dict[tuple[int, str], int]
-) -> None:
-    earlier = taken.setdefault((box.shape, point.name), point.shape)
-    if earlier == point.shape:
-        links.owner[point.shape] = box.shape
-        return
-    links.faults.append(
-        Fault(
-            file,
-            point.shape,
-            "repeated-keypoint",
-            f"{point.name!r} is there twice for the {box.class_name!r} of shape {box.shape} (also shape {earlier})",
-            "delete one, or rename it",
-        )
-    )
-
-
-def _link_contained(
-    name: str,
-    points: Sequence[PointShape],
-    boxes: Sequence[BoxShape],
-    others: Sequence[BoxShape],
-    file: str,
-    links: Links,
-    taken: dict[tuple[int, str], int],
-) -> None:
-    by_shape = {box.shape: box for box in boxes}
-    free = [box for box in boxes if (box.shape, name) not in taken]
-    around = {point.shape: _boxes_around(point, boxes) for point in points}
-    candidates = {
-        point.shape: [box.shape for box in free if box.shape in around[point.shape]] for point in points
-    }
-    pending = {point.shape: point for point in points}
-
-    def assign(shape: int, box: int) -> None:
-        _give(pending.pop(shape), by_shape[box], file, links, taken)
-        candidates.pop(shape)
-        for others in candidates.values():
-            if box in others:
-                others.remove(box)
-
-    while pending:
-        certain = next((shape for shape in pending if len(candidates[shape]) == 1), None)
-        if certain is not None:
-            assign(certain, candidates[certain][0])
-            continue
-        undecided = [shape for shape in pending if candidates[shape]]
-        if not undecided:
-            break
-        chosen = _decide_by_order(undecided, candidates)
-        if chosen is None:
-            break
-        links.by_list_order.append(chosen[0])
-        assign(*chosen)
-
-    for shape, point in pending.items():
-        if not around[shape] and _boxes_around(point, others):
-            links.of_others.append(shape)
+    def _report_unlinked(self, point: PointShape, candidates: Sequence[int], around: Sequence[int]) -> None:
+        if candidates:
+            shapes = " and ".join(str(shape) for shape in candidates)
+            found = f"{point.name!r} lies in the boxes of shapes {shapes} and could belong to either"
+            self._fault(point.shape, "ambiguous-keypoint", found, "give the point and its box the same group_id")
+        elif around:
+            self._repeated(point, self.boxes[around[0]])
+        elif _boxes_around(point, self.others):
+            self.links.of_others.append(point.shape)
         else:
-            links.faults.append(_unlinked(point, candidates[shape], around[shape], by_shape, file))
+            found = f"{point.name!r} at ({point.x:.0f}, {point.y:.0f}) lies in no box of a class that has it"
+            fix = "draw the object's rectangle around it, or give both the same group_id"
+            self._fault(point.shape, "keypoint-without-object", found, fix)
+
+    def _repeated(self, point: PointShape, box: BoxShape, also: str = "") -> None:
+        found = f"{point.name!r} is there twice for the {box.class_name!r} of shape {box.shape}{also}"
+        self._fault(point.shape, "repeated-keypoint", found, "delete one, or rename it")
+
+    def _names_of(self, box: BoxShape) -> tuple[str, ...]:
+        return self.schema.classes[box.class_name].keypoints
+
+    def _fault(self, shape: int, kind: str, found: str, fix: str) -> None:
+        self.links.faults.append(Fault(self.file, shape, kind, found, fix))
 
 
 def _boxes_around(point: PointShape, boxes: Sequence[BoxShape]) -> list[int]:
@@ -211,46 +189,18 @@ def _boxes_around(point: PointShape, boxes: Sequence[BoxShape]) -> list[int]:
     return inside or [box.shape for box in boxes if contains(box.box_xyxy, point.x, point.y)]
 
 
-def _decide_by_order(undecided: Iterable[int], candidates: Mapping[int, Sequence[int]]) -> tuple[int, int] | None:
+def _decide_certain(candidates: Mapping[int, Sequence[int]]) -> tuple[int, int] | None:
+    """Return a point that only one box is left for, with that box."""
+    return next(((shape, boxes[0]) for shape, boxes in candidates.items() if len(boxes) == 1), None)
+
+
+def _decide_by_order(candidates: Mapping[int, Sequence[int]]) -> tuple[int, int] | None:
     """Return the first point that follows one of its candidate boxes in the file, with the nearest such box."""
-    for shape in undecided:
-        before = [box for box in candidates[shape] if box < shape]
+    for shape, boxes in candidates.items():
+        before = [box for box in boxes if box < shape]
         if before:
             return shape, max(before)
     return None
-
-
-def _unlinked(
-    point: PointShape,
-    candidates: Sequence[int],
-    around: Sequence[int],
-    boxes: Mapping[int, BoxShape],
-    file: str,
-) -> Fault:
-    if candidates:
-        shapes = " and ".join(str(shape) for shape in candidates)
-        return Fault(
-            file,
-            point.shape,
-            "ambiguous-keypoint",
-            f"{point.name!r} lies in the boxes of shapes {shapes} and could belong to either",
-            "give the point and its box the same group_id",
-        )
-    if around:
-        return Fault(
-            file,
-            point.shape,
-            "repeated-keypoint",
-            f"{point.name!r} is there twice for the {boxes[around[0]].class_name!r} of shape {around[0]}",
-            "delete one, or rename it",
-        )
-    return Fault(
-        file,
-        point.shape,
-        "keypoint-without-object",
-        f"{point.name!r} at ({point.x:.0f}, {point.y:.0f}) lies in no box of a class that has it",
-        "draw the object's rectangle around it, or give both the same group_id",
-    )
 
 
 def contains(box_xyxy: Box, x: float, y: float, slack: float = CONTAINMENT_SLACK) -> bool:

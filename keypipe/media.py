@@ -103,7 +103,7 @@ def open_video(path: Path) -> Iterator[tuple[Video, Iterator[BgrImage]]]:
     capture = cv2.VideoCapture(str(path)) if path.is_file() else None
     try:
         found, first = capture.read() if capture is not None else (False, None)
-        if capture is None or not found:
+        if capture is None or first is None or not found:
             raise AnnotationError(f"{path}: not a video that OpenCV can read")
         fps = capture.get(cv2.CAP_PROP_FPS)
         fps = fps if math.isfinite(fps) and fps > 0 else _DEFAULT_FPS

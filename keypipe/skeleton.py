@@ -134,7 +134,9 @@ def parse_schema(mapping: Mapping[str, Any]) -> Schema:
     classes: dict[str, Skeleton] = {}
     section = mapping.get("classes")
     if not isinstance(section, Mapping) or not section:
-        raise ConfigError("schema.classes: expected at least one class with its keypoints, such as {cow: {keypoints: [nose, tail]}}")
+        raise ConfigError(
+            "schema.classes: expected at least one class with its keypoints, such as {cow: {keypoints: [nose, tail]}}"
+        )
     problems += [f"schema.{key}: unknown key (known: classes)" for key in mapping if key != "classes"]
     for class_name, entry in section.items():
         where = f"schema.classes.{class_name}"

@@ -52,9 +52,7 @@ def to_yolo(instance: Instance, size_wh: tuple[int, int], schema: Schema) -> Yol
     keypoints: list[tuple[float, float, int | None]] = []
     for name in schema.slots:
         point = instance.keypoints.get(name)
-        keypoints.append(
-            (0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, int(point.visibility))
-        )
+        keypoints.append((0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, int(point.visibility)))
     return YoloInstance(schema.class_names.index(instance.class_name), box, tuple(keypoints))
 
 
@@ -97,12 +95,15 @@ def _parse_line(fields: Sequence[str], kpt_shape: tuple[int, int], number: int) 
     n_slots, n_values = kpt_shape
     expected = 5 + n_slots * n_values
     if len(fields) != expected:
-        raise AnnotationError(f"line {number}: expected {expected} values for kpt_shape {list(kpt_shape)}, got {len(fields)}")
+        raise AnnotationError(
+            f"line {number}: expected {expected} values for kpt_shape {list(kpt_shape)}, got {len(fields)}"
+        )
     try:
         values = [float(field) for field in fields[1:]]
         class_id = int(fields[0])
-        visibilities = [int(value) for value in values[6::n_values]] if n_values == 3 else [None] * n_slots
-        visibilities = [v if v is None else Visibility(v).value for v in visibilities]
+        visibilities: list[int | None] = [None] * n_slots
+        if n_values == 3:
+            visibilities = [Visibility(int(value)).value for value in values[6::n_values]]
     except ValueError as error:
         raise AnnotationError(f"line {number}: {error}") from error
     box = (values[0], values[1], values[2], values[3])
@@ -125,7 +126,7 @@ def to_data_yaml(schema: Schema, sides: Sequence[str], loss_sigmas: Sequence[flo
         "kpt_shape": [len(slots), 3],
         "flip_idx": list(schema.flip_idx),
         "names": dict(enumerate(schema.class_names)),
-        "kpt_names": {index: slots for index in range(len(schema.classes))},
+        "kpt_names": dict.fromkeys(range(len(schema.classes)), slots),
         "kpt_oks_sigmas": [float(sigma) for sigma in loss_sigmas],
     }
 
@@ -199,8 +200,8 @@ def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_
         data_yaml: text of ``data.yaml``.
     """
     view = View({}, {"data.yaml": data_yaml})
-    for side, images in sides.items():
-        images = list(images)
+    for side, members in sides.items():
+        images = list(members)
         names = view_names(image.path for image in images)
         for image in images:
             name = names[image.path]

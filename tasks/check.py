@@ -62,7 +62,8 @@ def find_problems(document: CommentedMap) -> list[str]:
     problems: list[str] = []
     known = {"seed", "schema", *SECTIONS}
     problems += [
-        f"{read.place(document, [str(key)], read.PARAMS_FILE)}: {key}: unknown section (known: {', '.join(sorted(known))})"
+        f"{read.place(document, [str(key)], read.PARAMS_FILE)}: {key}:"
+        f" unknown section (known: {', '.join(sorted(known))})"
         for key in document
         if key not in known
     ]

@@ -116,9 +116,7 @@ def _write_derived(derived: Path, folder: Folder, set_aside: set[str]) -> None:
         path.write_bytes(file.derived)
 
 
-def summarise(
-    images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str]
-) -> dict[str, Any]:
+def summarise(images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str]) -> dict[str, Any]:
     """Count what was converted, passed over and set aside.
 
     Args:
@@ -132,7 +130,8 @@ def summarise(
     """
     instances = [instance for image in images for instance in image.instances]
     visibility = {
-        class_name: {name: Counter[int]() for name in skeleton.keypoints} for class_name, skeleton in schema.classes.items()
+        class_name: {name: Counter[int]() for name in skeleton.keypoints}
+        for class_name, skeleton in schema.classes.items()
     }
     for instance in instances:
         for name, counts in visibility[instance.class_name].items():
@@ -187,7 +186,9 @@ def to_report(summary: dict[str, Any], faults: list[Fault], pictures: list[Pictu
         BarChart("Objects by class", list(summary["objects_by_class"].items())),
     ]
     for class_name, keypoints in summary["keypoints"].items():
-        states = {state: [counts[state] for counts in keypoints.values()] for state in ("visible", "occluded", "not_labelled")}
+        states = {
+            state: [counts[state] for counts in keypoints.values()] for state in ("visible", "occluded", "not_labelled")
+        }
         series = {state.replace("_", " "): values for state, values in states.items() if any(values)}
         sections.append(GroupedBarChart(f"Keypoints of {class_name}", list(keypoints), series))
     sections.append(

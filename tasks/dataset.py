@@ -70,7 +70,9 @@ def refresh_view(root: Path) -> bool:
     stamp = digest.hexdigest()
     files = {side: read_side(root, side) for side in sides}
     missing = [
-        image.file_name for file in files.values() for image in file.images
+        image.file_name
+        for file in files.values()
+        for image in file.images
         if not (root / "data" / image.file_name).exists()
     ]
     if missing:

@@ -17,12 +17,13 @@ from keypipe.parity import Parity, compare_detections
 from keypipe.predictor import METADATA_KEY, Predictor, format_keypipe_metadata, load_onnx_model
 from keypipe.report import Figure, KeyValues, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
-from tasks import engine, tracking
 from tasks import params as read
+from tasks import tracking
 from tasks.dataset import read_schema, read_side
-from tasks.models import BEST, find_run, read_record
+from tasks.engine import inference as engine
+from tasks.engine.settings import configure
+from tasks.models import BEST, LICENSE, find_run, read_record
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
-from tasks.train import LICENSE
 
 EXPORTS = Path("exports")
 MODEL = EXPORTS / "model.onnx"
@@ -54,14 +55,14 @@ def run(params: ExportParams, local: read.Local, root: Path) -> None:
     Raises:
         ModelError: the export fails, or differs from the weights by more than the tolerance.
     """
-    engine.configure(root, local.threads)
+    configure(root, local.threads)
     schema = read_schema(root)
     parent = find_run(root)
     scratch = root / STATE / "tmp" / "export"
     remove(scratch)
     scratch.mkdir(parents=True)
     with tracking.child_run(root, parent, "export") as live:
-        arguments = {"dynamic": params.dynamic, "simplify": params.simplify}
+        arguments: dict[str, Any] = {"dynamic": params.dynamic, "simplify": params.simplify}
         if params.opset:
             arguments["opset"] = params.opset
         exported = engine.export(root / BEST, params.format, params.imgsz, arguments, scratch)
@@ -145,8 +146,9 @@ def check_parity(parity: Parity, tolerance_px: float) -> None:
     """
     if parity.max_px > tolerance_px or parity.unmatched:
         raise ModelError(
-            f"the export differs from the weights: keypoints by up to {parity.max_px:.3f} px (tolerance {tolerance_px:g}),"
-            f" {parity.unmatched} of {parity.objects} objects found by one of the two only, over {parity.images} images;"
+            f"the export differs from the weights: keypoints by up to {parity.max_px:.3f} px"
+            f" (tolerance {tolerance_px:g}), {parity.unmatched} of {parity.objects} objects found by one of the two"
+            f" only, over {parity.images} images;"
             " try another export.opset or export.simplify: false, or raise export.tolerance_px if that is good enough"
         )
 

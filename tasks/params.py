@@ -101,7 +101,7 @@ def load_section(document: CommentedMap, name: str, model: type[S]) -> S:
     problems: list[str] = []
     section = check_section(document, (name,), model, PARAMS_FILE, problems)
     raise_problems(problems)
-    assert section is not None  # noqa: S101 - None only comes with problems
+    assert section is not None
     return section
 
 
@@ -113,7 +113,9 @@ def load_seed(document: Mapping[str, Any]) -> int:
     """
     seed = document.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ConfigError(f"{place(document, ('seed',), PARAMS_FILE)}: seed: expected a whole number >= 0, got {seed!r}")
+        raise ConfigError(
+            f"{place(document, ('seed',), PARAMS_FILE)}: seed: expected a whole number >= 0, got {seed!r}"
+        )
     return seed
 
 
@@ -129,8 +131,8 @@ def load_schema(document: Mapping[str, Any]) -> Schema:
     try:
         return parse_schema(section)
     except ConfigError as error:
-        place = place(document, ("schema", "classes"), PARAMS_FILE)
-        raise ConfigError("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from error
+        where = place(document, ("schema", "classes"), PARAMS_FILE)
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
 
 
 def check_section(

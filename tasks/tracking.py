@@ -82,7 +82,9 @@ def _experiment_id(client: Any, root: Path) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
-                raise ConfigError(f"the MLflow experiment {name!r} is deleted; restore it, or set MLFLOW_EXPERIMENT_NAME")
+                raise ConfigError(
+                    f"the MLflow experiment {name!r} is deleted; restore it, or set MLFLOW_EXPERIMENT_NAME"
+                )
             return str(found.experiment_id)
         local = urlparse(tracking_uri(root)).scheme == "sqlite"
         location = (root / ARTIFACTS).resolve().as_uri() if local else None
@@ -241,7 +243,7 @@ def _knows(client: Any, run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
         return False
 
@@ -322,7 +324,9 @@ def log_onnx_model(root: Path, run: Run, model: Path, height: int, width: int) -
     shape = [dim.dim_value or -1 for dim in graph.graph.output[0].type.tensor_type.shape.dim]
     outputs = Schema([TensorSpec(np.dtype("float32"), (-1, *shape[1:]), graph.graph.output[0].name)])
     with mlflow.start_run(run_id=run.run_id):
-        mlflow.onnx.log_model(graph, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=["onnxruntime"])
+        mlflow.onnx.log_model(
+            graph, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=["onnxruntime"]
+        )
     # start_run() ended the run when its block did; it goes on until our own block ends.
     run.client.update_run(run.run_id, status="RUNNING")
 

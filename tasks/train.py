@@ -14,28 +14,17 @@ from pydantic import ConfigDict, Field
 from keypipe import __version__
 from keypipe.coco import CocoFile
 from keypipe.errors import ConfigError
-from keypipe.report import (
-    Figure,
-    KeyValues,
-    LineChart,
-    LineCharts,
-    Note,
-    Notes,
-    Report,
-    Section,
-    render_report,
-)
 from keypipe.skeleton import Schema, schema_to_mapping
 from keypipe.yolo import view_names
-from tasks import engine, tracking, versions
 from tasks import params as read
-from tasks.models import MODELS, Summary
+from tasks import tracking, versions
 from tasks.dataset import DATA_YAML, VIEW, list_sides, read_schema, read_side, refresh_view
+from tasks.engine import training as engine
+from tasks.engine.settings import configure
+from tasks.models import LICENSE, MODELS, Summary
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
 
-REPORT = Path("reports/train")
 EPOCHS = "epochs.json"
-LICENSE = "AGPL-3.0"
 PROGRESS = STATE / "progress.json"
 
 _OWN_KEYS = {"model", "loss_sigma", "new_head", "symmetric"}
@@ -107,7 +96,7 @@ def run(params: TrainParams, seed: int, local: read.Local, root: Path, record: t
     Raises:
         PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer.
     """
-    engine.configure(root, local.threads)
+    configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
     sides = {side: read_side(root, side) for side in list_sides(root)}
@@ -152,10 +141,8 @@ def run(params: TrainParams, seed: int, local: read.Local, root: Path, record: t
                 live.set_tags({"keypipe.warning": note})
             description = {"schema": schema_to_mapping(schema), "license": LICENSE, "version": __version__}
             summary = _summarise(record, live.run_id, notes)
-            with replacing(root, MODELS) as models, replacing(root, REPORT) as report:
+            with replacing(root, MODELS) as models:
                 _collect(models, trained, record, summary, description, seconds)
-                report.mkdir()
-                (report / "report.html").write_text(render_report(to_report(summary)), encoding="utf-8")
             live.log_files(root / MODELS, "models")
             live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
     finally:
@@ -265,44 +252,6 @@ def _collect(
     write_json(models / "timings.json", {"seconds_per_epoch": seconds, "seconds": sum(seconds)})
 
 
-def to_report(summary: Summary) -> Report:
-    """Build the page that a person reads."""
-    epochs = summary.record.epochs
-    names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
-    x = list(range(1, len(epochs) + 1))
-
-    def chart(title: str, series: Mapping[str, str]) -> LineChart:
-        shown = {label: [epoch.get(name) for epoch in epochs] for label, name in series.items() if name in names}
-        return LineChart(title, x, shown, "epoch")
-
-    losses = [name.removeprefix("train/") for name in names if name.startswith("train/")]
-    charts = [chart(name, {side: f"{side}/{name}" for side in ("train", "val")}) for name in losses]
-    figures = ("precision", "recall", "mAP50", "mAP50-95")
-    charts += [
-        chart(f"{kind} on val (Ultralytics)", {name: f"val_ultralytics/{kind}_{name}" for name in figures})
-        for kind in ("pose", "box")
-    ]
-    charts.append(chart("learning rate", {name: name for name in names if name.startswith("lr/")}))
-    sections: list[Section] = [
-        *([Notes("Worth a look", [Note("warning", text) for text in summary.warnings])] if summary.warnings else []),
-        LineCharts("Losses and figures by epoch", charts),
-        KeyValues("Parameters", summary.record.params),
-        KeyValues("Where it comes from", {**summary.record.tags, "MLflow run": summary.run_id}),
-    ]
-    shown = [
-        Figure("Epochs", len(epochs), f"best: {summary.best_epoch}"),
-        Figure("Pose mAP50", f"{_best(summary, 'pose_mAP50'):.3f}", "Ultralytics, best epoch, val"),
-        Figure("Box mAP50", f"{_best(summary, 'box_mAP50'):.3f}", "Ultralytics, best epoch, val"),
-    ]
-    return Report("Training", summary.headline, sections, shown, "train")
-
-
-def _best(summary: Summary, name: str) -> float:
-    if not summary.record.epochs:
-        return 0.0
-    return summary.record.epochs[summary.best_epoch - 1].get(f"val_ultralytics/{name}", 0.0)
-
-
 def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> tracking.TrainingRecord:
     """Gather what identifies the training of this workspace as it is now."""
     git = versions.git_state(root)
@@ -352,4 +301,3 @@ def main(root: Path) -> None:
 
 if __name__ == "__main__":
     run_program("train", main)
-

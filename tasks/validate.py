@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,14 +17,17 @@ from keypipe.evaluation import CLOSE_SHARE, Detection, Evaluation, evaluate, fla
 from keypipe.media import read_image
 from keypipe.oks import AREA_FACTOR
 from keypipe.predictor import PredictedKeypoint, Prediction
-from keypipe.report import BarChart, Figure, Gallery, KeyValues, Picture, Report, Section, Table, render_report
+from keypipe.report import BarChart, Cell, Figure, Gallery, KeyValues, Picture, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
 from keypipe.yolo import expand_sigmas, view_names
-from tasks import engine, tracking
 from tasks import params as read
+from tasks import tracking
 from tasks.dataset import VIEW, list_sides, read_schema, read_side, refresh_view
+from tasks.engine import inference as engine
+from tasks.engine.settings import configure
 from tasks.models import BEST, find_run, read_record
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
+from tasks.training_report import to_report
 
 REPORT = Path("reports/validate")
 METRICS = Path("metrics/validate.json")
@@ -55,7 +57,7 @@ def run(params: ValidateParams, local: read.Local, root: Path) -> None:
     Raises:
         PoseError: no weights, weights for another skeleton, or MLflow does not answer.
     """
-    engine.configure(root, local.threads)
+    configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
     check_skeleton(engine.load_torch_model(root / BEST, "cpu")[1].schema, schema)
@@ -64,21 +66,27 @@ def run(params: ValidateParams, local: read.Local, root: Path) -> None:
     with tracking.child_run(root, parent, "validate") as live:
         results = {side: _validate_side(params, local, root, side, schema) for side in sides}
         metrics = {side: result.metrics for side, result in results.items()}
-        summary = {"headline": _headline(results), "sides": {side: r.evaluation for side, r in results.items()}}
+        headline = _headline(results)
+        summary = {"headline": headline, "sides": {side: r.evaluation for side, r in results.items()}}
         sections = [section for side, r in results.items() for section in _sections(root, side, r, schema)]
-        page = render_report(Report("How good the model is", summary["headline"], sections, _figures(results), "validate"))
+        page = render_report(Report("How good the model is", headline, sections, _figures(results), "validate"))
         with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics_file:
             report.mkdir()
             write_json(report / "report.json", summary)
             (report / "report.html").write_text(page, encoding="utf-8")
+            (report / "training.html").write_text(render_report(to_report(read_record(root))), encoding="utf-8")
             for side, result in results.items():
                 write_json(report / f"predictions_{side}.json", result.detections)
             write_json(metrics_file, metrics)
-        flat = {f"{side}_{name}": value for side, figures in flatten_sides(metrics).items() for name, value in figures.items()}
+        flat = {
+            f"{side}_{name}": value
+            for side, figures in flatten_sides(metrics).items()
+            for name, value in figures.items()
+        }
         live.log_metrics(flat)
         parent.log_metrics(flat)
         live.log_files(root / REPORT, "reports/validate")
-    say(f"validate: {summary['headline']}")
+    say(f"validate: {headline}")
 
 
 class SideResult(msgspec.Struct):
@@ -108,9 +116,7 @@ def check_skeleton(found: Schema, wanted: Schema) -> None:
         )
 
 
-def _validate_side(
-    params: ValidateParams, local: read.Local, root: Path, side: str, schema: Schema
-) -> SideResult:
+def _validate_side(params: ValidateParams, local: read.Local, root: Path, side: str, schema: Schema) -> SideResult:
     truth = read_side(root, side)
     scratch = root / STATE / "tmp" / "validate"
     machine = {"workers": local.workers} | ({"device": local.device} if local.device is not None else {})
@@ -157,7 +163,11 @@ def to_detections(
 def flatten_sides(metrics: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Join kind and name: ``{"val": {"coco": {"oks_AP": x}}}`` -> ``{"val": {"coco/oks_AP": x}}``."""
     return {
-        side: {f"{kind}/{name.replace('/', '_')}": value for kind, figures in kinds.items() for name, value in figures.items()}
+        side: {
+            f"{kind}/{name.replace('/', '_')}": value
+            for kind, figures in kinds.items()
+            for name, value in figures.items()
+        }
         for side, kinds in metrics.items()
     }
 
@@ -173,7 +183,7 @@ def _sections(root: Path, side: str, result: SideResult, schema: Schema) -> list
     e = result.evaluation
     theirs = result.metrics["ultralytics"]
     sigmas = ", ".join(f"{value:g}" for value in sorted({value for values in e.sigmas.values() for value in values}))
-    figures = [
+    figures: list[tuple[str, Cell]] = [
         ("Images", e.images),
         ("Objects", e.instances),
         *((f"OKS {name.replace('_', ', ')} (COCO)", _show(value)) for name, value in e.oks.items()),

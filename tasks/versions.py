@@ -223,7 +223,7 @@ def version_raw(root: Path) -> RawVersion:
     Raises:
         DatasetError: the folder is absent, empty, a link, or has files that git tracks.
     """
-    _check_raw(root)
+    check_raw(root)
     with _opened(root) as repo, _waiting(repo):
         before = raw_version(root)
         if before is not None:
@@ -242,6 +242,31 @@ def version_raw(root: Path) -> RawVersion:
             raise DatasetError(f"{RAW}: DVC cannot version it: {error}") from error
         (out,) = stage.outs
         return RawVersion(str(out.hash_info.value), int(out.meta.nfiles or 0), changed=out.hash_info.value != before)
+
+
+def check_raw(root: Path) -> None:
+    """Check that the raw folder is one that DVC can version.
+
+    Raises:
+        DatasetError: the folder is absent, empty, a link, or has files that git tracks.
+    """
+    raw = root / RAW
+    advice = "put your labelme JSON files and images there, or run `keypipe demo`"
+    if not raw.exists() and not raw.is_symlink():
+        raise DatasetError(f"{RAW}: not there; {advice}")
+    if any(part.is_symlink() for part in (raw, raw.parent)):
+        raise DatasetError(f"{RAW}: is a link, which DVC does not follow; put the files themselves there")
+    if not raw.is_dir():
+        raise DatasetError(f"{RAW}: is not a folder; {advice}")
+    if not any(path.is_file() for path in raw.rglob("*")):
+        raise DatasetError(f"{RAW}: empty; {advice}")
+    tracked = _git(root, "ls-files", "--", str(RAW))
+    if tracked:
+        names = tracked.splitlines()
+        raise DatasetError(
+            f"{RAW}: git tracks {len(names)} of its files, such as {names[0]}, and DVC needs them to itself; "
+            f"run `git rm -r --cached {RAW}`"
+        )
 
 
 def clear_stale_locks(root: Path) -> None:
@@ -313,6 +338,7 @@ def reproduce(root: Path, stage: str, *, force: bool = False) -> Outcome:
 
     started = _StartedWatch()
     logging.getLogger("dvc.stage.run").addHandler(started)
+    logging.getLogger("dvc.dvcfile").setLevel(logging.WARNING)  # it tells of every write to dvc.lock
     with _opened(root, quiet=False) as repo:
         repo.scm_context.quiet = True
         try:
@@ -481,26 +507,6 @@ def _list_changes(status: list[Any]) -> tuple[str, ...]:
                 else:
                     changes.append(f"{what}: {path}")
     return tuple(changes)
-
-
-def _check_raw(root: Path) -> None:
-    raw = root / RAW
-    advice = "put your labelme JSON files and images there, or run `keypipe demo`"
-    if not raw.exists() and not raw.is_symlink():
-        raise DatasetError(f"{RAW}: not there; {advice}")
-    if any(part.is_symlink() for part in (raw, raw.parent)):
-        raise DatasetError(f"{RAW}: is a link, which DVC does not follow; put the files themselves there")
-    if not raw.is_dir():
-        raise DatasetError(f"{RAW}: is not a folder; {advice}")
-    if not any(path.is_file() for path in raw.rglob("*")):
-        raise DatasetError(f"{RAW}: empty; {advice}")
-    tracked = _git(root, "ls-files", "--", str(RAW))
-    if tracked:
-        names = tracked.splitlines()
-        raise DatasetError(
-            f"{RAW}: git tracks {len(names)} of its files, such as {names[0]}, and DVC needs them to itself; "
-            f"run `git rm -r --cached {RAW}`"
-        )
 
 
 def _read_md5(text: str) -> str | None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from flows.results import RunResult
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ["convert", "split", "train", "validate", "export"]
@@ -46,6 +54,35 @@ stages:
     deps: [models/best.pt, tasks/export.py]
     params: [export]
     outs: [exports]
+"""
+
+PARAMS = """\
+# where every draw starts
+seed: 42
+
+schema:
+  classes:
+    cow:  # one class is enough
+      keypoints: [nose, left_ear, right_ear]
+      skeleton: []
+
+convert:
+  on_error: fail  # or quarantine
+
+split:
+  train: 0.7
+  val: 0.15
+  test: 0.15
+  group_by: null
+
+train:
+  epochs: 40   # as many as you have patience for
+  imgsz: 160
+
+validate:
+  sigma: 0.1
+
+export: {}
 """
 
 # What a stage does is told by the environment, which is no part of its fingerprint.
@@ -125,7 +162,7 @@ def make_workspace(root: Path) -> Path:
         _write(root / "tasks" / f"{stage}.py", program)
     _write(root / "tasks" / "__init__.py", "")
     shutil.copy(REPOSITORY / "tasks" / "stage.py", root / "tasks" / "stage.py")
-    shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
+    _write(root / "params.yaml", PARAMS)
     _write(root / "dvc.yaml", DVC_YAML)
     _write(root / ".dvcignore", ".keypipe\n")
     _write(root / ".gitignore", ".keypipe/\n__pycache__/\n/data/raw\n/data/coco\n/models\n/exports\n/reports\n")
@@ -164,3 +201,134 @@ def dvc(root: Path, *arguments: str) -> str:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+class Api:
+    """Reads what the session's Prefect server knows."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def task_states(self, flow_run_id: str) -> dict[str, tuple[str, int]]:
+        """Name of the last state and number of attempts of every task run, by name."""
+        from flows import server
+
+        server.settle(flow_run_id)
+        runs = self._read("read_task_runs", flow_run_id)
+        return {run.name: (run.state_name, run.run_count) for run in runs}
+
+    def open_runs(self, root: Path) -> list[str]:
+        """Flow runs and task runs of a workspace that the server holds to be going on."""
+        from prefect.client.orchestration import get_client
+
+        found: list[str] = []
+        with get_client(sync_client=True) as client:
+            flow_runs = [run for run in client.read_flow_runs(limit=200) if run.parameters.get("root") == str(root)]
+        for run in flow_runs:
+            if run.state is not None and (run.state.is_running() or run.state.is_pending()):
+                found.append(run.name)
+            found += [task.name for task in self._read("read_task_runs", str(run.id)) if not task.state.is_final()]
+        return found
+
+    def _read(self, method: str, flow_run_id: str) -> list[Any]:
+        from uuid import UUID
+
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        only = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(str(flow_run_id))]))
+        with get_client(sync_client=True) as client:
+            return list(getattr(client, method)(flow_run_filter=only))
+
+
+class Outcome:
+    """What a run in this process came to."""
+
+    def __init__(self, result: RunResult) -> None:
+        self.result = result
+        self.states = [stage.state for stage in result.stages]
+
+
+class Toy:
+    """A toy workspace and what can be done in it."""
+
+    def __init__(self, root: Path, api: Api) -> None:
+        self.root = root
+        self.api = api
+        self.log = root.parent / "stages.log"
+
+    def flow(self, until: str | None = None, force: Sequence[str] = (), **env: str) -> Outcome:
+        """Run the training flow in this process."""
+        import msgspec
+
+        from flows.results import RunResult
+        from flows.training import training_flow
+
+        before = dict(os.environ)
+        os.environ.update({"TOY_LOG": str(self.log), **env})
+        try:
+            state = training_flow(str(self.root), until, list(force), return_state=True)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        outcome = state.result(raise_on_failure=False)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return Outcome(msgspec.convert(outcome, RunResult))
+
+    def start(self, *arguments: str, own_server: bool = False, **env: str) -> subprocess.Popen[str]:
+        """Start ``keypipe`` in a process of its own, as from another terminal."""
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TOY_LOG": str(self.log), **env}
+        environment.pop("PREFECT_SERVER_DATABASE_CONNECTION_URL", None)
+        environment.pop("PREFECT_RESULTS_LOCAL_STORAGE_PATH", None)
+        if own_server:
+            environment.pop("PREFECT_API_URL", None)
+        code = "import sys; from pathlib import Path; from flows.cli import main; main(Path(sys.argv.pop(1)))"
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code, str(self.root), *arguments],
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def keypipe(self, *arguments: str, code: int = 0, **env: str) -> str:
+        """Run ``keypipe``, expect an exit code and return what it prints."""
+        process = self.start(*arguments, **env)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == code, output
+        return output
+
+    def ran(self) -> list[str]:
+        """Return the stages whose programs have started since the last call, in order."""
+        lines = self.log.read_text().split() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return lines
+
+    def processes(self) -> list[str]:
+        """Return every living process that belongs to the workspace, by its folder or its command line."""
+        found: list[str] = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mine = process.cwd() == str(self.root) or str(self.root) in " ".join(process.cmdline())
+                if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+        return found
+
+    def text(self, place: str) -> str:
+        """Return the text of a file."""
+        return (self.root / place).read_text()
+
+    def edit(self, **content: object) -> None:
+        """Change the first raw file."""
+        write_raw(self.root, "0.json", **content)
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)

@@ -65,7 +65,9 @@ EXAMPLE = [
         (100, 80),
         "0" * 32,
         (
-            Instance("cow", (10, 20, 40, 60), {"nose": Keypoint(1.5, 2.5), "right_ear": Keypoint(3, 4, Visibility.OCCLUDED)}),
+            Instance(
+                "cow", (10, 20, 40, 60), {"nose": Keypoint(1.5, 2.5), "right_ear": Keypoint(3, 4, Visibility.OCCLUDED)}
+            ),
             Instance("奶牛", (0, 0, 10, 10), {}),
         ),
         "a.json",

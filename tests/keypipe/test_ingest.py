@@ -95,18 +95,24 @@ def test_faults_of_files_are_collected_from_all_of_them(tmp_path: Path, write_la
     write_labelme("twin.jpg", COW, imagePath="size.jpg")
     write_labelme("good.jpg", COW)
     folder = read(tmp_path / "raw")
-    assert sorted((fault.file, fault.kind) for fault in folder.faults) == [
-        ("broken.json", "broken-json"),
-        ("lost.json", "no-image"),
-        ("short.json", "bad-image"),
-        ("size.json", "size-mismatch"),
-        ("twin.json", "image-claimed-twice"),
-        ("twin.json", "size-mismatch"),
-    ] or size
+    assert (
+        sorted((fault.file, fault.kind) for fault in folder.faults)
+        == [
+            ("broken.json", "broken-json"),
+            ("lost.json", "no-image"),
+            ("short.json", "bad-image"),
+            ("size.json", "size-mismatch"),
+            ("twin.json", "image-claimed-twice"),
+            ("twin.json", "size-mismatch"),
+        ]
+        or size
+    )
     assert "raw/good.jpg" in paths(folder)
 
 
-def test_the_same_in_any_number_of_processes(tmp_path: Path, write_labelme: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_in_any_number_of_processes(
+    tmp_path: Path, write_labelme: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for index in range(9):
         write_labelme(f"{index}.jpg", COW)
     alone = read(tmp_path / "raw", processes=1)

@@ -112,7 +112,9 @@ def test_a_file_that_labelme_did_not_write_is_refused(content: bytes, message: s
 
 
 def test_x_anylabeling_and_labelme_7_keys_are_passed_over() -> None:
-    shape = rectangle("cow", BOX, shape_type="oriented_rectangle", locked=True, score=0.5, kie_linking=[], attributes={})
+    shape = rectangle(
+        "cow", BOX, shape_type="oriented_rectangle", locked=True, score=0.5, kie_linking=[], attributes={}
+    )
     del shape["group_id"]
     assert len(parse([shape]).instances) == 1
 

@@ -27,7 +27,12 @@ CASES = {
         {2: 1},
         [],
     ),
-    "the class decides": ([box(0, WHOLE), box(1, WHOLE, name="bird")], [at(2, "beak", 20), at(3, "nose", 20)], {2: 1, 3: 0}, []),
+    "the class decides": (
+        [box(0, WHOLE), box(1, WHOLE, name="bird")],
+        [at(2, "beak", 20), at(3, "nose", 20)],
+        {2: 1, 3: 0},
+        [],
+    ),
     "a name given away rules a box out": (
         [box(0, LEFT), box(1, RIGHT)],
         [at(2, "nose", 45), at(3, "nose", 10)],
@@ -48,7 +53,12 @@ CASES = {
         [(0, "ambiguous-keypoint"), (1, "ambiguous-keypoint")],
     ),
     "twice in a box": ([box(0, LEFT)], [at(1, "nose", 10), at(2, "nose", 20)], {1: 0}, [(2, "repeated-keypoint")]),
-    "twice in a group": ([box(0, LEFT, 1)], [at(1, "nose", 1, 1), at(2, "nose", 2, 1)], {1: 0}, [(2, "repeated-keypoint")]),
+    "twice in a group": (
+        [box(0, LEFT, 1)],
+        [at(1, "nose", 1, 1), at(2, "nose", 2, 1)],
+        {1: 0},
+        [(2, "repeated-keypoint")],
+    ),
     "in no box": ([box(0, LEFT)], [at(1, "nose", 200)], {}, [(1, "keypoint-without-object")]),
     "grouped with the wrong class": (
         [box(0, LEFT, 1)],

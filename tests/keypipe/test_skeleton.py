@@ -43,7 +43,9 @@ def test_slots_are_the_union_over_classes_in_schema_order() -> None:
     assert schema.flip_idx == (0, 2, 1, 3, 4)
 
 
-names = st.lists(st.sampled_from(["nose", "left_a", "right_a", "左b", "右b", "left_c", "1", "2"]), min_size=1, unique=True)
+names = st.lists(
+    st.sampled_from(["nose", "left_a", "right_a", "左b", "右b", "left_c", "1", "2"]), min_size=1, unique=True
+)
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "奶牛"]), names, min_size=1))
@@ -76,7 +78,10 @@ def test_numbers_are_taken_as_names() -> None:
         ({"classes": {"cow": {"keypoints": ["a"], "skeleton": [["a", "b"]]}}}, "'b' is not a keypoint"),
         ({"classes": {"cow": {"keypoints": ["a", "b"], "skeleton": [["a"]]}}}, "expected two keypoint names"),
         ({"classes": {"cow": {"keypoints": ["a", "b"], "pairs": [["a", "a"]]}}}, "joins 'a' with itself"),
-        ({"classes": {"cow": {"keypoints": ["a", "b", "c"], "pairs": [["a", "b"], ["b", "c"]]}}}, "'b' is in two pairs"),
+        (
+            {"classes": {"cow": {"keypoints": ["a", "b", "c"], "pairs": [["a", "b"], ["b", "c"]]}}},
+            "'b' is in two pairs",
+        ),
         ({"classes": {"cow": {"keypoints": ["a"], "keypoint": 1}}}, "keypoint: unknown key"),
         (
             {"classes": {"x": {"keypoints": ["left_a", "right_a"]}, "y": {"keypoints": ["left_a"]}}},

@@ -122,7 +122,9 @@ def test_the_view_is_links_and_labels_and_is_updated_in_place(tmp_path: Path) ->
     write_images(tmp_path, "raw/a/1.jpg", "raw/b/1.jpg", "raw/c/2.jpg")
     cow = Instance("cow", (0, 0, 50, 50), {"nose": Keypoint(1, 1)})
     yolo = tmp_path / "yolo"
-    first = to_view({"train": [image("raw/a/1.jpg", cow), image("raw/b/1.jpg")], "val": [image("raw/c/2.jpg")]}, SCHEMA, "x")
+    first = to_view(
+        {"train": [image("raw/a/1.jpg", cow), image("raw/b/1.jpg")], "val": [image("raw/c/2.jpg")]}, SCHEMA, "x"
+    )
     assert write_view(yolo, first, "one")
     link = yolo / "images/train/a/1.jpg"
     assert link.is_symlink()

@@ -1,27 +1,18 @@
-"""The only importer of Ultralytics: trains, validates and exports, and keeps it to itself.
-
-Ultralytics downloads, phones home and writes beside its inputs unless told otherwise. Everything that it is
-told stands here.
-"""
+"""Training by Ultralytics."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from keypipe.errors import ConfigError, DatasetError, ModelError
-from keypipe.fonts import font_path
-from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
-from tasks.stage import STATE
+from tasks.engine.settings import CHECKPOINT_KEY, first_line
 
 RESERVED = {
     "cfg": "give the arguments themselves",
@@ -104,37 +95,6 @@ class Trained(msgspec.Struct):
     resumed_from: int
 
 
-def configure(root: Path, threads: int | None = None) -> None:
-    """Keep Ultralytics' settings in the workspace and everything unasked for switched off.
-
-    Must run before Ultralytics is imported.
-
-    Args:
-        root: the workspace.
-        threads: CPU threads of torch; None for every core.
-    """
-    folder = root.resolve() / STATE / "ultralytics"
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ["YOLO_CONFIG_DIR"] = str(folder)
-    os.environ["YOLO_AUTOINSTALL"] = "false"
-    os.environ.setdefault("YOLO_VERBOSE", "false")
-    # Its is_online() asks public name servers at import; only fetching weights needs the network, and that does not
-    # look at this flag.
-    os.environ["YOLO_OFFLINE"] = "true"
-    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
-    font = font_path()
-    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # the names it would otherwise download
-        if font and not (folder / name).exists():
-            (folder / name).symlink_to(font)
-    from ultralytics import settings
-    from ultralytics.utils import torch_utils
-
-    # select_device() sets this many, one less than there are cores: on two cores 0.86 s a step instead of 0.67.
-    torch_utils.NUM_THREADS = threads or os.cpu_count() or 1
-    quiet = {key: False for key, value in settings.items() if isinstance(value, bool)}
-    settings.update({**quiet, "datasets_dir": str(folder), "weights_dir": str(folder), "runs_dir": str(folder)})
-
-
 def read_train_arguments() -> dict[str, Any]:
     """Return the train arguments that Ultralytics knows with their defaults, without importing it."""
     spec = importlib.util.find_spec("ultralytics")
@@ -189,7 +149,7 @@ def train(job: TrainJob, on_epoch: Callable[[Epoch], None]) -> Trained:
         model = load_start(job.model, job.data, new_head=job.new_head)
     _add_callbacks(model, job, on_epoch)
     _replace_amp_check()
-    model.train(trainer=_trainer_class(job), **arguments)
+    model.train(trainer=_trainer_class(), **arguments)
     return Trained(best, last, folder, reached or 0)
 
 
@@ -224,14 +184,16 @@ def load_start(model: str, data: Path, *, new_head: bool) -> Any:
 
     is_file = Path(model).exists()
     # A published name is fetched to the path that it is given; a bare one would land in the workspace.
-    fetched = model if is_file or model.endswith((".yaml", ".yml")) else str(Path(os.environ["YOLO_CONFIG_DIR"]) / model)
+    fetched = (
+        model if is_file or model.endswith((".yaml", ".yml")) else str(Path(os.environ["YOLO_CONFIG_DIR"]) / model)
+    )
     try:
         loaded = YOLO(fetched, task="pose")
     except Exception as error:  # Ultralytics raises whatever its downloader or torch did
         if is_file or model.endswith((".yaml", ".yml")):
-            raise ModelError(f"train.model: {model} cannot be loaded: {_first_line(error)}") from error
+            raise ModelError(f"train.model: {model} cannot be loaded: {first_line(error)}") from error
         raise ModelError(
-            f"train.model: {model} is not a file here and could not be fetched ({_first_line(error)});"
+            f"train.model: {model} is not a file here and could not be fetched ({first_line(error)});"
             " give the path of weights, or a model YAML such as yolov8n-pose.yaml to train from scratch"
         ) from error
     if getattr(loaded.model, "task", loaded.task) != "pose" or not hasattr(loaded.model, "kpt_shape"):
@@ -244,10 +206,6 @@ def load_start(model: str, data: Path, *, new_head: bool) -> Any:
             " set train.new_head: true to keep its other layers and train a new keypoint head, or choose other weights"
         )
     return loaded
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _add_callbacks(model: Any, job: TrainJob, on_epoch: Callable[[Epoch], None]) -> None:
@@ -270,10 +228,10 @@ def _add_callbacks(model: Any, job: TrainJob, on_epoch: Callable[[Epoch], None])
     model.add_callback("on_fit_epoch_end", report)
 
 
-def _trainer_class(job: TrainJob) -> type:
+def _trainer_class() -> type:
     from ultralytics.models.yolo.pose import PoseTrainer
 
-    class Trainer(PoseTrainer):  # type: ignore[misc, no-any-unimported]
+    class Trainer(PoseTrainer):  # type: ignore[misc]
         """Pose training that tells an epoch's end from the final evaluation of the best weights."""
 
         def final_eval(self) -> None:
@@ -327,136 +285,13 @@ def check_loaded(side: str, labels: Sequence[Mapping[str, Any]], expected: Mappi
     differing = [name for name in expected if held.get(name) != expected[name]]
     if differing:
         shown = "; ".join(
-            f"{name}: {expected[name]} converted, "
-            + ("image dropped" if name not in held else f"{held[name]} held")
+            f"{name}: {expected[name]} converted, " + ("image dropped" if name not in held else f"{held[name]} held")
             for name in differing[:5]
         )
         raise DatasetError(
             f"the loader holds fewer {side} objects than were converted, in {len(differing)} images: {shown};"
             " two equal boxes on one image, or an image that Ultralytics cannot read, are the usual reasons"
         )
-
-
-class ValidationResult(msgspec.Struct):
-    """What validating one side gave.
-
-    Attributes:
-        metrics: Ultralytics' own figures, ``box/…`` and ``pose/…``.
-        predictions: rows of image file name below ``images/<side>``, class id, score, box (left, top, right, bottom)
-            and keypoints (slots x 3), all in original pixels.
-    """
-
-    metrics: dict[str, float]
-    predictions: list[tuple[str, int, float, list[float], list[list[float]]]]
-
-
-def validate(
-    weights: Path, data: Path, side: str, machine: Mapping[str, Any], *, batch: int, imgsz: int | None, scratch: Path
-) -> ValidationResult:
-    """Validate weights on one side, keeping every prediction in original pixels.
-
-    Args:
-        weights: a checkpoint.
-        data: ``data.yaml`` of the YOLO folder.
-        side: ``train``, ``val`` or ``test``.
-        machine: device and workers.
-        batch: images a batch.
-        imgsz: input size in pixels; None for the one it was trained with.
-        scratch: folder for what Ultralytics writes.
-    """
-    from ultralytics.models.yolo.pose import PoseValidator
-
-    rows: list[tuple[str, int, float, list[float], list[list[float]]]] = []
-    marker = f"/images/{side}/"
-
-    class Validator(PoseValidator):  # type: ignore[misc, no-any-unimported]
-        """Keeps the predictions that its metrics come from."""
-
-        def update_metrics(self, preds: Any, batch: Any) -> None:
-            super().update_metrics(preds, batch)
-            for index, pred in enumerate(preds):
-                prepared = self._prepare_batch(index, batch)
-                scaled = self.scale_preds(self._prepare_pred(pred), prepared)
-                name = str(prepared["im_file"]).rpartition(marker)[2]
-                columns = (scaled["cls"], scaled["conf"], scaled["bboxes"], scaled["keypoints"])
-                for cls, conf, box, keypoints in zip(*(c.tolist() for c in columns), strict=True):
-                    rows.append((name, int(cls), float(conf), box, keypoints))
-
-    model = load_weights(weights)
-    arguments = {
-        **machine,
-        "data": str(data),
-        "split": side,
-        "batch": batch,
-        "plots": False,
-        "verbose": False,
-        "project": str(scratch),
-        "name": side,
-        "exist_ok": True,
-    }
-    if imgsz:
-        arguments["imgsz"] = imgsz
-    result = model.val(validator=Validator, **arguments)
-    return ValidationResult(rename_metrics(result.results_dict), rows)
-
-
-def load_weights(weights: Path) -> Any:
-    """Load a checkpoint as an Ultralytics model.
-
-    Raises:
-        ModelError: it is not there, damaged, or no pose model.
-    """
-    from ultralytics import YOLO
-
-    if not weights.exists():
-        raise ModelError(f"{weights}: no such weights; train first with `keypipe run`")
-    try:
-        model = YOLO(str(weights), task="pose")
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise ModelError(f"{weights}: not weights that Ultralytics can load ({_first_line(error)})") from error
-    if not hasattr(model.model, "kpt_shape"):
-        raise ModelError(f"{weights}: not a pose model")
-    return model
-
-
-def rename_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Rename Ultralytics' figures: ``metrics/mAP50(P)`` -> ``pose/mAP50``, ``metrics/recall(B)`` -> ``box/recall``."""
-    kinds = {"(B)": "box", "(P)": "pose"}
-    renamed: dict[str, float] = {}
-    for key, value in metrics.items():
-        name = key.removeprefix("metrics/")
-        kind = kinds.get(name[-3:])
-        renamed[f"{kind}/{name[:-3]}" if kind else name] = float(value)
-    return renamed
-
-
-def export(weights: Path, format_name: str, imgsz: int | None, arguments: Mapping[str, Any], scratch: Path) -> Path:
-    """Export a checkpoint.
-
-    Args:
-        weights: the checkpoint; Ultralytics writes beside it, so a copy in ``scratch`` is exported.
-        format_name: such as ``onnx``.
-        imgsz: input size in pixels; None for the one it was trained with.
-        arguments: further export arguments, such as ``opset`` or ``dynamic``.
-        scratch: an empty folder.
-
-    Returns:
-        The exported file or folder.
-
-    Raises:
-        ModelError: the export's toolchain is absent or fails.
-    """
-    copy = scratch / "model.pt"
-    copy.write_bytes(weights.read_bytes())
-    model = load_weights(copy)
-    options = dict(arguments) | ({"imgsz": imgsz} if imgsz else {})
-    try:
-        return Path(model.export(format=format_name, device="cpu", verbose=False, **options))
-    except Exception as error:  # each toolchain fails in its own way
-        raise ModelError(f"export: {format_name} failed: {_first_line(error)}") from error
-
-
-CHECKPOINT_KEY = "keypipe"
 
 
 def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any]) -> None:
@@ -472,58 +307,3 @@ def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any])
 
     checkpoint = torch_load(source, map_location="cpu", weights_only=False)
     torch.save({**checkpoint, CHECKPOINT_KEY: dict(description)}, target)
-
-
-class TorchForward:
-    """The raw forward pass of a checkpoint, for comparing exports with it and for predicting.
-
-    Calling it maps float32 (batch, 3, height, width) in [0, 1], RGB, to float32 (batch, channels, anchors).
-    """
-
-    def __init__(self, weights: Path, device: str = "cpu") -> None:
-        import torch
-
-        model = load_weights(weights)
-        self.module = model.model.float().fuse(verbose=False).eval().to(device)
-        self.device = device
-        self._torch = torch
-
-    def __call__(self, images: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Run the network."""
-        with self._torch.inference_mode():
-            out = self.module(self._torch.from_numpy(images).to(self.device))
-        raw = out[0] if isinstance(out, list | tuple) else out
-        return np.ascontiguousarray(raw.cpu().numpy(), dtype=np.float32)
-
-
-def load_torch_model(weights: Path, device: str | None = None) -> tuple[RawModel, ModelInfo]:
-    """Load a checkpoint for ``keypipe.predictor.Predictor``.
-
-    Args:
-        weights: the checkpoint.
-        device: such as ``cpu`` or ``0``; None for a GPU where there is one.
-
-    Returns:
-        The forward pass and what the checkpoint says of itself.
-
-    Raises:
-        ModelError: it is not there, damaged, or no pose model.
-    """
-    import torch
-
-    chosen = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_weights(weights)
-    network = model.model
-    size = model.overrides.get("imgsz", 640)
-    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
-    metadata = {
-        "task": "pose",
-        "names": str(dict(model.names)),
-        "kpt_shape": str(list(network.kpt_shape)),
-        "kpt_names": str(getattr(network, "kpt_names", None)),
-        "imgsz": str([height, width]),
-    }
-    own = (model.ckpt or {}).get(CHECKPOINT_KEY)
-    if own:
-        metadata[METADATA_KEY] = json.dumps(own, ensure_ascii=False)
-    return TorchForward(weights, f"cuda:{chosen}" if chosen.isdigit() else chosen), parse_model_info(metadata)

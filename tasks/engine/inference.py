@@ -1,0 +1,171 @@
+"""Validation, export and the bare forward pass of trained weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from keypipe.errors import ModelError
+from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
+from tasks.engine.settings import CHECKPOINT_KEY, first_line, load_weights
+
+
+class ValidationResult(msgspec.Struct):
+    """What validating one side gave.
+
+    Attributes:
+        metrics: Ultralytics' own figures, ``box/…`` and ``pose/…``.
+        predictions: rows of image file name below ``images/<side>``, class id, score, box (left, top, right, bottom)
+            and keypoints (slots x 3), all in original pixels.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[tuple[str, int, float, list[float], list[list[float]]]]
+
+
+def validate(
+    weights: Path, data: Path, side: str, machine: Mapping[str, Any], *, batch: int, imgsz: int | None, scratch: Path
+) -> ValidationResult:
+    """Validate weights on one side, keeping every prediction in original pixels.
+
+    Args:
+        weights: a checkpoint.
+        data: ``data.yaml`` of the YOLO folder.
+        side: ``train``, ``val`` or ``test``.
+        machine: device and workers.
+        batch: images a batch.
+        imgsz: input size in pixels; None for the one it was trained with.
+        scratch: folder for what Ultralytics writes.
+    """
+    from ultralytics.models.yolo.pose import PoseValidator
+
+    rows: list[tuple[str, int, float, list[float], list[list[float]]]] = []
+    marker = f"/images/{side}/"
+
+    class Validator(PoseValidator):  # type: ignore[misc]
+        """Keeps the predictions that its metrics come from."""
+
+        def update_metrics(self, preds: Any, batch: Any) -> None:
+            super().update_metrics(preds, batch)
+            for index, pred in enumerate(preds):
+                prepared = self._prepare_batch(index, batch)
+                scaled = self.scale_preds(self._prepare_pred(pred), prepared)
+                name = str(prepared["im_file"]).rpartition(marker)[2]
+                columns = (scaled["cls"], scaled["conf"], scaled["bboxes"], scaled["keypoints"])
+                for cls, conf, box, keypoints in zip(*(c.tolist() for c in columns), strict=True):
+                    rows.append((name, int(cls), float(conf), box, keypoints))
+
+    model = load_weights(weights)
+    arguments = {
+        **machine,
+        "data": str(data),
+        "split": side,
+        "batch": batch,
+        "plots": False,
+        "verbose": False,
+        "project": str(scratch),
+        "name": side,
+        "exist_ok": True,
+    }
+    if imgsz:
+        arguments["imgsz"] = imgsz
+    result = model.val(validator=Validator, **arguments)
+    return ValidationResult(rename_metrics(result.results_dict), rows)
+
+
+def rename_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Rename Ultralytics' figures: ``metrics/mAP50(P)`` -> ``pose/mAP50``, ``metrics/recall(B)`` -> ``box/recall``."""
+    kinds = {"(B)": "box", "(P)": "pose"}
+    renamed: dict[str, float] = {}
+    for key, value in metrics.items():
+        name = key.removeprefix("metrics/")
+        kind = kinds.get(name[-3:])
+        renamed[f"{kind}/{name[:-3]}" if kind else name] = float(value)
+    return renamed
+
+
+def export(weights: Path, format_name: str, imgsz: int | None, arguments: Mapping[str, Any], scratch: Path) -> Path:
+    """Export a checkpoint.
+
+    Args:
+        weights: the checkpoint; Ultralytics writes beside it, so a copy in ``scratch`` is exported.
+        format_name: such as ``onnx``.
+        imgsz: input size in pixels; None for the one it was trained with.
+        arguments: further export arguments, such as ``opset`` or ``dynamic``.
+        scratch: an empty folder.
+
+    Returns:
+        The exported file or folder.
+
+    Raises:
+        ModelError: the export's toolchain is absent or fails.
+    """
+    copy = scratch / "model.pt"
+    copy.write_bytes(weights.read_bytes())
+    model = load_weights(copy)
+    options = dict(arguments) | ({"imgsz": imgsz} if imgsz else {})
+    try:
+        return Path(model.export(format=format_name, device="cpu", verbose=False, **options))
+    except Exception as error:  # each toolchain fails in its own way
+        raise ModelError(f"export: {format_name} failed: {first_line(error)}") from error
+
+
+class TorchForward:
+    """The raw forward pass of a checkpoint, for comparing exports with it and for predicting.
+
+    Calling it maps float32 (batch, 3, height, width) in [0, 1], RGB, to float32 (batch, channels, anchors).
+    """
+
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        import torch
+
+        model = load_weights(weights)
+        self.module = model.model.float().fuse(verbose=False).eval().to(device)
+        self.device = device
+        self._torch = torch
+
+    def __call__(self, images: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Run the network."""
+        with self._torch.inference_mode():
+            out = self.module(self._torch.from_numpy(images).to(self.device))
+        raw = out[0] if isinstance(out, list | tuple) else out
+        return np.ascontiguousarray(raw.cpu().numpy(), dtype=np.float32)
+
+
+def load_torch_model(weights: Path, device: str | None = None) -> tuple[RawModel, ModelInfo]:
+    """Load a checkpoint for ``keypipe.predictor.Predictor``.
+
+    Args:
+        weights: the checkpoint.
+        device: such as ``cpu`` or ``0``; None for a GPU where there is one.
+
+    Returns:
+        The forward pass and what the checkpoint says of itself.
+
+    Raises:
+        ModelError: it is not there, damaged, or no pose model.
+    """
+    import torch
+
+    chosen = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_weights(weights)
+    network = model.model
+    size = model.overrides.get("imgsz", 640)
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+    metadata = {
+        "task": "pose",
+        "names": str(dict(model.names)),
+        "kpt_shape": str(list(network.kpt_shape)),
+        "kpt_names": str(getattr(network, "kpt_names", None)),
+        "imgsz": str([height, width]),
+    }
+    own = (model.ckpt or {}).get(CHECKPOINT_KEY)
+    if own:
+        metadata[METADATA_KEY] = json.dumps(own, ensure_ascii=False)
+    return TorchForward(weights, f"cuda:{chosen}" if chosen.isdigit() else chosen), parse_model_info(metadata)

@@ -1,0 +1,69 @@
+"""What Ultralytics is told before anything else, and how weights are loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from keypipe.errors import ModelError
+from keypipe.fonts import font_path
+from tasks.stage import STATE
+
+CHECKPOINT_KEY = "keypipe"
+"""Entry of a checkpoint under which keypipe keeps the schema, the license and its version."""
+
+
+def configure(root: Path, threads: int | None = None) -> None:
+    """Keep Ultralytics' settings in the workspace and everything unasked for switched off.
+
+    Must run before Ultralytics is imported.
+
+    Args:
+        root: the workspace.
+        threads: CPU threads of torch; None for every core.
+    """
+    folder = root.resolve() / STATE / "ultralytics"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["YOLO_CONFIG_DIR"] = str(folder)
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    # Its is_online() asks public name servers at import; only fetching weights needs the network, and that does not
+    # look at this flag.
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    font = font_path()
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # the names it would otherwise download
+        if font and not (folder / name).exists():
+            (folder / name).symlink_to(font)
+    from ultralytics import settings
+    from ultralytics.utils import torch_utils
+
+    # select_device() sets this many, one less than there are cores: on two cores 0.86 s a step instead of 0.67.
+    torch_utils.NUM_THREADS = threads or os.cpu_count() or 1
+    quiet = {key: False for key, value in settings.items() if isinstance(value, bool)}
+    settings.update({**quiet, "datasets_dir": str(folder), "weights_dir": str(folder), "runs_dir": str(folder)})
+
+
+def load_weights(weights: Path) -> Any:
+    """Load a checkpoint as an Ultralytics model.
+
+    Raises:
+        ModelError: it is not there, damaged, or no pose model.
+    """
+    from ultralytics import YOLO
+
+    if not weights.exists():
+        raise ModelError(f"{weights}: no such weights; train first with `keypipe run`")
+    try:
+        model = YOLO(str(weights), task="pose")
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ModelError(f"{weights}: not weights that Ultralytics can load ({first_line(error)})") from error
+    if not hasattr(model.model, "kpt_shape"):
+        raise ModelError(f"{weights}: not a pose model")
+    return model
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,73 @@
+"""One Prefect server for all tests of flows, and workspaces of tiny stages under real DVC."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+# Prefect reads its settings when it is imported, which test modules do.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="keypipe-prefect-home-")
+os.environ["PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS"] = "0"
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ.pop("PREFECT_API_URL", None)
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+from toy import Api, Toy, make_workspace
+
+
+@pytest.fixture(scope="session")
+def server_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that the session's Prefect server keeps its database in."""
+    from flows import server
+
+    root = tmp_path_factory.mktemp("server")
+    server.configure(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def api(server_root: Path) -> Iterator[Api]:
+    """The session's Prefect API."""
+    from flows import server
+
+    with server.running_server(server_root, temporary=False) as url, server.pointed_to(url):
+        yield Api(url)
+
+
+@pytest.fixture(scope="session")
+def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which nothing has run."""
+    return make_workspace(tmp_path_factory.mktemp("fresh") / "toy")
+
+
+@pytest.fixture(scope="session")
+def ran_template(fresh_template: Path, tmp_path_factory: pytest.TempPathFactory, api: Api) -> Path:
+    """A workspace in which everything has run once."""
+    root = tmp_path_factory.mktemp("ran") / "toy"
+    shutil.copytree(fresh_template, root, symlinks=True)
+    assert Toy(root, api).flow().states == ["Ran"] * 5
+    return root
+
+
+@pytest.fixture
+def fresh(fresh_template: Path, tmp_path: Path, api: Api) -> Toy:
+    return _copy(fresh_template, tmp_path, api)
+
+
+@pytest.fixture
+def ran(ran_template: Path, tmp_path: Path, api: Api) -> Toy:
+    return _copy(ran_template, tmp_path, api)
+
+
+def _copy(template: Path, folder: Path, api: Api) -> Toy:
+    root = folder / "toy"
+    shutil.copytree(template, root, symlinks=True)
+    return Toy(root, api)

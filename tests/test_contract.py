@@ -1,0 +1,86 @@
+"""dvc.yaml, the stage modules, their parameters, their tests and the flow speak of the same stages."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.imports import ROOT, closure
+
+DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+SHARED_SECTIONS = {"seed", "schema"}
+
+
+def out_names(stage: str) -> list[str]:
+    """Return all outputs of a stage: outs, metrics and plots, with or without options."""
+    entries = [entry for key in ("outs", "metrics", "plots") for entry in DVC[stage].get(key, ())]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def test_a_stage_a_section_and_a_test_module_each() -> None:
+    assert list(PARAMS) == ["seed", "schema", *DVC]
+    for stage in DVC:
+        assert (ROOT / "tests" / "tasks" / f"test_{stage}.py").exists(), stage
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_a_stage_is_the_program_of_its_name(stage: str) -> None:
+    assert DVC[stage]["cmd"] == f"python -m tasks.{stage}"
+    tree = ast.parse((ROOT / "tasks" / f"{stage}.py").read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert {"run", "main"} <= functions.keys()
+    assert [argument.arg for argument in functions["main"].args.args] == ["root"]
+    assert "root" in [argument.arg for argument in functions["run"].args.args]
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_deps_name_every_project_file_that_the_stage_runs(stage: str) -> None:
+    deps = DVC[stage]["deps"]
+    code = [dep for dep in deps if dep.startswith(("keypipe/", "tasks/", "flows/"))]
+    assert code == sorted(closure(ROOT / "tasks" / f"{stage}.py"))
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_a_stage_depends_on_its_own_section(stage: str) -> None:
+    names = DVC[stage]["params"]
+    assert stage in names
+    others = {name.partition(".")[0] for name in names} - {stage} - SHARED_SECTIONS
+    assert others <= ({"train"} if stage == "split" else set())  # data.yaml carries the loss sigmas
+
+
+def test_nothing_is_left_in_packages_that_deps_would_miss() -> None:
+    for package in ("keypipe", "tasks", "flows", "tasks/engine"):
+        for node in ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body:
+            is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            is_version = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
+            assert is_docstring or is_version, f"{package}/__init__.py: {ast.unparse(node)}"
+
+
+def test_the_flow_runs_the_stages_in_the_order_of_dvc_yaml() -> None:
+    from tasks.versions import stage_names
+
+    assert stage_names(ROOT) == list(DVC)
+
+
+def test_data_deps_are_made_by_earlier_stages_or_by_people() -> None:
+    made = ["data/raw"]
+    for stage, entry in DVC.items():
+        for dep in entry["deps"]:
+            if not dep.startswith(("keypipe/", "tasks/")):
+                assert any(dep == out or dep.startswith(f"{out}/") for out in made), f"{stage}: {dep}"
+        made += out_names(stage)
+
+
+def test_what_dvc_keeps_git_does_not() -> None:
+    import subprocess
+
+    for stage in DVC:
+        for entry in DVC[stage]["outs"]:
+            name = entry if isinstance(entry, str) else next(iter(entry))
+            cached = isinstance(entry, str) or entry[name].get("cache", True)
+            ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT, check=False).returncode == 0
+            assert ignored == cached, name
