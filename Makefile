@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 .PHONY: demo test test-all install lock lint format browser clean
 
 demo: install
-	$(BIN)/keypipe demo
+	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
 	$(BIN)/keypipe run
 
 test: install

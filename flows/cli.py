@@ -148,15 +148,32 @@ def ui(root: Path) -> None:
 
 @cli.command()
 @click.argument("source", metavar="IMAGE|FOLDER|GLOB|VIDEO")
-@click.option("--model", help="An exported or trained model; default: the newest export.")
-@click.option("--output", help="Folder for the pictures and JSON files.")
-@click.option("--conf", type=float, default=0.25, show_default=True, help="Least confidence of an object.")
+@click.option(
+    "--model", metavar="PATH", help="An ONNX model or a checkpoint; default: the export, else models/best.pt."
+)
+@click.option("--output", metavar="FOLDER", help="Where the pictures and the JSON go; default: below predictions/.")
+@click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
+@click.option("--keypoint-conf", default=0.5, show_default=True, help="Smallest confidence of a keypoint to be drawn.")
+@click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
 @click.pass_obj
-def predict(root: Path, source: str, model: str | None, output: str | None, conf: float) -> None:
-    """Find keypoints in pictures or a video."""
+def predict(
+    root: Path,
+    source: str,
+    model: str | None,
+    output: str | None,
+    conf: float,
+    keypoint_conf: float,
+    device: str | None,
+    flow: bool,
+) -> None:
+    """Draw keypoints into pictures or a video, and write them as JSON."""
     from flows.prediction import predict_main
 
-    sys.exit(predict_main(root, source, model, output, conf))
+    summary = predict_main(
+        source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device, flow=flow, root=root
+    )
+    click.echo(str(summary))
 
 
 @cli.command()

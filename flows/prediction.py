@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def predict_in_workspace(
         Path(output) if output else batch.default_output(source, root / PREDICTIONS),
         thresholds=Thresholds(conf=conf, keypoint_conf=keypoint_conf),
         device=device,
-        loaders={".pt": _load_checkpoint},
+        loaders={".pt": partial(_load_checkpoint, root)},
         exclude=[root / PREDICTIONS],
         say=say,
     )
@@ -95,9 +96,11 @@ def find_model(root: Path) -> Path:
     )
 
 
-def _load_checkpoint(path: Path, device: str | None) -> tuple[RawModel, ModelInfo]:
+def _load_checkpoint(root: Path, path: Path, device: str | None) -> tuple[RawModel, ModelInfo]:
     from tasks.engine.inference import load_torch_model
+    from tasks.engine.settings import configure
 
+    configure(root)
     return load_torch_model(path, device)
 
 

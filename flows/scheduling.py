@@ -190,7 +190,7 @@ async def _catch_up(deployment_id: Any, missed: int) -> None:
 
     async with get_client() as client:
         run = await client.create_flow_run_from_deployment(deployment_id, tags=["catch-up"])
-    print(f"{missed} runs were missed; one run ({run.name}) makes up for them")  # noqa: T201
+    print(f"missed runs: {missed}; one run ({run.name}) makes up for them")  # noqa: T201
 
 
 if __name__ == "__main__":

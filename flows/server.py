@@ -287,10 +287,14 @@ def _open_task_runs(client: Any, flow_run_id: Any) -> list[Any]:
     return [run for run in runs if run.state is None or not run.state.is_final()]
 
 
-def settle(flow_run_id: Any, seconds: float = 5.0) -> None:
+def settle(flow_run_id: Any = None, seconds: float = 5.0) -> None:
     """Have the server know all of a run before it may end.
 
     Logs and the states of task runs reach it from threads and as events, a moment after the run itself has ended.
+
+    Args:
+        flow_run_id: wait for the ends of its task runs as well.
+        seconds: how long at most.
     """
     from prefect.client.orchestration import get_client
     from prefect.events.worker import EventsWorker
@@ -298,6 +302,8 @@ def settle(flow_run_id: Any, seconds: float = 5.0) -> None:
 
     APILogHandler().flush()
     EventsWorker.drain_all(timeout=seconds)
+    if flow_run_id is None:
+        return
     deadline = time.monotonic() + seconds
     with get_client(sync_client=True) as client:
         while _open_task_runs(client, flow_run_id) and time.monotonic() < deadline:

@@ -16,7 +16,7 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from keypipe.errors import ConfigError
-from tasks.params import LOCAL_FILE, PARAMS_FILE
+from tasks.params import PARAMS_FILE
 
 
 def set_params(root: Path, assignments: Sequence[str]) -> list[str]:
@@ -174,9 +174,10 @@ def _check(root: Path, text: str) -> None:
     from tasks.check import check_workspace
 
     with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
+        for path in root.iterdir():
+            if path.name != PARAMS_FILE:
+                (Path(folder) / path.name).symlink_to(path.resolve())
         (Path(folder) / PARAMS_FILE).write_text(text, encoding="utf-8")
-        if (root / LOCAL_FILE).exists():
-            shutil.copy2(root / LOCAL_FILE, folder)
         check_workspace(Path(folder))
 
 

@@ -79,6 +79,7 @@ def _reap(child: int) -> int | None:
 def _end_tree(grace: float) -> None:
     """SIGTERM to every descendant, SIGKILL to those that are left after the grace time, until none is left."""
     deadline = time.monotonic() + grace
+    _reap(0)
     terminated: set[int] = set()
     while tree := _descendants():
         for process in tree:
@@ -88,17 +89,14 @@ def _end_tree(grace: float) -> None:
                 elif process.pid not in terminated:
                     terminated.add(process.pid)
                     process.terminate()
-        _reap(0)
         time.sleep(0.02)
+        _reap(0)
 
 
 def _descendants() -> list[psutil.Process]:
-    living: list[psutil.Process] = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                living.append(process)
-    return living
+    with contextlib.suppress(psutil.Error):
+        return list(psutil.Process().children(recursive=True))
+    return []
 
 
 if __name__ == "__main__":

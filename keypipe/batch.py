@@ -18,7 +18,8 @@ from PIL import Image
 from keypipe.drawing import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError
 from keypipe.media import VideoWriter, is_video, open_video, read_image
-from keypipe.predictor import ModelInfo, Prediction, Predictor, RawModel, load_onnx_model
+from keypipe.prediction import Prediction
+from keypipe.predictor import ModelInfo, Predictor, RawModel, load_onnx_model
 from keypipe.results import (
     FileEntry,
     Frame,

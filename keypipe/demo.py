@@ -68,9 +68,9 @@ SCHEMA: Final[dict[str, Any]] = {
                 ["tail_base", "right_hind_knee"],
                 ["right_hind_knee", "right_hind_hoof"],
             ],
+            "pairs": "auto",
         }
     },
-    "pairs": "auto",
 }
 
 PLACES: Final = ("pasture", "barn")
@@ -78,7 +78,7 @@ LABELME_VERSION: Final = "6.3.1"
 JPEG_QUALITY: Final = 90
 SUPERSAMPLING: Final = 3
 MIN_SIDE_PX: Final = 32
-NEGATIVE_EVERY: Final = 12  # one image in so many shows no animal
+NEGATIVE_EVERY: Final = 11  # one image in so many shows no animal; no multiple of 3, so every place has some
 GROUPED_SHARE: Final = 0.25  # of the images that would do without; those with overlaps always are
 
 COATS: Final[tuple[tuple[Rgb, Rgb], ...]] = (  # coat, patches
@@ -790,8 +790,8 @@ def _barn(canvas: Canvas, rng: Rng) -> float:
     for x in np.arange(-board, width, board):
         canvas.polygon([(x, 0), (x + board, 0), (x + board, floor), (x, floor)], _lit(rng, wood, 0.12))
         canvas.polygon([(x, 0), (x + 0.8, 0), (x + 0.8, floor), (x, floor)], _darker(wood, 0.45))
-    for x in rng.uniform(0.08, 0.92, int(rng.integers(0, 3))) * width:
-        _window(canvas, x, floor * 0.36, height * 0.1)
+    for half in range(int(rng.integers(0, 3))):
+        _window(canvas, (0.5 * half + rng.uniform(0.12, 0.38)) * width, floor * 0.36, height * 0.1)
     beam = floor * rng.uniform(0.06, 0.12)
     canvas.polygon([(0, 0), (width, 0), (width, beam), (0, beam)], _darker(wood, 0.35))
     earth = _varied(rng, (178, 150, 112), 12)
@@ -1001,22 +1001,24 @@ def write_demo(folder: Path, n_images: int = 240, seed: int = 0, size_wh: tuple[
         PoseError: the folder is not empty or is a file.
     """
     _refuse_occupied(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    target = folder.resolve()  # a link to an empty folder stays a link
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         # Not `scratch` itself: mkdtemp keeps it from other users.
-        whole = scratch / folder.name
+        whole = scratch / target.name
         whole.mkdir()
         names = [_write_image(whole, index, seed, size_wh) for index in range(n_images)]
-        if folder.exists():
-            folder.rmdir()
-        whole.rename(folder)
+        if target.exists():
+            target.rmdir()
+        whole.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return [folder / name for name in names]
 
 
 def _refuse_occupied(folder: Path) -> None:
+    """Raise PoseError unless the folder is absent or empty."""
     if folder.is_dir():
         found = min((path.name for path in folder.iterdir()), default=None)
         if found is not None:
@@ -1024,7 +1026,7 @@ def _refuse_occupied(folder: Path) -> None:
                 f"{folder}: the demo needs an empty folder, and this one holds {found!r}; "
                 "give another folder or move its contents away"
             )
-    elif folder.exists() or folder.is_symlink():
+    elif folder.exists():
         raise PoseError(f"{folder}: the demo needs an empty folder, and this is a file; give another folder")
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from keypipe.annotation import Instance, Visibility
 from keypipe.fonts import load_font
-from keypipe.predictor import Prediction
+from keypipe.prediction import Prediction
 from keypipe.skeleton import Schema, mirror_name
 
 RgbImage = NDArray[np.uint8]

@@ -56,7 +56,7 @@ def parse_image_header(content: bytes) -> ImageHeader:
             # A camera's preview orientation lives in the same tag for every format that carries EXIF.
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise AnnotationError(f"not a readable image ({error or type(error).__name__})") from error
+        raise AnnotationError("not an image, or one that is damaged at its start") from error
     image_format = image.format or "unknown"
     if image_format not in _FORMAT_SUFFIX:
         raise AnnotationError(f"image format {image_format} is not one of {', '.join(sorted(_FORMAT_SUFFIX))}")

@@ -57,7 +57,11 @@ def decode_image(content: bytes) -> BgrImage:
         AnnotationError: not an image, or pixels are missing.
     """
     cv2 = _import_cv2()
-    header = parse_image_header(content)
+    try:
+        header = parse_image_header(content)
+    except ImportError as error:
+        # Ultralytics, once imported, makes Pillow ask for a HEIF plugin whenever it does not know a file.
+        raise AnnotationError("not a readable image (cannot identify its format)") from error
     if not header.complete:
         # OpenCV fills the missing part of a truncated image with grey and says nothing to the program.
         repair_image(content)

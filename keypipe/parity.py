@@ -6,13 +6,22 @@ from collections.abc import Iterable
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from keypipe.evaluation import box_iou
-from keypipe.postprocess import Detections
+from keypipe.letterbox import Placement, letterbox
+from keypipe.postprocess import Detections, decode_output, suppress_overlaps
+from keypipe.predictor import ModelInfo, RawModel
 
 SAME_BOX_IOU = 0.9
 SCORE_SLACK = 0.01
 """Detections this near the score threshold may be there for one model and not for the other."""
+
+ANCHORS = 20
+"""The best anchors of every image are compared whatever their score, so that a weak model is compared as well."""
+
+_IOU = 0.7
+_MAX_DETECTIONS = 300
 
 
 class Parity(msgspec.Struct):
@@ -20,18 +29,18 @@ class Parity(msgspec.Struct):
 
     Attributes:
         images: number of images.
+        anchors: anchors compared, ``ANCHORS`` an image.
         objects: objects that the reference found.
-        matched: those that the other found as well, same class and box.
         unmatched: objects found by one model only, those at the score threshold not counted.
         max_px: largest distance between the two places of a keypoint, pixels of the image.
         p99_px: 99th percentile of the same.
-        max_box_px: largest difference of a box's side.
-        max_confidence: largest difference of a score or of a keypoint's confidence.
+        max_box_px: largest difference of a box's position or size, pixels of the image.
+        max_confidence: largest difference of a class score or of a keypoint's confidence.
     """
 
     images: int
+    anchors: int
     objects: int
-    matched: int
     unmatched: int
     max_px: float
     p99_px: float
@@ -39,65 +48,89 @@ class Parity(msgspec.Struct):
     max_confidence: float
 
 
-def compare_detections(pairs: Iterable[tuple[Detections, Detections]], conf: float) -> Parity:
-    """Compare what two models found on the same images.
+class _Differences(msgspec.Struct):
+    """What one image gave: distances in pixels of the image, and counts."""
+
+    keypoints_px: NDArray[np.float64]
+    boxes_px: NDArray[np.float64]
+    confidences: NDArray[np.float64]
+    objects: int
+    unmatched: int
+
+
+def compare_models(
+    reference: RawModel, other: RawModel, info: ModelInfo, images_bgr: Iterable[NDArray[np.uint8]], conf: float
+) -> Parity:
+    """Run two models on the same images and compare what they say.
 
     Args:
-        pairs: reference and other, one pair an image, in pixels of the image.
-        conf: score threshold that both were run with.
+        reference: the model that is right by definition.
+        other: the model to judge.
+        info: classes, keypoints and input size of both.
+        images_bgr: uint8 (height, width, 3), at least one.
+        conf: score from which an object counts as found.
 
     Returns:
-        The differences; distances are 0 where nothing was matched.
+        The differences.
     """
-    images = objects = matched = unmatched = 0
-    distances: list[np.ndarray] = []
-    boxes: list[float] = []
-    confidences: list[float] = []
-    for reference, other in pairs:
-        images += 1
-        objects += len(reference)
-        rows, columns = _match(reference, other)
-        matched += len(rows)
-        for found, taken in ((reference, rows), (other, columns)):
-            alone = np.setdiff1d(np.arange(len(found)), taken)
-            unmatched += int((found.scores[alone] > conf + SCORE_SLACK).sum())
-        if not len(rows):
-            continue
-        first, second = reference.take(rows), other.take(columns)
-        delta = (first.keypoints - second.keypoints).astype(np.float64)
-        distances.append(np.hypot(delta[..., 0], delta[..., 1]).ravel())
-        boxes.append(float(np.abs(first.boxes_xyxy - second.boxes_xyxy).max()))
-        confidences += [float(np.abs(delta[..., 2]).max()), float(np.abs(first.scores - second.scores).max())]
-    pooled = np.concatenate(distances) if distances else np.zeros(1)
+    found: list[_Differences] = []
+    for image in images_bgr:
+        tensor, placement = letterbox(image, info.imgsz)
+        found.append(_compare(reference(tensor)[0], other(tensor)[0], len(info.class_names), placement, conf))
+    keypoints = np.concatenate([item.keypoints_px for item in found])
     return Parity(
-        images,
-        objects,
-        matched,
-        unmatched,
-        float(pooled.max()),
-        float(np.percentile(pooled, 99)),
-        max(boxes, default=0.0),
-        max(confidences, default=0.0),
+        images=len(found),
+        anchors=sum(len(item.boxes_px) for item in found),
+        objects=sum(item.objects for item in found),
+        unmatched=sum(item.unmatched for item in found),
+        max_px=float(keypoints.max()),
+        p99_px=float(np.percentile(keypoints, 99)),
+        max_box_px=float(max(item.boxes_px.max() for item in found)),
+        max_confidence=float(max(item.confidences.max() for item in found)),
     )
 
 
-def _match(reference: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """Match objects of the same class by box, best score first."""
-    if not len(reference) or not len(other):
-        return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
-    overlap = box_iou(_to_xywh(reference), _to_xywh(other))
-    overlap[reference.class_ids[:, None] != other.class_ids[None]] = 0
-    rows: list[int] = []
-    columns: list[int] = []
-    for row in range(len(reference)):
-        column = int(overlap[row].argmax())
-        if overlap[row, column] >= SAME_BOX_IOU:
-            rows.append(row)
-            columns.append(column)
+def _compare(
+    first: NDArray[np.float32], second: NDArray[np.float32], n_classes: int, placement: Placement, conf: float
+) -> _Differences:
+    """Compare two raw outputs, float32 (4 + n_classes + 3 * n_slots, n_anchors)."""
+    best = np.argsort(-first[4 : 4 + n_classes].max(0), kind="stable")[:ANCHORS]
+    delta = np.abs(first[:, best].astype(np.float64) - second[:, best].astype(np.float64))
+    gain = placement.resized_wh[0] / placement.image_wh[0]
+    points = delta[4 + n_classes :].reshape(-1, 3, len(best))
+    pair = [suppress_overlaps(decode_output(raw, n_classes, conf), _IOU, _MAX_DETECTIONS) for raw in (first, second)]
+    return _Differences(
+        np.hypot(points[:, 0], points[:, 1]).ravel() / gain,
+        delta[:4].max(0) / gain,
+        np.concatenate([delta[4 : 4 + n_classes].ravel(), points[:, 2].ravel()]),
+        len(pair[0]),
+        count_unmatched(pair[0], pair[1], conf),
+    )
+
+
+def count_unmatched(first: Detections, second: Detections, conf: float) -> int:
+    """Count the objects that only one of two models found.
+
+    Args:
+        first: what one model found on an image.
+        second: what the other found on it.
+        conf: score threshold of both; objects within ``SCORE_SLACK`` of it do not count.
+    """
+    overlap = box_iou(_to_xywh(first), _to_xywh(second))
+    overlap[first.class_ids[:, None] != second.class_ids[None]] = 0
+    taken: list[set[int]] = [set(), set()]
+    for row in range(len(first)):
+        column = int(overlap[row].argmax()) if len(second) else 0
+        if len(second) and overlap[row, column] >= SAME_BOX_IOU:
+            taken[0].add(row)
+            taken[1].add(column)
             overlap[:, column] = 0
-    return np.array(rows, dtype=np.intp), np.array(columns, dtype=np.intp)
+    return sum(
+        int((np.delete(found.scores, list(rows)) > conf + SCORE_SLACK).sum())
+        for found, rows in zip((first, second), taken, strict=True)
+    )
 
 
-def _to_xywh(found: Detections) -> np.ndarray:
+def _to_xywh(found: Detections) -> NDArray[np.float64]:
     boxes = found.boxes_xyxy.astype(np.float64)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -14,28 +14,9 @@ from numpy.typing import NDArray
 
 from keypipe.errors import ConfigError, ModelError
 from keypipe.letterbox import Placement, letterbox
-from keypipe.media import read_image
 from keypipe.postprocess import Detections, decode_end2end_output, decode_output, suppress_overlaps
+from keypipe.prediction import PredictedKeypoint, Prediction
 from keypipe.skeleton import Schema, Skeleton, parse_schema, schema_to_mapping
-
-__all__ = [
-    "DEFAULT_CONF",
-    "DEFAULT_IOU",
-    "DEFAULT_MAX_DET",
-    "Detections",
-    "ModelInfo",
-    "OnnxModel",
-    "Placement",
-    "PredictedKeypoint",
-    "Prediction",
-    "Predictor",
-    "RawModel",
-    "format_keypipe_metadata",
-    "letterbox",
-    "load_onnx_model",
-    "parse_model_info",
-    "read_image",
-]
 
 DEFAULT_CONF = 0.25
 DEFAULT_IOU = 0.7
@@ -94,31 +75,6 @@ class ModelInfo(msgspec.Struct, frozen=True):
     def edges(self) -> tuple[tuple[int, int], ...]:
         """Edges of all classes as pairs of slots."""
         return self.schema.edges
-
-
-class PredictedKeypoint(msgspec.Struct, frozen=True):
-    """A predicted keypoint: x and y in pixels of the upright image, and the confidence, 0 to 1."""
-
-    name: str
-    x: float
-    y: float
-    confidence: float
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """One predicted object.
-
-    Attributes:
-        class_name: a class of the schema.
-        score: confidence in the object, 0 to 1.
-        box_xyxy: left, top, right, bottom in pixels, inside the image.
-        keypoints: every keypoint of the class in schema order, however low its confidence.
-    """
-
-    class_name: str
-    score: float
-    box_xyxy: tuple[float, float, float, float]
-    keypoints: list[PredictedKeypoint]
 
 
 class Predictor:

@@ -8,7 +8,8 @@ import msgspec
 
 from keypipe.drawing import DEFAULT_KEYPOINT_CONF
 from keypipe.errors import ConfigError, Fault
-from keypipe.predictor import DEFAULT_CONF, DEFAULT_IOU, DEFAULT_MAX_DET, PredictedKeypoint, Prediction
+from keypipe.prediction import PredictedKeypoint, Prediction
+from keypipe.predictor import DEFAULT_CONF, DEFAULT_IOU, DEFAULT_MAX_DET
 
 
 class Thresholds(msgspec.Struct, frozen=True):

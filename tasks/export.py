@@ -13,8 +13,8 @@ from keypipe import __version__
 from keypipe.coco import to_images
 from keypipe.errors import ModelError
 from keypipe.media import read_image
-from keypipe.parity import Parity, compare_detections
-from keypipe.predictor import METADATA_KEY, Predictor, format_keypipe_metadata, load_onnx_model
+from keypipe.parity import Parity, compare_models
+from keypipe.predictor import METADATA_KEY, format_keypipe_metadata, load_onnx_model
 from keypipe.report import Figure, KeyValues, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
 from tasks import params as read
@@ -130,25 +130,21 @@ def compare(root: Path, exported: Path, params: ExportParams) -> Parity:
     chosen = np.unique(np.linspace(0, len(images) - 1, min(params.images, len(images))).astype(int))
     onnx_model, info = load_onnx_model(exported)
     forward, _ = engine.load_torch_model(root / BEST, "cpu")
-    reference, other = Predictor(forward, info), Predictor(onnx_model, info)
-    pairs = []
-    for index in chosen:
-        image = read_image(root / "data" / images[index].path)
-        pairs.append((reference.detect(image, params.conf), other.detect(image, params.conf)))
-    return compare_detections(pairs, params.conf)
+    pixels = (read_image(root / "data" / images[index].path) for index in chosen)
+    return compare_models(forward, onnx_model, info, pixels, params.conf)
 
 
 def check_parity(parity: Parity, tolerance_px: float) -> None:
     """Refuse an export that does not say what the weights say.
 
     Raises:
-        ModelError: a keypoint is further off than the tolerance, or objects differ.
+        ModelError: a keypoint or a box is further off than the tolerance, or objects differ.
     """
-    if parity.max_px > tolerance_px or parity.unmatched:
+    if max(parity.max_px, parity.max_box_px) > tolerance_px or parity.unmatched:
         raise ModelError(
-            f"the export differs from the weights: keypoints by up to {parity.max_px:.3f} px"
-            f" (tolerance {tolerance_px:g}), {parity.unmatched} of {parity.objects} objects found by one of the two"
-            f" only, over {parity.images} images;"
+            f"the export differs from the weights: keypoints by up to {parity.max_px:.3f} px, boxes by up to"
+            f" {parity.max_box_px:.3f} px (tolerance {tolerance_px:g}), {parity.unmatched} of {parity.objects} objects"
+            f" found by one of the two only, over {parity.images} images;"
             " try another export.opset or export.simplify: false, or raise export.tolerance_px if that is good enough"
         )
 
@@ -164,7 +160,7 @@ def to_report(summary: dict[str, Any], figures: dict[str, Any]) -> Report:
             [
                 ["Images", parity.images],
                 ["Objects that PyTorch found", parity.objects],
-                ["found by onnxruntime as well", parity.matched],
+                ["Anchors compared", parity.anchors],
                 ["Found by one of the two only", parity.unmatched],
                 ["Largest keypoint difference, px", f"{parity.max_px:.5f}"],
                 ["99th percentile, px", f"{parity.p99_px:.5f}"],
@@ -176,7 +172,7 @@ def to_report(summary: dict[str, Any], figures: dict[str, Any]) -> Report:
     ]
     shown = [
         Figure("Size", f"{figures['size_mb']:.1f} MB"),
-        Figure("Keypoint difference", f"{parity.max_px:.4f} px", f"largest of {parity.matched} objects"),
+        Figure("Keypoint difference", f"{parity.max_px:.4f} px", f"largest over {parity.images} images"),
     ]
     return Report("Exported model", summary["headline"], sections, shown, "export")
 

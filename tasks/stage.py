@@ -65,7 +65,7 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
         faults = error.faults if isinstance(error, FaultsError) else []
         write_json(path, Failure(stage, str(error), faults))
         print(f"{stage}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the program's output
-        if os.environ.get("KEYPIPE_RUN") != "1":
+        if "DVC_STAGE" in os.environ and "KEYPIPE_RUN" not in os.environ:  # DVC has removed the outputs
             hint = f"{stage}: the last good outputs come back with `dvc checkout {stage}`"
             print(hint, file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(USER_ERROR)

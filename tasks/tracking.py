@@ -115,11 +115,14 @@ def own_process() -> str:
 
 
 def process_is_dead(identity: str) -> bool:
-    """Tell whether a process of this host, named as ``own_process`` does, is gone; another host's is never known to be."""
-    host, _, rest = identity.rpartition(":")[0].rpartition(":")
+    """Tell whether a process is gone; one of another host is never known to be.
+
+    Args:
+        identity: as ``own_process`` gives it.
+    """
+    host, pid, started = identity.rsplit(":", 2) if identity.count(":") >= 2 else ("", "", "")
     if host != platform.node():
         return False
-    pid, started = rest, identity.rpartition(":")[2]
     try:
         return f"{psutil.Process(int(pid)).create_time():.2f}" != started
     except psutil.NoSuchProcess:

@@ -16,7 +16,7 @@ from keypipe.errors import ModelError
 from keypipe.evaluation import CLOSE_SHARE, Detection, Evaluation, evaluate, flatten_figures
 from keypipe.media import read_image
 from keypipe.oks import AREA_FACTOR
-from keypipe.predictor import PredictedKeypoint, Prediction
+from keypipe.prediction import PredictedKeypoint, Prediction
 from keypipe.report import BarChart, Cell, Figure, Gallery, KeyValues, Picture, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
 from keypipe.yolo import expand_sigmas, view_names

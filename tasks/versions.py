@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -334,7 +335,6 @@ def reproduce(root: Path, stage: str, *, force: bool = False) -> Outcome:
     """Reproduce one stage in this process, as ``dvc repro -s STAGE`` does."""
     from dvc.exceptions import DvcException, ReproductionError
     from dvc.lock import LockError
-    from dvc.stage.exceptions import StageCmdFailedError
 
     started = _StartedWatch()
     logging.getLogger("dvc.stage.run").addHandler(started)
@@ -347,8 +347,7 @@ def reproduce(root: Path, stage: str, *, force: bool = False) -> Outcome:
             cause = error.__cause__
             if isinstance(cause, LockError):
                 return Outcome("busy", message=str(cause))
-            status = cause.status if isinstance(cause, StageCmdFailedError) else None
-            return Outcome("failed", status, str(cause or error))
+            return Outcome("failed", _exit_status(cause), str(cause or error))
         except LockError as error:
             return Outcome("busy", message=str(error))
         except DvcException as error:
@@ -356,6 +355,14 @@ def reproduce(root: Path, stage: str, *, force: bool = False) -> Outcome:
     if not done:
         return Outcome("nothing")
     return Outcome("ran" if started.seen else "restored")
+
+
+def _exit_status(error: BaseException | None) -> int | None:
+    """Return the exit status of a stage's command, which DVC tells in words alone."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    found = re.search(r"exited with (-?\d+)$", str(error)) if isinstance(error, StageCmdFailedError) else None
+    return int(found[1]) if found else None
 
 
 class _StartedWatch(logging.Handler):

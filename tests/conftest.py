@@ -58,7 +58,9 @@ def write_labelme(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def rectangle(label: str, box: tuple[float, float, float, float], group: int | None = None, **extra: Any) -> dict[str, Any]:
+def rectangle(
+    label: str, box: tuple[float, float, float, float], group: int | None = None, **extra: Any
+) -> dict[str, Any]:
     """Return a labelme rectangle."""
     points = [[box[0], box[1]], [box[2], box[3]]]
     return {"label": label, "points": points, "group_id": group, "shape_type": "rectangle", "flags": {}} | extra

@@ -22,7 +22,18 @@ def layer(path: Path) -> str:
 
 
 FORBIDDEN = {
-    "keypipe": {"tasks", "flows", "prefect", "dvc", "mlflow", "ultralytics", "torch", "pydantic", "click", "sqlalchemy"},
+    "keypipe": {
+        "tasks",
+        "flows",
+        "prefect",
+        "dvc",
+        "mlflow",
+        "ultralytics",
+        "torch",
+        "pydantic",
+        "click",
+        "sqlalchemy",
+    },
     "tasks": {"flows", "prefect", "click"},
     "flows": {"ultralytics", "torch"},
 }
@@ -54,4 +65,13 @@ def test_the_library_imports_without_the_pipeline() -> None:
     modules = [f"keypipe.{path.stem}" for path in (ROOT / "keypipe").glob("*.py") if path.stem != "__init__"]
     code = f"import sys, {', '.join(modules)}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    assert not set(output.split()) & {"prefect", "dvc", "mlflow", "ultralytics", "torch", "sklearn", "cv2", "onnxruntime"}
+    assert not set(output.split()) & {
+        "prefect",
+        "dvc",
+        "mlflow",
+        "ultralytics",
+        "torch",
+        "sklearn",
+        "cv2",
+        "onnxruntime",
+    }

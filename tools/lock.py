@@ -10,8 +10,8 @@ import platform
 import subprocess
 import sys
 
-HEADER = f"""\
-# Exact versions of everything, transitive ones too. Made by `make lock`, on Linux with Python {{version}}.
+HEADER = """\
+# Exact versions of everything, transitive ones too. Made by `make lock`, on Linux with Python {version}.
 # Installed with --no-deps, since opencv-python is left out on purpose: opencv-python-headless gives the same
 # cv2 without needing the system's libGL. Lines of CUDA are left out by `make install TORCH_INDEX=...`.
 """.replace("{version}", platform.python_version())

@@ -36,9 +36,14 @@ def configure(root: Path, threads: int | None = None) -> None:
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # the names it would otherwise download
         if font and not (folder / name).exists():
             (folder / name).symlink_to(font)
+    from PIL import Image
+
+    opener = Image.open
     from ultralytics import settings
     from ultralytics.utils import torch_utils
 
+    # Its own opener answers an unknown format by trying to install a package.
+    Image.open = opener
     # select_device() sets this many, one less than there are cores: on two cores 0.86 s a step instead of 0.67.
     torch_utils.NUM_THREADS = threads or os.cpu_count() or 1
     quiet = {key: False for key, value in settings.items() if isinstance(value, bool)}

@@ -149,7 +149,15 @@ def train(job: TrainJob, on_epoch: Callable[[Epoch], None]) -> Trained:
         model = load_start(job.model, job.data, new_head=job.new_head)
     _add_callbacks(model, job, on_epoch)
     _replace_amp_check()
-    model.train(trainer=_trainer_class(), **arguments)
+    started: list[bool] = []
+    model.add_callback("on_train_start", lambda _: started.append(True))
+    try:
+        model.train(trainer=_trainer_class(), **arguments)
+    except (NotImplementedError, ValueError) as error:
+        if started:
+            raise
+        # Some values, such as an optimizer's name, are looked at only while the training is set up.
+        raise ConfigError(f"train: Ultralytics refuses an argument: {first_line(error)}") from error
     return Trained(best, last, folder, reached or 0)
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 # Prefect reads its settings when it is imported, which test modules do.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="keypipe-prefect-home-")
@@ -20,7 +17,7 @@ os.environ["DO_NOT_TRACK"] = "1"
 os.environ.pop("PREFECT_API_URL", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-from toy import Api, Toy, make_workspace
+from tests.flows.toy import Api, Toy, make_workspace
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +37,7 @@ def api(server_root: Path) -> Iterator[Api]:
 
     with server.running_server(server_root, temporary=False) as url, server.pointed_to(url):
         yield Api(url)
+        server.settle()
 
 
 @pytest.fixture(scope="session")

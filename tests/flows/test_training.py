@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from toy import STAGES, Toy, dvc, run, write_raw
+
+from tests.flows.toy import STAGES, Toy, dvc, run, write_raw
 
 MODEL = "models/best.pt"
 METRICS = "metrics/validate.json"
@@ -121,7 +122,7 @@ def test_a_bug_is_not_tried_again(ran: Toy) -> None:
 
 
 def test_a_crash_is_tried_again(ran: Toy) -> None:
-    outcome = ran.flow(force=["train"], TOY_CRASH_train="1")
+    outcome = ran.flow(force=["train"], TOY_CRASH_TRAIN="1")
     assert outcome.states == ["Cached", "Cached", "Ran", "Cached", "Cached"]
     assert ran.ran() == ["train", "train"]
     assert ran.api.task_states(outcome.result.flow_run_id)["train"] == ("Completed", 2)
@@ -129,7 +130,7 @@ def test_a_crash_is_tried_again(ran: Toy) -> None:
 
 def test_a_crash_is_not_tried_for_ever(ran: Toy) -> None:
     before = ran.text(MODEL)
-    outcome = ran.flow(force=["train"], TOY_CRASH_train="9")
+    outcome = ran.flow(force=["train"], TOY_CRASH_TRAIN="9")
     assert outcome.states[2] == "Failed"
     assert outcome.result.exit_code == 1
     assert "SIGKILL" in outcome.result.message

@@ -123,7 +123,7 @@ def read(place):
 
 
 def act(root):
-    sleep = float(os.environ.get(f"TOY_SLEEP_{{STAGE}}", "0"))
+    sleep = float(os.environ.get(f"TOY_SLEEP_{{STAGE.upper()}}", "0"))
     if sleep:
         child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({{sleep}})"], start_new_session=True)
         say(f"{{STAGE}}: sleeping 0%\\r{{STAGE}}: sleeping 1%\\r\\n\\n")
@@ -133,7 +133,7 @@ def act(root):
         raise DatasetError("3 images are too few to split")
     if os.environ.get("TOY_BUG") == STAGE:
         raise ZeroDivisionError("a bug")
-    crashes = os.environ.get(f"TOY_CRASH_{{STAGE}}")
+    crashes = os.environ.get(f"TOY_CRASH_{{STAGE.upper()}}")
     if crashes:
         counter = root / ".keypipe" / f"crashed-{{STAGE}}"
         count = int(counter.read_text()) if counter.exists() else 0

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,9 +130,9 @@ def test_an_empty_or_missing_folder_says_what_to_do(tmp_path: Path) -> None:
 def test_reading_changes_nothing(tmp_path: Path, write_labelme: Write) -> None:
     image = write_labelme("a.jpg", COW).with_suffix(".jpg")
     image.write_bytes(image.read_bytes() + b"tail")
-    before = {path: (path.read_bytes(), os.stat(path).st_mtime_ns) for path in (tmp_path / "raw").iterdir()}
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "raw").iterdir()}
     assert paths(read(tmp_path / "raw")) == ["derived/a.jpg"]
-    assert before == {path: (path.read_bytes(), os.stat(path).st_mtime_ns) for path in (tmp_path / "raw").iterdir()}
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "raw").iterdir()}
 
 
 def test_near_misses() -> None:

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from keypipe.coco import parse_coco, to_images
+from tests.conftest import point, rectangle
+from tests.workspace import dvc, run_stage, set_params
+
+Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
+
+
+def convert(root: Path) -> str:
+    done = run_stage(root, "convert")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refuse(root: Path) -> str:
+    """Run convert on input at fault; return the message."""
+    done = run_stage(root, "convert")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (root / ".keypipe/tmp").exists() or not list((root / ".keypipe/tmp").iterdir())
+    return done.stderr
+
+
+def report(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((root / "reports/convert/report.json").read_text())
+    return loaded
+
+
+def test_every_image_object_and_keypoint_arrives(drawn: Path, snapshot: Snapshot) -> None:
+    before = snapshot(drawn / "data/raw")
+    assert "12 images" in convert(drawn)
+    assert snapshot(drawn / "data/raw") == before
+    images = to_images(parse_coco((drawn / "data/coco/keypoints.json").read_bytes()))
+    for image in images:
+        shapes = json.loads((drawn / "data/raw" / image.source).read_text())["shapes"]
+        boxes = [shape for shape in shapes if shape["shape_type"] == "rectangle"]
+        points = {(shape["label"], *map(tuple, shape["points"])) for shape in shapes if shape["shape_type"] == "point"}
+        assert len(image.instances) == len(boxes)
+        assert points == {
+            (name, (keypoint.x, keypoint.y))
+            for instance in image.instances
+            for name, keypoint in instance.keypoints.items()
+        }
+        occluded = {shape["label"] for shape in shapes if shape["flags"].get("occluded")}
+        assert occluded == {
+            name for i in image.instances for name, keypoint in i.keypoints.items() if keypoint.visibility == 1
+        }
+    assert any(not image.instances for image in images), "the demo has negatives"
+    summary = report(drawn)
+    assert summary["images"] == 12
+    assert summary["objects"] == sum(len(image.instances) for image in images)
+
+
+def test_twice_gives_the_same_bytes(drawn: Path) -> None:
+    outputs = ("data/coco/keypoints.json", "reports/convert/report.json", "reports/convert/report.html")
+    convert(drawn)
+    first = [(drawn / name).read_bytes() for name in outputs]
+    convert(drawn)
+    assert [(drawn / name).read_bytes() for name in outputs] == first
+
+
+def test_chinese_names_stand_in_file_and_report(drawn: Path, write_labelme: Callable[..., Path]) -> None:
+    set_params(drawn, **{"schema.classes": {"奶牛": {"keypoints": ["鼻", "左耳", "右耳"]}}})
+    write_labelme("牛栏/一.jpg", [rectangle("奶牛", (5, 5, 90, 90)), point("左耳", 20, 20)], folder=drawn / "data/raw")
+    convert(drawn)
+    assert "奶牛" in (drawn / "data/coco/keypoints.json").read_text(encoding="utf-8")
+    assert "左耳" in (drawn / "reports/convert/report.html").read_text(encoding="utf-8")
+
+
+def test_all_faults_come_at_once_and_nothing_is_written(drawn: Path, snapshot: Snapshot) -> None:
+    convert(drawn)
+    outputs = [drawn / "data/coco", drawn / "data/derived", drawn / "reports"]
+    before = [snapshot(folder) for folder in outputs]
+    sources = sorted((drawn / "data/raw").rglob("*.json"))
+    sources[0].write_text("{")
+    sources[1].with_suffix(".jpg").unlink()
+    message = refuse(drawn)
+    assert "2 faults in 2 files" in message
+    for source in sources[:2]:
+        assert source.relative_to(drawn / "data/raw").as_posix() in message
+    assert "on_error: quarantine" in message
+    assert [snapshot(folder) for folder in outputs] == before
+    failure = json.loads((drawn / ".keypipe/failures/convert.json").read_text())
+    assert [fault["kind"] for fault in failure["faults"]] == ["broken-json", "no-image"]
+
+
+def test_quarantine_sets_the_faulty_images_aside_and_says_so(drawn: Path) -> None:
+    source = sorted((drawn / "data/raw").rglob("*.json"))[0]
+    source.write_text("{")
+    set_params(drawn, **{"convert.on_error": "quarantine"})
+    assert "11 images" in convert(drawn)
+    assert report(drawn)["set_aside"] == [source.relative_to(drawn / "data/raw").as_posix()]
+    assert "broken-json" in (drawn / "reports/convert/report.html").read_text()
+    assert not (drawn / ".keypipe/failures/convert.json").exists()
+
+
+def test_quarantine_of_everything_is_refused(drawn: Path) -> None:
+    for source in (drawn / "data/raw").rglob("*.json"):
+        source.write_text("{")
+    set_params(drawn, **{"convert.on_error": "quarantine"})
+    assert "no object of the classes cow" in refuse(drawn)
+
+
+def test_a_schema_that_names_no_label_lists_what_is_there(drawn: Path) -> None:
+    set_params(drawn, **{"schema.classes": {"horse": {"keypoints": ["nose"]}}})
+    message = refuse(drawn)
+    assert "no object of the classes horse" in message
+    assert "rectangle cow" in message
+
+
+@pytest.mark.parametrize("state", ["empty", "missing"])
+def test_an_empty_or_missing_raw_folder(drawn: Path, state: str) -> None:
+    shutil.rmtree(drawn / "data/raw")
+    if state == "empty":
+        (drawn / "data/raw").mkdir()
+    assert "put your labelme" in refuse(drawn) or "save annotations there first" in refuse(drawn)
+
+
+def test_a_truncated_image_is_a_fault_and_one_with_a_tail_is_derived(drawn: Path, snapshot: Snapshot) -> None:
+    images = sorted((drawn / "data/raw").rglob("*.jpg"))
+    images[0].write_bytes(images[0].read_bytes() + b"tail of a phone")
+    before = snapshot(drawn / "data/raw")
+    convert(drawn)
+    name = images[0].relative_to(drawn / "data/raw").as_posix()
+    assert report(drawn)["derived_images"] == [f"derived/{name}"]
+    assert (drawn / "data/derived" / name).read_bytes().endswith(b"\xff\xd9")
+    assert snapshot(drawn / "data/raw") == before
+    images[1].write_bytes(images[1].read_bytes()[:-500])
+    message = refuse(drawn)
+    assert "truncated" in message
+    assert images[1].name in message
+
+
+def test_sizes_come_from_the_header_upright(drawn: Path, write_labelme: Callable[..., Path]) -> None:
+    raw = drawn / "data/raw"
+    json_path = write_labelme("turned.jpg", [rectangle("cow", (5, 5, 90, 190))], size_wh=(100, 200), folder=raw)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (200, 100)).save(json_path.with_suffix(".jpg"), exif=exif)
+    convert(drawn)
+    images = parse_coco((drawn / "data/coco/keypoints.json").read_bytes()).images
+    turned = next(image for image in images if image.file_name == "raw/turned.jpg")
+    assert (turned.width, turned.height) == (100, 200)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"convert.on_eror": "fail"}, "convert.on_eror: unknown parameter (known: occluded_flag"),
+        ({"convert.on_error": "stop"}, "convert.on_error: Input should be 'fail' or 'quarantine', got 'stop'"),
+        ({"convert.occluded_flag": 3}, "convert.occluded_flag: Input should be a valid string, got 3"),
+        ({"schema.classes.cow.keypoints": []}, "schema.classes.cow.keypoints: expected a list of names"),
+    ],
+)
+def test_bad_parameters_name_file_and_line(drawn: Path, params: dict[str, Any], message: str) -> None:
+    set_params(drawn, **params)
+    said = refuse(drawn)
+    assert message in said
+    assert "params.yaml:" in said
+
+
+def test_a_bare_dvc_repro_that_fails_says_how_to_get_the_outputs_back(drawn: Path) -> None:
+    assert dvc(drawn, "repro", "convert").returncode == 0
+    good = (drawn / "data/coco/keypoints.json").read_bytes()
+    source = sorted((drawn / "data/raw").rglob("*.json"))[0]
+    source.write_text("{")
+    failed = dvc(drawn, "repro", "convert")
+    assert failed.returncode != 0
+    assert "dvc checkout convert" in failed.stdout + failed.stderr
+    assert dvc(drawn, "checkout", "convert").returncode == 0
+    assert (drawn / "data/coco/keypoints.json").read_bytes() == good

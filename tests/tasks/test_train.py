@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.engine.training import check_loaded, read_train_arguments
+from tasks.train import TrainParams, flatten, warn
+from tests.workspace import environment, make_workspace, run_stage, run_stages, set_params
+
+LOSSES = ("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_epoch_is_recorded_and_keypoints_are_learnt_from_the_first(trained_once: Path) -> None:
+    epochs = read(trained_once / "models/epochs.json")
+    assert len(epochs) == 2
+    for epoch in epochs:
+        for loss in LOSSES:
+            assert epoch[f"train/{loss}"] > 0
+            assert epoch[f"val/{loss}"] > 0
+        for kind in ("box", "pose"):
+            for figure in ("precision", "recall", "mAP50", "mAP50-95"):
+                assert f"val_ultralytics/{kind}_{figure}" in epoch
+        assert epoch["lr/pg0"] > 0
+    assert epochs[0]["train/kobj_loss"] > 0
+
+
+def test_the_model_folder_is_whole_and_carries_schema_and_license(trained_once: Path) -> None:
+    names = {path.name for path in (trained_once / "models").iterdir()}
+    assert {"best.pt", "last.pt", "results.csv", "args.yaml", "train.json", "epochs.json", "timings.json"} <= names
+    from ultralytics.utils.patches import torch_load
+
+    checkpoint = torch_load(trained_once / "models/best.pt", map_location="cpu", weights_only=False)
+    assert checkpoint["keypipe"]["schema"]["classes"]["cow"]["keypoints"][0] == "nose"
+    assert checkpoint["keypipe"]["license"] == "AGPL-3.0"
+    assert not (trained_once / ".keypipe/train").exists()
+    assert not (trained_once / ".keypipe/progress.json").exists()
+
+
+def test_nothing_is_written_beside_the_inputs(trained_once: Path) -> None:
+    raw = [path.suffix for path in (trained_once / "data/raw").rglob("*") if path.is_file()]
+    assert set(raw) == {".jpg", ".json"}
+    unexpected = [path.name for path in trained_once.iterdir() if path.name in {"runs", "yolov8n.pt", "settings.json"}]
+    assert not unexpected
+
+
+def find_runs(root: Path, **tags: str) -> list[Any]:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'keypipe'")
+    runs = client.search_runs([experiment.experiment_id])
+    return [run for run in runs if all(run.data.tags.get(key) == value for key, value in tags.items())]
+
+
+def test_one_mlflow_run_with_children(trained_once: Path) -> None:
+    record = read(trained_once / "models/train.json")
+    runs = {run.info.run_id: run for run in find_runs(trained_once)}
+    assert len(runs) == 3
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    parent = runs.pop(record["run_id"])
+    assert parent.data.tags["keypipe.fingerprint"] == record["record"]["fingerprint"]
+    assert parent.data.tags["keypipe.git_dirty"] in {"true", "false"}
+    assert len(parent.data.tags["mlflow.source.git.commit"]) == 40
+    assert parent.data.params["train.epochs"] == "2"
+    assert parent.data.params["local.device"] == "cpu"
+    for name in ("train/kobj_loss", "val/pose_loss", "val_ultralytics/pose_mAP50-95", "lr/pg0", "val_coco/oks_AP50"):
+        assert name in parent.data.metrics
+    assert "export_onnx/parity_max_px" in parent.data.metrics
+    (dataset,) = parent.inputs.dataset_inputs
+    assert dataset.dataset.digest.endswith(".dir")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {record["run_id"]}
+    assert {run.info.run_name for run in runs.values()} == {"validate", "export"}
+
+
+def test_artifacts_and_the_logged_model(trained_once: Path) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{trained_once / 'mlflow.db'}")
+    client = mlflow.MlflowClient()
+    record = read(trained_once / "models/train.json")
+    assert {item.path for item in client.list_artifacts(record["run_id"], "models")} >= {
+        "models/best.pt",
+        "models/results.csv",
+    }
+    (child,) = [run for run in find_runs(trained_once) if run.info.run_name == "export"]
+    assert {item.path for item in client.list_artifacts(child.info.run_id)} >= {"exports", "reports"}
+    (model,) = client.search_logged_models([child.info.experiment_id])
+    info = mlflow.models.get_model_info(model.model_uri)
+    assert info.signature.inputs.inputs[0].shape == (-1, 3, 96, 96)
+    packages = client.download_artifacts(record["run_id"], "packages.json")
+    assert "ultralytics" in Path(packages).read_text()
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint_in_the_same_mlflow_run(drawn: Path) -> None:
+    set_params(drawn, **{"train.epochs": 60})
+    run_stages(drawn, "convert", "split")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.train"], cwd=drawn, env=environment(), stdout=subprocess.DEVNULL
+    )
+    try:
+        state = wait_for_epochs(drawn, process, 2)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (drawn / "models").exists()
+    reached = len(read(state)["epochs"])
+    (killed,) = find_runs(drawn)
+    assert killed.info.status == "RUNNING"
+
+    # Sixty epochs are too many to wait for; let patience end them soon after going on.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.train"], cwd=drawn, env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for_epochs(drawn, process, reached + 2)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert f"stopped after epoch {reached}" in output
+    numbers = [int(line.split()[1].split("/")[0]) for line in output.splitlines() if line.startswith("epoch ")]
+    assert numbers[0] in {reached, reached + 1}, "a kill between an epoch's checkpoint and its record repeats nothing"
+    (run,) = find_runs(drawn)
+    assert run.info.run_id == killed.info.run_id
+    assert run.info.status == "KILLED"
+    assert run.data.tags["keypipe.resumed"] == "true"
+
+
+def wait_for_epochs(root: Path, process: subprocess.Popen[Any], n: int) -> Path:
+    """Wait until a training has recorded some epochs; return its state file."""
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        assert process.poll() is None, "the training ended by itself"
+        for state in (root / ".keypipe/train").glob("*/state.json"):
+            if len(read(state)["epochs"]) >= n:
+                return state
+        time.sleep(0.1)
+    raise AssertionError(f"no {n} epochs in time")
+
+
+def refuse(root: Path, **env: str) -> str:
+    done = run_stage(root, "train", **env)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def split_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_workspace(tmp_path_factory.mktemp("split") / "workspace", n_images=12)
+    run_stages(root, "convert", "split")
+    return root
+
+
+@pytest.fixture
+def divided(split_once: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "divided"
+    shutil.copytree(split_once, root, symlinks=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"train.epoch": 3}, "train.epoch: unknown parameter (did you mean epochs?)"),
+        ({"train.device": "cpu"}, "train.device: not a parameter of a training: a setting of the machine"),
+        ({"train.epochs": "many"}, "train.epochs: expected a value like 100, got 'many'"),
+        ({"train.optimizer": "Adamm"}, "optimizer"),
+        ({"train.model": "nothing.yaml"}, "train.model: nothing.yaml cannot be loaded"),
+        ({"train.model": "no-such-file.pt"}, "is not a file here and could not be fetched"),
+    ],
+)
+def test_bad_parameters(divided: Path, params: dict[str, Any], message: str) -> None:
+    set_params(divided, **params)
+    assert message in refuse(divided)
+    assert not (divided / "models").exists()
+
+
+def test_published_weights_that_cannot_be_fetched_give_one_clear_line(divided: Path) -> None:
+    set_params(divided, **{"train.model": "yolov8n-pose.pt"})
+    done = run_stage(divided, "train")
+    if done.returncode == 0:
+        pytest.skip("the weights were fetched: this machine is online")
+    assert done.returncode == 2, done.stderr
+    assert "train.model: yolov8n-pose.pt is not a file here and could not be fetched" in done.stderr
+    assert not list(divided.glob("*.pt"))
+
+
+def test_weights_are_a_warm_start_and_other_keypoints_are_refused(divided: Path, trained_once: Path) -> None:
+    shutil.copy(trained_once / "models/best.pt", divided / "start.pt")
+    set_params(divided, **{"train.model": "start.pt", "train.epochs": 1})
+    run_stages(divided, "train")
+    shutil.rmtree(divided / "models")
+    keypoints = ["nose", "left_ear", "right_ear"]
+    set_params(divided, **{"schema.classes": {"cow": {"keypoints": keypoints}}, "convert.unknown_labels": "ignore"})
+    run_stages(divided, "convert", "split")
+    message = refuse(divided)
+    assert "start.pt is for 13 keypoints, the dataset has 3" in message
+    assert "train.new_head: true" in message
+    set_params(divided, **{"train.new_head": True})
+    run_stages(divided, "train")
+    (failed,) = [run for run in find_runs(divided) if run.info.status == "FAILED"]
+    assert "13 keypoints" in failed.data.tags["keypipe.reason"]
+
+
+def test_damaged_weights(divided: Path) -> None:
+    (divided / "start.pt").write_bytes(b"no weights")
+    set_params(divided, **{"train.model": "start.pt"})
+    assert "start.pt cannot be loaded" in refuse(divided)
+
+
+def test_a_loader_that_drops_objects_stops_the_stage(divided: Path) -> None:
+    label = next(path for path in (divided / "data/yolo/labels/train").rglob("*.txt") if path.read_text())
+    line = label.read_text().splitlines()[0]
+    label.write_text(label.read_text() + line + "\n")  # Ultralytics removes equal rows
+    annotations = divided / "data/dataset/annotations/train.json"
+    document = read(annotations)
+    twin = dict(document["annotations"][0], id=10_000)
+    document["annotations"].append(twin)
+    annotations.write_text(json.dumps(document))
+    message = refuse(divided)
+    assert "the loader holds fewer train objects than were converted" in message
+
+
+def test_check_loaded_names_the_images() -> None:
+    from keypipe.errors import DatasetError
+
+    labels = [{"im_file": "/x/images/train/a/1.jpg", "cls": [0, 0]}]
+    check_loaded("train", labels, {"a/1.jpg": 2})
+    with pytest.raises(DatasetError, match=r"a/1.jpg: 3 converted, 2 held; b.jpg: 1 converted, image dropped"):
+        check_loaded("train", labels, {"a/1.jpg": 3, "b.jpg": 1})
+
+
+def test_an_mlflow_server_that_does_not_answer_stops_before_training(divided: Path) -> None:
+    message = refuse(divided, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert "the MLflow server http://127.0.0.1:9 does not answer" in message
+
+
+def test_before_split_it_says_what_to_run(drawn: Path) -> None:
+    assert "run the split stage first" in refuse(drawn)
+
+
+def test_a_warning_when_boxes_are_learnt_and_keypoints_are_not() -> None:
+    def epoch(box: float, pose: float) -> dict[str, float]:
+        return {"val_ultralytics/box_mAP50": box, "val_ultralytics/pose_mAP50": pose}
+
+    assert warn([epoch(0.2, 0.0), epoch(0.7, 0.01)])
+    assert not warn([epoch(0.7, 0.4)])
+    assert not warn([epoch(0.3, 0.0)])
+    assert not warn([])
+
+
+def test_all_train_arguments_of_ultralytics_are_known() -> None:
+    known = read_train_arguments()
+    assert {"epochs", "lr0", "mosaic", "degrees", "optimizer", "pose", "kobj", "box", "patience"} <= known.keys()
+    assert not TrainParams.find_problems(
+        {"epochs": 3, "lr0": 1e-3, "mosaic": 0, "optimizer": "AdamW", "cos_lr": True, "freeze": [1]}
+    )
+
+
+def test_flatten() -> None:
+    assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": "1", "a.c": "[1, 2]", "d": "None"}
+
+
+def test_mirroring_is_off_without_pairs(divided: Path, tmp_path: Path, snapshot: Callable[..., Any]) -> None:
+    set_params(divided, **{"schema.classes.cow.pairs": [], "train.epochs": 1})
+    run_stages(divided, "split", "train")
+    import yaml
+
+    assert yaml.safe_load((divided / "models/args.yaml").read_text())["fliplr"] == 0
+    assert os.environ.get("YOLO_CONFIG_DIR") is None or True

@@ -1,0 +1,141 @@
+"""One's own annotations in place of the demo: data, schema and everything that followed from the old ones."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from keypipe.draft import draft_schema
+from keypipe.errors import AnnotationError, ConfigError
+from keypipe.ingest import list_files
+from keypipe.labelme import LabelmeError, LabelmeFile, parse_labelme
+from keypipe.skeleton import Schema
+from tasks import params as read
+from tasks.stage import STATE
+
+RAW = Path("data/raw")
+FOLLOWS = (
+    "data/raw.dvc",
+    "dvc.lock",
+    "data/coco",
+    "data/derived",
+    "data/dataset",
+    "data/yolo",
+    "models",
+    "exports",
+    "reports",
+    "metrics",
+)
+"""What follows from the data; outdated once they are replaced."""
+
+
+def adopt_folder(root: Path, folder: Path) -> str:
+    """Take a folder of labelme annotations as the workspace's data.
+
+    Nothing is lost: the old data and all that followed from them move to ``.keypipe/replaced/``. The folder itself
+    is copied, and stays as it is; when it is ``data/raw`` already, it is used where it lies.
+
+    Args:
+        root: the workspace.
+        folder: labelme JSON files and images, in any subfolders.
+
+    Returns:
+        What was done, for the user to read.
+
+    Raises:
+        AnnotationError: the folder holds no annotation that keypoints could be taken from.
+        ConfigError: the folder holds the workspace, or lies in it anywhere but at ``data/raw``.
+    """
+    source, raw = folder.resolve(), root.resolve() / RAW
+    if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
+        raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
+    schema = _draft(source)
+    aside = root / STATE / "replaced" / time.strftime("%Y-%m-%d_%H.%M.%S")
+    aside.mkdir(parents=True)
+    incoming = root / STATE / "tmp" / "incoming"
+    if source != raw:
+        shutil.rmtree(incoming, ignore_errors=True)
+        shutil.copytree(source, incoming, ignore=shutil.ignore_patterns(".*"))
+    shutil.copy2(root / read.PARAMS_FILE, aside / read.PARAMS_FILE)
+    moved = [name for name in _outdated(root, keep_raw=source == raw) if _move_aside(root, name, aside)]
+    if source != raw:
+        incoming.rename(raw)
+    _write_schema(root / read.PARAMS_FILE, schema)
+    return _tell(schema, aside.relative_to(root), moved)
+
+
+def _draft(folder: Path) -> Schema:
+    files = list(_read_all(folder))
+    if not files:
+        raise AnnotationError(f"{folder}: no labelme JSON in it; give the folder that labelme saved into")
+    schema = draft_schema(files)
+    if not schema.classes:
+        labels = sorted({str(shape.label) for file in files for shape in file.shapes})
+        raise AnnotationError(
+            f"{folder}: no rectangle with a point inside it or in its group, in {len(files)} files;"
+            " keypipe needs a rectangle for every object and a point for every keypoint."
+            f" Labels found: {', '.join(labels[:20]) or 'none'}"
+        )
+    return schema
+
+
+def _read_all(folder: Path) -> Iterator[LabelmeFile]:
+    for name in list_files(folder):
+        if name.lower().endswith(".json"):
+            try:
+                yield parse_labelme((folder / name).read_bytes())
+            except LabelmeError:
+                continue  # convert reports it, with all the other faults
+
+
+def _outdated(root: Path, *, keep_raw: bool) -> list[str]:
+    names = [*FOLLOWS] if keep_raw else [RAW.as_posix(), *FOLLOWS]
+    return [name for name in names if (root / name).exists()]
+
+
+def _move_aside(root: Path, name: str, aside: Path) -> bool:
+    target = aside / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (root / name).rename(target)
+    return True
+
+
+def _write_schema(path: Path, schema: Schema) -> None:
+    """Replace the schema's classes in ``params.yaml``, keeping everything else and its comments."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    classes = CommentedMap()
+    for name, skeleton in schema.classes.items():
+        entry = CommentedMap()
+        entry["keypoints"] = _flow(skeleton.keypoints)
+        entry["skeleton"] = CommentedSeq()
+        entry["skeleton"].fa.set_flow_style()
+        entry["pairs"] = "auto"
+        classes[name] = entry
+    document["schema"]["classes"] = classes
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+
+
+def _flow(names: tuple[str, ...]) -> CommentedSeq:
+    sequence = CommentedSeq(names)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+def _tell(schema: Schema, aside: Path, moved: list[str]) -> str:
+    lines = [f"{RAW} holds your annotations now; params.yaml got a schema drafted from their labels:"]
+    for name, skeleton in schema.classes.items():
+        pairs = ", ".join(f"{a}/{b}" for a, b in skeleton.pairs) or "none"
+        lines.append(f"  {name}: {', '.join(skeleton.keypoints)} (left/right pairs: {pairs})")
+    lines.append(f"What was there before is in {aside}: {', '.join(moved) or 'nothing'} and params.yaml.")
+    lines.append("Next: look over schema.classes in params.yaml (order, edges to draw, classes you do not want),")
+    lines.append("      then type `keypipe run`.")
+    return "\n".join(lines)
