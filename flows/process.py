@@ -6,10 +6,13 @@ import contextlib
 import os
 import re
 import selectors
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -86,16 +89,17 @@ class Tree:
 
     def end(self) -> None:
         """End the whole tree: SIGTERM, and SIGKILL after the grace time."""
-        with contextlib.suppress(OSError):
-            assert self._watcher.stdin is not None
-            self._watcher.stdin.close()
-        deadline = time.monotonic() + self._grace + 5
-        while self.running and time.monotonic() < deadline:
-            self._drain()
-            time.sleep(0.02)
-        if self.running:
-            self._watcher.kill()
-        self.wait()
+        with undisturbed():
+            with contextlib.suppress(OSError):
+                assert self._watcher.stdin is not None
+                self._watcher.stdin.close()
+            deadline = time.monotonic() + self._grace + 5
+            while self.running and time.monotonic() < deadline:
+                self._drain()
+                time.sleep(0.02)
+            if self.running:
+                self._watcher.kill()
+            self.wait()
 
     def _drain(self) -> None:
         """Throw away what it still prints, or a full pipe would keep it from ending."""
@@ -109,6 +113,27 @@ class Tree:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put SIGINT and SIGTERM off until the block has ended, so that clearing up is not broken off half-way.
+
+    A runner that stops sends a second SIGTERM, and people press Ctrl-C twice.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 def read_lines(

@@ -27,7 +27,7 @@ from keypipe.errors import ConfigError, PoseError
 from tasks.stage import STATE
 
 LOCK = STATE / "schedule.lock"
-RUNNER_GRACE_SECONDS = 20.0
+RUNNER_GRACE_SECONDS = 30.0
 """More than a stage gets: the runner waits for the run, which waits for its stage."""
 
 

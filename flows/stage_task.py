@@ -21,7 +21,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.states import Completed
 
 from flows.lease import LEASE_VARIABLE, Held
-from flows.process import Tree
+from flows.process import Tree, undisturbed
 from flows.server import RESULTS
 from keypipe.errors import PoseError
 from tasks import versions
@@ -235,7 +235,8 @@ def last_good_outputs(root: Path, stage: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        bring_back(root, stage)
+        with undisturbed():
+            bring_back(root, stage)
         raise
     remove(root / ASIDE / stage)
 
