@@ -184,6 +184,7 @@ def demo(root: Path, images: int, seed: int) -> None:
     """Draw the demo dataset into data/raw, which must be empty."""
     from keypipe.demo import write_demo
 
+    _refuse_while_running(root)
     written = write_demo(root / "data" / "raw", images, seed)
     click.echo(f"data/raw: {len(written)} annotated images drawn; next: keypipe run")
 
@@ -195,7 +196,16 @@ def use(root: Path, folder: Path) -> None:
     """Replace the data in data/raw, manifest and schema by those of FOLDER."""
     from tasks.adopt import adopt_folder
 
+    _refuse_while_running(root)
     click.echo(adopt_folder(root, folder.resolve()))
+
+
+def _refuse_while_running(root: Path) -> None:
+    from flows import lease
+
+    if lease.is_locked(root):
+        held = lease.read_lease(root)
+        raise PoseError(f"the workspace is in use: {held.describe() if held else 'another keypipe command'}")
 
 
 def main(root: Path) -> None:

@@ -193,18 +193,23 @@ def _end_run(root: Path, lease: Lease, say: Say) -> None:
     if lease.stage is not None:
         from flows.stage_task import bring_back
 
-        bring_back(root, lease.stage)
-        say(f"{lease.stage}: brought the last good outputs back after a run that was killed")
+        if bring_back(root, lease.stage):
+            say(f"{lease.stage}: brought the last good outputs back after a run that was killed")
     if lease.flow_run_id:
         with _telling(say, "Prefect"):
             from flows.server import crash_flow_run
 
             crash_flow_run(lease.flow_run_id, reason)
-    if lease.stages or lease.stage is not None:
-        with _telling(say, "MLflow"):
-            from tasks.tracking import end_dead_runs
+    if lease.stages:
+        end_tracked_runs(root, lease.id, say)
 
-            end_dead_runs(root, lease.id)
+
+def end_tracked_runs(root: Path, lease_id: str, say: Say) -> None:
+    """End the MLflow runs that the dead processes of a run have left RUNNING."""
+    with _telling(say, "MLflow"):
+        from tasks.tracking import end_dead_runs
+
+        end_dead_runs(root, lease_id)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.states import Completed
 
-from flows.lease import LEASE_VARIABLE, Held
+from flows.lease import LEASE_VARIABLE, Held, end_tracked_runs
 from flows.process import Tree, undisturbed
 from flows.server import RESULTS
 from keypipe.errors import PoseError
@@ -145,6 +145,8 @@ def _reproduce(root: Path, stage: str, force: bool) -> str:
     if failure is not None:
         raise StageInputError(format_failure(failure))
     if outcome.status is not None and is_signal(outcome.status):
+        if _held is not None:
+            end_tracked_runs(root, _held.lease.id, log.warning)
         raise StageCrashError(f"{stage}: its process was ended by {signal_name(outcome.status)}")
     raise StageError(f"{stage}: {outcome.message}; the log above has the details")
 
@@ -265,12 +267,17 @@ def take_aside(root: Path, stage: str) -> None:
     building.rename(folder)
 
 
-def bring_back(root: Path, stage: str) -> None:
-    """Put a stage's outputs back as they were before the run that failed, and its half-written files away.
+def bring_back(root: Path, stage: str) -> bool:
+    """Put a stage's outputs back as they were before the run that failed.
 
     Without an earlier run there is nothing to bring back: what the failed one wrote goes, except what DVC keeps
     through a rerun as well.
+
+    Returns:
+        True when a run had been begun and not ended, so that there was something to do.
     """
+    if not (root / ASIDE / stage).exists():
+        return False
     known = versions.restore_outputs(root, stage)
     for output in versions.stage_outputs(root, stage):
         path, copy = root / output.path, root / ASIDE / stage / output.path
@@ -280,5 +287,6 @@ def bring_back(root: Path, stage: str) -> None:
             copy.rename(path)
         elif not output.persist and not (known and output.cached):
             remove(path)
-    remove(root / ASIDE / stage)
     remove(root / SCRATCH)
+    remove(root / ASIDE / stage)
+    return True

@@ -137,5 +137,5 @@ def _tell(schema: Schema, aside: Path, moved: list[str]) -> str:
         lines.append(f"  {name}: {', '.join(skeleton.keypoints)} (left/right pairs: {pairs})")
     lines.append(f"What was there before is in {aside}: {', '.join(moved) or 'nothing'} and params.yaml.")
     lines.append("Next: look over schema.classes in params.yaml (order, edges to draw, classes you do not want),")
-    lines.append("      then type `keypipe run`.")
+    lines.append("      and the train section, which is the demo's (imgsz 640 is usual); then type `keypipe run`.")
     return "\n".join(lines)

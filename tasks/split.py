@@ -175,7 +175,7 @@ def main(root: Path) -> None:
     run(params, read.load_seed(document), read.load_schema(document), sigma, root)
 
 
-DEFAULT_LOSS_SIGMA = 0.1
+DEFAULT_LOSS_SIGMA = 0.2
 
 if __name__ == "__main__":
     run_program("split", main)

@@ -58,19 +58,62 @@ def assert_status_answers(toy: Toy) -> None:
     assert found["running"]["stage"] == "train"
 
 
-def test_a_killed_run_gets_its_outputs_back_when_the_next_one_starts(ran: Toy) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_ended_run_loses_no_uncached_output_and_leaves_no_record_running(ran: Toy, number: int) -> None:
     before = ran.text("metrics/validate.json")
     ran.edit(label="calf")
     process = ran.start("run", TOY_SLEEP_VALIDATE="600")
     wait_until((ran.root / ".keypipe" / "asleep-validate").exists, "validate to be at work")
-    process.kill()
+    tracked = start_tracked_run(ran)
+    process.send_signal(number)
     process.communicate(timeout=30)
     wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone", 15)
-    assert not (ran.root / "metrics/validate.json").exists()
+    assert (ran.root / "metrics/validate.json").exists() == (number == signal.SIGINT)
 
     output = ran.keypipe("run", "--until", "validate", code=2, TOY_FAULT="validate")
-    assert "validate: brought the last good outputs back after a run that was killed" in output
     assert ran.text("metrics/validate.json") == before
+    assert tracked_status(ran, tracked) == "KILLED"
+    if number == signal.SIGKILL:
+        assert "validate: brought the last good outputs back after a run that was killed" in output
+    assert ran.api.open_runs(ran.root) == []
+
+
+def start_tracked_run(toy: Toy) -> str:
+    """Open an MLflow run as the stage that is running would."""
+    from tasks import tracking
+
+    lease = json.loads(toy.text(".keypipe/lease.json"))
+    client = tracking._client(toy.root)
+    experiment = tracking._experiment_id(client, toy.root)
+    return str(client.create_run(experiment, tags={tracking.LEASE: lease["id"]}).info.run_id)
+
+
+def tracked_status(toy: Toy, run_id: str) -> str:
+    from tasks import tracking
+
+    return str(tracking._client(toy.root).get_run(run_id).info.status)
+
+
+def test_a_run_that_is_cancelled_in_prefect_ends(ran: Toy) -> None:
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling
+
+    before = ran.text(MODEL)
+    ran.edit(label="calf")
+    process = ran.start("run", TOY_SLEEP_TRAIN="600")
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
+    flow_run_id = UUID(json.loads(ran.text(".keypipe/lease.json"))["flow_run_id"])
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run_id, Cancelling())
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "cancelled in Prefect" in output
+    assert ran.text(MODEL) == before
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(flow_run_id).state_name == "Cancelled"
+    assert not ran.processes()
 
 
 def test_two_runs_take_turns(ran: Toy) -> None:
