@@ -108,12 +108,17 @@ def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Sche
 
 
 def _write_derived(derived: Path, folder: Folder, set_aside: set[str]) -> None:
+    """Write the derived images, and a list of them: without any the folder would be empty, which DVC warns of."""
+    written: dict[str, str] = {}
     for file in folder.files:
         if file.derived is None or file.image is None or file.source in set_aside:
             continue
-        path = derived / file.image.path.removeprefix("derived/")
+        name = file.image.path.removeprefix("derived/")
+        path = derived / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.derived)
+        written[name] = file.source
+    write_json(derived / "index.json", written)
 
 
 def summarise(images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str]) -> dict[str, Any]:

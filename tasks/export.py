@@ -76,7 +76,7 @@ def run(params: ExportParams, local: read.Local, root: Path) -> None:
             "size_mb": exported.stat().st_size / 1e6,
         }
         summary = {
-            "headline": f"ONNX, {figures['size_mb']:.1f} MB, keypoints within {parity.max_px:.4f} px of PyTorch's",
+            "headline": f"ONNX, {figures['size_mb']:.1f} MB, at most {parity.max_px:.2g} px from PyTorch",
             "parity": parity,
             "tolerance_px": params.tolerance_px,
         }

@@ -17,6 +17,9 @@ from keypipe.skeleton import Schema, parse_schema
 PARAMS_FILE = "params.yaml"
 LOCAL_FILE = "local.yaml"
 
+DEFAULT_LOSS_SIGMA = 0.2
+"""Default of ``train.loss_sigma``, which split writes into ``data.yaml``."""
+
 
 class Section(BaseModel):
     """Base of a stage's section: unknown keys and wrong types are refused, never coerced."""

@@ -171,11 +171,9 @@ def main(root: Path) -> None:
     document = read.read_params(root)
     params = read.load_section(document, "split", SplitParams)
     train = document.get("train") or {}
-    sigma = train.get("loss_sigma", DEFAULT_LOSS_SIGMA)
+    sigma = train.get("loss_sigma", read.DEFAULT_LOSS_SIGMA)
     run(params, read.load_seed(document), read.load_schema(document), sigma, root)
 
-
-DEFAULT_LOSS_SIGMA = 0.2
 
 if __name__ == "__main__":
     run_program("split", main)

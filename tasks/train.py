@@ -39,7 +39,7 @@ class TrainParams(read.Section):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     model: str = Field(default="yolov8n-pose.yaml", min_length=1)
-    loss_sigma: float | list[float] = 0.2
+    loss_sigma: float | list[float] = read.DEFAULT_LOSS_SIGMA
     new_head: bool = False
     symmetric: bool = Field(default=False, description="mirror images although no keypoint has a left/right partner")
 

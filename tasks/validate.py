@@ -173,10 +173,10 @@ def flatten_sides(metrics: dict[str, dict[str, dict[str, float]]]) -> dict[str, 
 
 
 def _headline(results: dict[str, SideResult]) -> str:
-    return ", ".join(
-        f"{side} OKS AP50 {_show(r.evaluation.oks['AP50'])}, {_percent(r.evaluation.within)} within {CLOSE_SHARE} diag."
-        for side, r in results.items()
-    )
+    sides = " / ".join(results)
+    ap50 = " / ".join(_show(result.evaluation.oks["AP50"]) for result in results.values())
+    close = " / ".join(_percent(result.evaluation.within) for result in results.values())
+    return f"{sides}: OKS AP50 {ap50}, close keypoints {close}"
 
 
 def _sections(root: Path, side: str, result: SideResult, schema: Schema) -> list[Section]:
