@@ -30,9 +30,10 @@ def read_side(root: Path, side: str) -> CocoFile:
     return parse_coco(path.read_bytes())
 
 
-def list_sides(root: Path) -> list[str]:
-    """Return the sides that the dataset has."""
-    return [side for side in SIDES if (root / ANNOTATIONS / f"{side}.json").exists()]
+def read_sides(root: Path) -> dict[str, CocoFile]:
+    """Read the COCO files of the sides that have images."""
+    files = {side: read_side(root, side) for side in SIDES}
+    return {side: file for side, file in files.items() if file.images}
 
 
 def read_schema(root: Path) -> Schema:
@@ -63,12 +64,11 @@ def refresh_view(root: Path) -> bool:
     Returns:
         Whether anything was written.
     """
+    files = read_sides(root)
     digest = hashlib.sha256((root / DATA_YAML).read_bytes())
-    sides = list_sides(root)
-    for side in sides:
+    for side in files:
         digest.update((root / ANNOTATIONS / f"{side}.json").read_bytes())
     stamp = digest.hexdigest()
-    files = {side: read_side(root, side) for side in sides}
     missing = [
         image.file_name
         for file in files.values()

@@ -91,7 +91,7 @@ def run(params: SplitParams, seed: int, schema: Schema, loss_sigma: float | list
         replacing(root, REPORT) as report,
     ):
         annotations.mkdir()
-        for side in sides:
+        for side in SIDES:  # an empty one as well, since later stages depend on the files by name
             (annotations / f"{side}.json").write_bytes(format_coco(_side(coco, side_of, side)))
         data.write_text(yaml.safe_dump(data_yaml, allow_unicode=True, sort_keys=False), encoding="utf-8")
         manifest.write_text(format_manifest(lines), encoding="utf-8")

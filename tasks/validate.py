@@ -22,7 +22,7 @@ from keypipe.skeleton import Schema
 from keypipe.yolo import expand_sigmas, view_names
 from tasks import params as read
 from tasks import tracking
-from tasks.dataset import VIEW, list_sides, read_schema, read_side, refresh_view
+from tasks.dataset import VIEW, read_schema, read_side, read_sides, refresh_view
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
 from tasks.models import BEST, find_run, read_record
@@ -61,7 +61,7 @@ def run(params: ValidateParams, local: read.Local, root: Path) -> None:
     refresh_view(root)
     schema = read_schema(root)
     check_skeleton(engine.load_torch_model(root / BEST, "cpu")[1].schema, schema)
-    sides = [side for side in SIDES if side in list_sides(root)]
+    sides = [side for side in SIDES if side in read_sides(root)]
     parent = find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
         results = {side: _validate_side(params, local, root, side, schema) for side in sides}
