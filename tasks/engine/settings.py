@@ -32,22 +32,34 @@ def configure(root: Path, threads: int | None = None) -> None:
     # look at this flag.
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
-    font = font_path()
-    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # the names it would otherwise download
-        if font and not (folder / name).exists():
-            (folder / name).symlink_to(font)
     from PIL import Image
 
     opener = Image.open
     from ultralytics import settings
-    from ultralytics.utils import torch_utils
+    from ultralytics.utils import USER_CONFIG_DIR, torch_utils
 
     # Its own opener answers an unknown format by trying to install a package.
     Image.open = opener
     # select_device() sets this many, one less than there are cores: on two cores 0.86 s a step instead of 0.67.
     torch_utils.NUM_THREADS = threads or os.cpu_count() or 1
+    font = font_path()
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # what it would otherwise download
+        if font and not (USER_CONFIG_DIR / name).exists():
+            (USER_CONFIG_DIR / name).unlink(missing_ok=True)  # a link into an environment that is gone
+            (USER_CONFIG_DIR / name).symlink_to(font)
     quiet = {key: False for key, value in settings.items() if isinstance(value, bool)}
     settings.update({**quiet, "datasets_dir": str(folder), "weights_dir": str(folder), "runs_dir": str(folder)})
+
+
+def use_font_in_plots() -> None:
+    """Let Ultralytics' charts, which matplotlib draws, show Chinese names as well."""
+    font = font_path()
+    if font is None:
+        return
+    from matplotlib import font_manager, rcParams
+
+    font_manager.fontManager.addfont(str(font))
+    rcParams["font.family"] = ["DejaVu Sans", font_manager.FontProperties(fname=str(font)).get_name()]
 
 
 def load_weights(weights: Path) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from keypipe.errors import ConfigError, DatasetError, ModelError
-from tasks.engine.settings import CHECKPOINT_KEY, first_line
+from tasks.engine.settings import CHECKPOINT_KEY, first_line, use_font_in_plots
 
 RESERVED = {
     "cfg": "give the arguments themselves",
@@ -149,6 +149,8 @@ def train(job: TrainJob, on_epoch: Callable[[Epoch], None]) -> Trained:
         model = load_start(job.model, job.data, new_head=job.new_head)
     _add_callbacks(model, job, on_epoch)
     _replace_amp_check()
+    if arguments.get("plots"):
+        use_font_in_plots()
     started: list[bool] = []
     model.add_callback("on_train_start", lambda _: started.append(True))
     try:

@@ -72,7 +72,7 @@ def test_an_ended_run_loses_no_uncached_output_and_leaves_no_record_running(ran:
 
     output = ran.keypipe("run", "--until", "validate", code=2, TOY_FAULT="validate")
     assert ran.text("metrics/validate.json") == before
-    assert tracked_status(ran, tracked) == "KILLED"
+    assert tracked_status(ran, tracked) == "KILLED", output
     if number == signal.SIGKILL:
         assert "validate: brought the last good outputs back after a run that was killed" in output
     assert ran.api.open_runs(ran.root) == []
