@@ -33,7 +33,7 @@ def cli() -> None:
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="First write this to params.yaml.")
 @click.pass_obj
 def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequence[str]) -> None:
-    """Bring the whole pipeline up to date; only what changed runs."""
+    """Bring the pipeline up to date; only what changed runs."""
     if assignments:
         from flows.set_params import set_params
 
@@ -114,7 +114,7 @@ def places(root: Path) -> list[tuple[str, str]]:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_obj
 def status(root: Path, as_json: bool) -> None:
-    """Say what is up to date, what is stale and why, and what is running."""
+    """Say what is up to date, what is not and why."""
     from flows import status as module
 
     found = module.read_status(root)
@@ -140,7 +140,7 @@ def schedule(root: Path, cron: str, timezone: str | None) -> None:
 @cli.command()
 @click.pass_obj
 def ui(root: Path) -> None:
-    """Keep the Prefect and MLflow dashboards up, until Ctrl-C."""
+    """Keep both dashboards up, until Ctrl-C."""
     from flows import dashboards
 
     dashboards.serve(root, click.echo)
@@ -181,7 +181,7 @@ def predict(
 @click.option("--seed", default=0, show_default=True)
 @click.pass_obj
 def demo(root: Path, images: int, seed: int) -> None:
-    """Draw the demo dataset into data/raw, which must be empty."""
+    """Draw the demo dataset into an empty data/raw."""
     from keypipe.demo import write_demo
 
     _refuse_while_running(root)
@@ -193,7 +193,7 @@ def demo(root: Path, images: int, seed: int) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.pass_obj
 def use(root: Path, folder: Path) -> None:
-    """Replace the data in data/raw, manifest and schema by those of FOLDER."""
+    """Take FOLDER's annotations in place of data/raw."""
     from tasks.adopt import adopt_folder
 
     _refuse_while_running(root)

@@ -21,6 +21,7 @@ def serve(root: Path, say: server.Say) -> None:
     server.configure(root)
     with ExitStack() as stack:
         prefect = _prefect(root, stack, say)
+        say("starting MLflow")
         mlflow = _mlflow(root, stack)
         say(f"Prefect   {prefect}")
         say(f"MLflow    {mlflow}")
@@ -53,4 +54,5 @@ def _mlflow(root: Path, stack: ExitStack) -> str:
     log = stack.enter_context((root / MLFLOW_LOG).open("wb"))
     tree = Tree([*command, "--backend-store-uri", uri], cwd=root, env=environment, output=log, grace=5)
     stack.callback(tree.end)
+    server.wait_for_page(root / MLFLOW_LOG, tree, f"http://127.0.0.1:{port}/health")
     return f"http://127.0.0.1:{port}"

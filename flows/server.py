@@ -7,6 +7,7 @@ their database in the workspace, so that every run of it is in one place.
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import socket
@@ -163,7 +164,7 @@ def running_server(root: Path, *, temporary: bool, port: int | None = None) -> I
         Address of its API.
     """
     with start_server(root, temporary=temporary, port=port) as (tree, url):
-        wait_for_server(root, tree, url)
+        wait_for_page(root / LOG, tree, f"{url}/health")
         yield url
 
 
@@ -192,18 +193,23 @@ def start_server(root: Path, *, temporary: bool, port: int | None = None) -> Ite
             tree.end()
 
 
-def wait_for_server(root: Path, tree: Tree, url: str) -> None:
+def wait_for_page(log: Path, tree: Tree, url: str) -> None:
     """Wait until a server that was started answers.
+
+    Args:
+        log: what it prints.
+        tree: its processes.
+        url: a page that answers when it is up.
 
     Raises:
         PoseError: it ended, or did not answer within the limit.
     """
     deadline = time.monotonic() + START_SECONDS
-    while not answers(url):
+    while not _answers(url):
         if not tree.running or time.monotonic() > deadline:
-            tail = (root / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+            tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
             how = "ended" if not tree.running else f"did not answer within {START_SECONDS} s"
-            raise PoseError("\n  ".join([f"the Prefect server {how}; its log {LOG} ends with", *tail]))
+            raise PoseError("\n  ".join([f"the server at {url} {how}; its log {log} ends with", *tail]))
         time.sleep(0.1)
 
 
@@ -232,12 +238,16 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     """Tell whether a Prefect API answers at all, be it with a refusal."""
+    return _answers(f"{url.rstrip('/')}/health")
+
+
+def _answers(page: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as reply:
+        with urllib.request.urlopen(page, timeout=5) as reply:
             return bool(reply.status == 200)
     except urllib.error.HTTPError as error:
         return error.code in {401, 403}
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 

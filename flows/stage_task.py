@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from prefect import get_run_logger, task
@@ -34,6 +34,7 @@ ASIDE = STATE / "aside"
 SCRATCH = STATE / "tmp"
 RETRIES = 2
 CANCEL_POLL_SECONDS = 5.0
+BUSY_POLL_SECONDS = 2.0
 
 
 class StageInputError(PoseError):
@@ -79,7 +80,7 @@ def run_stage(root: str, stage: str, fingerprint: str | None, force: bool = Fals
         running, ``Completed`` after a run.
     """
     workspace = Path(root)
-    if not force and versions.stage_version(workspace, stage).clean:
+    if not force and while_busy(lambda: versions.stage_version(workspace, stage)).clean:
         return Completed(name="Cached", message="up to date; nothing to do", data="Cached")
     with last_good_outputs(workspace, stage):
         did = _reproduce(workspace, stage, force)
@@ -99,6 +100,21 @@ _run_stage: Any = task(
 
 _held: Held | None = None
 
+T = TypeVar("T")
+
+
+def while_busy(ask: Callable[[], T]) -> T:
+    """Ask DVC again and again while another DVC command, such as a ``dvc repro`` by hand, holds what is asked for."""
+    told = False
+    while True:
+        try:
+            return ask()
+        except versions.BusyError as error:
+            if not told:
+                get_run_logger().info("waiting: %s", str(error).splitlines()[0])
+            told = True
+            time.sleep(BUSY_POLL_SECONDS)
+
 
 @contextmanager
 def keeping_lease(held: Held) -> Iterator[None]:
@@ -117,7 +133,7 @@ def stage_state(root: Path, stage: str, *, force: bool = False) -> State[Any]:
     The key alone would lie over a deleted output and over an edit taken back, so Prefect's cache is offered only
     where ``dvc status`` finds nothing changed.
     """
-    version = versions.stage_version(root, stage)
+    version = while_busy(lambda: versions.stage_version(root, stage))
     this = _run_stage.with_options(
         name=stage,
         task_run_name=stage,
@@ -133,12 +149,7 @@ def _reproduce(root: Path, stage: str, force: bool) -> str:
     """Reproduce the stage in a process of its own; what DVC did, or an exception that says why not."""
     log = get_run_logger()
     failure_path(root, stage).unlink(missing_ok=True)
-    while True:
-        outcome = _run_process(root, stage, force, log.info)
-        if outcome.did != "busy":
-            break
-        log.info("another DVC command holds the workspace; waiting for it")
-        time.sleep(5)
+    outcome = while_busy(lambda: _run_process(root, stage, force, log.info))
     if outcome.did != "failed":
         return outcome.did
     failure = read_failure(root, stage)
@@ -172,7 +183,10 @@ def _run_process(root: Path, stage: str, force: bool, say: Callable[[str], None]
         if _held is not None:
             _held.update(session=None, stage=stage)
         if path.exists():
-            return msgspec.json.decode(path.read_bytes(), type=versions.Outcome)
+            outcome = msgspec.json.decode(path.read_bytes(), type=versions.Outcome)
+            if outcome.did == versions.BUSY:
+                raise versions.BusyError(outcome.message)
+            return outcome
         return versions.Outcome("failed", code, f"DVC ended with exit code {code}")
 
 

@@ -40,7 +40,7 @@ def flow_run_name() -> str:
 @task(name=RAW_TASK, task_run_name=RAW_TASK)
 def version_raw_data(root: str) -> str:
     """Version ``data/raw`` and return DVC's name for its content."""
-    version = versions.version_raw(Path(root))
+    version = stage_task.while_busy(lambda: versions.version_raw(Path(root)))
     what = "a new version" if version.changed else "unchanged"
     get_run_logger().info("%s: %s, %d files, %s", versions.RAW, what, version.files, version.md5)
     return version.md5

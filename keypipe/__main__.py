@@ -29,7 +29,9 @@ def main() -> None:
 
 
 def _outside() -> int:
-    """Say what is needed, where there is no workspace."""
+    """Predict with the library alone; for everything else say what is needed."""
+    if sys.argv[1:2] == ["predict"]:
+        return int(importlib.import_module("keypipe.predict_command").main(sys.argv[2:]))
     print(  # noqa: T201 - the program's output
         "keypipe: no workspace here; run it inside a clone of the keypipe repository (a folder with dvc.yaml)",
         file=sys.stderr,

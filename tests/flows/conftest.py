@@ -20,6 +20,13 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 from tests.flows.toy import Api, Toy, make_workspace
 
 
+@pytest.fixture(autouse=True)
+def _own_tracking() -> Iterator[None]:
+    """Forget the tracking server of the test before: MLflow writes it into the environment."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def server_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that the session's Prefect server keeps its database in."""

@@ -130,3 +130,15 @@ def test_a_run_steps_back_behind_a_later_one_of_its_schedule(ran: Toy) -> None:
     schedule.stop()
     done = [run for run in flow_runs(ran) if run.state.is_completed()]
     assert 1 <= len(done) <= 2
+
+
+@pytest.mark.faults
+def test_a_killed_schedule_leaves_no_process(ran: Toy) -> None:
+    ran.edit(label="calf")
+    schedule = Schedule(ran, "* * * * * */20", TOY_SLEEP_TRAIN="600")
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train", 90)
+    schedule.process.kill()
+    schedule.process.communicate(timeout=60)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone", 40)
+    assert ran.flow().result.exit_code == 0
+    assert ran.api.open_runs(ran.root) == []

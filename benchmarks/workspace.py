@@ -1,0 +1,44 @@
+"""A workspace for a benchmark: the project's code, generated annotations, git and DVC."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+CODE = ("keypipe", "tasks", "flows")
+FILES = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/.gitignore", ".dvc/config", ".dvc/.gitignore")
+
+
+def make_workspace(root: Path, schema: dict[str, Any]) -> Path:
+    """Make a workspace without data."""
+    for name in CODE:
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    yaml = YAML()
+    document = yaml.load(root / "params.yaml")
+    document["schema"] = schema
+    yaml.dump(document, root / "params.yaml")
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
+        identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
+        subprocess.run(["git", *identity, *command], cwd=root, check=True)
+    return root
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for the workspace's programs, with this interpreter first."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+
+
+def stage(name: str) -> list[str]:
+    """Return the command of a stage program."""
+    return [sys.executable, "-m", f"tasks.{name}"]
