@@ -52,7 +52,7 @@ def _watch(pid: int, peak: list[float]) -> None:
             sizes = [_size_mb(process) for process in (parent, *parent.children(recursive=True))]
         except psutil.NoSuchProcess:
             return
-        peak[:] = max(peak[0], max(sizes)), max(peak[1], sum(sizes))
+        peak[:] = max(peak[0], *sizes), max(peak[1], sum(sizes))
         time.sleep(0.05)
 
 
