@@ -13,15 +13,21 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-import imagehash
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-MAX_DISTANCE = 4
-_HASH_PX = 32  # side of the square that imagehash.phash transforms
-_MIN_SPREAD = 2.0  # grey levels; below this a hash is made of noise
+MAX_DISTANCE = 6
+"""Bits. Over all pairs of the two real datasets at hand this found seven copies and bursts and nothing else, over
+8 million pairs of drawn scenes 6 false ones; 98 of 100 resized and compressed copies are within it (docs/splits.md)."""
+
+_HASH_PX = 32
+_DECODE_PX = 2 * _HASH_PX  # decode at least this; with less, copies of another size hash differently
+_COSINES = np.cos(np.pi / (2 * _HASH_PX) * np.outer(np.arange(8), 2 * np.arange(_HASH_PX) + 1))
+"""Rows of the DCT-II that give the eight lowest frequencies."""
+
+_MIN_RANGE = 4  # grey levels between darkest and brightest; below this a hash is made of noise
 _VERSION = 1  # of what is computed from the pixels; other versions' cache lines are passed over
 _CHUNK = 64  # files a task; also what an interruption loses at most, a process
 _FILES_PER_PROCESS = 200  # below this a pool costs more than it saves
@@ -152,9 +158,10 @@ def _say(error: Exception) -> str:
 
 
 def hash_image(content: bytes) -> int:
-    """Compute the perceptual hash of an image file.
+    """Compute the perceptual hash of an image file, equal to ``imagehash.phash`` of the same grey pixels.
 
-    A JPEG is decoded at an eighth of its size or more; all of its data are read, so that missing ones are noticed.
+    Signs of the low frequencies of a 32x32 picture against their median (https://www.phash.org/docs/design.html).
+    A JPEG is decoded at a fraction of its size; all of its data are read, so that missing ones are noticed.
 
     Args:
         content: the whole file.
@@ -163,21 +170,27 @@ def hash_image(content: bytes) -> int:
         64 bits, most significant first; 0 for an image that is one even area.
 
     Raises:
-        OSError: not an image, or a truncated one. Pillow's decoders also raise the others of ``_PIXEL_ERRORS``.
+        ValueError: pixels are missing. Pillow's decoders also raise the others of ``_PIXEL_ERRORS``.
     """
-    image: Image.Image = Image.open(io.BytesIO(content))
-    image.draft("L", (_HASH_PX, _HASH_PX))
-    image.load()
+    image = Image.open(io.BytesIO(content))
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    grey = _to_grey(image).resize((_HASH_PX, _HASH_PX), Image.Resampling.LANCZOS)
+    grey = _decode_grey(image, content).resize((_HASH_PX, _HASH_PX), Image.Resampling.LANCZOS)
     if orientation in _TRANSPOSE:
         grey = grey.transpose(_TRANSPOSE[orientation])
-    if np.asarray(grey).std() < _MIN_SPREAD:
+    pixels = np.asarray(grey, dtype=np.float64)
+    if np.ptp(pixels) < _MIN_RANGE:
         return 0
-    return int.from_bytes(np.packbits(imagehash.phash(grey).hash).tobytes(), "big")
+    frequencies = _COSINES @ pixels @ _COSINES.T
+    return int.from_bytes(np.packbits(frequencies > np.median(frequencies)).tobytes(), "big")
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def _decode_grey(image: Image.Image, content: bytes) -> Image.Image:
+    if image.format in {"JPEG", "MPO"} and image.mode in {"L", "RGB"}:
+        # Pillow and OpenCV fill missing data with grey when an end marker follows; simplejpeg passes libjpeg's word on.
+        import simplejpeg
+
+        pixels = simplejpeg.decode_jpeg(content, "GRAY", min_height=_DECODE_PX, min_width=_DECODE_PX)
+        return Image.fromarray(pixels[..., 0])
     if not image.mode.startswith(("I", "F")):
         return image.convert("L")
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))  # Pillow would clip 16 bits to 8
