@@ -233,17 +233,23 @@ def near_duplicates(facts: Mapping[str, PixelFacts], max_distance: int = MAX_DIS
 
 def _components(hashes: NDArray[np.uint64], max_distance: int) -> NDArray[np.intp]:
     """Label hashes, uint64 (n,), by the connected component of the pairs that differ by few bits; int (n,)."""
-    parent = np.arange(len(hashes))
+    labels = np.arange(len(hashes))
     for order, band in _bands(hashes, max_distance + 1):
         first = np.arange(len(hashes))
         for step in range(1, len(hashes)):
             first = first[: np.searchsorted(first, len(hashes) - step)]
-            first = first[band[first] == band[first + step]]  # neighbours in a sorted band: the runs only get shorter
+            first = first[band[first] == band[first + step]]  # runs of a sorted band: they only get shorter
             if not len(first):
                 break
-            near = np.bitwise_count(hashes[order[first]] ^ hashes[order[first + step]]) <= max_distance
-            _join(parent, order[first[near]].tolist(), order[first[near] + step].tolist())
-    return np.array([_root(parent, node) for node in range(len(hashes))], dtype=np.intp)
+            one, other = order[first], order[first + step]
+            apart = labels[one] != labels[other]
+            one, other = one[apart], other[apart]
+            near = np.bitwise_count(hashes[one] ^ hashes[other]) <= max_distance
+            if near.any():
+                labels = connect(labels, one[near], other[near])
+                if not labels.any():
+                    return labels  # all are one
+    return labels
 
 
 def _bands(hashes: NDArray[np.uint64], n_bands: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:
@@ -255,14 +261,28 @@ def _bands(hashes: NDArray[np.uint64], n_bands: int) -> Iterator[tuple[NDArray[n
         yield order, values[order]
 
 
-def _root(parent: NDArray[np.intp], node: int) -> int:
-    while (above := int(parent[node])) != node:
-        parent[node] = parent[above]
-        node = above
-    return node
+def connect(labels: NDArray[np.intp], firsts: NDArray[np.intp], seconds: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Join components by pairs of their members.
 
+    Args:
+        labels: int (n,), the first member of each one's component; ``arange(n)`` where nothing is joined yet.
+        firsts: int (m,), indices.
+        seconds: int (m,), indices.
 
-def _join(parent: NDArray[np.intp], firsts: Iterable[int], seconds: Iterable[int]) -> None:
-    for first, second in zip(firsts, seconds, strict=True):
-        one, other = _root(parent, first), _root(parent, second)
-        parent[max(one, other)] = min(one, other)
+    Returns:
+        int (n,), new labels of the same kind.
+    """
+    parent = labels.tolist()
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    joined = np.array(parent, dtype=np.intp)
+    while not np.array_equal(joined, joined[joined]):
+        joined = joined[joined]
+    return joined
