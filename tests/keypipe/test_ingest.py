@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,13 @@ def test_an_embedded_image_is_derived(tmp_path: Path, write_labelme: Write) -> N
     assert folder.files[0].derived == buffer.getvalue()
 
 
+def test_a_png_name_on_jpeg_bytes_is_read_by_its_bytes(tmp_path: Path, write_labelme: Write) -> None:
+    json = write_labelme("a.png", COW)
+    Image.new("RGB", (200, 100)).save(json.with_suffix(".png"), "JPEG")
+    folder = read(tmp_path / "raw")
+    assert (paths(folder), folder.faults) == (["raw/a.png"], [])
+
+
 def test_negatives_stay_and_unlabelled_images_are_counted_or_taken(tmp_path: Path, write_labelme: Write) -> None:
     write_labelme("negative.jpg", [])
     write_labelme("alone.jpg", COW).unlink()
@@ -117,6 +125,33 @@ def test_the_same_in_any_number_of_processes(
     alone = read(tmp_path / "raw", processes=1)
     monkeypatch.setattr("keypipe.ingest._FILES_PER_PROCESS", 3)
     assert read(tmp_path / "raw", processes=2) == alone
+
+
+def overlapping(write: Write, names: Callable[[int], str]) -> None:
+    """Write cows with their nose at the left end, alone; then two that overlap, without groups, points first."""
+    for index in range(20):
+        left = 5 + 3 * index
+        write(names(index), [rectangle("cow", (left, 20, left + 100, 80)), point("nose", left + 6, 50)])
+    boxes = [rectangle("cow", (20, 20, 120, 80)), rectangle("cow", (25, 22, 190, 140))]
+    write("contested.jpg", [point("nose", 35, 75), *boxes, point("nose", 27, 50)], size_wh=(200, 150))
+
+
+def test_overlapping_boxes_are_decided_by_what_the_other_images_taught(
+    tmp_path: Path, write_labelme: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlapping(write_labelme, "{}.jpg".format)
+    folder = read(tmp_path / "raw", processes=1)
+    (contested,) = [file for file in folder.files if file.source == "contested.json"]
+    assert contested.image is not None
+    assert [instance.keypoints["nose"].x for instance in contested.image.instances] == [27, 35]
+    assert sorted(contested.by_place) == [0, 3]
+    assert not folder.faults
+    # The same in other processes, and when the files come in another order.
+    monkeypatch.setattr("keypipe.ingest._FILES_PER_PROCESS", 3)
+    assert read(tmp_path / "raw", processes=2) == folder
+    overlapping(partial(write_labelme, folder=tmp_path / "renamed"), lambda index: f"{(index * 7) % 20}-{index}.jpg")
+    renamed = read(tmp_path / "renamed", processes=1)
+    assert [file.by_place for file in renamed.files if file.source == "contested.json"] == [contested.by_place]
 
 
 def test_an_empty_or_missing_folder_says_what_to_do(tmp_path: Path) -> None:
