@@ -96,7 +96,12 @@ def run(params: ConvertParams, schema: Schema, root: Path) -> None:
 
 def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
     """Read the raw folder as the parameters say; faults are collected, not raised."""
-    options = LabelmeOptions(
+    return read_folder(root / RAW, schema, to_options(params), params.unlabelled_images)
+
+
+def to_options(params: ConvertParams) -> LabelmeOptions:
+    """Return what reading one file takes of the parameters."""
+    return LabelmeOptions(
         params.occluded_flag,
         params.occluded_suffix,
         params.occluded_description,
@@ -104,7 +109,6 @@ def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
         params.unknown_labels,
         params.box_from_points,
     )
-    return read_folder(root / RAW, schema, options, params.unlabelled_images)
 
 
 def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Schema) -> None:
