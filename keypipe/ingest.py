@@ -18,6 +18,7 @@ from keypipe.annotation import AnnotatedImage
 from keypipe.errors import AnnotationError, Fault
 from keypipe.image import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
 from keypipe.labelme import (
+    RECTANGLES,
     LabelmeError,
     LabelmeFile,
     LabelmeOptions,
@@ -323,10 +324,11 @@ def near_misses(ignored: Iterable[str], schema: Schema) -> dict[str, str]:
         Label -> known name, for points against keypoints and for boxes against classes.
     """
     found: dict[str, str] = {}
+    keypoints, classes = schema.keypoint_labels, schema.class_labels
     for key in ignored:
         shape_type, _, label = key.partition(" ")
-        known = schema.slots if shape_type == "point" else schema.class_names if shape_type == "rectangle" else ()
-        lower = {name.lower(): name for name in known}
+        known = keypoints if shape_type == "point" else classes if shape_type in RECTANGLES else {}
+        lower = {name.lower(): meant for name, meant in known.items()}
         close = difflib.get_close_matches(label.lower(), lower, n=1, cutoff=0.8)
         if close and label not in known:
             found[label] = lower[close[0]]

@@ -46,6 +46,8 @@ def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy
     """
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise ConfigError(f"{target}: is there already; give a new folder")
+    target = target.absolute()
+    alone = kind == "coco" and target.suffix == ".json"
     document = read.read_params(root)
     params = read.load_section(document, "convert", ConvertParams)
     schema = read.load_schema(document)
@@ -60,14 +62,14 @@ def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy
     scratch = target.with_name(f".{target.name}.partial")  # beside it, so that relative links hold after the move
     remove(scratch)
     if kind == "coco":
-        _export_coco(exported, schema, scratch, alone=target.suffix == ".json")
+        _export_coco(exported, schema, scratch, alone=alone)
     elif kind == "yolo":
         loss = document.get("train", {}).get("loss_sigma", 0.1)
         sigmas = expand_sigmas(loss, len(schema.slots), "train.loss_sigma").tolist()
         _export_yolo(exported, schema, scratch, sigmas)
     else:
         _export_labelme(exported, scratch, params.occluded_flag or "occluded")
-    places = _image_places(kind, exported, schema) if target.suffix != ".json" and images != "none" else {}
+    places = _image_places(kind, exported, schema) if not alone and images != "none" else {}
     embedded = {file.image.path: file.derived for file in files if file.image and file.derived is not None}
     for path, place in places.items():
         _put_image(root, path, scratch / place, embedded.get(path), images)

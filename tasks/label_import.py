@@ -113,6 +113,8 @@ def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions
     lines += _tell("repaired or assumed", labels.repairs) + _tell("not kept", labels.losses)
     lines += ["left out: " + format_faults(faulty)] if faulty else []
     lines += ["convert will find: " + format_faults(sorted(ahead))] if ahead else []
+    if not params.occluded_flag:
+        lines.append("convert.occluded_flag is empty: keypoints with the flag `occluded` will be read as visible")
     if not fits and options.write_schema:
         write_schema(root / read.PARAMS_FILE, needed)
     lines += _tell_schema(needed, fits=fits, written=options.write_schema)

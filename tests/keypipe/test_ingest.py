@@ -172,6 +172,8 @@ def test_reading_changes_nothing(tmp_path: Path, write_labelme: Write) -> None:
 
 def test_near_misses() -> None:
     assert near_misses(["point Nosee", "rectangle dog", "rectangle cows"], SCHEMA) == {"Nosee": "nose", "cows": "cow"}
+    aliased = parse_schema({"classes": {"cow": {"keypoints": ["nose"]}}, "aliases": {"snout": "nose"}})
+    assert near_misses(["point Snouts", "oriented_rectangle cwo"], aliased) == {"Snouts": "nose"}
 
 
 def test_set_squares_agree_with_their_annotators_own_yolo_labels(shared_data: Callable[[str], Path]) -> None:

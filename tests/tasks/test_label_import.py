@@ -90,6 +90,29 @@ def test_what_is_exported_is_imported_whole(
     run_stages(empty, "convert", "split")
 
 
+@pytest.mark.parametrize("target", ["coco", "labelme"])
+def test_real_diagrams_come_back_whole(
+    shared_data: Callable[[str], Path], empty: Path, tmp_path: Path, target: Target
+) -> None:
+    keypoints = {"keypoints": ["Drain", "Source", "Gate"]}
+    set_params(empty, **{"schema.classes": {"nmos": keypoints, "pmos": keypoints}})
+    (empty / "data/raw").mkdir()
+    for path in sorted((shared_data("circuit_mos") / "labelme").glob("1[01]*")):
+        shutil.copy2(path, empty / "data/raw")
+    set_params(empty, **{"convert.on_error": "quarantine"})  # one has a group with several boxes
+    folder = read_raw(ConvertParams(), load_schema(read_params(empty)), empty)
+    original = {Path(file.image.path).name: file.image for file in folder.files if file.image}
+    told = export_labels(empty, target, tmp_path / "out")
+    assert f"{len(original)} images" in told
+    assert "shapes outside the schema (" in told
+    shutil.rmtree(empty / "data/raw")
+    if target == "coco":
+        import_labels(empty, "coco", tmp_path / "out", ImportOptions(name="again"))
+    else:
+        shutil.copytree(tmp_path / "out", empty / "data/raw")
+    assert comparable(read(empty), 9) == comparable(original, 9)
+
+
 def test_labels_of_the_new_folder_open_in_labelme(drawn: Path, empty: Path, tmp_path: Path) -> None:
     label_file = pytest.importorskip("labelme._label_file")
     export_labels(drawn, "coco", tmp_path / "out")
