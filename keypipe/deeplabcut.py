@@ -69,7 +69,7 @@ def parse_collected_data(
             box = box_around(((point.x, point.y) for point in keypoints.values()), margin)
             if box is None:
                 image.loose.append(keypoints)
-                labels.losses["animals with fewer than two different points: they get no box; draw one in labelme"] += 1
+                labels.repairs["animals with fewer than two different points have no box; draw one in labelme"] += 1
             else:
                 image.instances.append(Instance(animal_class, box, keypoints))
                 labels.repairs[f"boxes derived from the points, with a margin of {margin:g} of their extent"] += 1

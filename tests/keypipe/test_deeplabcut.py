@@ -45,10 +45,8 @@ def test_skipped_frames_are_left_out_and_a_lone_point_gets_no_box() -> None:
     labels = parse_collected_data(SINGLE)
     assert [image.name[-10:] for image in labels.images] == ["img001.png", "img003.png"]
     assert labels.images[1].loose == [{"snout": Keypoint(5, 6)}]
-    assert labels.losses == {
-        "frames without any labelled point, left out": 1,
-        "animals with fewer than two different points: they get no box; draw one in labelme": 1,
-    }
+    assert labels.losses == {"frames without any labelled point, left out": 1}
+    assert labels.repairs["animals with fewer than two different points have no box; draw one in labelme"] == 1
 
 
 def test_several_animals_and_what_is_nobodys() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keypipe import demo
 from keypipe.errors import AnnotationError
 from keypipe.ingest import Folder, near_misses, read_folder
 from keypipe.labelme import LabelmeOptions
@@ -212,3 +215,35 @@ def test_every_circuit_diagram_is_used_or_listed_with_its_reason(shared_data: Ca
         ("1068.json", 29, "several-boxes-in-group")
     ]
     assert folder.ignored["rectangle resistor"] == 678
+
+
+def test_drawn_animals_that_overlap_are_told_apart_without_their_groups(tmp_path: Path) -> None:
+    """What place decides is right, even when the shapes come in no order."""
+    written = demo.write_demo(tmp_path / "raw", 150, seed=5, size_wh=(160, 120))
+    schema = parse_schema(demo.SCHEMA)
+    truth = read_folder(tmp_path / "raw", schema, LabelmeOptions())
+    rng = random.Random(0)
+    for path in (path.with_suffix(".json") for path in written):
+        document = json.loads(path.read_text())
+        for shape in document["shapes"]:
+            shape["group_id"] = None
+        rng.shuffle(document["shapes"])
+        path.write_text(json.dumps(document))
+    found = read_folder(tmp_path / "raw", schema, LabelmeOptions())
+    owners = {
+        (file.source, name, keypoint.x, keypoint.y): instance.box_xyxy
+        for file in truth.files
+        if file.image
+        for instance in file.image.instances
+        for name, keypoint in instance.keypoints.items()
+    }
+    decided = 0
+    for file in found.files:
+        shapes = json.loads((tmp_path / "raw" / file.source).read_text())["shapes"]
+        by_place = {(shapes[index]["label"], *shapes[index]["points"][0]) for index in file.by_place}
+        decided += len(by_place)
+        for instance in file.image.instances if file.image else ():
+            for name, keypoint in instance.keypoints.items():
+                if (name, keypoint.x, keypoint.y) in by_place:
+                    assert instance.box_xyxy == owners[file.source, name, keypoint.x, keypoint.y]
+    assert decided >= 10
