@@ -208,6 +208,38 @@ def _refuse_while_running(root: Path) -> None:
         raise PoseError(f"the workspace is in use: {held.describe() if held else 'another keypipe command'}")
 
 
+@cli.command("import")
+@click.argument("kind", type=click.Choice(["coco", "yolo", "dlc"]))
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the images.")
+@click.option("--name", help="Name of the new folder below data/raw; default: the source's.")
+@click.option("--classes", default="", metavar="A,B", help="Class names by id (yolo), or name of the animals (dlc).")
+@click.option("--keypoints", default="", metavar="A,B", help="Keypoint names in order (yolo).")
+@click.option("--box-margin", default=0.1, show_default=True, help="Margin of boxes derived from points (dlc).")
+@click.option("--write-schema", is_flag=True, help="Write what is missing into the schema in params.yaml.")
+@click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
+@click.pass_obj
+def import_command(root: Path, /, kind: Any, source: Path, **options: Any) -> None:
+    """Bring COCO, YOLO-pose or DeepLabCut labels into data/raw, as labelme files."""
+    from tasks.label_import import ImportOptions, import_labels
+
+    for key in ("classes", "keypoints"):
+        options[key] = tuple(name.strip() for name in options[key].split(",") if name.strip())
+    click.echo(import_labels(root, kind, source, ImportOptions(**options)))
+
+
+@cli.command("export-labels")
+@click.argument("kind", type=click.Choice(["coco", "yolo", "labelme"]))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Choice(["copy", "link", "none"]), default="copy", show_default=True)
+@click.pass_obj
+def export_labels_command(root: Path, kind: Any, target: Path, images: Any) -> None:
+    """Write what convert reads from data/raw for other tools."""
+    from tasks.label_export import export_labels
+
+    click.echo(export_labels(root, kind, target, images))
+
+
 def main(root: Path) -> None:
     """Run the command line for a workspace and end the process."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from keypipe.errors import PoseError
+from keypipe.labelme import LabelmeShape, to_document
 
 Rng = np.random.Generator
 Rgb = tuple[int, int, int]
@@ -74,7 +75,6 @@ SCHEMA: Final[dict[str, Any]] = {
 }
 
 PLACES: Final = ("pasture", "barn")
-LABELME_VERSION: Final = "6.3.1"
 JPEG_QUALITY: Final = 90
 SUPERSAMPLING: Final = 3
 MIN_SIDE_PX: Final = 32
@@ -944,17 +944,8 @@ def draw_scene(
 # --------------------------------------------------------------------------------------- labelme
 
 
-def _shape(label: str, points: Points, kind: str, group_id: int | None, flags: Mapping[str, bool]) -> dict[str, Any]:
-    """Return a shape with labelme's keys in labelme's order."""
-    return {
-        "label": label,
-        "points": [[round(float(v), 2) for v in point] for point in points],
-        "group_id": group_id,
-        "description": "",
-        "shape_type": kind,
-        "flags": dict(flags),
-        "mask": None,
-    }
+def _rounded(points: Points) -> list[tuple[float, float]]:
+    return [(round(float(x), 2), round(float(y), 2)) for x, y in points]
 
 
 def to_labelme(scene: Scene, image_name: str) -> dict[str, Any]:
@@ -964,23 +955,15 @@ def to_labelme(scene: Scene, image_name: str) -> dict[str, Any]:
         scene: a drawn picture.
         image_name: file name of the image, which lies beside the JSON file.
     """
-    width, height = scene.size_wh
-    shapes = []
+    shapes: list[LabelmeShape] = []
     for number, animal in enumerate(scene.animals, start=1):
         group_id = number if scene.grouped else None
         x1, y1, x2, y2 = animal.box_xyxy_px
-        shapes.append(_shape(animal.class_name, [(x1, y1), (x2, y2)], "rectangle", group_id, {}))
+        shapes.append(LabelmeShape(animal.class_name, _rounded([(x1, y1), (x2, y2)]), "rectangle", group_id, {}))
         for point in animal.keypoints:
-            shapes.append(_shape(point.name, [point.xy_px], "point", group_id, {"occluded": point.occluded}))
-    return {
-        "version": LABELME_VERSION,
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": image_name,
-        "imageData": None,
-        "imageHeight": height,
-        "imageWidth": width,
-    }
+            flags = {"occluded": point.occluded}
+            shapes.append(LabelmeShape(point.name, _rounded([point.xy_px]), "point", group_id, flags))
+    return to_document(shapes, image_name, scene.size_wh)
 
 
 def write_demo(folder: Path, n_images: int = 240, seed: int = 0, size_wh: tuple[int, int] = (320, 240)) -> list[Path]:

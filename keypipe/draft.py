@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from keypipe.labelme import LabelmeFile, LabelmeShape
+from keypipe.labelme import RECTANGLES, LabelmeFile, LabelmeShape
 from keypipe.linking import Box, contains
 from keypipe.skeleton import Schema, Skeleton, find_pairs
 
@@ -30,7 +30,7 @@ def draft_schema(files: Iterable[LabelmeFile]) -> Schema:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     places: dict[tuple[str, str], list[int]] = defaultdict(list)
     for file in files:
-        boxes = [(shape, _box(shape)) for shape in file.shapes if shape.shape_type == "rectangle" and shape.points]
+        boxes = [(shape, _box(shape)) for shape in file.shapes if shape.shape_type in RECTANGLES and shape.points]
         objects.update(str(shape.label) for shape, _ in boxes)
         points = [shape for shape in file.shapes if shape.shape_type == "point" and len(shape.points) == 1]
         for place, point in enumerate(points):

@@ -62,7 +62,9 @@ def parse_image_header(content: bytes) -> ImageHeader:
         raise AnnotationError(f"image format {image_format} is not one of {', '.join(sorted(_FORMAT_SUFFIX))}")
     if min(width, height) < _MIN_SIDE_PX:
         raise AnnotationError(f"image of {width}x{height} px is smaller than {_MIN_SIDE_PX} px")
-    size_wh = (height, width) if orientation in _TRANSPOSING else (width, height)
+    # Pillow states a TIFF's size upright already, and labelme shows it so.
+    transposed = orientation in _TRANSPOSING and image_format != "TIFF"
+    size_wh = (height, width) if transposed else (width, height)
     return ImageHeader(image_format, size_wh, _FORMAT_SUFFIX[image_format], _is_complete(content, image_format))
 
 

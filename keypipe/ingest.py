@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,6 +18,7 @@ from keypipe.annotation import AnnotatedImage
 from keypipe.errors import AnnotationError, Fault
 from keypipe.image import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
 from keypipe.labelme import (
+    RECTANGLES,
     LabelmeError,
     LabelmeFile,
     LabelmeOptions,
@@ -26,6 +27,7 @@ from keypipe.labelme import (
     parse_labelme,
     parse_shapes,
 )
+from keypipe.placement import Places, learn_places
 from keypipe.skeleton import Schema
 
 _FILES_PER_PROCESS = 1000  # below this a pool costs more than it saves
@@ -40,6 +42,9 @@ class Ingested(msgspec.Struct):
         derived: bytes to write to ``image.path`` when the image is not usable where it lies, else None.
         faults: what is wrong with it.
         ignored: shapes passed over, by type and label.
+        aliased: shapes read by an alias, by label and name.
+        derived_boxes: first shape of every object whose box was derived from its points.
+        by_place: shapes in overlapping boxes whose object their place decided.
         by_list_order: shapes whose object only list order could decide.
         clipped: boxes and keypoints moved onto the image.
         occluded_ignored: occluded keypoints treated as not labelled.
@@ -51,10 +56,19 @@ class Ingested(msgspec.Struct):
     derived: bytes | None = None
     faults: list[Fault] = []
     ignored: dict[str, int] = {}
+    aliased: dict[str, int] = {}
+    derived_boxes: list[int] = []
+    by_place: list[int] = []
     by_list_order: list[int] = []
     clipped: int = 0
     occluded_ignored: int = 0
     raw_image: str | None = None
+
+    @property
+    def contested(self) -> bool:
+        """Whether boxes overlap such that knowing where keypoints usually lie could change the result."""
+        ambiguous = any(fault.kind == "ambiguous-keypoint" for fault in self.faults)
+        return bool(self.by_place or self.by_list_order or ambiguous)
 
 
 class Folder(msgspec.Struct):
@@ -73,10 +87,19 @@ class Folder(msgspec.Struct):
     @property
     def ignored(self) -> Counter[str]:
         """Number of shapes passed over, by type and label."""
-        total: Counter[str] = Counter()
-        for file in self.files:
-            total.update(file.ignored)
-        return total
+        return _total(file.ignored for file in self.files)
+
+    @property
+    def aliased(self) -> Counter[str]:
+        """Number of shapes read by an alias, by label and name."""
+        return _total(file.aliased for file in self.files)
+
+
+def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return total
 
 
 def list_files(folder: Path) -> list[str]:
@@ -97,6 +120,9 @@ def read_folder(
     processes: int | None = None,
 ) -> Folder:
     """Read every labelme JSON of a folder and the header of the image it belongs to.
+
+    Files in which boxes overlap such that a keypoint could belong to either are read once more, when all others have
+    taught where keypoints lie in their boxes.
 
     Args:
         raw: the folder; nothing in it is changed.
@@ -120,6 +146,8 @@ def read_folder(
     images = frozenset(name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
     read = partial(read_annotated, raw, images=images, schema=schema, options=options)
     files = _map(read, sources, processes)
+    if any(file.contested for file in files):
+        files = _read_contested_again(files, read, processes)
     faults = [fault for file in files for fault in file.faults] + _claimed_twice(files)
     used = {file.raw_image for file in files}
     unlabelled = sorted(images - used)
@@ -131,7 +159,19 @@ def read_folder(
     return Folder(files, unlabelled, faults)
 
 
-def _map(read: partial[Ingested], sources: Sequence[str], processes: int | None) -> list[Ingested]:
+def _read_contested_again(
+    files: Sequence[Ingested], read: Callable[..., Ingested], processes: int | None
+) -> list[Ingested]:
+    images = (file.image for file in files if file.image and not file.contested)
+    places = learn_places(instance for image in images for instance in image.instances)
+    if not places:
+        return list(files)
+    contested = [file.source for file in files if file.contested]
+    again = {file.source: file for file in _map(partial(read, places=places), contested, processes)}
+    return [again.get(file.source, file) for file in files]
+
+
+def _map(read: Callable[[str], Ingested], sources: Sequence[str], processes: int | None) -> list[Ingested]:
     workers = min(processes or os.cpu_count() or 1, max(1, len(sources) // _FILES_PER_PROCESS))
     if workers == 1:
         return [read(source) for source in sources]
@@ -139,7 +179,14 @@ def _map(read: partial[Ingested], sources: Sequence[str], processes: int | None)
         return list(pool.map(read, sources, chunksize=200))
 
 
-def read_annotated(raw: Path, source: str, images: frozenset[str], schema: Schema, options: LabelmeOptions) -> Ingested:
+def read_annotated(
+    raw: Path,
+    source: str,
+    images: frozenset[str],
+    schema: Schema,
+    options: LabelmeOptions,
+    places: Places | None = None,
+) -> Ingested:
     """Read one JSON and its image.
 
     Args:
@@ -148,6 +195,7 @@ def read_annotated(raw: Path, source: str, images: frozenset[str], schema: Schem
         images: every image file of the folder, relative to it.
         schema: classes and keypoints to look for.
         options: how labels become keypoints.
+        places: where keypoints lie in their boxes, as learnt from other files.
 
     Returns:
         The image with its instances, or the faults.
@@ -168,7 +216,7 @@ def read_annotated(raw: Path, source: str, images: frozenset[str], schema: Schem
         fault = Fault(source, None, "bad-image" if name else "no-image", _of(name, error), _IMAGE_FIX)
         return Ingested(source, faults=[fault], raw_image=name)
     mismatch = _size_mismatch(source, file, header)
-    shapes = parse_shapes(file, header.size_wh, schema, options, source)
+    shapes = parse_shapes(file, header.size_wh, schema, options, source, places)
     result = _to_ingested(source, name, shapes)
     if mismatch:
         result.faults = [mismatch, *result.faults]
@@ -188,6 +236,9 @@ def _to_ingested(source: str, name: str | None, shapes: ParsedShapes) -> Ingeste
         source,
         faults=shapes.faults,
         ignored=dict(shapes.ignored),
+        aliased=dict(shapes.aliased),
+        derived_boxes=shapes.derived_boxes,
+        by_place=shapes.by_place,
         by_list_order=shapes.by_list_order,
         clipped=shapes.clipped,
         occluded_ignored=shapes.occluded_ignored,
@@ -273,10 +324,11 @@ def near_misses(ignored: Iterable[str], schema: Schema) -> dict[str, str]:
         Label -> known name, for points against keypoints and for boxes against classes.
     """
     found: dict[str, str] = {}
+    keypoints, classes = schema.keypoint_labels, schema.class_labels
     for key in ignored:
         shape_type, _, label = key.partition(" ")
-        known = schema.slots if shape_type == "point" else schema.class_names if shape_type == "rectangle" else ()
-        lower = {name.lower(): name for name in known}
+        known = keypoints if shape_type == "point" else classes if shape_type in RECTANGLES else {}
+        lower = {name.lower(): meant for name, meant in known.items()}
         close = difflib.get_close_matches(label.lower(), lower, n=1, cutoff=0.8)
         if close and label not in known:
             found[label] = lower[close[0]]

@@ -1,4 +1,4 @@
-"""Which keypoint belongs to which box: by group, else by containment, list order last."""
+"""Which keypoint belongs to which box: by group, else by containment and by place, list order last."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from keypipe.errors import Fault
+from keypipe.placement import Places, find_plausible_links, placement_costs
 from keypipe.skeleton import Schema
 
 Box = tuple[float, float, float, float]
@@ -42,12 +44,14 @@ class Links(msgspec.Struct):
     Attributes:
         owner: for every linked point's shape index, the shape index of its box.
         faults: points that belong to no box, to two, or repeat a keypoint; groups with several boxes.
+        by_place: shape indices of the points that overlapping boxes could own, and their place decided.
         by_list_order: shape indices of the points that only their place in the list could decide.
         of_others: shape indices of points that belong to an object of a class outside the schema.
     """
 
     owner: dict[int, int]
     faults: list[Fault]
+    by_place: list[int]
     by_list_order: list[int]
     of_others: list[int]
 
@@ -58,13 +62,15 @@ def link_keypoints(
     schema: Schema,
     file: str,
     others: Sequence[BoxShape] = (),
+    places: Places | None = None,
 ) -> Links:
     """Join the points of one image to its boxes.
 
     A point with a group goes to the box of that group. Every other point goes to a box that contains it,
     whose class has that keypoint and which does not have it yet; where several boxes could take it, names
-    already given away rule boxes out one by one, and the box that stands last before the point in the
-    file decides what is left.
+    already given away rule boxes out one by one. Then all that is left of a name is looked at together, one point to a
+    box, and boxes are ruled out by where that keypoint usually lies; where several are left, the one that stands last
+    before the point in the file decides.
 
     Args:
         boxes: rectangles in file order.
@@ -72,11 +78,12 @@ def link_keypoints(
         schema: tells which class has which keypoint.
         file: name to put into faults.
         others: rectangles of classes outside the schema; a point of such an object is no fault.
+        places: where keypoints lie in their boxes, as learnt from other images.
 
     Returns:
-        Owners, faults, and the points decided by list order or belonging to other objects.
+        Owners, faults, and the points decided by place or list order or belonging to other objects.
     """
-    linker = _Linker(boxes, others, schema, file)
+    linker = _Linker(boxes, others, schema, file, places or {})
     by_name: dict[str, list[PointShape]] = defaultdict(list)
     for point in linker.link_groups(points):
         by_name[point.name].append(point)
@@ -88,12 +95,15 @@ def link_keypoints(
 class _Linker:
     """The state of linking one image: what is linked, and which keypoint names each box has already."""
 
-    def __init__(self, boxes: Sequence[BoxShape], others: Sequence[BoxShape], schema: Schema, file: str) -> None:
+    def __init__(
+        self, boxes: Sequence[BoxShape], others: Sequence[BoxShape], schema: Schema, file: str, places: Places
+    ) -> None:
         self.boxes = {box.shape: box for box in boxes}
         self.others = others
         self.schema = schema
         self.file = file
-        self.links = Links({}, [], [], [])
+        self.places = places
+        self.links = Links({}, [], [], [], [])
         self._taken: dict[tuple[int, str], int] = {}
 
     def link_groups(self, points: Sequence[PointShape]) -> list[PointShape]:
@@ -142,13 +152,19 @@ class _Linker:
         free = {box.shape for box in able if (box.shape, name) not in self._taken}
         candidates = {shape: [box for box in boxes if box in free] for shape, boxes in around.items()}
         pending = {point.shape: point for point in points}
-        while pending:
-            chosen = _decide_certain(candidates)
-            if chosen is None:
-                chosen = _decide_by_order(candidates)
-                if chosen is None:
-                    break
-                self.links.by_list_order.append(chosen[0])
+        narrowed: set[int] = set()
+        by = self.links.by_place
+        while True:
+            if chosen := _decide_certain(candidates):
+                by += narrowed & {chosen[0]}
+            elif ruled_out := self._rule_out_by_place(name, pending, candidates):
+                narrowed |= ruled_out
+                continue
+            elif chosen := _decide_by_order(candidates):
+                by = self.links.by_list_order  # from here on nothing is surer than this
+                by.append(chosen[0])
+            else:
+                break
             shape, box = chosen
             self._give(pending.pop(shape), self.boxes[box])
             del candidates[shape]
@@ -157,6 +173,25 @@ class _Linker:
                     boxes.remove(box)
         for shape, point in pending.items():
             self._report_unlinked(point, candidates[shape], around[shape])
+
+    def _rule_out_by_place(
+        self, name: str, pending: Mapping[int, PointShape], candidates: Mapping[int, list[int]]
+    ) -> set[int]:
+        """Take boxes that are far less likely than others off the candidates; return the points that lost some."""
+        shapes = [shape for shape, boxes in candidates.items() if boxes]
+        if not shapes:
+            return set()
+        boxes = [self.boxes[box] for box in sorted({box for shape in shapes for box in candidates[shape]})]
+        costs = placement_costs(
+            np.array([(pending[shape].x, pending[shape].y) for shape in shapes]),
+            np.array([box.box_xyxy for box in boxes]),
+            [self.places.get((box.class_name, name)) for box in boxes],
+        )
+        able = np.array([[box.shape in candidates[shape] for box in boxes] for shape in shapes])
+        ruled_out = able & ~find_plausible_links(np.where(able, costs, np.inf))
+        for point, box in np.argwhere(ruled_out):
+            candidates[shapes[point]].remove(boxes[box].shape)
+        return {shapes[point] for point in np.flatnonzero(ruled_out.any(axis=1))}
 
     def _report_unlinked(self, point: PointShape, candidates: Sequence[int], around: Sequence[int]) -> None:
         if candidates:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -36,9 +37,24 @@ class Schema(msgspec.Struct, frozen=True):
 
     YOLO knows one keypoint layout for all classes. Its slots are the union of the keypoint names over
     the classes in schema order: classes that share a name share the slot.
+
+    Attributes:
+        classes: class name -> skeleton.
+        aliases: other labels that people used -> the class or keypoint that they mean.
     """
 
     classes: dict[str, Skeleton]
+    aliases: dict[str, str] = {}
+
+    @property
+    def class_labels(self) -> dict[str, str]:
+        """Every label that a rectangle may carry -> the class it means: names and aliases."""
+        return _labels(self.classes, self.aliases)
+
+    @property
+    def keypoint_labels(self) -> dict[str, str]:
+        """Every label that a point may carry -> the keypoint it means: names and aliases."""
+        return _labels(self.slots, self.aliases)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -77,6 +93,11 @@ class Schema(msgspec.Struct, frozen=True):
             (slots.index(a), slots.index(b)): None for skeleton in self.classes.values() for a, b in skeleton.edges
         }
         return tuple(found)
+
+
+def _labels(names: Iterable[str], aliases: Mapping[str, str]) -> dict[str, str]:
+    own = {name: name for name in names}
+    return {alias: name for alias, name in aliases.items() if name in own} | own
 
 
 _SIDE_WORDS = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"), ("左", "右"))
@@ -121,8 +142,8 @@ def parse_schema(mapping: Mapping[str, Any]) -> Schema:
 
     Args:
         mapping: ``{"classes": {name: {"keypoints": [...], "skeleton": [[a, b], ...],
-            "pairs": "auto" | [[a, b], ...]}}}``; ``skeleton`` and ``pairs`` may be left out.
-            Names that YAML reads as numbers are taken as text.
+            "pairs": "auto" | [[a, b], ...]}}, "aliases": {label: name}}``; ``skeleton``, ``pairs`` and
+            ``aliases`` may be left out. Names that YAML reads as numbers are taken as text.
 
     Returns:
         The schema.
@@ -137,7 +158,8 @@ def parse_schema(mapping: Mapping[str, Any]) -> Schema:
         raise ConfigError(
             "schema.classes: expected at least one class with its keypoints, such as {cow: {keypoints: [nose, tail]}}"
         )
-    problems += [f"schema.{key}: unknown key (known: classes)" for key in mapping if key != "classes"]
+    known = {"classes", "aliases"}
+    problems += [f"schema.{key}: unknown key (known: classes, aliases)" for key in mapping if key not in known]
     for class_name, entry in section.items():
         where = f"schema.classes.{class_name}"
         if not isinstance(entry, Mapping):
@@ -147,9 +169,37 @@ def parse_schema(mapping: Mapping[str, Any]) -> Schema:
         problems += found
         classes[str(class_name)] = skeleton
     problems += _disagreeing_partners(classes)
+    aliases, found = _parse_aliases(mapping.get("aliases"), classes)
+    problems += found
     if problems:
         raise ConfigError("\n".join(problems))
-    return Schema(classes)
+    return Schema(classes, aliases)
+
+
+def _parse_aliases(raw: Any, classes: Mapping[str, Skeleton]) -> tuple[dict[str, str], list[str]]:
+    if raw is None:
+        return {}, []
+    if not isinstance(raw, Mapping):
+        return {}, [f"schema.aliases: expected other labels and the names they stand for, got {raw!r}"]
+    keypoints = {name for skeleton in classes.values() for name in skeleton.keypoints}
+    aliases: dict[str, str] = {}
+    problems: list[str] = []
+    for key, value in raw.items():
+        alias, name = str(key), str(value)
+        if alias in aliases:  # 1 and "1" are two keys to YAML
+            problems.append(f"schema.aliases.{alias}: stands there twice")
+        if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
+            problems.append(f"schema.aliases.{alias}: expected one name, got {value!r}")
+        elif name not in keypoints and name not in classes:
+            problems.append(f"schema.aliases.{alias}: {name!r} is neither a class nor a keypoint")
+        else:
+            problems += [
+                f"schema.aliases.{alias}: {alias!r} is a {kind} itself, and cannot stand for {name!r} as well"
+                for kind, names in (("class", classes), ("keypoint", keypoints))
+                if name in names and alias in names
+            ]
+        aliases[alias] = name
+    return aliases, problems
 
 
 def _parse_skeleton(entry: Mapping[str, Any], where: str) -> tuple[Skeleton, list[str]]:
@@ -213,6 +263,7 @@ def _disagreeing_partners(classes: Mapping[str, Skeleton]) -> list[str]:
 
 def schema_to_mapping(schema: Schema) -> dict[str, Any]:
     """Return the schema in the form that ``parse_schema`` reads."""
+    aliases: dict[str, Any] = {"aliases": dict(schema.aliases)} if schema.aliases else {}
     return {
         "classes": {
             name: {
@@ -221,5 +272,120 @@ def schema_to_mapping(schema: Schema) -> dict[str, Any]:
                 "pairs": [list(pair) for pair in skeleton.pairs],
             }
             for name, skeleton in schema.classes.items()
-        }
+        },
+        **aliases,
     }
+
+
+_CHANGES = {
+    "added": "added",
+    "removed": "removed",
+    "renamed": "renamed",
+    "probably-renamed": "probably renamed",
+    "reordered": "reordered",
+    "changed": "changed",
+}
+
+
+class SchemaChange(msgspec.Struct, frozen=True):
+    """One difference between two schemas.
+
+    Attributes:
+        kind: what happened.
+        what: to what, such as ``class cow``, ``keypoint nose of cow`` or ``kpt_shape``.
+        detail: from what to what, and what follows from it.
+    """
+
+    kind: Literal["added", "removed", "renamed", "probably-renamed", "reordered", "changed"]
+    what: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.what} {_CHANGES[self.kind]}"
+        return f"{text}: {self.detail}" if self.detail else text
+
+
+def compare_schemas(old: Schema, new: Schema) -> list[SchemaChange]:
+    """Tell what changed from one schema to the next.
+
+    A name that is gone and one that is new are one that was renamed where an alias says so, and probably where the
+    new one stands in the place of the old one, or is spelt much like it.
+
+    Args:
+        old: the schema of before.
+        new: the schema of now.
+
+    Returns:
+        Changes of classes, then of each class, then of what YOLO makes of them; none for equal schemas.
+    """
+    renamed, changes = _compare_names(("class", "classes"), "", old.class_names, new.class_names, new.aliases)
+    before = {renamed.get(name, name): skeleton for name, skeleton in old.classes.items()}
+    for class_name, skeleton in new.classes.items():
+        if class_name in before:
+            changes += _compare_skeletons(class_name, before[class_name], skeleton, new.aliases)
+    if old.aliases != new.aliases:
+        differing = sorted({alias for alias, _ in {*old.aliases.items()} ^ {*new.aliases.items()}})
+        changes.append(SchemaChange("changed", "aliases", ", ".join(differing)))
+    if len(old.slots) != len(new.slots):
+        detail = f"[{len(old.slots)}, 3] -> [{len(new.slots)}, 3]; weights from before need train.new_head"
+        changes.append(SchemaChange("changed", "kpt_shape", detail))
+    return changes
+
+
+def _compare_skeletons(class_name: str, old: Skeleton, new: Skeleton, aliases: Mapping[str, str]) -> list[SchemaChange]:
+    renamed, changes = _compare_names(
+        ("keypoint", "keypoints"), f" of {class_name}", old.keypoints, new.keypoints, aliases
+    )
+
+    def now(pairs: Iterable[tuple[str, str]]) -> set[frozenset[str]]:
+        return {frozenset(renamed.get(name, name) for name in pair) for pair in pairs}
+
+    if now(old.pairs) != {frozenset(pair) for pair in new.pairs}:
+        detail = "now " + (", ".join("/".join(pair) for pair in new.pairs) or "none")
+        changes.append(SchemaChange("changed", f"left/right pairs of {class_name}", detail))
+    if now(old.edges) != {frozenset(edge) for edge in new.edges}:
+        changes.append(SchemaChange("changed", f"edges of {class_name}"))
+    return changes
+
+
+def _compare_names(
+    nouns: tuple[str, str], of: str, old: Sequence[str], new: Sequence[str], aliases: Mapping[str, str]
+) -> tuple[dict[str, str], list[SchemaChange]]:
+    """Return which old names became which new ones, and the changes."""
+    noun, plural = nouns
+    removed = [name for name in old if name not in new]
+    left = [name for name in new if name not in old]
+    renamed: dict[str, str] = {}
+    changes: list[SchemaChange] = []
+    for name in removed:
+        if aliases.get(name) in left:
+            renamed[name] = aliases[name]
+            left.remove(aliases[name])
+            changes.append(SchemaChange("renamed", f"{noun} {name}{of}", f"{name} -> {renamed[name]} by its alias"))
+    for name in removed:
+        other = None if name in renamed else _successor(name, old, new, left)
+        if other is not None:
+            renamed[name] = other
+            left.remove(other)
+            detail = f"{name} -> {other}; if so, `{name}: {other}` under schema.aliases keeps the old annotations"
+            changes.append(SchemaChange("probably-renamed", f"{noun} {name}{of}", detail))
+    changes += [
+        SchemaChange("removed", f"{noun} {name}{of}", "its shapes are passed over")
+        for name in removed
+        if name not in renamed
+    ]
+    older = "older annotations count as not labelled there" if noun == "keypoint" else ""
+    changes += [SchemaChange("added", f"{noun} {name}{of}", older) for name in left]
+    kept = [renamed.get(name, name) for name in old if name in new or name in renamed]
+    order = [name for name in new if name in kept]
+    if kept != order:
+        changes.append(SchemaChange("reordered", f"{plural}{of}", f"{', '.join(kept)} -> {', '.join(order)}"))
+    return renamed, changes
+
+
+def _successor(name: str, old: Sequence[str], new: Sequence[str], candidates: Sequence[str]) -> str | None:
+    """Return the new name that stands where the old one did, in lists of equal length, or looks much like it."""
+    in_place = new[old.index(name)] if len(old) == len(new) else None
+    if in_place in candidates:
+        return in_place
+    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=0.75)), None)

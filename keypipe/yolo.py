@@ -199,7 +199,7 @@ def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_
         schema: class ids and slots of the labels.
         data_yaml: text of ``data.yaml``.
     """
-    view = View({}, {"data.yaml": data_yaml})
+    view = View({}, {"data.yaml": data_yaml, "classes.txt": "".join(f"{name}\n" for name in schema.class_names)})
     for side, members in sides.items():
         images = list(members)
         names = view_names(image.path for image in images)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -14,7 +16,7 @@ from keypipe.draft import draft_schema
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.ingest import list_files
 from keypipe.labelme import LabelmeError, LabelmeFile, parse_labelme
-from keypipe.skeleton import Schema
+from keypipe.skeleton import Schema, find_pairs
 from tasks import params as read
 from tasks.stage import STATE
 
@@ -65,7 +67,7 @@ def adopt_folder(root: Path, folder: Path) -> str:
     moved = [name for name in _outdated(root, keep_raw=source == raw) if _move_aside(root, name, aside)]
     if source != raw:
         incoming.rename(raw)
-    _write_schema(root / read.PARAMS_FILE, schema)
+    write_schema(root / read.PARAMS_FILE, schema)
     return _tell(schema, aside.relative_to(root), moved)
 
 
@@ -105,27 +107,51 @@ def _move_aside(root: Path, name: str, aside: Path) -> bool:
     return True
 
 
-def _write_schema(path: Path, schema: Schema) -> None:
-    """Replace the schema's classes in ``params.yaml``, keeping everything else and its comments."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
+def write_schema(path: Path, schema: Schema) -> None:
+    """Replace classes and aliases in ``params.yaml``, keeping everything else and its comments."""
+    yaml = _yaml()
     document = yaml.load(path.read_text(encoding="utf-8"))
-    classes = CommentedMap()
-    for name, skeleton in schema.classes.items():
-        entry = CommentedMap()
-        entry["keypoints"] = _flow(skeleton.keypoints)
-        entry["skeleton"] = CommentedSeq()
-        entry["skeleton"].fa.set_flow_style()
-        entry["pairs"] = "auto"
-        classes[name] = entry
-    document["schema"]["classes"] = classes
+    section = _to_yaml(schema)
+    document["schema"]["classes"] = section["classes"]
+    document["schema"].pop("aliases", None)  # they would stand for names that are gone
+    if schema.aliases:
+        document["schema"]["aliases"] = section["aliases"]
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
 
 
-def _flow(names: tuple[str, ...]) -> CommentedSeq:
-    sequence = CommentedSeq(names)
+def format_schema(schema: Schema) -> str:
+    """Format a schema as the section of ``params.yaml`` that describes it."""
+    text = io.StringIO()
+    _yaml().dump({"schema": _to_yaml(schema)}, text)
+    return text.getvalue()
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    return yaml
+
+
+def _to_yaml(schema: Schema) -> CommentedMap:
+    classes = CommentedMap()
+    for name, skeleton in schema.classes.items():
+        entry = CommentedMap()
+        entry["keypoints"] = _flow(skeleton.keypoints)
+        entry["skeleton"] = _flow(map(_flow, skeleton.edges))
+        derived = {frozenset(pair) for pair in find_pairs(skeleton.keypoints)}
+        is_derived = derived == {frozenset(pair) for pair in skeleton.pairs}
+        entry["pairs"] = "auto" if is_derived else _flow(map(_flow, skeleton.pairs))
+        classes[name] = entry
+    section = CommentedMap(classes=classes)
+    if schema.aliases:
+        section["aliases"] = CommentedMap(schema.aliases)
+    return section
+
+
+def _flow(items: Iterable[Any]) -> CommentedSeq:
+    sequence = CommentedSeq(items)
     sequence.fa.set_flow_style()
     return sequence
 

@@ -33,6 +33,7 @@ from keypipe.report import (
 )
 from keypipe.skeleton import Schema
 from tasks import params as read
+from tasks.changes import schema_changes
 from tasks.stage import replacing, run_program, say, write_json
 
 RAW = Path("data/raw")
@@ -52,6 +53,7 @@ class ConvertParams(read.Section):
     occluded: Literal["train", "ignore"] = "train"
     unknown_labels: Literal["ignore", "fail"] = "ignore"
     unlabelled_images: Literal["ignore", "negative"] = "ignore"
+    box_from_points: float | None = Field(default=None, ge=0, le=1)
     on_error: Literal["fail", "quarantine"] = Field(default="fail")
 
 
@@ -67,14 +69,9 @@ def run(params: ConvertParams, schema: Schema, root: Path) -> None:
         FaultsError: the annotations have faults and ``on_error`` is ``fail``; nothing is written.
         DatasetError: no image with an object of the schema is left.
     """
-    options = LabelmeOptions(
-        params.occluded_flag,
-        params.occluded_suffix,
-        params.occluded_description,
-        params.occluded,
-        params.unknown_labels,
-    )
-    folder = read_folder(root / RAW, schema, options, params.unlabelled_images)
+    for change in schema_changes(root, schema):
+        say(f"convert: since the last run: {change}")
+    folder = read_raw(params, schema, root)
     if folder.faults and params.on_error == "fail":
         advice = "mend them, or set convert.on_error: quarantine to go on without these images"
         raise FaultsError(folder.faults, advice)
@@ -95,6 +92,23 @@ def run(params: ConvertParams, schema: Schema, root: Path) -> None:
         page = to_report(summary, folder.faults, draw_examples(root, images, derived, schema))
         (report / "report.html").write_text(render_report(page), encoding="utf-8")
     say(f"convert: {summary['headline']}")
+
+
+def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
+    """Read the raw folder as the parameters say; faults are collected, not raised."""
+    return read_folder(root / RAW, schema, to_options(params), params.unlabelled_images)
+
+
+def to_options(params: ConvertParams) -> LabelmeOptions:
+    """Return what reading one file takes of the parameters."""
+    return LabelmeOptions(
+        params.occluded_flag,
+        params.occluded_suffix,
+        params.occluded_description,
+        params.occluded,
+        params.unknown_labels,
+        params.box_from_points,
+    )
 
 
 def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Schema) -> None:
@@ -145,6 +159,9 @@ def summarise(images: list[AnnotatedImage], folder: Folder, schema: Schema, set_
     classes = Counter(instance.class_name for instance in instances)
     negatives = sum(not image.instances for image in images)
     headline = f"{len(images)} images, {len(instances)} objects"
+    derived = sum(len(file.derived_boxes) for file in folder.files)
+    if derived:
+        headline += f", {derived} boxes derived from points"
     if set_aside:
         headline += f", {len(set_aside)} set aside"
     return {
@@ -171,6 +188,9 @@ def summarise(images: list[AnnotatedImage], folder: Folder, schema: Schema, set_
         "ignored_shapes": dict(sorted(folder.ignored.items())),
         "misspelt_perhaps": near_misses(folder.ignored, schema),
         "unlabelled_images": folder.unlabelled,
+        "read_by_alias": dict(sorted(folder.aliased.items())),
+        "boxes_from_points": {file.source: file.derived_boxes for file in folder.files if file.derived_boxes},
+        "decided_by_place": {file.source: file.by_place for file in folder.files if file.by_place},
         "decided_by_list_order": {file.source: file.by_list_order for file in folder.files if file.by_list_order},
         "moved_onto_the_image": sum(file.clipped for file in folder.files),
         "occluded_ignored": sum(file.occluded_ignored for file in folder.files),
@@ -203,6 +223,8 @@ def to_report(summary: dict[str, Any], faults: list[Fault], pictures: list[Pictu
                 ("Annotation files", summary["annotation_files"]),
                 ("Images without objects (negatives)", summary["negatives"]),
                 ("Objects with keypoints not labelled", summary["objects_missing_keypoints"]),
+                ("Boxes derived from points", _count(summary["boxes_from_points"])),
+                ("Keypoints in overlapping boxes, decided by their place", _count(summary["decided_by_place"])),
                 ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
                 ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
                 ("Images without annotation file", len(summary["unlabelled_images"])),
@@ -210,6 +232,9 @@ def to_report(summary: dict[str, Any], faults: list[Fault], pictures: list[Pictu
             ],
         )
     )
+    if summary["read_by_alias"]:
+        rows = [[name, count] for name, count in summary["read_by_alias"].items()]
+        sections.append(Table("Labels read by an alias", ["Label and name", "Count"], rows))
     if summary["ignored_shapes"]:
         rows = [[name, count] for name, count in summary["ignored_shapes"].items()]
         sections.append(Table("Shapes outside the schema, ignored", ["Shape and label", "Count"], rows))
@@ -251,6 +276,14 @@ def _notes(summary: dict[str, Any]) -> list[Note]:
         for label, known in summary["misspelt_perhaps"].items()
     ]
     notes += [
+        Note("info", f"{file}: boxes derived from points, beginning with the shapes {shapes}")
+        for file, shapes in summary["boxes_from_points"].items()
+    ]
+    notes += [
+        Note("info", f"{file}: boxes overlap; where the keypoints usually lie decided whose the shapes {shapes} are")
+        for file, shapes in summary["decided_by_place"].items()
+    ]
+    notes += [
         Note("warning", f"{file}: only the order in the file tells whose keypoints the shapes {shapes} are")
         for file, shapes in summary["decided_by_list_order"].items()
     ]
@@ -259,6 +292,10 @@ def _notes(summary: dict[str, Any]) -> list[Note]:
         text = f"{count} images have no annotation file; convert.unlabelled_images says what they are"
         notes.append(Note("info", text))
     return notes
+
+
+def _count(shapes_by_file: dict[str, list[int]]) -> int:
+    return sum(len(shapes) for shapes in shapes_by_file.values())
 
 
 def main(root: Path) -> None:

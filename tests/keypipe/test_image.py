@@ -23,7 +23,7 @@ def encode(size_wh: tuple[int, int] = (40, 20), image_format: str = "JPEG", orie
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_size_is_the_one_that_labelme_and_opencv_show(image_format: str, orientation: int) -> None:
     labelme_utils = pytest.importorskip("labelme.utils")
     content = encode(image_format=image_format, orientation=orientation)

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keypipe import demo
 from keypipe.errors import AnnotationError
 from keypipe.ingest import Folder, near_misses, read_folder
 from keypipe.labelme import LabelmeOptions
@@ -76,6 +80,13 @@ def test_an_embedded_image_is_derived(tmp_path: Path, write_labelme: Write) -> N
     assert folder.files[0].derived == buffer.getvalue()
 
 
+def test_a_png_name_on_jpeg_bytes_is_read_by_its_bytes(tmp_path: Path, write_labelme: Write) -> None:
+    json = write_labelme("a.png", COW)
+    Image.new("RGB", (200, 100)).save(json.with_suffix(".png"), "JPEG")
+    folder = read(tmp_path / "raw")
+    assert (paths(folder), folder.faults) == (["raw/a.png"], [])
+
+
 def test_negatives_stay_and_unlabelled_images_are_counted_or_taken(tmp_path: Path, write_labelme: Write) -> None:
     write_labelme("negative.jpg", [])
     write_labelme("alone.jpg", COW).unlink()
@@ -119,6 +130,33 @@ def test_the_same_in_any_number_of_processes(
     assert read(tmp_path / "raw", processes=2) == alone
 
 
+def overlapping(write: Write, names: Callable[[int], str]) -> None:
+    """Write cows with their nose at the left end, alone; then two that overlap, without groups, points first."""
+    for index in range(20):
+        left = 5 + 3 * index
+        write(names(index), [rectangle("cow", (left, 20, left + 100, 80)), point("nose", left + 6, 50)])
+    boxes = [rectangle("cow", (20, 20, 120, 80)), rectangle("cow", (25, 22, 190, 140))]
+    write("contested.jpg", [point("nose", 35, 75), *boxes, point("nose", 27, 50)], size_wh=(200, 150))
+
+
+def test_overlapping_boxes_are_decided_by_what_the_other_images_taught(
+    tmp_path: Path, write_labelme: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlapping(write_labelme, "{}.jpg".format)
+    folder = read(tmp_path / "raw", processes=1)
+    (contested,) = [file for file in folder.files if file.source == "contested.json"]
+    assert contested.image is not None
+    assert [instance.keypoints["nose"].x for instance in contested.image.instances] == [27, 35]
+    assert sorted(contested.by_place) == [0, 3]
+    assert not folder.faults
+    # The same in other processes, and when the files come in another order.
+    monkeypatch.setattr("keypipe.ingest._FILES_PER_PROCESS", 3)
+    assert read(tmp_path / "raw", processes=2) == folder
+    overlapping(partial(write_labelme, folder=tmp_path / "renamed"), lambda index: f"{(index * 7) % 20}-{index}.jpg")
+    renamed = read(tmp_path / "renamed", processes=1)
+    assert [file.by_place for file in renamed.files if file.source == "contested.json"] == [contested.by_place]
+
+
 def test_an_empty_or_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="no such folder; put your labelme"):
         read(tmp_path / "raw")
@@ -137,6 +175,8 @@ def test_reading_changes_nothing(tmp_path: Path, write_labelme: Write) -> None:
 
 def test_near_misses() -> None:
     assert near_misses(["point Nosee", "rectangle dog", "rectangle cows"], SCHEMA) == {"Nosee": "nose", "cows": "cow"}
+    aliased = parse_schema({"classes": {"cow": {"keypoints": ["nose"]}}, "aliases": {"snout": "nose"}})
+    assert near_misses(["point Snouts", "oriented_rectangle cwo"], aliased) == {"Snouts": "nose"}
 
 
 def test_set_squares_agree_with_their_annotators_own_yolo_labels(shared_data: Callable[[str], Path]) -> None:
@@ -175,3 +215,35 @@ def test_every_circuit_diagram_is_used_or_listed_with_its_reason(shared_data: Ca
         ("1068.json", 29, "several-boxes-in-group")
     ]
     assert folder.ignored["rectangle resistor"] == 678
+
+
+def test_drawn_animals_that_overlap_are_told_apart_without_their_groups(tmp_path: Path) -> None:
+    """What place decides is right, even when the shapes come in no order."""
+    written = demo.write_demo(tmp_path / "raw", 150, seed=5, size_wh=(160, 120))
+    schema = parse_schema(demo.SCHEMA)
+    truth = read_folder(tmp_path / "raw", schema, LabelmeOptions())
+    rng = random.Random(0)
+    for path in (path.with_suffix(".json") for path in written):
+        document = json.loads(path.read_text())
+        for shape in document["shapes"]:
+            shape["group_id"] = None
+        rng.shuffle(document["shapes"])
+        path.write_text(json.dumps(document))
+    found = read_folder(tmp_path / "raw", schema, LabelmeOptions())
+    owners = {
+        (file.source, name, keypoint.x, keypoint.y): instance.box_xyxy
+        for file in truth.files
+        if file.image
+        for instance in file.image.instances
+        for name, keypoint in instance.keypoints.items()
+    }
+    decided = 0
+    for file in found.files:
+        shapes = json.loads((tmp_path / "raw" / file.source).read_text())["shapes"]
+        by_place = {(shapes[index]["label"], *shapes[index]["points"][0]) for index in file.by_place}
+        decided += len(by_place)
+        for instance in file.image.instances if file.image else ():
+            for name, keypoint in instance.keypoints.items():
+                if (name, keypoint.x, keypoint.y) in by_place:
+                    assert instance.box_xyxy == owners[file.source, name, keypoint.x, keypoint.y]
+    assert decided >= 10

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 
 from keypipe.linking import BoxShape, PointShape, link_keypoints
@@ -95,3 +98,45 @@ def test_points_of_objects_outside_the_schema_are_no_fault(group: int | None) ->
     links = link_keypoints([], [at(1, "nose", 80, group)], SCHEMA, "a.json", others)
     assert not links.faults
     assert links.of_others == [1]
+
+
+NOSE_LEFT = {("cow", "nose"): np.tile([0.1, 0.5], (40, 1)), ("cow", "tail"): np.tile([0.9, 0.5], (40, 1))}
+
+
+def test_overlapping_boxes_are_told_apart_by_where_the_keypoint_usually_lies() -> None:
+    boxes = [box(0, (0, 0, 60, 50)), box(1, (30, 0, 90, 50))]
+    points = [at(2, "nose", 36), at(3, "tail", 54)]
+    links = link_keypoints(boxes, points, SCHEMA, "a.json", places=NOSE_LEFT)
+    assert links.owner == {2: 1, 3: 0}
+    assert (links.by_place, links.by_list_order, links.faults) == ([2, 3], [], [])
+    # Nothing learnt, neither is clear, and the box that was drawn last before them takes both.
+    links = link_keypoints(boxes, points, SCHEMA, "a.json")
+    assert links.owner == {2: 1, 3: 1}
+    assert links.by_list_order == [2, 3]
+
+
+def test_two_points_of_a_name_are_assigned_together() -> None:
+    boxes = [box(2, (0, 0, 60, 50)), box(3, (30, 0, 90, 50))]
+    points = [at(0, "nose", 32), at(1, "nose", 56)]
+    links = link_keypoints(boxes, points, SCHEMA, "a.json")
+    assert links.owner == {0: 2, 1: 3}
+    assert sorted(links.by_place) == [0, 1]
+
+
+def test_a_point_that_place_decided_rules_its_box_out_for_others() -> None:
+    boxes = [box(0, (0, 0, 60, 50)), box(1, (30, 0, 90, 50)), box(2, (31, 0, 91, 50))]
+    points = [at(3, "nose", 37), at(4, "nose", 6)]
+    links = link_keypoints(boxes, points, SCHEMA, "a.json", places=NOSE_LEFT)
+    assert links.owner == {3: 2, 4: 0}
+    assert links.by_list_order == [3]
+
+
+def test_among_many_overlapping_boxes_nothing_is_decided_by_place_that_is_wrong() -> None:
+    rng = random.Random(0)
+    lefts = [rng.uniform(0, 400) for _ in range(25)]
+    boxes = [box(index, (left, 0, left + 100, 50)) for index, left in enumerate(lefts)]
+    points = [PointShape(100 + index, "nose", left + 10, 25.0, None) for index, left in enumerate(lefts)]
+    for order in (points, points[::-1], rng.sample(points, len(points))):
+        links = link_keypoints(boxes, order, SCHEMA, "a.json", places=NOSE_LEFT)
+        assert len(links.by_place) == 8  # besides the certain ones; noses nearer than a tenth of a box stay unclear
+        assert all(links.owner[shape] == shape - 100 for shape in links.by_place)

@@ -12,7 +12,7 @@ from tasks.adopt import adopt_folder
 from tasks.check import check_workspace
 from tasks.params import load_schema, read_params
 from tests.conftest import point, rectangle
-from tests.workspace import run_stages
+from tests.workspace import run_stages, set_params
 
 Write = Callable[..., Path]
 
@@ -31,6 +31,7 @@ def own(tmp_path: Path, write_labelme: Write) -> Path:
 def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -> None:
     run_stages(drawn, "convert", "split")
     demo = sorted(path.name for path in (drawn / "data/raw").rglob("*") if path.is_file())
+    set_params(drawn, **{"schema.aliases": {"snout": "nose"}})  # stands for a name that will be gone
     before = (drawn / "params.yaml").read_text()
     told = adopt_folder(drawn, own)
     assert "horse: 左耳, 右耳, tail (left/right pairs: 左耳/右耳)" in told

@@ -77,6 +77,24 @@ def test_chinese_names_stand_in_file_and_report(drawn: Path, write_labelme: Call
     assert "左耳" in (drawn / "reports/convert/report.html").read_text(encoding="utf-8")
 
 
+def test_what_was_derived_decided_or_renamed_is_told(drawn: Path, write_labelme: Callable[..., Path]) -> None:
+    raw = drawn / "data/raw"
+    set_params(drawn, **{"schema.aliases": {"snout": "nose"}, "convert.box_from_points": 0.2})
+    write_labelme("points.jpg", [point("snout", 20, 20), point("withers", 60, 50)], folder=raw)
+    boxes = [rectangle("cow", (10, 10, 90, 90)), rectangle("cow", (20, 12, 190, 98))]
+    write_labelme("overlap.jpg", [*boxes, point("nose", 50, 50)], folder=raw)
+    assert "1 boxes derived from points" in convert(drawn)
+    summary = report(drawn)
+    assert summary["read_by_alias"] == {"snout -> nose": 1}
+    assert summary["boxes_from_points"] == {"points.json": [0]}
+    assert {**summary["decided_by_place"], **summary["decided_by_list_order"]}.keys() == {"overlap.json"}
+    page = (drawn / "reports/convert/report.html").read_text()
+    assert "points.json: boxes derived from points" in page
+    assert "snout -&gt; nose" in page or "snout -> nose" in page
+    set_params(drawn, **{"convert.box_from_points": None})
+    assert "lies in no box of a class that has it" in refuse(drawn)
+
+
 def test_all_faults_come_at_once_and_nothing_is_written(drawn: Path, snapshot: Snapshot) -> None:
     convert(drawn)
     outputs = [drawn / "data/coco", drawn / "data/derived", drawn / "reports"]
@@ -158,6 +176,9 @@ def test_sizes_come_from_the_header_upright(drawn: Path, write_labelme: Callable
     [
         ({"convert.on_eror": "fail"}, "convert.on_eror: unknown parameter (known: occluded_flag"),
         ({"convert.on_error": "stop"}, "convert.on_error: Input should be 'fail' or 'quarantine', got 'stop'"),
+        ({"convert.box_from_points": -0.1}, "convert.box_from_points: Input should be greater than or equal to 0"),
+        ({"schema.aliases": {"nose": "tail_base", "x": "y"}}, "'y' is neither a class nor a keypoint"),
+        ({"schema.aliases": {"nose": "tail_base", "x": "y"}}, "'nose' is a keypoint itself"),
         ({"convert.occluded_flag": 3}, "convert.occluded_flag: Input should be a valid string, got 3"),
         ({"schema.classes.cow.keypoints": []}, "schema.classes.cow.keypoints: expected a list of names"),
     ],

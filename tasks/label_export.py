@@ -1,0 +1,155 @@
+"""What convert reads from ``data/raw``, written for other tools."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import yaml
+
+from keypipe.annotation import AnnotatedImage
+from keypipe.coco import format_coco, to_coco
+from keypipe.errors import ConfigError, DatasetError, FaultsError
+from keypipe.exchange import SCHEMA_KEY
+from keypipe.ingest import Folder
+from keypipe.labelme import format_labelme, to_shapes
+from keypipe.skeleton import Schema, schema_to_mapping
+from keypipe.yolo import expand_sigmas, to_data_yaml, to_view
+from tasks import params as read
+from tasks.convert import RAW, ConvertParams, read_raw
+from tasks.stage import remove
+
+Target = Literal["coco", "yolo", "labelme"]
+Images = Literal["copy", "link", "none"]
+
+
+def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy") -> str:
+    """Write what convert would read from ``data/raw`` for other tools.
+
+    Args:
+        root: the workspace.
+        kind: ``coco`` (``keypoints.json`` and ``images/``, or one file where the target ends in ``.json``), ``yolo`` (a
+            YOLO-pose folder) or ``labelme`` (a JSON beside each image, every object under a group of its own).
+        target: must not exist, or be an empty folder.
+        images: ``copy`` them, ``link`` to them, or ``none``.
+
+    Returns:
+        What was written, and what the format cannot hold.
+
+    Raises:
+        FaultsError: the annotations have faults and ``convert.on_error`` is ``fail``.
+        ConfigError: the target is there already.
+    """
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise ConfigError(f"{target}: is there already; give a new folder")
+    target = target.absolute()
+    alone = kind == "coco" and target.suffix == ".json"
+    document = read.read_params(root)
+    params = read.load_section(document, "convert", ConvertParams)
+    schema = read.load_schema(document)
+    folder = read_raw(params, schema, root)
+    if folder.faults and params.on_error == "fail":
+        raise FaultsError(folder.faults, "mend them, or set convert.on_error: quarantine to go on without these images")
+    set_aside = {fault.file for fault in folder.faults}
+    files = [file for file in folder.files if file.image and file.source not in set_aside]
+    exported = [file.image for file in files if file.image]
+    if not exported:
+        raise DatasetError(f"{RAW}: no image without a fault in it")
+    scratch = target.with_name(f".{target.name}.partial")  # beside it, so that relative links hold after the move
+    remove(scratch)
+    if kind == "coco":
+        _export_coco(exported, schema, scratch, alone=alone)
+    elif kind == "yolo":
+        loss = document.get("train", {}).get("loss_sigma", 0.1)
+        sigmas = expand_sigmas(loss, len(schema.slots), "train.loss_sigma").tolist()
+        _export_yolo(exported, schema, scratch, sigmas)
+    else:
+        _export_labelme(exported, scratch, params.occluded_flag or "occluded")
+    places = _image_places(kind, exported, schema) if not alone and images != "none" else {}
+    embedded = {file.image.path: file.derived for file in files if file.image and file.derived is not None}
+    for path, place in places.items():
+        _put_image(root, path, scratch / place, embedded.get(path), images)
+    if target.is_dir():
+        target.rmdir()
+    scratch.rename(target)
+    n_objects = sum(len(image.instances) for image in exported)
+    lines = [f"{target}: {len(exported)} images, {n_objects} objects"]
+    if set_aside:
+        lines.append(f"left out for their faults: {len(set_aside)} files")
+    return "\n".join([*lines, "not in it:", *(f"  {loss}" for loss in export_losses(kind, folder, schema))])
+
+
+def _below(path: str) -> str:
+    """Return an image's path without ``raw/`` or ``derived/``."""
+    return path.partition("/")[2]
+
+
+def _export_coco(images: Sequence[AnnotatedImage], schema: Schema, target: Path, *, alone: bool) -> None:
+    renamed = [msgspec.structs.replace(image, path=_below(image.path)) for image in images]
+    file = to_coco(renamed, schema)
+    file.info |= {SCHEMA_KEY: schema_to_mapping(schema)}
+    path = target if alone else target / "keypoints.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(format_coco(file))
+
+
+def _export_yolo(images: Sequence[AnnotatedImage], schema: Schema, target: Path, sigmas: Sequence[float]) -> None:
+    data = to_data_yaml(schema, ["train"], sigmas)
+    # Ultralytics wants both; the split is keypipe's own business, and data/yolo has it.
+    data = {"train": data["train"], "val": data["train"]} | data | {SCHEMA_KEY: schema_to_mapping(schema)}
+    view = to_view({"train": images}, schema, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    for name, text in view.texts.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _export_labelme(images: Sequence[AnnotatedImage], target: Path, occluded_flag: str) -> None:
+    for image in images:
+        path = target / _below(image.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = format_labelme(to_shapes(image.instances, occluded_flag), path.name, image.size_wh)
+        path.with_suffix(".json").write_text(text, encoding="utf-8", newline="\n")
+
+
+def _image_places(kind: Target, images: Sequence[AnnotatedImage], schema: Schema) -> dict[str, str]:
+    """Return where each image goes below the target."""
+    if kind == "yolo":
+        return {path: link for link, path in to_view({"train": images}, schema, "").links.items()}
+    prefix = "images/" if kind == "coco" else ""
+    return {image.path: prefix + _below(image.path) for image in images}
+
+
+def _put_image(root: Path, path: str, place: Path, content: bytes | None, images: Images) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if content is not None:  # exists in the JSON alone, or repaired: there is no file to link to
+        place.write_bytes(content)
+    elif images == "copy":
+        shutil.copyfile(root / "data" / path, place)
+    else:
+        place.symlink_to(os.path.relpath((root / "data" / path).resolve(), place.parent.resolve()))
+
+
+def export_losses(kind: Target, folder: Folder, schema: Schema) -> list[str]:
+    """Say what of the raw data an export does not hold, with counts where there are any."""
+    counts = {
+        "shapes outside the schema": sum(folder.ignored.values()),
+        "labels as they were written, instead of the names that they stand for": sum(folder.aliased.values()),
+        "places outside the image, instead of on its edge": sum(file.clipped for file in folder.files),
+        "occluded keypoints (convert.occluded: ignore)": sum(file.occluded_ignored for file in folder.files),
+    }
+    losses = [f"{text} ({count})" for text, count in counts.items() if count]
+    losses += ["corners of turned rectangles: boxes are upright", "descriptions, other flags and scores of shapes"]
+    if kind == "yolo":
+        losses.append("digits of positions beyond a millionth of the image's side")
+    if kind == "labelme":
+        losses.append("edges and left/right pairs, which stand in params.yaml")
+    if kind == "coco" and schema.has_pairs:
+        losses.append(f"left/right pairs in COCO's own keys (info.{SCHEMA_KEY} has them)")
+    if kind == "yolo" and schema.edges:
+        losses.append(f"edges in YOLO's own keys (data.yaml has them under {SCHEMA_KEY})")
+    return losses
