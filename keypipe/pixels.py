@@ -1,0 +1,255 @@
+"""The pass over the pixels: which images are damaged, and which show the same picture."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import imagehash
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+MAX_DISTANCE = 4
+_HASH_PX = 32  # side of the square that imagehash.phash transforms
+_MIN_SPREAD = 2.0  # grey levels; below this a hash is made of noise
+_VERSION = 1  # of what is computed from the pixels; other versions' cache lines are passed over
+_CHUNK = 64  # files a task; also what an interruption loses at most, a process
+_FILES_PER_PROCESS = 200  # below this a pool costs more than it saves
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF 2.32, tag 0x0112
+
+
+class PixelFacts(msgspec.Struct, frozen=True):
+    """What one look at an image's pixels tells.
+
+    Attributes:
+        md5: hash of the file's bytes.
+        phash: 64-bit perceptual hash of the upright image (``imagehash.phash``), most significant bit first; 0 for
+            an image that is one even area, whose hash would mean nothing; None when it cannot be decoded.
+        error: why pixels are missing or damaged; "" when whole.
+    """
+
+    md5: str
+    phash: int | None
+    error: str
+
+
+class _CacheLine(msgspec.Struct, array_like=True):
+    version: int
+    facts: PixelFacts
+
+
+def read_pixels(
+    files: Mapping[str, Path],
+    cache: Path,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, PixelFacts]:
+    """Decode images, as small as their format allows, and remember what was found.
+
+    A file is known by its content: what was found once is taken from the cache, whatever the file is called. The
+    cache is a file of lines to which processes only ever append; a torn line is passed over.
+
+    Args:
+        files: md5 of the content -> path.
+        cache: file that remembers; it and its folder are made.
+        processes: at most this many; default all cores.
+        progress: called with the number of files decoded and to decode.
+
+    Returns:
+        md5 -> facts, for every file; a file that is not there or has other content has an ``error``.
+    """
+    known = _read_cache(cache)
+    found = {md5: known[md5] for md5 in files if md5 in known}
+    todo = sorted((md5, str(path)) for md5, path in files.items() if md5 not in found)
+    if todo:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with cache.open("ab") as memory:
+            _end_torn_line(cache, memory.write)
+            for chunk in _look_at_all(todo, processes):
+                lines = [_CacheLine(_VERSION, facts) for facts, lasting in chunk if lasting]
+                memory.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+                memory.flush()
+                found |= {facts.md5: facts for facts, _ in chunk}
+                if progress:
+                    progress(len(found) - len(files) + len(todo), len(todo))
+    return {md5: found[md5] for md5 in files}
+
+
+def _read_cache(cache: Path) -> dict[str, PixelFacts]:
+    decoder = msgspec.json.Decoder(_CacheLine)
+    known: dict[str, PixelFacts] = {}
+    for line in cache.read_bytes().splitlines() if cache.exists() else ():
+        try:
+            entry = decoder.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if entry.version == _VERSION:
+            known[entry.facts.md5] = entry.facts
+    return known
+
+
+def _end_torn_line(cache: Path, write: Callable[[bytes], object]) -> None:
+    with cache.open("rb") as file:
+        if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) is not None and file.read(1) != b"\n":
+            write(b"\n")
+
+
+def _look_at_all(todo: Sequence[tuple[str, str]], processes: int | None) -> Iterator[list[tuple[PixelFacts, bool]]]:
+    chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
+    workers = min(processes or os.cpu_count() or 1, max(1, len(todo) // _FILES_PER_PROCESS))
+    if workers == 1:
+        yield from map(_look_at_chunk, chunks)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(_look_at_chunk, chunks)
+
+
+def _look_at_chunk(chunk: Sequence[tuple[str, str]]) -> list[tuple[PixelFacts, bool]]:
+    with _quiet():
+        return [_look_at(md5, Path(path)) for md5, path in chunk]
+
+
+def _look_at(md5: str, path: Path) -> tuple[PixelFacts, bool]:
+    """Return a file's facts, and whether they hold for its content for ever."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return PixelFacts(md5, None, f"cannot be read ({error.strerror or error})"), False
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        return PixelFacts(md5, None, "the file has changed since it was converted; run the convert stage again"), False
+    try:
+        return PixelFacts(md5, hash_image(content), ""), True
+    except _PIXEL_ERRORS as error:
+        return PixelFacts(md5, None, _say(error)), True
+
+
+_PIXEL_ERRORS = (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError)
+"""What Pillow's decoders raise for bytes that are no image or not a whole one."""
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or one that is damaged at its start"
+    return f"the image is truncated or damaged ({error})"
+
+
+def hash_image(content: bytes) -> int:
+    """Compute the perceptual hash of an image file.
+
+    A JPEG is decoded at an eighth of its size or more; all of its data are read, so that missing ones are noticed.
+
+    Args:
+        content: the whole file.
+
+    Returns:
+        64 bits, most significant first; 0 for an image that is one even area.
+
+    Raises:
+        OSError: not an image, or a truncated one. Pillow's decoders also raise the others of ``_PIXEL_ERRORS``.
+    """
+    image: Image.Image = Image.open(io.BytesIO(content))
+    image.draft("L", (_HASH_PX, _HASH_PX))
+    image.load()
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    grey = _to_grey(image).resize((_HASH_PX, _HASH_PX), Image.Resampling.LANCZOS)
+    if orientation in _TRANSPOSE:
+        grey = grey.transpose(_TRANSPOSE[orientation])
+    if np.asarray(grey).std() < _MIN_SPREAD:
+        return 0
+    return int.from_bytes(np.packbits(imagehash.phash(grey).hash).tobytes(), "big")
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith(("I", "F")):
+        return image.convert("L")
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))  # Pillow would clip 16 bits to 8
+    low, high = values.min(), values.max()
+    return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of odd EXIF blocks and large images; the pixels are right all the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def near_duplicates(facts: Mapping[str, PixelFacts], max_distance: int = MAX_DISTANCE) -> list[list[str]]:
+    """Find images that show the same picture: resized, compressed anew, slightly cropped or retouched.
+
+    Two images are near duplicates when their hashes differ by at most ``max_distance`` bits, and so are two that are
+    linked by a chain of such pairs. Exact for any number of images: two hashes that differ by at most d bits agree
+    in one of d + 1 bands.
+
+    Args:
+        facts: md5 -> facts; images without a hash and even areas have no near duplicates.
+        max_distance: bits, 0 to 63.
+
+    Returns:
+        Clusters of two or more: sorted md5s, in the order of their first ones.
+    """
+    by_hash: dict[int, list[str]] = defaultdict(list)
+    for md5 in sorted(facts):
+        if phash := facts[md5].phash:
+            by_hash[phash].append(md5)
+    hashes = np.array(sorted(by_hash), dtype=np.uint64)
+    clusters: dict[int, list[str]] = defaultdict(list)
+    for phash, label in zip(hashes.tolist(), _components(hashes, max_distance).tolist(), strict=True):
+        clusters[label] += by_hash[phash]
+    return sorted(sorted(cluster) for cluster in clusters.values() if len(cluster) > 1)
+
+
+def _components(hashes: NDArray[np.uint64], max_distance: int) -> NDArray[np.intp]:
+    """Label hashes, uint64 (n,), by the connected component of the pairs that differ by few bits; int (n,)."""
+    parent = np.arange(len(hashes))
+    for order, band in _bands(hashes, max_distance + 1):
+        first = np.arange(len(hashes))
+        for step in range(1, len(hashes)):
+            first = first[: np.searchsorted(first, len(hashes) - step)]
+            first = first[band[first] == band[first + step]]  # neighbours in a sorted band: the runs only get shorter
+            if not len(first):
+                break
+            near = np.bitwise_count(hashes[order[first]] ^ hashes[order[first + step]]) <= max_distance
+            _join(parent, order[first[near]].tolist(), order[first[near] + step].tolist())
+    return np.array([_root(parent, node) for node in range(len(hashes))], dtype=np.intp)
+
+
+def _bands(hashes: NDArray[np.uint64], n_bands: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:
+    """Yield, for each of the bands that 64 bits are cut into, the order that sorts it and its sorted values."""
+    edges = np.linspace(0, 64, n_bands + 1).round().astype(int).tolist()
+    for low, high in pairwise(edges):
+        values = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(values, kind="stable")
+        yield order, values[order]
+
+
+def _root(parent: NDArray[np.intp], node: int) -> int:
+    while (above := int(parent[node])) != node:
+        parent[node] = parent[above]
+        node = above
+    return node
+
+
+def _join(parent: NDArray[np.intp], firsts: Iterable[int], seconds: Iterable[int]) -> None:
+    for first, second in zip(firsts, seconds, strict=True):
+        one, other = _root(parent, first), _root(parent, second)
+        parent[max(one, other)] = min(one, other)
