@@ -44,6 +44,7 @@ _MIN_DEVIATION = 7.0
 _MIN_DISTANCE = 0.15  # shape sizes; less is a matter of taste
 _MIN_GAIN = 12.0
 _CLEARLY = 6.0  # by how much one explanation must beat the next
+_EXPLAINED = 0.85  # share of the squared distance that one keypoint accounts for when it is the culprit
 _TAIL = 9.0  # how many times the distance from the median to the third quartile is unusual
 _GAUSSIAN_QUARTILE = 0.674  # third quartile of the standard normal distribution
 _SUSPECTS = 4  # keypoints of an instance whose names are exchanged on trial, two by two
@@ -317,7 +318,7 @@ def _more_probable(first: Scores, second: Scores) -> Scores:
 
 
 def _to_reals(values: Shapes) -> Reals:
-    """Write complex (n, n_keypoints) as float (n, 2 * n_keypoints): x0, y0, x1, …"""
+    """Write complex (n, n_keypoints) as float (n, 2 * n_keypoints), x0, y0, x1 and so on."""
     return np.stack([values.real, values.imag], axis=-1).reshape(len(values), -1)
 
 
@@ -502,10 +503,10 @@ def _find_exchanges(
     gain = scores.squared[rows] - after.squared
     good = (gain > limits.gain) & (after.distance <= limits.plausible) & (after.distance < scores.distance[rows])
     best: dict[int, int] = {}
-    for number in np.flatnonzero(good):
+    for number in np.flatnonzero(good).tolist():
         index = trials[number][0]
         if index not in best or gain[number] > gain[best[index]]:
-            best[index] = int(number)
+            best[index] = number
     return [
         Exchange(index, trials[number][1], float(scores.distance[index]), float(after.distance[number]))
         for index, number in sorted(best.items())
@@ -550,7 +551,10 @@ def _explain(model: _Model, shape: Shapes, limits: _Limits) -> list[Outlier]:
         expected = (scores.aligned[best, column] - error - scores.shift[best]) / scores.scale[best]
         expected = expected.conjugate() if scores.mirrored[best] else expected
         taken.append(Outlier(0, keypoint, complex(expected), float(abs(error)), float(deviation)))
-        if scores.distance[best] <= limits.plausible:
+        share = deviation**2 / (deviation**2 + scores.squared[best])
+        if scores.distance[best] <= limits.plausible or (
+            share >= _EXPLAINED and scores.distance[best] <= limits.unusual
+        ):
             return taken
         shape[keypoint] = np.nan
     return []
