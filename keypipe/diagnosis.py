@@ -446,10 +446,8 @@ def _find_missing(
     """
     labelled = np.isfinite(points)
     width_height = np.array([item.image.size_wh for item in objects])
-    whole: NDArray[np.bool_] = (boxes[:, :2] > _EDGE_PX).all(axis=1) & (boxes[:, 2:] < width_height - _EDGE_PX).all(
-        axis=1
-    )
-    empty: NDArray[np.bool_] = ~labelled.any(axis=1)
+    whole = np.all(boxes[:, :2] > _EDGE_PX, axis=1) & np.all(boxes[:, 2:] < width_height - _EDGE_PX, axis=1)
+    empty = np.all(~labelled, axis=1)
     usual = np.zeros(len(skeleton.keypoints), dtype=bool)
     if (whole & ~empty).sum() >= _ENOUGH:
         usual = labelled[whole & ~empty].mean(axis=0) >= 1 - _CONVENTION

@@ -488,10 +488,10 @@ def _find_exchanges(
     worse = np.flatnonzero(
         (np.nan_to_num(scores.distance) > limits.quartile) & (np.nan_to_num(scores.squared) > limits.gain)
     )
-    trials = [(int(index), group) for group in groups for index in worse]
-    for index in np.flatnonzero(limits.suspicious(scores)):
-        worst = _worst_keypoints(scores, int(index), model.partners)
-        trials += [(int(index), (pair,)) for pair in combinations(sorted(worst), 2)]
+    trials = [(index, group) for group in groups for index in worse.tolist()]
+    for index in np.flatnonzero(limits.suspicious(scores)).tolist():
+        worst = _worst_keypoints(scores, index, model.partners)
+        trials += [(index, (pair,)) for pair in combinations(sorted(worst), 2)]
     if not trials:
         return []
     rows = np.array([index for index, _ in trials])
