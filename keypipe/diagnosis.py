@@ -112,6 +112,8 @@ class ClassStatistics(msgspec.Struct, frozen=True):
 class Cloud(msgspec.Struct, frozen=True):
     """The objects of a class in one frame, turned and, where they face the other way, mirrored.
 
+    A keypoint of a mirrored object stands in the column of its partner.
+
     Attributes:
         class_name: the class.
         mean: complex (n_keypoints,), the mean shape, x + iy; NaN for keypoints without one.
@@ -168,7 +170,7 @@ def diagnose(
         findings += found
         classes.append(_count_class(name, objects[name], skeleton, sides, examination))
         if examination:
-            clouds.append(_to_cloud(name, examination))
+            clouds.append(_to_cloud(name, examination, skeleton))
     findings += _find_imbalance(classes, set(sides.values()))
     return Diagnosis(sort_findings(put_sides(findings, sides)), classes, clouds)
 
@@ -584,8 +586,12 @@ def _marked(examination: Examination) -> NDArray[np.bool_]:
     return marked
 
 
-def _to_cloud(name: str, examination: Examination) -> Cloud:
-    return Cloud(name, examination.mean, examination.aligned, _marked(examination))
+def _to_cloud(name: str, examination: Examination, skeleton: Skeleton) -> Cloud:
+    names, partners = skeleton.keypoints, skeleton.partners()
+    marked = _marked(examination)
+    flipped = marked[:, [names.index(partners.get(keypoint, keypoint)) for keypoint in names]]
+    marked = np.where(examination.mirrored[:, None], flipped, marked)
+    return Cloud(name, examination.mean, examination.aligned, marked)
 
 
 def _find_imbalance(classes: Sequence[ClassStatistics], sides: set[str]) -> list[Finding]:

@@ -89,6 +89,8 @@ class Examination(msgspec.Struct, frozen=True):
 
     Attributes:
         aligned: complex (n_instances, n_keypoints), all instances in the frame of the mean shape; NaN = not labelled.
+        mirrored: bool (n_instances,), the instances that are mirrored there; a keypoint of theirs stands in the column
+            of its partner.
         mean: complex (n_keypoints,), the mean shape, with centre 0 and size 1; NaN for a keypoint left out.
         spread: float (n_keypoints,), usual distance from where the others put the keypoint, in shape sizes.
         outliers: single keypoints out of place.
@@ -97,6 +99,7 @@ class Examination(msgspec.Struct, frozen=True):
     """
 
     aligned: Shapes
+    mirrored: Bools
     mean: Shapes
     spread: Reals
     outliers: list[Outlier]
@@ -134,6 +137,7 @@ def examine_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair
     outliers, unusual = _find_outliers(model, known, np.array(suspects, dtype=np.intp), limits)
     return Examination(
         _widened(scores.aligned, columns, shapes.shape[1]),
+        scores.mirrored,
         _widened(model.mean[None], columns, shapes.shape[1])[0],
         _widened(np.nanmedian(np.abs(scores.errors), axis=0)[None].astype(np.complex128), columns, shapes.shape[1])[
             0
