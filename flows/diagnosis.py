@@ -60,7 +60,11 @@ def _show(root: Path, examined: Examined) -> None:
     console = Console(highlight=False)
     counts = examined.summary["counts"]
     if examined.findings:
-        table = Table("severity", "kind", "count", "what", "for example")
+        table = Table("severity")
+        for name in ("kind", "count"):
+            table.add_column(name, no_wrap=True)
+        for name in ("what", "for example"):
+            table.add_column(name, overflow="fold")
         for severity, kinds in counts.items():
             for kind, count in kinds.items():
                 example = next(f for f in examined.findings if (f.kind, f.severity) == (kind, severity))

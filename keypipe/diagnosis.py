@@ -31,6 +31,8 @@ _ENOUGH = 10  # objects below which no share is meaningful
 _RARE_KEYPOINT = 0.2
 _RARE_CLASS = 0.05  # of the objects of the most frequent class
 _FEW_OBJECTS = 20
+_CUT_OFF = 0.05  # box sides; a keypoint expected no farther inside the image is taken to be cut off by its edge
+_SURELY_INSIDE = 0.25
 _EDGE_PX = 2.0  # a box that comes so near to the image's edge is cut off by it
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".mpo"),
@@ -59,10 +61,10 @@ class Located(msgspec.Struct, frozen=True):
         expected: tuple[Point, ...] = (),
     ) -> Finding:
         """Make a finding of the object, or of some of its keypoints."""
+        points = [self.instance.keypoints[name] for name in names if name in self.instance.keypoints]
         shape = None
         if self.shapes:
-            shape = self.shapes.keypoints.get(names[0]) if names else self.shapes.box
-        points = [self.instance.keypoints[name] for name in names]
+            shape = self.shapes.keypoints.get(names[0], self.shapes.box) if names else self.shapes.box
         return Finding(
             kind=kind,
             severity=severity,
@@ -73,6 +75,7 @@ class Located(msgspec.Struct, frozen=True):
             class_name=self.instance.class_name,
             image=self.image.path,
             box_xyxy=self.instance.box_xyxy,
+            keypoints=tuple(names),
             points=tuple((point.x, point.y) for point in points),
             expected=expected,
         )
@@ -231,21 +234,22 @@ def _locate(finding: Finding, file: LabelmeFile, schema: Schema) -> Finding:
         box = _box_of_point(shape, file, schema)
     place = _bounds(box) if box else None
     class_name = str(box.label) if box and str(box.label) in schema.classes else ""
-    return msgspec.structs.replace(finding, class_name=class_name, box_xyxy=place, points=points)
+    keypoints = (str(shape.label),) if points else ()
+    return msgspec.structs.replace(finding, class_name=class_name, box_xyxy=place, keypoints=keypoints, points=points)
 
 
 def _box_of_point(point: LabelmeShape, file: LabelmeFile, schema: Schema) -> LabelmeShape | None:
-    """Find the box of a point's group, else one that holds it."""
+    """Find the box of a point's group that is nearest to it; without a group the nearest that holds it."""
     boxes = [shape for shape in file.shapes if str(shape.label) in schema.classes and len(shape.points) >= 2]
-    if point.group_id is not None:
-        grouped = [box for box in boxes if box.group_id == point.group_id]
-        if grouped:
-            return grouped[0]
+    grouped = [box for box in boxes if box.group_id == point.group_id] if point.group_id is not None else []
     x, y = point.points[0]
-    around = [
-        box for box in boxes if _bounds(box)[0] <= x <= _bounds(box)[2] and _bounds(box)[1] <= y <= _bounds(box)[3]
-    ]
-    return around[0] if around else None
+
+    def distances(box: LabelmeShape) -> tuple[float, float]:
+        left, top, right, bottom = _bounds(box)
+        outside = max(left - x, x - right, top - y, y - bottom, 0.0)
+        return outside, abs(left + right - 2 * x) + abs(top + bottom - 2 * y)
+
+    return min(grouped or [box for box in boxes if distances(box)[0] == 0], key=distances, default=None)
 
 
 def _bounds(shape: LabelmeShape) -> Box:
@@ -382,6 +386,7 @@ def _find_by_order(files: Iterable[Ingested], raw: Path) -> list[Finding]:
                     message=message,
                     fix=fix,
                     image=_image_of(file),
+                    keypoints=(str(shape.label),),
                     points=tuple(shape.points),
                 )
             )
@@ -425,49 +430,64 @@ def _check_class(
     for row, item in enumerate(objects):
         for name, point in item.instance.keypoints.items():
             points[row, column[name]] = complex(point.x, point.y)
-    findings = _find_missing(objects, boxes, points, skeleton)
-    findings += _find_outside(objects, boxes, points, skeleton)
-    findings += _find_tiny(objects, boxes, input_px)
     partners = skeleton.partners()
     examination = examine_shapes(
         points,
         [column[partners.get(name, name)] for name in skeleton.keypoints],
         [(column[a], column[b]) for a, b in skeleton.edges],
     )
+    placed = examination.placed if examination else np.full_like(points, np.nan)
+    findings = _find_missing(objects, boxes, points, placed, skeleton)
+    findings += _find_outside(objects, boxes, points, skeleton)
+    findings += _find_tiny(objects, boxes, input_px)
     if examination:
         findings += _find_odd_shapes(objects, examination, skeleton)
     return findings, examination
 
 
 def _find_missing(
-    objects: Sequence[Located], boxes: NDArray[np.float64], points: NDArray[np.complex128], skeleton: Skeleton
+    objects: Sequence[Located],
+    boxes: NDArray[np.float64],
+    points: NDArray[np.complex128],
+    placed: NDArray[np.complex128],
+    skeleton: Skeleton,
 ) -> list[Finding]:
     """Find keypoints that are missing although nearly all whole objects have them.
 
     What the image's edge cuts off cannot be labelled, and what is often not labelled is left out on purpose.
     """
     labelled = np.isfinite(points)
-    width_height = np.array([item.image.size_wh for item in objects])
-    whole = np.all(boxes[:, :2] > _EDGE_PX, axis=1) & np.all(boxes[:, 2:] < width_height - _EDGE_PX, axis=1)
+    size_wh = np.array([item.image.size_wh for item in objects])
+    whole = np.all(boxes[:, :2] > _EDGE_PX, axis=1) & np.all(boxes[:, 2:] < size_wh - _EDGE_PX, axis=1)
     empty = np.all(~labelled, axis=1)
     usual = np.zeros(len(skeleton.keypoints), dtype=bool)
     if (whole & ~empty).sum() >= _ENOUGH:
         usual = labelled[whole & ~empty].mean(axis=0) >= 1 - _CONVENTION
+    # How far inside the image the other keypoints put a missing one, in box sides; negative outside of it.
+    inside = np.minimum.reduce(
+        [placed.real, size_wh[:, [0]] - placed.real, placed.imag, size_wh[:, [1]] - placed.imag]
+    ) / (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
+    lacks = ~labelled & usual & (whole[:, None] | ~(inside < _CUT_OFF))
     findings: list[Finding] = []
     boxes_alone = empty.mean() > _CONVENTION and len(objects) >= _ENOUGH
-    for row in np.flatnonzero((~labelled & usual).any(axis=1) | empty).tolist():
+    for row in np.flatnonzero(lacks.any(axis=1) | empty).tolist():
         item, name = objects[row], objects[row].instance.class_name
         if empty[row]:
             message = f"the {name!r} has none of its {len(skeleton.keypoints)} keypoints"
             fix = "label them, or delete the box if it is no object"
             findings.append(item.to_finding("no-keypoints", "info" if boxes_alone else "warning", message, fix))
             continue
-        missing = [skeleton.keypoints[number] for number in np.flatnonzero(~labelled[row] & usual)]
+        columns = np.flatnonzero(lacks[row])
+        missing = [skeleton.keypoints[number] for number in columns]
+        goals = placed[row, columns]
+        expected = tuple((float(goal.real), float(goal.imag)) for goal in goals) if np.isfinite(goals).all() else ()
         message = f"the {name!r} lacks {', '.join(missing)}"
         fix = "label it, or leave it so if it cannot be seen"
-        if not whole[row]:
+        sure = bool(whole[row]) or bool((inside[row, columns] > _SURELY_INSIDE).any())
+        if not sure:
             message += "; perhaps the image's edge cuts it off"
-        findings.append(item.to_finding("missing-keypoint", "warning" if whole[row] else "info", message, fix))
+        severity: Severity = "warning" if sure else "info"
+        findings.append(item.to_finding("missing-keypoint", severity, message, fix, missing, expected))
     return findings
 
 

@@ -277,6 +277,7 @@ def draw_finding(
     box: Box | None = None,
     points: Sequence[Point] = (),
     expected: Sequence[Point] = (),
+    names: Sequence[str] = (),
     size_wh: tuple[int, int] = (240, 180),
 ) -> RgbImage:
     """Draw a part of an annotated image with what is wrong there: a ring around the keypoints, dashes around the box.
@@ -287,7 +288,8 @@ def draw_finding(
         schema: classes and skeletons.
         box: the object at fault, in pixels of the image.
         points: the keypoints at fault.
-        expected: where these should be; joined to them by a line.
+        expected: where these should be, joined to them by a line; or where missing ones should be.
+        names: of the keypoints at fault, written beside them.
         size_wh: largest width and height of the result, pixels.
 
     Returns:
@@ -305,7 +307,7 @@ def draw_finding(
     def move(point: Point) -> Point:
         return scale * (point[0] - left), scale * (point[1] - top)
 
-    seen = [instance for instance in instances if _iou_positive(instance.box_xyxy, view)]
+    seen = [instance for instance in instances if _overlap(instance.box_xyxy, view)]
     objects = [_move_object(_annotated_object(instance, schema), move) for instance in seen]
     drawn = _draw_objects(picture, objects, schema, tags=False)
     patch = _Patch(drawn, (0, 0, drawn.width, drawn.height))
@@ -313,22 +315,46 @@ def draw_finding(
         corners = (*move(box[:2]), *move(box[2:]))
         for rim, colour in ((1.6, _INK), (0.0, _CULPRIT)):
             _draw_dashed_box(patch, corners, 1.6 + rim, colour)
-    for point, goal in zip(points, expected, strict=False):
-        for rim, colour in ((1.6, _INK), (0.0, _CULPRIT)):
+    for rim, colour in ((1.6, _INK), (0.0, _CULPRIT)):
+        for point, goal in zip(points, expected, strict=False):
             patch.line(move(point), move(goal), 1.2 + rim, colour)
+        for goal in expected:
             _draw_cross(patch, move(goal), 4.0, 1.4 + rim, colour)
     for point in points:
         for rim, colour in ((0.9, _INK), (0.0, _CULPRIT)):
             patch.ring(move(point), 8.0 + rim, 2.0 + 2 * rim, colour)
     patch.paste()
+    _draw_names(drawn, [(name, move(point)) for name, point in zip(names, points or expected, strict=False)])
     return _to_array(drawn)
+
+
+def _draw_names(picture: Image.Image, names: Sequence[tuple[str, Point]]) -> None:
+    """Write names beside points, out of each other's way where there is room."""
+    draw, taken = ImageDraw.Draw(picture, "RGBA"), list[Box]()
+    font_px, gap = 10, 10
+    for name, (x, y) in names:
+        width, height = _tag_size(name, font_px)
+        corners = [
+            (x + gap, y - height / 2),
+            (x - gap - width, y - height / 2),
+            (x - width / 2, y + gap),
+            (x - width / 2, y - gap - height),
+        ]
+        boxes: list[Box] = [(left, top, left + width, top + height) for left, top in corners]
+        fitting = [box for box in boxes if _moved_inside(box, picture.size) == box]
+        fitting = [box for box in fitting if not any(_overlap(box, other) for other in taken)]
+        place = fitting[0] if fitting else _moved_inside(boxes[0], picture.size)
+        taken.append(place)
+        draw.rounded_rectangle(place, radius=3, fill=(*_INK, 200))
+        middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+        draw.text(middle, name, fill=_PAPER, font=load_font(font_px), anchor="mm")
 
 
 def _surroundings(places: Sequence[Point], whole: Box, aspect: float) -> Box:
     """Return the part of an image around some points: with a margin, in a given aspect, where the image has room."""
     xs, ys = [x for x, _ in places], [y for _, y in places]
     width, height = max(xs) - min(xs), max(ys) - min(ys)
-    margin = max(0.18 * max(width, height), 0.04 * max(whole[2], whole[3]), 8.0)
+    margin = max(0.18 * max(width, height), 0.025 * max(whole[2], whole[3]), 8.0)
     width, height = width + 2 * margin, height + 2 * margin
     width, height = max(width, height * aspect), max(height, width / aspect)
     width, height = min(width, whole[2]), min(height, whole[3])
@@ -337,7 +363,7 @@ def _surroundings(places: Sequence[Point], whole: Box, aspect: float) -> Box:
     return left, top, left + max(width, 1.0), top + max(height, 1.0)
 
 
-def _iou_positive(a: Box, b: Box) -> bool:
+def _overlap(a: Box, b: Box) -> bool:
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 

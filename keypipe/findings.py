@@ -115,7 +115,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         side: side of the split that the image is on, or "".
         image: the image, relative to ``data/``, or "".
         box_xyxy: box of the object in pixels, or None.
-        points: the keypoints at fault, x and y in pixels.
+        keypoints: names of the keypoints at fault.
+        points: where these are, x and y in pixels; none for missing ones.
         expected: for each of them where it should be, as far as that is known.
         others: other files that have to do with it.
     """
@@ -130,6 +131,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     side: str = ""
     image: str = ""
     box_xyxy: Box | None = None
+    keypoints: tuple[str, ...] = ()
     points: tuple[Point, ...] = ()
     expected: tuple[Point, ...] = ()
     others: tuple[str, ...] = ()

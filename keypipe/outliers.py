@@ -91,6 +91,8 @@ class Examination(msgspec.Struct, frozen=True):
         aligned: complex (n_instances, n_keypoints), all instances in the frame of the mean shape; NaN = not labelled.
         mirrored: bool (n_instances,), the instances that are mirrored there; a keypoint of theirs stands in the column
             of its partner.
+        placed: complex (n_instances, n_keypoints), the mean shape laid over every instance, x + iy in pixels; NaN where
+            it could not be.
         mean: complex (n_keypoints,), the mean shape, with centre 0 and size 1; NaN for a keypoint left out.
         spread: float (n_keypoints,), usual distance from where the others put the keypoint, in shape sizes.
         outliers: single keypoints out of place.
@@ -100,6 +102,7 @@ class Examination(msgspec.Struct, frozen=True):
 
     aligned: Shapes
     mirrored: Bools
+    placed: Shapes
     mean: Shapes
     spread: Reals
     outliers: list[Outlier]
@@ -138,6 +141,7 @@ def examine_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair
     return Examination(
         _widened(scores.aligned, columns, shapes.shape[1]),
         scores.mirrored,
+        _widened(_place_mean(model, scores), columns, shapes.shape[1]),
         _widened(model.mean[None], columns, shapes.shape[1])[0],
         _widened(np.nanmedian(np.abs(scores.errors), axis=0)[None].astype(np.complex128), columns, shapes.shape[1])[
             0
@@ -146,6 +150,14 @@ def examine_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair
         [_renumber_exchange(found, columns) for found in exchanges],
         unusual,
     )
+
+
+def _place_mean(model: _Model, scores: Scores) -> Shapes:
+    """Lay the mean shape over every instance, in pixels; two keypoints do not tell which way the instance faces."""
+    scored = np.isfinite(scores.squared)[:, None]
+    placed = (model.mean - scores.shift[:, None]) / np.where(scored, scores.scale[:, None], 1)
+    placed[~scored[:, 0]] = np.nan
+    return np.where(scores.mirrored[:, None], placed.conj()[:, model.partners], placed)
 
 
 def _renumber_outlier(found: Outlier, columns: Ints) -> Outlier:

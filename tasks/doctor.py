@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from keypipe.annotation import AnnotatedImage
-from keypipe.diagnosis import Cloud, Diagnosis, diagnose
+from keypipe.diagnosis import ClassStatistics, Cloud, Diagnosis, diagnose
 from keypipe.drawing import RgbImage, draw_finding, draw_pair, encode_jpeg, keypoint_colours
 from keypipe.duplicates import find_duplicates
 from keypipe.errors import AnnotationError
@@ -265,6 +265,7 @@ class _Pictures:
             box=found.box_xyxy,
             points=found.points,
             expected=found.expected,
+            names=found.keypoints,
             size_wh=_PICTURE_WH,
         )
 
@@ -318,7 +319,8 @@ def to_report(
         )
         sections.append(to_section(diagnosis.findings, pictures, raw, note))
     sections += _describe_classes(diagnosis)
-    sections += [_plot_positions(cloud, schema) for cloud in diagnosis.clouds]
+    by_name = {item.name: item for item in diagnosis.classes}
+    sections += [_plot_positions(cloud, schema, by_name[cloud.class_name]) for cloud in diagnosis.clouds]
     figures = [
         Figure("Errors", sum(counts["error"].values()), "make a model or its figures wrong"),
         Figure("Warnings", sum(counts["warning"].values()), "probably mistakes"),
@@ -361,7 +363,7 @@ def _describe_classes(diagnosis: Diagnosis) -> list[Section]:
     return sections
 
 
-def _plot_positions(cloud: Cloud, schema: Schema) -> ScatterPlots:
+def _plot_positions(cloud: Cloud, schema: Schema, statistics: ClassStatistics) -> ScatterPlots:
     """Plot every keypoint of a class over the mean shape."""
     skeleton = schema.classes[cloud.class_name]
     names = skeleton.keypoints
@@ -379,17 +381,18 @@ def _plot_positions(cloud: Cloud, schema: Schema) -> ScatterPlots:
         if np.isfinite(cloud.mean[names.index(a)]) and np.isfinite(cloud.mean[names.index(b)])
     ]
     plots = []
-    for column, name in enumerate(names):
+    for column, (name, figures) in enumerate(zip(names, statistics.keypoints, strict=True)):
         values = cloud.aligned[:, column]
         rows = np.flatnonzero(np.isfinite(values))
         shown = rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), min(len(rows), _MAX_DOTS)).astype(int))]
         odd = rows[cloud.marked[rows, column]][:_MAX_DOTS]
         dots = [place(complex(values[row])) for row in shown]
         marked = [place(complex(values[row])) for row in odd]
-        detail = f"{len(rows)} labelled" + (f", {len(odd)} out of place" if len(odd) else "")
+        detail = f"{figures.visible + figures.occluded} labelled"
+        detail += f", {figures.findings} out of place" if figures.findings else ""
         plots.append(ScatterPlot(name, dots, marked, lines, detail, "#{:02x}{:02x}{:02x}".format(*colours[name])))
     note = (
         "All objects in one frame: moved, turned and scaled onto their mean shape, and mirrored where they face the"
-        " other way. Rings are out of place."
+        " other way, so that left is then seen on the right. Rings are out of place."
     )
     return ScatterPlots(f"Positions of the keypoints of {cloud.class_name}", plots, note)
