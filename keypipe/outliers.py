@@ -40,7 +40,7 @@ _FLOOR = 0.02  # standard deviation, in shape sizes, that a click has at least
 _FREE = 1e4  # variance of translation, rotation and scale, in shape sizes squared
 
 # The limits below were set on generated data with seeded faults (benchmarks/doctor.py) and on two real sets.
-_MIN_DEVIATION = 7.0
+_MIN_DEVIATION = 8.0
 _MIN_DISTANCE = 0.15  # shape sizes; less is a matter of taste
 _MIN_GAIN = 12.0
 _CLEARLY = 6.0  # by how much one explanation must beat the next
@@ -124,7 +124,10 @@ def examine_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair
     flip = np.asarray(partners, dtype=np.intp)
     seen = np.isfinite(shapes[_spread(len(shapes), _MAX_FITTED)]).sum(axis=0) >= MIN_INSTANCES
     columns = np.flatnonzero(seen & seen[flip])  # a keypoint that hardly occurs has no usual place
+    if len(columns) < _MIN_POINTS:
+        return None
     known = shapes[:, columns].astype(np.complex128)
+    known[~_has_extent(known)] = np.nan
     if (np.isfinite(known).sum(axis=1) >= _MIN_POINTS).sum() < MIN_INSTANCES:
         return None
     number = {int(column): index for index, column in enumerate(columns)}
@@ -150,6 +153,14 @@ def examine_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair
         [_renumber_exchange(found, columns) for found in exchanges],
         unusual,
     )
+
+
+def _has_extent(shapes: Shapes) -> Bools:
+    """Tell which shapes are more than one place; bool (n,)."""
+    labelled = np.isfinite(shapes)
+    first = shapes[np.arange(len(shapes)), labelled.argmax(axis=1)]
+    apart: Bools = (labelled & (shapes != first[:, None])).any(axis=1)
+    return apart
 
 
 def _place_mean(model: _Model, scores: Scores) -> Shapes:
