@@ -27,6 +27,7 @@ MIN_INPUT_PX = 8.0
 
 _SAME_BOX_IOU = 0.9
 _CONVENTION = 0.1  # what so large a share of the objects has is how these people annotate, and no fault
+_USUAL = 0.85  # share of the whole objects that have a keypoint which is missing where it is not
 _ENOUGH = 10  # objects below which no share is meaningful
 _RARE_KEYPOINT = 0.2
 _RARE_CLASS = 0.05  # of the objects of the most frequent class
@@ -462,7 +463,7 @@ def _find_missing(
     empty = np.all(~labelled, axis=1)
     usual = np.zeros(len(skeleton.keypoints), dtype=bool)
     if (whole & ~empty).sum() >= _ENOUGH:
-        usual = labelled[whole & ~empty].mean(axis=0) >= 1 - _CONVENTION
+        usual = labelled[whole & ~empty].mean(axis=0) >= _USUAL
     # How far inside the image the other keypoints put a missing one, in box sides; negative outside of it.
     inside = np.minimum.reduce(
         [placed.real, size_wh[:, [0]] - placed.real, placed.imag, size_wh[:, [1]] - placed.imag]
