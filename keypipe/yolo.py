@@ -213,6 +213,26 @@ def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_
     return view
 
 
+def to_fold_yaml(data_yaml: Mapping[str, Any], fold: int) -> dict[str, Any]:
+    """Build the values of a fold's ``data.yaml``, which lies beside the view's own: images stand in lists."""
+    return {**data_yaml, **{side: f"fold{fold}_{side}.txt" for side in ("train", "val")}}
+
+
+def add_fold(view: View, fold: int, sides: Mapping[str, Iterable[str]], data_yaml: str) -> None:
+    """Add a fold to the YOLO folder: lists of images that are in it already, and a data YAML that names them.
+
+    Args:
+        view: gets the files.
+        fold: its number.
+        sides: image paths of the fold's ``train`` and ``val``.
+        data_yaml: text of the fold's ``data.yaml``.
+    """
+    link_of = {image: link for link, image in view.links.items()}
+    view.texts[f"fold{fold}.yaml"] = data_yaml
+    for side, paths in sides.items():
+        view.texts[f"fold{fold}_{side}.txt"] = "".join(f"./{link_of[path]}\n" for path in paths)
+
+
 def write_view(folder: Path, view: View, stamp: str) -> bool:
     """Bring the YOLO folder up to what a view says, changing only what differs.
 

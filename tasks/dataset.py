@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -10,10 +11,11 @@ import yaml
 from keypipe.coco import CocoFile, parse_coco, to_images
 from keypipe.errors import DatasetError
 from keypipe.skeleton import Schema, Skeleton
-from keypipe.yolo import SIDES, to_view, write_view
+from keypipe.yolo import SIDES, add_fold, to_view, write_view
 
 ANNOTATIONS = Path("data/dataset/annotations")
 DATA_YAML = Path("data/dataset/data.yaml")
+FOLDS = Path("data/dataset/folds")
 MANIFEST = Path("data/dataset/manifest.csv")
 VIEW = Path("data/yolo")
 
@@ -57,32 +59,44 @@ def read_schema(root: Path) -> Schema:
     )
 
 
+def check_images(root: Path, paths: Iterable[str]) -> None:
+    """Check that images are there.
+
+    Raises:
+        DatasetError: some are not.
+    """
+    missing = [path for path in paths if not (root / "data" / path).exists()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} images of the dataset are not there, such as data/{missing[0]}; get them with `dvc pull`,"
+            " or run the convert stage again"
+        )
+
+
 def refresh_view(root: Path) -> bool:
     """Bring ``data/yolo`` up to the dataset; a view that follows from it already is left alone.
 
     Returns:
         Whether anything was written.
     """
-    digest = hashlib.sha256((root / DATA_YAML).read_bytes())
     sides = list_sides(root)
-    for side in sides:
-        digest.update((root / ANNOTATIONS / f"{side}.json").read_bytes())
-    stamp = digest.hexdigest()
+    folds = sorted((root / FOLDS).glob("*"))
+    sources = [root / DATA_YAML, *(root / ANNOTATIONS / f"{side}.json" for side in sides)]
+    sources += [path for fold in folds for path in sorted(fold.rglob("*")) if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
     files = {side: read_side(root, side) for side in sides}
-    missing = [
-        image.file_name
-        for file in files.values()
-        for image in file.images
-        if not (root / "data" / image.file_name).exists()
-    ]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} images of the dataset are not there, such as data/{missing[0]}; get them with `dvc pull`,"
-            " or run the convert stage again"
-        )
+    check_images(root, (image.file_name for file in files.values() for image in file.images))
     view = to_view(
         {side: to_images(file) for side, file in files.items()},
         read_schema(root),
         (root / DATA_YAML).read_text(encoding="utf-8"),
     )
-    return write_view(root / VIEW, view, stamp)
+    for fold in folds:
+        lists = {
+            side: [image.file_name for image in parse_coco((fold / f"annotations/{side}.json").read_bytes()).images]
+            for side in ("train", "val")
+        }
+        add_fold(view, int(fold.name), lists, (fold / "data.yaml").read_text(encoding="utf-8"))
+    return write_view(root / VIEW, view, digest.hexdigest())

@@ -20,6 +20,7 @@ FILES = (
     ".gitignore",
     ".gitattributes",
     "data/.gitignore",
+    "data/groups.csv",
     ".dvc/config",
     ".dvc/.gitignore",
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from keypipe.coco import parse_coco
+from keypipe.split import parse_manifest
 from tests.workspace import make_workspace, run_stage, run_stages, set_params
 
 
@@ -35,7 +38,7 @@ def split(root: Path) -> dict[str, str]:
 
 def read_manifest(root: Path) -> dict[str, str]:
     with (root / "data/dataset/manifest.csv").open(encoding="utf-8") as file:
-        return {row["image"]: row["side"] for row in csv.DictReader(file) if row["present"] == "yes"}
+        return {row["image"]: row["side"] for row in csv.DictReader(file) if row["state"] == "used"}
 
 
 def refuse(root: Path) -> str:
@@ -103,15 +106,200 @@ def test_images_keep_their_side_when_data_are_added_and_removed(converted: Path)
     assert f"{gone}," in (converted / "data/dataset/manifest.csv").read_text()
 
 
-def test_groups_by_folder_share_a_side(converted: Path) -> None:
-    set_params(
-        converted, **{"split.group_by": r"cow_(\d\d\d)", "split.train": 0.5, "split.val": 0.25, "split.test": 0.25}
-    )
-    sides = split(converted)
+THIRDS = {"split.train": 0.5, "split.val": 0.25, "split.test": 0.25}
+
+
+def groups_of(root: Path) -> dict[str, set[str]]:
+    """Return group -> sides, as the manifest has them."""
     groups: dict[str, set[str]] = {}
-    for image, side in sides.items():
-        groups.setdefault(image.rpartition("cow_")[2][:3], set()).add(side)
-    assert all(len(found) == 1 for found in groups.values())
+    for line in parse_manifest((root / "data/dataset/manifest.csv").read_text()).lines:
+        groups.setdefault(line.group, set()).add(line.side)
+    return groups
+
+
+def test_groups_by_a_regular_expression_share_a_side(converted: Path) -> None:
+    set_params(converted, **{"split.group_by": r"cow_(\d\d\d)", **THIRDS})
+    split(converted)
+    groups = groups_of(converted)
+    assert len(groups) > 1
+    assert all(len(sides) == 1 for sides in groups.values())
+
+
+def test_groups_by_folder_share_a_side(converted: Path) -> None:
+    for index, path in enumerate(sorted((converted / "data/raw").rglob("*.json"))):
+        folder = converted / f"data/raw/day{index % 7}"
+        folder.mkdir(exist_ok=True)
+        for file in (path, path.with_suffix(".jpg")):
+            file.rename(folder / file.name)
+    run_stages(converted, "convert")
+    set_params(converted, **{"split.group_by": "folder", **THIRDS})
+    split(converted)
+    assert set(groups_of(converted)) == {f"day{index}" for index in range(7)}
+    assert all(len(sides) == 1 for sides in groups_of(converted).values())
+
+
+def test_groups_by_a_column_of_a_table(converted: Path) -> None:
+    names = [path.relative_to(converted / "data/raw").as_posix() for path in (converted / "data/raw").rglob("*.json")]
+    table = "\n".join(["image,animal", *(f"{name},{index % 6}" for index, name in enumerate(sorted(names)))])
+    (converted / "data/groups.csv").write_text(table + "\n")
+    set_params(converted, **{"split.group_column": "animal", **THIRDS})
+    split(converted)
+    assert set(groups_of(converted)) == set("012345")
+    assert all(len(sides) == 1 for sides in groups_of(converted).values())
+    (converted / "data/groups.csv").write_text("image,animal\n")
+    assert "40 images have no line" in refuse(converted)
+
+
+def report(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / "reports/split/report.json").read_text())
+    return found
+
+
+def test_a_group_that_makes_the_ratios_unreachable_is_named(converted: Path) -> None:
+    names = sorted(
+        path.relative_to(converted / "data/raw").as_posix() for path in (converted / "data/raw").rglob("*.json")
+    )
+    table = "\n".join(["image,group", *(f"{name},{'big' if index < 34 else ''}" for index, name in enumerate(names))])
+    (converted / "data/groups.csv").write_text(table + "\n")
+    set_params(converted, **{"split.group_column": "group"})
+    done = run_stage(converted, "split")
+    expected = "the ratios are not reached, train 85% instead of 70%, val 8% instead of 15%, test 8% instead of 15%:"
+    assert f"{expected} the group 'big' holds 34 of 40 images (85%), on one side" in done.stdout
+    assert "the group &#39;big&#39; holds 34" in (converted / "reports/split/report.html").read_text()
+
+
+def add_copy(root: Path, image: str, name: str, quality: int = 60) -> None:
+    """Save a picture of the raw folder once more, compressed anew, with its annotations."""
+    source = root / "data" / image
+    copy = root / "data/raw" / name
+    Image.open(source).save(copy, quality=quality)
+    text = source.with_suffix(".json").read_text()
+    copy.with_suffix(".json").write_text(text.replace(source.name, copy.name))
+
+
+def test_near_duplicates_join_the_side_of_what_they_look_like(converted: Path) -> None:
+    before = split(converted)
+    images = {
+        side: next(image for image, at in sorted(before.items()) if at == side) for side in ("train", "val", "test")
+    }
+    for side, image in images.items():
+        add_copy(converted, image, f"copy_{side}.jpg")
+    run_stages(converted, "convert")
+    after = split(converted)
+    assert {side: after[f"raw/copy_{side}.jpg"] for side in images} == {side: side for side in images}
+    assert report(converted)["kept_together"] == sorted(
+        [sorted([image, f"raw/copy_{side}.jpg"]) for side, image in images.items()]
+    )
+    assert (converted / ".keypipe/cache/pixels.jsonl").exists()
+
+
+def test_a_clone_without_the_cache_makes_the_same_split_and_only_looks_at_what_is_new(converted: Path) -> None:
+    before = split(converted)
+    add_copy(converted, sorted(before)[3], "copy.jpg")
+    run_stages(converted, "convert")
+    clone = converted.with_name("clone")
+    shutil.copytree(converted, clone, symlinks=True)
+    shutil.rmtree(clone / ".keypipe")
+    shutil.rmtree(clone / "data/yolo")
+    split(converted)
+    split(clone)
+    for name in ("data/dataset/manifest.csv", "data/dataset/annotations/train.json", "reports/split/report.json"):
+        assert (clone / name).read_bytes() == (converted / name).read_bytes()
+    assert len((clone / ".keypipe/cache/pixels.jsonl").read_text().splitlines()) == 1
+
+
+def test_without_near_duplicates_no_pixel_is_looked_at(converted: Path) -> None:
+    set_params(converted, **{"split.near_duplicates": False})
+    split(converted)
+    assert not (converted / ".keypipe/cache").exists()
+
+
+def test_a_picture_that_is_not_what_was_converted_is_refused(converted: Path) -> None:
+    image = sorted((converted / "data/raw").rglob("*.jpg"))[0]
+    image.write_bytes(image.read_bytes() + b"\xff\xd9")
+    assert "1 images differ from what was converted, such as data/raw/" in refuse(converted)
+    image.unlink()
+    assert "1 images of the dataset are not there" in refuse(converted)
+
+
+def test_an_image_that_touches_two_sides_is_in_none_and_both_are_named(converted: Path) -> None:
+    before = split(converted)
+    train, test = (next(image for image, at in sorted(before.items()) if at == side) for side in ("train", "test"))
+    manifest = converted / "data/dataset/manifest.csv"
+    lines = [
+        line.replace(",train,,", ",train,g,").replace(",test,,", ",test,g,") if line.startswith((train, test)) else line
+        for line in manifest.read_text().splitlines()
+    ]
+    manifest.write_text("\n".join(lines) + "\n")
+    add_copy(converted, train, "new.jpg")
+    names = sorted(
+        path.relative_to(converted / "data/raw").as_posix() for path in (converted / "data/raw").rglob("*.json")
+    )
+    kept = {name.removeprefix("raw/").replace(".jpg", ".json") for name in (test, "raw/new.jpg")}
+    table = ["image,group", *(f"{name},{'g' if name in kept else ''}" for name in names)]
+    (converted / "data/groups.csv").write_text("\n".join(table) + "\n")
+    set_params(converted, **{"split.group_column": "group"})
+    run_stages(converted, "convert")
+    after = split(converted)
+    assert after == before
+    (aside,) = report(converted)["set_aside"]
+    assert aside == {"image": "raw/new.jpg", "touches": {"train": train, "test": test}}
+    for side in ("train", "val", "test"):
+        assert "raw/new.jpg" not in (converted / f"data/dataset/annotations/{side}.json").read_text()
+    assert not list((converted / "data/yolo").rglob("new.*"))
+
+
+def test_a_reset_draws_all_sides_anew_once(converted: Path) -> None:
+    before = split(converted)
+    set_params(converted, **{"seed": 7})
+    assert split(converted) == before
+    set_params(converted, **{"split.reset": True})
+    after = split(converted)
+    assert after != before
+    assert (report(converted)["draw"], report(converted)["moved_by_reset"]) == (
+        2,
+        sum(before[image] != after[image] for image in before),
+    )
+    set_params(converted, **{"seed": 8})
+    assert split(converted) == after
+    assert "does nothing any more; set it back to false" in report(converted)["warnings"][0]
+    set_params(converted, **{"split.reset": False})
+    assert split(converted) == after
+    assert "#draw,2,kept" in (converted / "data/dataset/manifest.csv").read_text()
+
+
+def test_each_fold_is_a_dataset_that_yolo_reads(converted: Path) -> None:
+    set_params(converted, **{"split.folds": 3})
+    sides = split(converted)
+    from ultralytics.data import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    seen: list[str] = []
+    for fold in ("1", "2", "3"):
+        folder = converted / "data/dataset/folds" / fold
+        expected = {
+            side: {image.file_name for image in parse_coco((folder / f"annotations/{side}.json").read_bytes()).images}
+            for side in ("train", "val")
+        }
+        assert not expected["train"] & expected["val"]
+        assert expected["train"] | expected["val"] == {image for image, side in sides.items() if side != "test"}
+        seen += expected["val"]
+        assert (folder / "data.yaml").read_text() == (converted / f"data/yolo/fold{fold}.yaml").read_text()
+        data = check_det_dataset(str(converted / f"data/yolo/fold{fold}.yaml"), autodownload=False)
+        for side, images in expected.items():
+            loaded = YOLODataset(img_path=data[side], data=data, task="pose", augment=False, imgsz=96)
+            links = {
+                Path(file).resolve().relative_to(converted.resolve() / "data").as_posix() for file in loaded.im_files
+            }
+            assert links == images
+            objects = parse_coco((folder / f"annotations/{side}.json").read_bytes()).annotations
+            assert sum(len(label["cls"]) for label in loaded.labels) == len(objects)
+    assert len(seen) == len(set(seen))
+    assert len(report(converted)["folds"]) == 3
+    set_params(converted, **{"split.folds": 0})
+    split(converted)
+    assert not list((converted / "data/dataset/folds").iterdir())
+    assert not list((converted / "data/yolo").glob("fold*"))
 
 
 def test_two_ways_are_just_parameters(converted: Path) -> None:
@@ -141,6 +329,10 @@ def test_the_same_bytes_again_and_from_a_fresh_view(converted: Path) -> None:
         ({"split.train": 0.9}, "must add up to 1, got train 0.9, val 0.15, test 0.15 = 1.2"),
         ({"split.group_by": "("}, "not a regular expression"),
         ({"split.group_by": "^other/"}, "does not match"),
+        ({"split.group_by": "folder", "split.group_column": "a"}, "give group_by or group_column, not both"),
+        ({"split.group_column": "animal"}, "no column animal"),
+        ({"split.folds": 1}, "expected 0, or 2 and more"),
+        ({"split.folds": 99}, "99 folds need as many groups"),
         ({"split.ratio": 0.5}, "split.ratio: unknown parameter"),
         ({"train.loss_sigma": 0}, "train.loss_sigma: expected one number above 0"),
         ({"seed": "x"}, "seed: expected a whole number"),
@@ -163,17 +355,24 @@ def test_before_convert_it_says_what_to_run(tmp_path: Path) -> None:
     assert "run the convert stage first" in refuse(root)
 
 
-def test_a_manifest_that_contradicts_itself_is_refused_and_stays(converted: Path) -> None:
+def test_an_image_that_two_branches_placed_differently_is_set_aside_until_a_person_decides(converted: Path) -> None:
+    before = split(converted)
+    path = converted / "data/dataset/manifest.csv"
+    text = path.read_text()
+    line = next(line for line in text.splitlines() if ",train," in line)
+    path.write_text(text + line.replace(",train,", ",val,") + "\n")
+    image = line.partition(",")[0]
+    assert split(converted) == {name: side for name, side in before.items() if name != image}
+    assert report(converted)["set_aside"] == [{"image": image, "touches": {"train": image, "val": image}}]
+    assert path.read_text().count(f"{image},") == 2
+    path.write_text(text)
+    assert split(converted) == before
+
+
+def test_a_manifest_with_a_line_that_is_none_is_refused_and_stays(converted: Path) -> None:
     split(converted)
     path = converted / "data/dataset/manifest.csv"
-    lines = path.read_text().splitlines()
-    other = "train" if ",train," not in lines[1] else "val"
-    doubled = "\n".join(
-        [
-            *lines,
-            lines[1].replace(",train,", f",{other},").replace(",val,", f",{other},").replace(",test,", f",{other},"),
-        ]
-    )
-    path.write_text(doubled + "\n")
-    assert "delete one of the two lines" in refuse(converted)
-    assert path.read_text() == doubled + "\n"
+    broken = path.read_text() + "<<<<<<< ours\n"
+    path.write_text(broken)
+    assert "manifest line 42: expected image,md5,side" in refuse(converted)
+    assert path.read_text() == broken
