@@ -28,6 +28,7 @@ from PIL import Image
 from keypipe.demo import SCHEMA, write_demo
 from keypipe.findings import Finding
 from keypipe.skeleton import Schema, parse_schema
+from keypipe.split import Manifest, ManifestLine, format_manifest
 from tasks.convert import ConvertParams
 from tasks.doctor import run
 from tasks.verdict import DoctorParams
@@ -460,11 +461,10 @@ class Tally:
 def examine(root: Path, raw: Path, schema: Schema, sides: dict[str, str] | None) -> list[Finding]:
     """Run the doctor on a folder, with a manifest where sides are given."""
     if sides is not None:
-        (root / "data").mkdir(parents=True, exist_ok=True)
         manifest = root / "data/dataset/manifest.csv"
         manifest.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"{image},{number},{side},{image},yes" for number, (image, side) in enumerate(sorted(sides.items()))]
-        manifest.write_text("\n".join(["image,md5,side,group,present", *lines]) + "\n", encoding="utf-8")
+        lines = [ManifestLine(image, str(number), side) for number, (image, side) in enumerate(sorted(sides.items()))]
+        manifest.write_text(format_manifest(Manifest(tuple(lines))), encoding="utf-8")
     folder = None if raw == root / "data/raw" else raw
     return run(DoctorParams(), ConvertParams(), schema, root, folder, input_px=INPUT_PX).findings
 

@@ -41,15 +41,15 @@ from keypipe.report import (
     render_report,
 )
 from keypipe.skeleton import Schema
-from keypipe.split import parse_manifest
+from keypipe.split import USED, Manifest, parse_manifest
 from tasks import params as read
 from tasks.convert import RAW, ConvertParams
 from tasks.dataset import MANIFEST
+from tasks.split import PIXELS
 from tasks.stage import STATE, remove, replacing, write_json
 from tasks.verdict import DoctorParams, format_counts, to_section, without_ignored
 
 REPORT = Path("reports/doctor")
-CACHE = STATE / "pixels.jsonl"
 MAX_PICTURES = 30
 """Pictures of one kind on the page."""
 
@@ -136,7 +136,7 @@ def run(
     try:
         look = _Pictures(raw, scratch, schema, options)
         images = _list_images(found, look)
-        facts = read_pixels({image.md5: look.path(image.path) for image in images}, root / CACHE, progress=progress)
+        facts = read_pixels({image.md5: look.path(image.path) for image in images}, root / PIXELS, progress=progress)
         findings = [
             *diagnosis.findings,
             *_find_damage(images, facts, diagnosis.findings),
@@ -159,16 +159,14 @@ def run(
 
 
 def _read_sides(root: Path, folder: Folder) -> dict[str, str]:
-    """Return the side of every image that the manifest knows, by its content or else by its path."""
+    """Return the side of every image that the manifest uses, known by its content or else by its path."""
     path = root / MANIFEST
-    lines = parse_manifest(path.read_text(encoding="utf-8")) if path.exists() else []
-    by_path = {line.image: line.side for line in lines}
-    by_md5 = {line.md5: line.side for line in lines}
-    sides = by_path.copy()
-    for file in folder.files:
-        if file.image and file.image.md5 in by_md5 and file.image.path not in by_path:
-            sides[file.image.path] = by_md5[file.image.md5]
-    return sides
+    manifest = parse_manifest(path.read_text(encoding="utf-8")) if path.exists() else Manifest()
+    used = [line for line in manifest.lines if line.state == USED]
+    sides = {line.image: line.side for line in used}
+    by_md5 = {line.md5: line.side for line in used}
+    images = [file.image for file in folder.files if file.image]
+    return sides | {image.path: by_md5[image.md5] for image in images if image.md5 in by_md5}
 
 
 def _list_images(folder: Folder, look: _Pictures) -> list[AnnotatedImage]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from keypipe.split import Manifest, ManifestLine, format_manifest
 from tests.conftest import point, rectangle
 from tests.imports import ROOT
 from tests.workspace import environment, make_workspace, run_stage, set_params
@@ -53,6 +54,15 @@ def edit(source: Path, change: Callable[[dict[str, Any]], object]) -> str:
 
 def name(root: Path, source: Path) -> str:
     return source.relative_to(root / "data/raw").as_posix()
+
+
+def put_on_sides(root: Path, sides: dict[Path, str]) -> None:
+    lines = [
+        ManifestLine(f"raw/{name(root, path.with_suffix('.jpg'))}", str(number), side)
+        for number, (path, side) in enumerate(sides.items())
+    ]
+    (root / "data/dataset").mkdir(parents=True)
+    (root / "data/dataset/manifest.csv").write_text(format_manifest(Manifest(tuple(lines))))
 
 
 def test_sound_data_pass_and_stay_as_they_are(drawn: Path, snapshot: Snapshot) -> None:
@@ -112,12 +122,7 @@ def test_duplicates_on_two_sides_of_the_split(drawn: Path) -> None:
     shutil.copy(first.with_suffix(".jpg"), copies[0].with_suffix(".jpg"))
     Image.open(second.with_suffix(".jpg")).save(copies[1].with_suffix(".jpg"), quality=60)
     assert [(kind, file) for kind, file, _ in graver(findings(drawn))] == [("duplicate-image", name(drawn, copies[0]))]
-    lines = ["image,md5,side,group,present"]
-    for number, source in enumerate([first, second, *copies]):
-        path = f"raw/{name(drawn, source.with_suffix('.jpg'))}"
-        lines.append(f"{path},{number},{'val' if source in copies else 'train'},{path},yes")
-    (drawn / "data/dataset").mkdir(parents=True)
-    (drawn / "data/dataset/manifest.csv").write_text("\n".join(lines) + "\n")
+    put_on_sides(drawn, {source: "val" if source in copies else "train" for source in [first, second, *copies]})
     found = findings(drawn)
     assert [(kind, file) for kind, file, _ in graver(found)] == [
         ("duplicate-across-sides", name(drawn, copies[0])),
@@ -207,12 +212,8 @@ def ill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     good[5].write_text("{")
     edit(good[6], lambda document: document["shapes"][1].update(label="nosse"))
     edit(good[7], lambda document: document.update(shapes=document["shapes"][:1]))
-    sides = ["image,md5,side,group,present"]
-    for number, image in enumerate(sorted((root / "data/raw").rglob("*.jpg"))):
-        path = f"raw/{image.relative_to(root / 'data/raw').as_posix()}"
-        sides.append(f"{path},{number},{'val' if number % 3 == 0 else 'train'},{path},yes")
-    (root / "data/dataset").mkdir(parents=True)
-    (root / "data/dataset/manifest.csv").write_text("\n".join(sides) + "\n")
+    images = sorted((root / "data/raw").rglob("*.jpg"))
+    put_on_sides(root, {image: "train" if number % 3 else "val" for number, image in enumerate(images)})
     assert doctor(root).returncode == 2
     return root
 
