@@ -240,6 +240,17 @@ def export_labels_command(root: Path, kind: Any, target: Path, images: Any) -> N
     click.echo(export_labels(root, kind, target, images))
 
 
+@cli.command()
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_obj
+def doctor(root: Path, folder: Path | None, as_json: bool) -> None:
+    """Examine the annotations and their images; FOLDER: others than those in data/raw."""
+    from flows.diagnosis import doctor_main
+
+    sys.exit(doctor_main(root, folder.resolve() if folder else None, as_json=as_json))
+
+
 def main(root: Path) -> None:
     """Run the command line for a workspace and end the process."""
     signal.signal(signal.SIGTERM, _terminate)

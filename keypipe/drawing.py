@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ _INK: Colour = (17, 20, 24)
 _PAPER: Colour = (250, 250, 248)
 _SUPERSAMPLING = 3  # Pillow draws without anti-aliasing; shapes are drawn this much larger and scaled down
 _MAX_PATCH_PX = 3_000_000  # larger patches are drawn with less of it, so that memory stays small
+_CULPRIT: Colour = (255, 70, 60)
 _LEFT_WORDS = ("left", "左")
 
 
@@ -266,6 +267,132 @@ def draw_overlay(
     _draw_errors(drawn, truth, found, matches)
     _draw_tags(drawn, found, class_colours(schema))
     return _to_array(_with_legend(drawn, schema) if legend else drawn)
+
+
+def draw_finding(
+    image_rgb: RgbImage,
+    instances: Sequence[Instance],
+    schema: Schema,
+    *,
+    box: Box | None = None,
+    points: Sequence[Point] = (),
+    expected: Sequence[Point] = (),
+    names: Sequence[str] = (),
+    size_wh: tuple[int, int] = (240, 180),
+) -> RgbImage:
+    """Draw a part of an annotated image with what is wrong there: a ring around the keypoints, dashes around the box.
+
+    Args:
+        image_rgb: uint8 (height, width, 3); stays as it is.
+        instances: in pixels of the image.
+        schema: classes and skeletons.
+        box: the object at fault, in pixels of the image.
+        points: the keypoints at fault.
+        expected: where these should be, joined to them by a line; or where missing ones should be.
+        names: of the keypoints at fault, written beside them.
+        size_wh: largest width and height of the result, pixels.
+
+    Returns:
+        uint8 (height, width, 3): the surroundings of box and points; the whole image where there are none.
+    """
+    whole = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
+    places = [*points, *expected, *((box[:2], box[2:]) if box else ())]
+    view = _surroundings(places, whole, size_wh[0] / size_wh[1]) if places else whole
+    left, top, right, bottom = (round(value) for value in view)
+    part = Image.fromarray(np.ascontiguousarray(image_rgb[top:bottom, left:right])).convert("RGB")
+    scale = min(size_wh[0] / part.width, size_wh[1] / part.height)
+    size = (max(1, round(part.width * scale)), max(1, round(part.height * scale)))
+    picture = part.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+
+    def move(point: Point) -> Point:
+        return scale * (point[0] - left), scale * (point[1] - top)
+
+    seen = [instance for instance in instances if _overlap(instance.box_xyxy, view)]
+    objects = [_move_object(_annotated_object(instance, schema), move) for instance in seen]
+    drawn = _draw_objects(picture, objects, schema, tags=False)
+    patch = _Patch(drawn, (0, 0, drawn.width, drawn.height))
+    if box:
+        corners = (*move(box[:2]), *move(box[2:]))
+        for rim, colour in ((1.6, _INK), (0.0, _CULPRIT)):
+            _draw_dashed_box(patch, corners, 1.6 + rim, colour)
+    for rim, colour in ((1.6, _INK), (0.0, _CULPRIT)):
+        for point, goal in zip(points, expected, strict=False):
+            patch.line(move(point), move(goal), 1.2 + rim, colour)
+        for goal in expected:
+            _draw_cross(patch, move(goal), 4.0, 1.4 + rim, colour)
+    for point in points:
+        for rim, colour in ((0.9, _INK), (0.0, _CULPRIT)):
+            patch.ring(move(point), 8.0 + rim, 2.0 + 2 * rim, colour)
+    patch.paste()
+    _draw_names(drawn, [(name, move(point)) for name, point in zip(names, points or expected, strict=False)])
+    return _to_array(drawn)
+
+
+def _draw_names(picture: Image.Image, names: Sequence[tuple[str, Point]]) -> None:
+    """Write names beside points, out of each other's way where there is room."""
+    draw, taken = ImageDraw.Draw(picture, "RGBA"), list[Box]()
+    font_px, gap = 10, 10
+    for name, (x, y) in names:
+        width, height = _tag_size(name, font_px)
+        corners = [
+            (x + gap, y - height / 2),
+            (x - gap - width, y - height / 2),
+            (x - width / 2, y + gap),
+            (x - width / 2, y - gap - height),
+        ]
+        boxes: list[Box] = [(left, top, left + width, top + height) for left, top in corners]
+        fitting = [box for box in boxes if _moved_inside(box, picture.size) == box]
+        fitting = [box for box in fitting if not any(_overlap(box, other) for other in taken)]
+        place = fitting[0] if fitting else _moved_inside(boxes[0], picture.size)
+        taken.append(place)
+        draw.rounded_rectangle(place, radius=3, fill=(*_INK, 200))
+        middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+        draw.text(middle, name, fill=_PAPER, font=load_font(font_px), anchor="mm")
+
+
+def _surroundings(places: Sequence[Point], whole: Box, aspect: float) -> Box:
+    """Return the part of an image around some points: with a margin, in a given aspect, where the image has room."""
+    xs, ys = [x for x, _ in places], [y for _, y in places]
+    width, height = max(xs) - min(xs), max(ys) - min(ys)
+    margin = max(0.18 * max(width, height), 0.025 * max(whole[2], whole[3]), 8.0)
+    width, height = width + 2 * margin, height + 2 * margin
+    width, height = max(width, height * aspect), max(height, width / aspect)
+    width, height = min(width, whole[2]), min(height, whole[3])
+    left = min(max((min(xs) + max(xs) - width) / 2, 0.0), whole[2] - width)
+    top = min(max((min(ys) + max(ys) - height) / 2, 0.0), whole[3] - height)
+    return left, top, left + max(width, 1.0), top + max(height, 1.0)
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+
+
+def _move_object(item: DrawnObject, move: Callable[[Point], Point]) -> DrawnObject:
+    box = (*move(item.box_xyxy[:2]), *move(item.box_xyxy[2:]))
+    points = {name: DrawnPoint(move(point.xy), point.hollow) for name, point in item.points.items()}
+    return DrawnObject(item.class_name, item.label, box, points)
+
+
+def draw_pair(first_rgb: RgbImage, second_rgb: RgbImage, size_wh: tuple[int, int] = (240, 180)) -> RgbImage:
+    """Draw two images beside each other.
+
+    Args:
+        first_rgb: uint8 (height, width, 3).
+        second_rgb: uint8 (height, width, 3).
+        size_wh: largest width and height of the result, pixels.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    gap = 4
+    halves = [Image.fromarray(image) for image in (first_rgb, second_rgb)]
+    for half in halves:
+        half.thumbnail(((size_wh[0] - gap) // 2, size_wh[1]), Image.Resampling.LANCZOS)
+    height = max(half.height for half in halves)
+    both = Image.new("RGB", (halves[0].width + gap + halves[1].width, height), _PAPER)
+    both.paste(halves[0], (0, (height - halves[0].height) // 2))
+    both.paste(halves[1], (halves[0].width + gap, (height - halves[1].height) // 2))
+    return _to_array(both)
 
 
 def encode_jpeg(image_rgb: RgbImage, longest_side_px: int | None = None, quality: int = 85) -> bytes:

@@ -19,6 +19,7 @@ from keypipe.errors import AnnotationError, Fault
 from keypipe.image import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
 from keypipe.labelme import (
     RECTANGLES,
+    InstanceShapes,
     LabelmeError,
     LabelmeFile,
     LabelmeOptions,
@@ -49,6 +50,8 @@ class Ingested(msgspec.Struct):
         clipped: boxes and keypoints moved onto the image.
         occluded_ignored: occluded keypoints treated as not labelled.
         raw_image: the image file it uses, relative to the raw folder, or None when embedded or not found.
+        shapes: for every instance of the image its shape indices.
+        image_format: Pillow's name of the format in the image's bytes; "" when it could not be read.
     """
 
     source: str
@@ -63,6 +66,8 @@ class Ingested(msgspec.Struct):
     clipped: int = 0
     occluded_ignored: int = 0
     raw_image: str | None = None
+    shapes: list[InstanceShapes] = []
+    image_format: str = ""
 
     @property
     def contested(self) -> bool:
@@ -218,6 +223,7 @@ def read_annotated(
     mismatch = _size_mismatch(source, file, header)
     shapes = parse_shapes(file, header.size_wh, schema, options, source, places)
     result = _to_ingested(source, name, shapes)
+    result.image_format = header.format
     if mismatch:
         result.faults = [mismatch, *result.faults]
     if not result.faults:
@@ -243,6 +249,7 @@ def _to_ingested(source: str, name: str | None, shapes: ParsedShapes) -> Ingeste
         clipped=shapes.clipped,
         occluded_ignored=shapes.occluded_ignored,
         raw_image=name,
+        shapes=shapes.shapes,
     )
 
 
@@ -310,7 +317,7 @@ def _read_negative(raw: Path, name: str) -> Ingested:
     path = f"raw/{name}" if derived is None else f"derived/{name}"
     md5 = hashlib.md5(derived or content, usedforsecurity=False).hexdigest()
     image = AnnotatedImage(path, header.size_wh, md5, (), name)
-    return Ingested(name, image=image, derived=derived, raw_image=name)
+    return Ingested(name, image=image, derived=derived, raw_image=name, image_format=header.format)
 
 
 def near_misses(ignored: Iterable[str], schema: Schema) -> dict[str, str]:

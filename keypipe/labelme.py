@@ -77,6 +77,13 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
     box_from_points: float | None = None
 
 
+class InstanceShapes(msgspec.Struct, frozen=True):
+    """Where an instance stands in its file: the shape index of its box, and of each keypoint by name."""
+
+    box: int
+    keypoints: dict[str, int]
+
+
 class ParsedShapes(msgspec.Struct):
     """The instances of one file and what came up on the way.
 
@@ -90,6 +97,7 @@ class ParsedShapes(msgspec.Struct):
         by_list_order: shape indices of keypoints that only list order could give to an object.
         clipped: number of boxes and keypoints moved onto the image.
         occluded_ignored: number of occluded keypoints treated as not labelled.
+        shapes: for every instance its shape indices.
     """
 
     instances: list[Instance]
@@ -101,6 +109,7 @@ class ParsedShapes(msgspec.Struct):
     by_list_order: list[int] = []
     clipped: int = 0
     occluded_ignored: int = 0
+    shapes: list[InstanceShapes] = []
 
 
 _DECODER = msgspec.json.Decoder(LabelmeFile)
@@ -184,6 +193,7 @@ def parse_shapes(
     result.by_place = links.by_place
     result.by_list_order = links.by_list_order
     keypoints: dict[int, dict[str, Keypoint]] = {box.shape: {} for box in boxes}
+    shape_of: dict[int, dict[str, int]] = {box.shape: {} for box in boxes}
     for point in points:
         owner = links.owner.get(point.shape)
         if owner is None:
@@ -192,12 +202,14 @@ def parse_shapes(
             result.occluded_ignored += 1
             continue
         keypoints[owner][point.name] = Keypoint(point.x, point.y, visibility[point.shape])
+        shape_of[owner][point.name] = point.shape
     for box in boxes:
         order = schema.classes[box.class_name].keypoints
         found = keypoints[box.shape]
         result.instances.append(
             Instance(box.class_name, box.box_xyxy, {kpt: found[kpt] for kpt in order if kpt in found})
         )
+    result.shapes = [InstanceShapes(box.shape, shape_of[box.shape]) for box in boxes]
     return result
 
 

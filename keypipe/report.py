@@ -10,6 +10,7 @@ import base64
 import io
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -162,7 +163,113 @@ class Faults(msgspec.Struct, frozen=True, tag="faults"):
     note: str = ""
 
 
-Section = KeyValues | Table | BarChart | GroupedBarChart | LineChart | LineCharts | Gallery | Notes | Faults
+class Card(msgspec.Struct, frozen=True):
+    """One finding.
+
+    Attributes:
+        severity: ``error``, ``warning`` or ``info``.
+        kind: its kind's name.
+        place: file and shape.
+        found: what was found.
+        fix: what to do about it.
+        command: what opens the place, to be copied; none when empty.
+        class_name: class of the object, or "".
+        side: side of the split, or "".
+        jpeg: a picture of it, or None.
+    """
+
+    severity: str
+    kind: str
+    place: str
+    found: str
+    fix: str
+    command: str = ""
+    class_name: str = ""
+    side: str = ""
+    jpeg: bytes | None = None
+
+
+class CardGroup(msgspec.Struct, frozen=True):
+    """The findings of one kind and severity.
+
+    Attributes:
+        kind: its name.
+        title: heading.
+        why: why it matters.
+        cards: the findings that are shown.
+        rest: number of findings that are not.
+    """
+
+    kind: str
+    title: str
+    why: str
+    cards: Sequence[Card]
+    rest: int = 0
+
+
+class Findings(msgspec.Struct, frozen=True, tag="findings"):
+    """Findings by kind, with filters that the page's address keeps; at most one such section a page."""
+
+    title: str
+    groups: Sequence[CardGroup]
+    note: str = ""
+
+    def options(self, key: str) -> list[tuple[str, int]]:
+        """Return the values that a filter offers, with the number of cards that each shows.
+
+        Args:
+            key: attribute of a card.
+        """
+        counts = Counter(getattr(card, key) for group in self.groups for card in group.cards)
+        names = [value for value in counts if value]
+        return [(name, counts[name]) for name in (names if key in {"severity", "kind"} else sorted(names))]
+
+    def heading(self, kind: str) -> str:
+        """Return the title of a kind."""
+        return next(group.title for group in self.groups if group.kind == kind)
+
+
+class ScatterPlot(msgspec.Struct, frozen=True):
+    """Points in a frame of -1 to 1 both ways, y downwards.
+
+    Attributes:
+        title: heading.
+        detail: a smaller second line.
+        dots: the points.
+        marked: points to set off.
+        lines: a drawing behind them, as pairs of points.
+        colour: of the points, such as ``#40a0c0``.
+    """
+
+    title: str
+    dots: Sequence[tuple[float, float]]
+    marked: Sequence[tuple[float, float]] = ()
+    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]] = ()
+    detail: str = ""
+    colour: str = "#7a828a"
+
+
+class ScatterPlots(msgspec.Struct, frozen=True, tag="scatter_plots"):
+    """Several small scatter plots beside each other."""
+
+    title: str
+    plots: Sequence[ScatterPlot]
+    note: str = ""
+
+
+Section = (
+    KeyValues
+    | Table
+    | BarChart
+    | GroupedBarChart
+    | LineChart
+    | LineCharts
+    | Gallery
+    | Notes
+    | Faults
+    | Findings
+    | ScatterPlots
+)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -202,7 +309,10 @@ def render_report(report: Report) -> str:
 
 
 def _check_section(section: Section) -> None:
-    for severity, _ in section.notes if isinstance(section, Notes) else ():
+    severities = [severity for severity, _ in section.notes] if isinstance(section, Notes) else []
+    if isinstance(section, Findings):
+        severities = [card.severity for group in section.groups for card in group.cards]
+    for severity in severities:
         if severity not in SEVERITIES:
             raise ValueError(f"{section.title}: severity {severity!r} is none of {', '.join(SEVERITIES)}")
     charts = section.charts if isinstance(section, LineCharts) else ()
@@ -229,7 +339,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"cell": format_cell, "data_uri": _to_data_uri, "percent": _format_percent}
+    environment.filters |= {
+        "cell": format_cell,
+        "data_uri": _to_data_uri,
+        "percent": _format_percent,
+        "svg_point": _format_point,
+    }
     environment.globals |= {
         "kind": _kind,
         "numeric_columns": _numeric_columns,
@@ -327,6 +442,11 @@ def _common_aspect(pictures: Sequence[Picture]) -> str:
     """Return the median aspect ratio of some pictures as a CSS number: one shape for all thumbnails."""
     sizes = [Image.open(io.BytesIO(picture.jpeg)).size for picture in pictures]
     return f"{statistics.median(width / height for width, height in sizes):.3f}"
+
+
+def _format_point(point: tuple[float, float]) -> str:
+    """Format a point of a frame of -1 to 1 for an SVG of -100 to 100."""
+    return f"{100 * point[0]:.1f} {100 * point[1]:.1f}"
 
 
 def _format_percent(share: float) -> str:

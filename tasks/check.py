@@ -17,8 +17,10 @@ from tasks.export import ExportParams
 from tasks.split import SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
+from tasks.verdict import DoctorParams
 
 SECTIONS: dict[str, type[read.Section]] = {
+    "doctor": DoctorParams,
     "convert": ConvertParams,
     "split": SplitParams,
     "train": TrainParams,

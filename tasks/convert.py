@@ -11,8 +11,11 @@ from pydantic import Field
 
 from keypipe.annotation import AnnotatedImage, Visibility
 from keypipe.coco import format_coco, to_coco
+from keypipe.diagnosis import diagnose
 from keypipe.drawing import draw_instances, encode_jpeg
+from keypipe.duplicates import find_duplicates
 from keypipe.errors import DatasetError, Fault, FaultsError
+from keypipe.findings import Finding, count_findings, sort_findings
 from keypipe.ingest import Folder, near_misses, read_folder
 from keypipe.labelme import LabelmeOptions
 from keypipe.media import read_image
@@ -35,6 +38,7 @@ from keypipe.skeleton import Schema
 from tasks import params as read
 from tasks.changes import schema_changes
 from tasks.stage import replacing, run_program, say, write_json
+from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
 
 RAW = Path("data/raw")
 DERIVED = Path("data/derived")
@@ -56,18 +60,30 @@ class ConvertParams(read.Section):
     box_from_points: float | None = Field(default=None, ge=0, le=1)
     on_error: Literal["fail", "quarantine"] = Field(default="fail")
 
+    def options(self) -> LabelmeOptions:
+        """Return how labels become keypoints."""
+        return LabelmeOptions(
+            self.occluded_flag,
+            self.occluded_suffix,
+            self.occluded_description,
+            self.occluded,
+            self.unknown_labels,
+            self.box_from_points,
+        )
 
-def run(params: ConvertParams, schema: Schema, root: Path) -> None:
+
+def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path) -> None:
     """Convert the raw folder.
 
     Args:
         params: the stage's parameters.
+        doctor: which findings of the diagnosis are reported, and which stop the stage.
         schema: classes and keypoints to look for.
         root: the workspace.
 
     Raises:
         FaultsError: the annotations have faults and ``on_error`` is ``fail``; nothing is written.
-        DatasetError: no image with an object of the schema is left.
+        DatasetError: no image with an object of the schema is left, or a finding is as grave as ``doctor.fail_on``.
     """
     for change in schema_changes(root, schema):
         say(f"convert: since the last run: {change}")
@@ -78,7 +94,8 @@ def run(params: ConvertParams, schema: Schema, root: Path) -> None:
     set_aside = {fault.file for fault in folder.faults}
     images = [file.image for file in folder.files if file.image and file.source not in set_aside]
     _check_any_object(images, folder, schema)
-    summary = summarise(images, folder, schema, sorted(set_aside))
+    findings = _diagnose(root, folder, schema, images, set_aside, doctor)
+    summary = summarise(images, folder, schema, sorted(set_aside), findings)
     with (
         replacing(root, DERIVED) as derived,
         replacing(root, COCO) as coco,
@@ -89,26 +106,29 @@ def run(params: ConvertParams, schema: Schema, root: Path) -> None:
         coco.write_bytes(format_coco(to_coco(images, schema)))
         report.mkdir()
         write_json(report / "report.json", summary)
-        page = to_report(summary, folder.faults, draw_examples(root, images, derived, schema))
+        page = to_report(summary, folder.faults, findings, draw_examples(root, images, derived, schema))
         (report / "report.html").write_text(render_report(page), encoding="utf-8")
     say(f"convert: {summary['headline']}")
 
 
 def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
     """Read the raw folder as the parameters say; faults are collected, not raised."""
-    return read_folder(root / RAW, schema, to_options(params), params.unlabelled_images)
+    return read_folder(root / RAW, schema, params.options(), params.unlabelled_images)
 
 
-def to_options(params: ConvertParams) -> LabelmeOptions:
-    """Return what reading one file takes of the parameters."""
-    return LabelmeOptions(
-        params.occluded_flag,
-        params.occluded_suffix,
-        params.occluded_description,
-        params.occluded,
-        params.unknown_labels,
-        params.box_from_points,
-    )
+def _diagnose(
+    root: Path,
+    folder: Folder,
+    schema: Schema,
+    images: list[AnnotatedImage],
+    set_aside: set[str],
+    params: DoctorParams,
+) -> list[Finding]:
+    """Run the checks that need no pixels; what was set aside for its faults stops nothing."""
+    found = [*diagnose(folder, root / RAW, schema).findings, *find_duplicates(images, {})]
+    findings = without_ignored(sort_findings(found), params)
+    stop_at([finding for finding in findings if finding.file not in set_aside], params)
+    return findings
 
 
 def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Schema) -> None:
@@ -135,7 +155,9 @@ def _write_derived(derived: Path, folder: Folder, set_aside: set[str]) -> None:
     write_json(derived / "index.json", written)
 
 
-def summarise(images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str]) -> dict[str, Any]:
+def summarise(
+    images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str], findings: list[Finding]
+) -> dict[str, Any]:
     """Count what was converted, passed over and set aside.
 
     Args:
@@ -143,6 +165,7 @@ def summarise(images: list[AnnotatedImage], folder: Folder, schema: Schema, set_
         folder: what reading found.
         schema: classes and keypoints.
         set_aside: files left out for their faults.
+        findings: of the diagnosis.
 
     Returns:
         The machine-readable report; equal input gives equal values.
@@ -198,11 +221,13 @@ def summarise(images: list[AnnotatedImage], folder: Folder, schema: Schema, set_
             file.image.path for file in folder.files if file.derived is not None and file.image is not None
         ),
         "set_aside": set_aside,
+        "findings": findings,
+        "finding_counts": count_findings(findings),
         "faults": sorted(folder.faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind)),
     }
 
 
-def to_report(summary: dict[str, Any], faults: list[Fault], pictures: list[Picture]) -> Report:
+def to_report(summary: dict[str, Any], faults: list[Fault], findings: list[Finding], pictures: list[Picture]) -> Report:
     """Build the page that a person reads."""
     notes = _notes(summary)
     sections: list[Section] = [
@@ -238,6 +263,11 @@ def to_report(summary: dict[str, Any], faults: list[Fault], pictures: list[Pictu
     if summary["ignored_shapes"]:
         rows = [[name, count] for name, count in summary["ignored_shapes"].items()]
         sections.append(Table("Shapes outside the schema, ignored", ["Shape and label", "Count"], rows))
+    told = {(fault.file, fault.shape, fault.kind) for fault in faults}
+    other = [found for found in findings if (found.file, found.shape, found.kind) not in told]
+    if other:
+        note = "Found without the pixels. `keypipe doctor` looks at these as well, and shows pictures."
+        sections.append(to_section(other, {}, RAW.as_posix(), note))
     if faults:
         sections.append(Faults("Set aside for these faults", faults))
     figures = [
@@ -301,7 +331,12 @@ def _count(shapes_by_file: dict[str, list[int]]) -> int:
 def main(root: Path) -> None:
     """Run the stage with the workspace's parameters."""
     document = read.read_params(root)
-    run(read.load_section(document, "convert", ConvertParams), read.load_schema(document), root)
+    run(
+        read.load_section(document, "convert", ConvertParams),
+        read.load_section(document, "doctor", DoctorParams),
+        read.load_schema(document),
+        root,
+    )
 
 
 if __name__ == "__main__":

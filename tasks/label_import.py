@@ -22,7 +22,7 @@ from keypipe.skeleton import Schema
 from keypipe.yolo_labels import YoloTexts, parse_yolo_labels
 from tasks import params as read
 from tasks.adopt import format_schema, write_schema
-from tasks.convert import RAW, ConvertParams, to_options
+from tasks.convert import RAW, ConvertParams
 from tasks.stage import STATE, remove
 
 Source = Literal["coco", "yolo", "dlc"]
@@ -106,7 +106,7 @@ def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions
     flag = params.occluded_flag or "occluded"
     for image in incoming:
         _write_image(scratch, image, flag)
-    ahead = read_folder(scratch, needed, to_options(params)).faults if needed.classes else []
+    ahead = read_folder(scratch, needed, params.options()).faults if needed.classes else []
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch.rename(target)
     lines = [_headline(RAW / name, incoming, labels)]

@@ -12,7 +12,8 @@ from tests.imports import ROOT, closure
 
 DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-SHARED_SECTIONS = {"seed", "schema"}
+SHARED_SECTIONS = {"seed", "schema", "doctor"}
+"""Sections of several stages: ``doctor`` says what the diagnosis in convert and split reports and stops."""
 
 
 def out_names(stage: str) -> list[str]:
@@ -22,7 +23,7 @@ def out_names(stage: str) -> list[str]:
 
 
 def test_a_stage_a_section_and_a_test_module_each() -> None:
-    assert list(PARAMS) == ["seed", "schema", *DVC]
+    assert list(PARAMS) == ["seed", "schema", "doctor", *DVC]
     for stage in DVC:
         assert (ROOT / "tests" / "tasks" / f"test_{stage}.py").exists(), stage
 

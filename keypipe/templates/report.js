@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 // Enlarge a picture.
 const dialog = document.getElementById("enlarged");
-for (const button of document.querySelectorAll(".gallery figure button")) {
+for (const button of document.querySelectorAll(".gallery figure button, .card .look")) {
   button.addEventListener("click", () => {
     dialog.querySelector("img").src = button.querySelector("img").src;
     dialog.querySelector("img").alt = button.querySelector("img").alt;
@@ -55,5 +55,59 @@ for (const figure of document.querySelectorAll(".lines")) {
   area.addEventListener("pointerleave", () => {
     cursor.hidden = true;
     for (const key of keys) key.figures.textContent = key.last;
+  });
+}
+// Filter findings; the page's address keeps the choice.
+const filters = document.querySelector("form.filters");
+if (filters) {
+  const choices = [...filters.querySelectorAll("select")], cards = [...document.querySelectorAll(".card")];
+  const groups = [...document.querySelectorAll(".group")], all = filters.querySelector("button");
+  const apply = () => {
+    let shown = 0;
+    for (const card of cards) {
+      card.hidden = choices.some((choice) => choice.value && card.dataset[choice.name] !== choice.value);
+      shown += !card.hidden;
+    }
+    for (const group of groups) group.hidden = !group.querySelector(".card:not([hidden])");
+    for (const choice of choices) choice.classList.toggle("active", choice.value !== "");
+    all.hidden = choices.every((choice) => choice.value === "");
+    filters.querySelector("output").textContent = `${shown} of ${cards.length} shown`;
+  };
+  const read = () => {
+    if (location.hash && !location.hash.includes("=")) return;  // a link to a section leaves the choice alone
+    const kept = new URLSearchParams(location.hash.slice(1));
+    for (const choice of choices) {
+      const value = kept.get(choice.name) ?? "";
+      choice.value = [...choice.options].some((option) => option.value === value) ? value : "";
+    }
+    apply();
+  };
+  const keep = () => {
+    const kept = new URLSearchParams(choices.filter((choice) => choice.value).map((choice) => [choice.name, choice.value]));
+    history.replaceState(null, "", `#${kept}`);
+    apply();
+  };
+  filters.addEventListener("change", keep);
+  filters.addEventListener("submit", (event) => event.preventDefault());
+  all.addEventListener("click", (event) => {
+    event.preventDefault();
+    choices.forEach((choice) => { choice.value = ""; });
+    keep();
+  });
+  addEventListener("hashchange", read);
+  read();
+  if (!filters.querySelector("output").textContent) apply();
+}
+// Copy a command; without permission it is selected instead.
+for (const button of document.querySelectorAll(".copy")) {
+  button.addEventListener("click", async () => {
+    const code = button.previousElementSibling;
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "copied";
+      setTimeout(() => { button.textContent = "copy"; }, 1500);
+    } catch {
+      getSelection().selectAllChildren(code);
+    }
   });
 }

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,11 @@ from keypipe.drawing import encode_jpeg
 from keypipe.errors import Fault
 from keypipe.report import (
     BarChart,
+    Card,
+    CardGroup,
     Faults,
     Figure,
+    Findings,
     Gallery,
     GroupedBarChart,
     KeyValues,
@@ -25,6 +26,8 @@ from keypipe.report import (
     Notes,
     Picture,
     Report,
+    ScatterPlot,
+    ScatterPlots,
     Section,
     Table,
     common_decimals,
@@ -35,6 +38,12 @@ from keypipe.report import (
 )
 
 NASTY = "<script>alert('x')</script> & \"奶牛\""
+
+
+def make_card(
+    text: str, severity: str = "warning", kind: str = "left-right-swap", side: str = "", jpeg: bytes | None = None
+) -> Card:
+    return Card(severity, kind, text, text, text, f"labelme {text}", text, side, jpeg)
 
 
 def make_report(text: str = "奶牛") -> Report:
@@ -55,6 +64,17 @@ def make_report(text: str = "奶牛") -> Report:
         Faults(text, [Fault(text, None, "kind", text, text), Fault("b.json", 3, "kind", "x", "y")], text),
         Table("empty", ["a"], []),
         Gallery("no pictures", []),
+        Findings(
+            text,
+            [
+                CardGroup("left-right-swap", text, text, [make_card(text, side="val", jpeg=jpeg), make_card(text)], 7),
+                CardGroup("unknown-label", "Unknown", "", [make_card("b", "info", "unknown-label", side="train")]),
+            ],
+            text,
+        ),
+        ScatterPlots(
+            text, [ScatterPlot(text, [(0, 0), (0.5, -0.5)], [(0.5, -0.5)], [((-1, -1), (1, 1))], text, "#40a0c0")], text
+        ),
     ]
     return Report(text, text, sections, [Figure(text, 0.87123, text), Figure("n", 3)], text)
 
@@ -62,7 +82,7 @@ def make_report(text: str = "奶牛") -> Report:
 class Page(HTMLParser):
     """Collects tags and text of a page, and checks that its elements are closed in order."""
 
-    VOID = frozenset({"meta", "img", "rect", "line", "path", "br"})
+    VOID = frozenset({"meta", "img", "rect", "line", "path", "br", "circle"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -93,7 +113,7 @@ class Page(HTMLParser):
 def test_the_page_is_whole() -> None:
     page = Page(render_report(make_report()))
     counts = {tag: page.tags.count(tag) for tag in ("section", "table", "img", "h1", "script", "style", "dialog")}
-    assert counts == {"section": 12, "table": 2, "img": 3, "h1": 1, "script": 1, "style": 1, "dialog": 1}
+    assert counts == {"section": 14, "table": 2, "img": 4, "h1": 1, "script": 1, "style": 1, "dialog": 1}
     assert "奶牛" in page.text
 
 
@@ -128,6 +148,7 @@ def test_a_report_of_nothing() -> None:
         (LineChart("t", [1, 2], {"lr": [1]}), "t: lr has 1 values, expected 2"),
         (LineCharts("t", [LineChart("u", [1, 2], {"lr": [1]})]), "u: lr has 1 values, expected 2"),
         (Notes("t", [("fatal", "x")]), "t: severity 'fatal' is none of good, info, warning, error"),
+        (Findings("t", [CardGroup("k", "K", "", [make_card("x", "fatal")])]), "t: severity 'fatal' is none of"),
     ],
 )
 def test_what_does_not_fit_is_refused(section: Section, message: str) -> None:
@@ -192,31 +213,6 @@ def test_curves_break_at_gaps() -> None:
 # -------------------------------------------------------------------------------------- browser
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs a browser: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield session
-    session.quit()
-
-
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Any:
     (tmp_path / "report.html").write_text(render_report(make_report(NASTY)), encoding="utf-8")
@@ -242,16 +238,20 @@ def test_the_page_opens_without_errors(opened: Any) -> None:
             "table.sortable",
             ".notes li",
             ".bars svg",
+            ".card",
+            ".scatters svg",
             ".lines path",
             ".gallery img",
             ".figures li",
         )
     }
     assert counts == {
-        "section": 12,
+        "section": 14,
         "table.sortable": 2,
         ".notes li": 4,
         ".bars svg": 5,
+        ".card": 3,
+        ".scatters svg": 1,
         ".lines path": 4,
         ".gallery img": 2,
         ".figures li": 2,
@@ -282,6 +282,49 @@ def test_pictures_are_enlarged_by_a_click(opened: Any) -> None:
     assert NASTY in dialog.text
     opened.find_element("css selector", "dialog .close").click()
     assert not dialog.is_displayed()
+
+
+def choose(opened: Any, name: str, value: str) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(opened.find_element("css selector", f"select[name={name}]")).select_by_value(value)
+
+
+def shown_cards(opened: Any) -> int:
+    return sum(card.is_displayed() for card in opened.find_elements("css selector", ".card"))
+
+
+def test_findings_are_filtered_and_the_address_keeps_the_choice(opened: Any) -> None:
+    output = opened.find_element("css selector", ".filters output")
+    assert (shown_cards(opened), output.text) == (3, "3 of 3 shown")
+    choose(opened, "kind", "left-right-swap")
+    assert (shown_cards(opened), output.text) == (2, "2 of 3 shown")
+    choose(opened, "side", "val")
+    assert shown_cards(opened) == 1
+    assert opened.current_url.endswith("#kind=left-right-swap&side=val")
+    opened.refresh()
+    assert shown_cards(opened) == 1
+    opened.find_element("css selector", "nav a").click()
+    assert shown_cards(opened) == 1, "a link to a section leaves the choice alone"
+    opened.find_element("css selector", ".filters button").click()
+    assert shown_cards(opened) == 3
+    choose(opened, "severity", "info")
+    groups = opened.find_elements("css selector", ".group")
+    assert [group.is_displayed() for group in groups] == [False, True]
+    assert opened.get_log("browser") == []
+
+
+def test_a_finding_is_enlarged_and_its_command_copied(opened: Any) -> None:
+    opened.find_element("css selector", ".card .look").click()
+    assert opened.find_element("id", "enlarged").is_displayed()
+    opened.find_element("css selector", "dialog .close").click()
+    opened.execute_script(
+        "navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }"
+    )
+    button = opened.find_element("css selector", ".card .copy")
+    button.click()
+    assert opened.execute_script("return window.copied") == f"labelme {NASTY}"
+    assert button.text == "copied"
 
 
 def test_values_are_read_off_a_chart(opened: Any) -> None:
