@@ -223,6 +223,7 @@ def import_command(root: Path, /, kind: Any, source: Path, **options: Any) -> No
     """Bring COCO, YOLO-pose or DeepLabCut labels into data/raw, as labelme files."""
     from tasks.label_import import ImportOptions, import_labels
 
+    _refuse_while_running(root)
     for key in ("classes", "keypoints"):
         options[key] = tuple(name.strip() for name in options[key].split(",") if name.strip())
     click.echo(import_labels(root, kind, source, ImportOptions(**options)))

@@ -13,6 +13,7 @@ from flows.results import LAST_RUN, RunResult
 from flows.schedule_record import ScheduleRecord, active_schedule
 from keypipe.errors import PoseError
 from tasks import versions
+from tasks.changes import schema_changes
 from tasks.stage import STATE
 
 PROGRESS = STATE / "progress.json"
@@ -57,6 +58,7 @@ class Status(msgspec.Struct):
         stages: in order.
         raw_version: DVC's name for the last version of ``data/raw``.
         raw_changes: what changed in it since.
+        schema_changes: what changed in the schema since the pipeline last ran, and what that makes stale.
         running: the run that holds the workspace.
         last_run: the last run that ended.
         server: address of the Prefect server that serves this workspace.
@@ -67,6 +69,7 @@ class Status(msgspec.Struct):
     stages: list[StageStatus]
     raw_version: str | None
     raw_changes: str
+    schema_changes: list[str] = []
     running: lease.Lease | None = None
     last_run: RunResult | None = None
     server: str | None = None
@@ -83,6 +86,7 @@ def read_status(root: Path) -> Status:
         stages=_running_stages(root, running) if running else _resting_stages(root),
         raw_version=versions.raw_version(root),
         raw_changes=_raw_changes(root),
+        schema_changes=_schema_changes(root),
         running=running,
         last_run=read_record(root / LAST_RUN, RunResult),
         server=record.url if record else None,
@@ -143,6 +147,13 @@ def _raw_changes(root: Path) -> str:
     return ", ".join(named) or "unchanged"
 
 
+def _schema_changes(root: Path) -> list[str]:
+    try:
+        return schema_changes(root)
+    except PoseError as error:
+        return str(error).splitlines()
+
+
 def show_status(status: Status) -> None:
     """Print a status as a table and a few lines."""
     from rich.console import Console
@@ -157,6 +168,8 @@ def show_status(status: Status) -> None:
     console.print(table)
     version = f"version {status.raw_version[:8]}, " if status.raw_version else ""
     console.print(f"raw data   {version}{status.raw_changes}")
+    for number, change in enumerate(status.schema_changes):
+        console.print(f"{'' if number else 'schema':<11}{change}", markup=False)
     if status.running:
         console.print(f"running    {status.running.describe()}")
     if status.last_run:

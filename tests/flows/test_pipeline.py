@@ -164,6 +164,16 @@ def test_deleted_outputs_come_back_without_running(workspace: Path, url: str) ->
     assert (workspace / "models/best.pt").read_bytes() == weights
 
 
+def test_status_tells_what_a_changed_schema_makes_stale(workspace: Path) -> None:
+    before = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(before.replace("- withers\n", "- shoulder\n").replace("withers", "shoulder"))
+    output = keypipe(workspace, "status").stdout
+    (workspace / "params.yaml").write_text(before)
+    assert "shoulder" in output
+    assert "stale that was made from the annotations" in output
+    assert "schema " not in keypipe(workspace, "status").stdout
+
+
 def test_settings_of_the_machine_leave_everything_cached(workspace: Path, url: str) -> None:
     before = (workspace / "local.yaml").read_text()
     (workspace / "local.yaml").write_text("device: cpu\nworkers: 7\nthreads: 2\ncache: ram\n")
