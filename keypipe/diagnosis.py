@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -352,9 +352,8 @@ def _image_of(file: Ingested) -> str:
 def _find_formats(folder: Folder) -> list[Finding]:
     findings: list[Finding] = []
     for file in folder.files:
-        suffix = PurePosixPath(file.raw_image or "").suffix.lower()
         known = _SUFFIXES.get(file.image_format)
-        if suffix and known and suffix not in known:
+        if file.raw_image and known and not file.raw_image.lower().endswith(known):
             message = f"{file.raw_image} holds {file.image_format}"
             fix = f"rename it to end in {known[0]}, and correct imagePath; YOLO itself reads it as it is"
             findings.append(

@@ -41,6 +41,7 @@ _FREE = 1e4  # variance of translation, rotation and scale, in shape sizes squar
 
 # The limits below were set on generated data with seeded faults (benchmarks/doctor.py) and on two real sets.
 _MIN_DEVIATION = 8.0
+_ODD_DEVIATION = 3.0  # a keypoint with another's name deviates by more
 _MIN_DISTANCE = 0.15  # shape sizes; less is a matter of taste
 _MIN_GAIN = 12.0
 _CLEARLY = 6.0  # by how much one explanation must beat the next
@@ -515,7 +516,12 @@ def _find_exchanges(
     worse = np.flatnonzero(
         (np.nan_to_num(scores.distance) > limits.quartile) & (np.nan_to_num(scores.squared) > limits.gain)
     )
-    trials = [(index, group) for group in groups for index in worse.tolist()]
+    deviations = np.nan_to_num(scores.deviations)
+    trials = [
+        (index, group)
+        for group in groups
+        for index in worse[deviations[np.ix_(worse, np.ravel(group))].max(axis=1) > _ODD_DEVIATION].tolist()
+    ]
     for index in np.flatnonzero(limits.suspicious(scores)).tolist():
         worst = _worst_keypoints(scores, index, model.partners)
         trials += [(index, (pair,)) for pair in combinations(sorted(worst), 2)]
