@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,10 +28,8 @@ CHANGED = "the file has other content than was said"
 
 _HASH_PX = 32
 _DECODE_PX = 2 * _HASH_PX  # decode at least this; with less, copies of another size hash differently
-_COSINES = np.cos(np.pi / (2 * _HASH_PX) * np.outer(np.arange(8), 2 * np.arange(_HASH_PX) + 1))
-"""Rows of the DCT-II that give the eight lowest frequencies."""
-
-_MIN_RANGE = 4  # grey levels between darkest and brightest; below this a hash is made of noise
+_MAX_PX = 512  # enough for a hash; keeps the matrices small
+_MIN_AMPLITUDE = 0.5  # grey levels of the strongest low frequency; below this a hash is made of noise
 _VERSION = 1  # of what is computed from the pixels; other versions' cache lines are passed over
 _CHUNK = 64  # files a task; also what an interruption loses at most, a process
 _FILES_PER_PROCESS = 200  # below this a pool costs more than it saves
@@ -161,9 +160,10 @@ def _say(error: Exception) -> str:
 
 
 def hash_image(content: bytes) -> int:
-    """Compute the perceptual hash of an image file, equal to ``imagehash.phash`` of the same grey pixels.
+    """Compute the perceptual hash of an image file, that of ``imagehash.phash`` but for its rounding in between.
 
-    Signs of the low frequencies of a 32x32 picture against their median (https://www.phash.org/docs/design.html).
+    Signs of the lowest frequencies of the picture at 32x32 against their median
+    (https://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html).
     A JPEG is decoded at a fraction of its size; all of its data are read, so that missing ones are noticed.
 
     Args:
@@ -177,14 +177,28 @@ def hash_image(content: bytes) -> int:
     """
     image = Image.open(io.BytesIO(content))
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    grey = _decode_grey(image, content).resize((_HASH_PX, _HASH_PX), Image.Resampling.LANCZOS)
+    picture = _decode_grey(image, content)
     if orientation in _TRANSPOSE:
-        grey = grey.transpose(_TRANSPOSE[orientation])
-    pixels = np.asarray(grey, dtype=np.float64)
-    if np.ptp(pixels) < _MIN_RANGE:
+        picture = picture.transpose(_TRANSPOSE[orientation])
+    if max(picture.size) > _MAX_PX:
+        picture = picture.resize([min(side, _MAX_PX) for side in picture.size], Image.Resampling.LANCZOS)
+    grey = np.asarray(picture)
+    height, width = grey.shape
+    frequencies = (_frequency_rows(height) @ grey @ _frequency_rows(width).T).ravel()
+    if np.abs(frequencies[1:]).max() < _MIN_AMPLITUDE * _HASH_PX**2 / 2:
         return 0
-    frequencies = _COSINES @ pixels @ _COSINES.T
-    return int.from_bytes(np.packbits(frequencies > np.median(frequencies)).tobytes(), "big")
+    low, high = np.sort(frequencies)[31:33]
+    return int.from_bytes(np.packbits(frequencies > (low + high) / 2).tobytes(), "big")
+
+
+@lru_cache(maxsize=256)
+def _frequency_rows(n_pixels: int) -> NDArray[np.float32]:
+    """Return the matrix, float32 (8, n_pixels), that shrinks n pixels to 32 as Pillow does, and takes the DCT-II."""
+    each = Image.fromarray(np.eye(n_pixels, dtype=np.float32))
+    shrink = np.asarray(each.resize((n_pixels, _HASH_PX), Image.Resampling.LANCZOS))
+    cosines = np.cos(np.pi / (2 * _HASH_PX) * np.outer(np.arange(8), 2 * np.arange(_HASH_PX) + 1))
+    rows: NDArray[np.float32] = (cosines @ shrink).astype(np.float32)
+    return rows
 
 
 def _decode_grey(image: Image.Image, content: bytes) -> Image.Image:
