@@ -61,7 +61,7 @@ def decode_image(content: bytes) -> BgrImage:
         header = parse_image_header(content)
     except ImportError as error:
         # Ultralytics, once imported, makes Pillow ask for a HEIF plugin whenever it does not know a file.
-        raise AnnotationError("not a readable image (cannot identify its format)") from error
+        raise AnnotationError("not an image, or one that is damaged at its start") from error
     if not header.complete:
         # OpenCV fills the missing part of a truncated image with grey and says nothing to the program.
         repair_image(content)

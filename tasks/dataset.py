@@ -81,7 +81,7 @@ def refresh_view(root: Path) -> bool:
         Whether anything was written.
     """
     files = read_sides(root)
-    folds = sorted((root / FOLDS).glob("*"))
+    folds = sorted(path for path in (root / FOLDS).glob("*") if path.is_dir())
     sources = [root / DATA_YAML, *(root / ANNOTATIONS / f"{side}.json" for side in files)]
     sources += [path for fold in folds for path in sorted(fold.rglob("*")) if path.is_file()]
     digest = hashlib.sha256()

@@ -136,6 +136,7 @@ def run(params: SplitParams, seed: int, schema: Schema, loss_sigma: float | list
             (annotations / f"{side}.json").write_bytes(format_coco(_subset(coco, _on_side(used, side))))
         data.write_text(_format_yaml(data_yaml), encoding="utf-8")
         folds.mkdir()
+        write_json(folds / "index.json", {"folds": params.folds})  # DVC warns of an empty folder
         for fold in range(1, params.folds + 1):
             _write_fold(folds / str(fold), fold, coco, used, to_fold_yaml(data_yaml, fold))
         lines = Manifest(split.lines, before.draw, before.reset)

@@ -323,8 +323,8 @@ def test_unreadable_images(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     for name, message in {
         "cut.jpg": "truncated",
-        "text.jpg": "not a readable image",
-        "empty.jpg": "not a readable image",
+        "text.jpg": "not an image",
+        "empty.jpg": "not an image",
         "none.jpg": "No such file",
     }.items():
         with pytest.raises(AnnotationError, match=message) as caught:
