@@ -298,7 +298,7 @@ def test_each_fold_is_a_dataset_that_yolo_reads(converted: Path) -> None:
     assert len(report(converted)["folds"]) == 3
     set_params(converted, **{"split.folds": 0})
     split(converted)
-    assert not list((converted / "data/dataset/folds").iterdir())
+    assert [path.name for path in (converted / "data/dataset/folds").iterdir()] == ["index.json"]
     assert not list((converted / "data/yolo").glob("fold*"))
 
 
