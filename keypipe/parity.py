@@ -17,9 +17,6 @@ SAME_BOX_IOU = 0.9
 SCORE_SLACK = 0.01
 """Detections this near the score threshold may be there for one model and not for the other."""
 
-ANCHORS = 20
-"""The best anchors of every image are compared whatever their score, so that a weak model is compared as well."""
-
 _IOU = 0.7
 _MAX_DETECTIONS = 300
 
@@ -29,7 +26,7 @@ class Parity(msgspec.Struct):
 
     Attributes:
         images: number of images.
-        anchors: anchors compared, ``ANCHORS`` an image.
+        anchors: anchors compared: all of them whatever their score, so that a weak model is compared as well.
         objects: objects that the reference found.
         unmatched: objects found by one model only, those at the score threshold not counted.
         max_px: largest distance between the two places of a keypoint, pixels of the image.
@@ -94,10 +91,9 @@ def _compare(
     first: NDArray[np.float32], second: NDArray[np.float32], n_classes: int, placement: Placement, conf: float
 ) -> _Differences:
     """Compare two raw outputs, float32 (4 + n_classes + 3 * n_slots, n_anchors)."""
-    best = np.argsort(-first[4 : 4 + n_classes].max(0), kind="stable")[:ANCHORS]
-    delta = np.abs(first[:, best].astype(np.float64) - second[:, best].astype(np.float64))
+    delta = np.abs(first.astype(np.float64) - second.astype(np.float64))
     gain = placement.resized_wh[0] / placement.image_wh[0]
-    points = delta[4 + n_classes :].reshape(-1, 3, len(best))
+    points = delta[4 + n_classes :].reshape(-1, 3, delta.shape[1])
     pair = [suppress_overlaps(decode_output(raw, n_classes, conf), _IOU, _MAX_DETECTIONS) for raw in (first, second)]
     return _Differences(
         np.hypot(points[:, 0], points[:, 1]).ravel() / gain,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keypipe.report import Figure, KeyValues, LineChart, LineCharts, Note, Notes, Report, Section
+from keypipe.report import Figure, LineChart, LineCharts, Note, Notes, Report, Section, Table
 from tasks.models import Summary
 
 
@@ -26,11 +26,12 @@ def to_report(summary: Summary) -> Report:
         for kind in ("pose", "box")
     ]
     charts.append(chart("learning rate", {name: name for name in names if name.startswith("lr/")}))
+    origin = {**summary.record.tags, "MLflow run": summary.run_id}
     sections: list[Section] = [
         *([Notes("Worth a look", [Note("warning", text) for text in summary.warnings])] if summary.warnings else []),
         LineCharts("Losses and figures by epoch", charts),
-        KeyValues("Parameters", summary.record.params),
-        KeyValues("Where it comes from", {**summary.record.tags, "MLflow run": summary.run_id}),
+        Table("Parameters", ["Parameter", "Value"], [[*item] for item in sorted(summary.record.params.items())]),
+        Table("Where it comes from", ["Tag", "Value"], [[*item] for item in sorted(origin.items())]),
     ]
     shown = [
         Figure("Epochs", len(epochs), f"best: {summary.best_epoch}"),

@@ -39,7 +39,7 @@ def images(n: int = 2) -> list[NDArray[np.uint8]]:
 
 def test_equal_models_differ_by_nothing() -> None:
     parity = compare_models(model(), model(), INFO, images(), 0.25)
-    assert (parity.images, parity.anchors, parity.unmatched) == (2, 40, 0)
+    assert (parity.images, parity.anchors, parity.unmatched) == (2, 80, 0)
     assert parity.objects == 2 * 32
     assert parity.max_px == parity.max_box_px == parity.max_confidence == 0
 

@@ -21,7 +21,8 @@ def test_the_onnx_file_says_what_the_weights_say(trained_once: Path) -> None:
     figures = read(trained_once / "metrics/export.json")["onnx"]
     assert figures["parity_max_px"] < 0.01
     report = read(trained_once / "reports/export/report.json")
-    assert report["parity"]["images"] == 4
+    val = read(trained_once / "data/dataset/annotations/val.json")
+    assert report["parity"]["images"] == len(val["images"]) > 0
     assert report["parity"]["anchors"] > 0
 
 
