@@ -234,14 +234,15 @@ def _locate(finding: Finding, file: LabelmeFile, schema: Schema) -> Finding:
         points = tuple(shape.points)
         box = _box_of_point(shape, file, schema)
     place = _bounds(box) if box else None
-    class_name = str(box.label) if box and str(box.label) in schema.classes else ""
+    class_name = schema.class_labels.get(str(box.label), "") if box else ""
     keypoints = (str(shape.label),) if points else ()
     return msgspec.structs.replace(finding, class_name=class_name, box_xyxy=place, keypoints=keypoints, points=points)
 
 
 def _box_of_point(point: LabelmeShape, file: LabelmeFile, schema: Schema) -> LabelmeShape | None:
     """Find the box of a point's group that is nearest to it; without a group the nearest that holds it."""
-    boxes = [shape for shape in file.shapes if str(shape.label) in schema.classes and len(shape.points) >= 2]
+    classes = schema.class_labels
+    boxes = [shape for shape in file.shapes if str(shape.label) in classes and len(shape.points) >= 2]
     grouped = [box for box in boxes if box.group_id == point.group_id] if point.group_id is not None else []
     x, y = point.points[0]
 
@@ -262,15 +263,16 @@ def _find_repeats_in_group(finding: Finding, file: LabelmeFile, schema: Schema) 
     """Find the keypoints that a group with several boxes holds more than once."""
     assert finding.shape is not None
     group = file.shapes[finding.shape].group_id
+    names = schema.keypoint_labels
     first: dict[str, int] = {}
     repeats: list[Finding] = []
     for index, shape in enumerate(file.shapes):
-        label = str(shape.label)
-        if shape.shape_type != "point" or shape.group_id != group or label not in schema.slots:
+        name = names.get(str(shape.label))
+        if shape.shape_type != "point" or shape.group_id != group or name is None:
             continue
-        earlier = first.setdefault(label, index)
+        earlier = first.setdefault(name, index)
         if earlier != index:
-            message = f"{label!r} is there twice in group {group} (also shape {earlier})"
+            message = f"{name!r} is there twice in group {group} (also shape {earlier})"
             fix = "give every object a group_id of its own; where there is but one object, delete one of the two"
             found = msgspec.structs.replace(finding, kind="repeated-keypoint", shape=index, message=message, fix=fix)
             repeats.append(_locate(found, file, schema))
@@ -303,7 +305,8 @@ def _find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
 def _is_known(key: str, schema: Schema) -> bool:
     """Tell whether a label that was passed over is a known one on a shape of the wrong type."""
     shape_type, _, label = key.partition(" ")
-    return (label in schema.classes and shape_type != "point") or (label in schema.slots and shape_type != "rectangle")
+    is_class, is_keypoint = label in schema.class_labels, label in schema.keypoint_labels
+    return (is_class and shape_type != "point") or (is_keypoint and shape_type != "rectangle")
 
 
 def _to_suspicious(file: Ingested, index: int, shape: LabelmeShape, misspelt: Mapping[str, str]) -> Finding:

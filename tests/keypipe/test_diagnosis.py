@@ -105,6 +105,16 @@ def test_a_group_with_several_boxes_hides_no_repeats(tmp_path: Path, write_label
     assert (nose.class_name, nose.points, nose.box_xyxy) == ("cow", ((120, 30),), (110, 20, 180, 90))
 
 
+def test_repeats_under_an_alias_are_found_too(tmp_path: Path, write_labelme: Write) -> None:
+    classes = {"cow": {"keypoints": ["nose", "tail"]}}
+    schema = parse_schema({"classes": classes, "aliases": {"snout": "nose", "heifer": "cow"}})
+    boxes = [rectangle("heifer", (10, 10, 60, 60), 1), rectangle("cow", (80, 10, 120, 60), 1)]
+    write_labelme("a.jpg", [*boxes, point("nose", 20, 20, 1), point("snout", 90, 20, 1)])
+    findings = examine(tmp_path / "raw", schema).findings
+    (repeat,) = [finding for finding in findings if finding.kind == "repeated-keypoint"]
+    assert (repeat.shape, repeat.class_name) == (3, "cow")
+
+
 def test_an_object_annotated_twice(tmp_path: Path, write_labelme: Write) -> None:
     write_labelme("odd.jpg", [*grouped(COW, 1), *grouped(COW, 2)])
     assert found_in(examine(tmp_path / "raw"), "odd.json") == [("duplicate-object", "warning", 3)]
