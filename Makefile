@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 CUDA := ^(torch|torchvision|triton|nvidia-|cuda-)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all install lock lint format browser clean
+.PHONY: demo test test-all install lock deps lint format browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -39,6 +39,10 @@ lock:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/lock.py > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+
+# What a stage imports is among its deps in dvc.yaml; a test fails where it is not.
+deps: install
+	$(BIN)/python tools/deps.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -42,7 +42,7 @@ def test_a_stage_is_the_program_of_its_name(stage: str) -> None:
 def test_deps_name_every_project_file_that_the_stage_runs(stage: str) -> None:
     deps = DVC[stage]["deps"]
     code = [dep for dep in deps if dep.startswith(("keypipe/", "tasks/", "flows/"))]
-    assert code == sorted(closure(ROOT / "tasks" / f"{stage}.py"))
+    assert code == sorted(closure(ROOT / "tasks" / f"{stage}.py")), "run `make deps`"
 
 
 @pytest.mark.parametrize("stage", DVC)
