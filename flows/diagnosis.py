@@ -41,14 +41,14 @@ def doctor_main(root: Path, folder: Path | None, *, as_json: bool) -> int:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr, where a person looks at it, while images are decoded."""
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on stderr, where a person looks at it, while files are read and images decoded."""
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("looking at the images", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("reading annotations", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def _show(root: Path, examined: Examined) -> None:

@@ -15,7 +15,7 @@ class Visibility(IntEnum):
     VISIBLE = 2
 
 
-class Keypoint(msgspec.Struct, frozen=True):
+class Keypoint(msgspec.Struct, frozen=True, gc=False):  # there are millions, and no cycles
     """A labelled keypoint: x and y in pixels of the upright image, and its visibility (1 or 2)."""
 
     x: float
@@ -23,7 +23,7 @@ class Keypoint(msgspec.Struct, frozen=True):
     visibility: Visibility = Visibility.VISIBLE
 
 
-class Instance(msgspec.Struct, frozen=True):
+class Instance(msgspec.Struct, frozen=True, gc=False):
     """One annotated object.
 
     Attributes:
@@ -37,7 +37,7 @@ class Instance(msgspec.Struct, frozen=True):
     keypoints: dict[str, Keypoint]
 
 
-class AnnotatedImage(msgspec.Struct, frozen=True):
+class AnnotatedImage(msgspec.Struct, frozen=True, gc=False):
     """One image and what is on it.
 
     Attributes:

@@ -12,7 +12,7 @@ from keypipe.errors import AnnotationError
 from keypipe.skeleton import Schema
 
 
-class CocoImage(msgspec.Struct):
+class CocoImage(msgspec.Struct, gc=False):
     """An entry of ``images``; ``md5`` and ``source`` are additions that COCO's tools pass over.
 
     Attributes:
@@ -32,7 +32,7 @@ class CocoImage(msgspec.Struct):
     source: str = ""
 
 
-class CocoAnnotation(msgspec.Struct):
+class CocoAnnotation(msgspec.Struct, gc=False):
     """An entry of ``annotations``.
 
     Attributes:
@@ -115,6 +115,9 @@ def to_categories(schema: Schema) -> list[CocoCategory]:
     ]
 
 
+_NOT_LABELLED = (0, 0, 0)
+
+
 def _to_annotation(
     annotation_id: int, image_id: int, category_id: int, instance: Instance, order: Sequence[str]
 ) -> CocoAnnotation:
@@ -122,7 +125,7 @@ def _to_annotation(
     flat: list[int | float] = []
     for name in order:
         point = instance.keypoints.get(name)
-        flat += (0, 0, 0) if point is None else (point.x, point.y, int(point.visibility))
+        flat += _NOT_LABELLED if point is None else (point.x, point.y, point.visibility.value)
     width, height = right - left, bottom - top
     return CocoAnnotation(
         annotation_id,
@@ -135,11 +138,12 @@ def _to_annotation(
     )
 
 
-def to_images(file: CocoFile) -> list[AnnotatedImage]:
+def to_images(file: CocoFile, *, keypoints: bool = True) -> list[AnnotatedImage]:
     """Read the annotated images back from a COCO file.
 
     Args:
         file: as ``to_coco`` builds it.
+        keypoints: False leaves the keypoints out, which is far quicker where classes and boxes are all that is wanted.
 
     Returns:
         Images in file order.
@@ -156,7 +160,7 @@ def to_images(file: CocoFile) -> list[AnnotatedImage]:
         if len(annotation.keypoints) != 3 * len(category.keypoints):
             expected = f"{3 * len(category.keypoints)} values for the keypoints of {category.name}"
             raise AnnotationError(f"annotation {annotation.id}: expected {expected}, got {len(annotation.keypoints)}")
-        instances[annotation.image_id].append(_to_instance(annotation, category))
+        instances[annotation.image_id].append(_to_instance(annotation, category, keypoints=keypoints))
     return [
         AnnotatedImage(
             image.file_name, (image.width, image.height), image.md5, tuple(instances[image.id]), image.source
@@ -165,15 +169,19 @@ def to_images(file: CocoFile) -> list[AnnotatedImage]:
     ]
 
 
-def _to_instance(annotation: CocoAnnotation, category: CocoCategory) -> Instance:
+_VISIBILITIES = tuple(Visibility)  # looked up; calling the enumeration takes longer than all the rest
+
+
+def _to_instance(annotation: CocoAnnotation, category: CocoCategory, *, keypoints: bool) -> Instance:
     left, top, width, height = annotation.bbox
+    box = (left, top, left + width, top + height)
+    if not keypoints:
+        return Instance(category.name, box, {})
     flat = annotation.keypoints
-    keypoints = {
-        name: Keypoint(flat[3 * index], flat[3 * index + 1], Visibility(int(flat[3 * index + 2])))
-        for index, name in enumerate(category.keypoints)
-        if flat[3 * index + 2] > 0
-    }
-    return Instance(category.name, (left, top, left + width, top + height), keypoints)
+    points = zip(category.keypoints, flat[::3], flat[1::3], flat[2::3], strict=True)
+    return Instance(
+        category.name, box, {name: Keypoint(x, y, _VISIBILITIES[int(v)]) for name, x, y, v in points if v > 0}
+    )
 
 
 def subset(file: CocoFile, image_ids: Iterable[int]) -> CocoFile:

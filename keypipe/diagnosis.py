@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keypipe.annotation import AnnotatedImage, Instance, Visibility
 from keypipe.errors import Fault
-from keypipe.findings import Box, Finding, Point, Severity, put_sides, sort_findings, to_finding
+from keypipe.findings import Box, Finding, Point, Severity, find_lacking_sides, put_sides, sort_findings, to_finding
 from keypipe.ingest import Folder, Ingested, near_misses
 from keypipe.labelme import InstanceShapes, LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
 from keypipe.outliers import Examination, examine_shapes
@@ -634,10 +634,7 @@ def _find_imbalance(classes: Sequence[ClassStatistics], sides: set[str]) -> list
         if item.objects < _FEW_OBJECTS or item.objects < _RARE_CLASS * most:
             message = f"{item.objects} objects of class {item.name!r}, {most} of the most frequent one"
             add("rare-class", "info", item.name, message, "annotate more of them")
-        for side in sorted(side for side in sides if side and side not in item.objects_by_side):
-            message = f"no object of class {item.name!r} on side {side}"
-            fix = "annotate more of them, or make a new split (split.reset)"
-            add("class-missing-on-side", "warning", item.name, message, fix, side)
+        findings += find_lacking_sides(item.name, item.objects_by_side, sides)
         for keypoint in item.keypoints:
             labelled = keypoint.visible + keypoint.occluded
             if labelled == 0:

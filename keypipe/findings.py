@@ -194,3 +194,26 @@ def put_sides(findings: Iterable[Finding], sides: Mapping[str, str]) -> list[Fin
         sides: path of an image, relative to ``data/``, -> side.
     """
     return [msgspec.structs.replace(found, side=found.side or sides.get(found.image, "")) for found in findings]
+
+
+def find_lacking_sides(class_name: str, objects_by_side: Mapping[str, int], sides: Iterable[str]) -> list[Finding]:
+    """Find the sides of the split that have no object of a class that the dataset has.
+
+    Args:
+        class_name: the class.
+        objects_by_side: side -> number of its objects; 0 or absent: none.
+        sides: all sides that have images; an empty name is passed over.
+    """
+    return [
+        Finding(
+            kind="class-missing-on-side",
+            severity="warning",
+            file="",
+            message=f"no object of class {class_name!r} on side {side}",
+            fix="annotate more of them, or make a new split (split.reset)",
+            class_name=class_name,
+            side=side,
+        )
+        for side in sorted(sides)
+        if side and not objects_by_side.get(side)
+    ]

@@ -6,14 +6,15 @@ import difflib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
 import msgspec
 
+from keypipe import annotation, boxes, image, labelme, linking, parse_cache, skeleton
 from keypipe.annotation import AnnotatedImage
 from keypipe.errors import AnnotationError, Fault
 from keypipe.image import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
@@ -28,13 +29,15 @@ from keypipe.labelme import (
     parse_labelme,
     parse_shapes,
 )
+from keypipe.parse_cache import Signature, hash_code, read_entries, read_signed, sign_file, write_entries
 from keypipe.placement import Places, learn_places
 from keypipe.skeleton import Schema
 
 _FILES_PER_PROCESS = 1000  # below this a pool costs more than it saves
+_CHUNK = 250  # files a task
 
 
-class Ingested(msgspec.Struct):
+class Ingested(msgspec.Struct, array_like=True):
     """One JSON after reading.
 
     Attributes:
@@ -52,6 +55,7 @@ class Ingested(msgspec.Struct):
         raw_image: the image file it uses, relative to the raw folder, or None when embedded or not found.
         shapes: for every instance of the image its shape indices.
         image_format: Pillow's name of the format in the image's bytes; "" when it could not be read.
+        image_path: the JSON's ``imagePath``.
     """
 
     source: str
@@ -68,12 +72,26 @@ class Ingested(msgspec.Struct):
     raw_image: str | None = None
     shapes: list[InstanceShapes] = []
     image_format: str = ""
+    image_path: str | None = None
 
     @property
     def contested(self) -> bool:
         """Whether boxes overlap such that knowing where keypoints usually lie could change the result."""
         ambiguous = any(fault.kind == "ambiguous-keypoint" for fault in self.faults)
         return bool(self.by_place or self.by_list_order or ambiguous)
+
+
+class _Reading(msgspec.Struct, array_like=True):
+    """What reading a file gave, and the signatures of that file and of its image."""
+
+    file: Ingested
+    signature: Signature
+    image_signature: Signature | None
+
+    def may_be_kept(self) -> bool:
+        """Tell whether the same would be read again while the signatures hold; faulty files are read every time."""
+        settled = self.signature.is_settled() and self.image_signature is not None and self.image_signature.is_settled()
+        return settled and not self.file.faults and self.file.derived is None
 
 
 class Folder(msgspec.Struct):
@@ -123,6 +141,8 @@ def read_folder(
     options: LabelmeOptions,
     unlabelled_images: Literal["ignore", "negative"] = "ignore",
     processes: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Folder:
     """Read every labelme JSON of a folder and the header of the image it belongs to.
 
@@ -135,9 +155,11 @@ def read_folder(
         options: how labels become keypoints.
         unlabelled_images: ``negative`` takes an image without a JSON as one without objects.
         processes: at most this many; default all cores.
+        cache: file that keeps what was read, so that next time only what changed is read; None: none.
+        progress: called with the number of files read, and to read.
 
     Returns:
-        Images, counts and faults; the same in any file order.
+        Images, counts and faults; the same in any file order, with and without a cache.
 
     Raises:
         AnnotationError: the folder is absent or holds no JSON.
@@ -149,89 +171,150 @@ def read_folder(
     if not sources:
         raise AnnotationError(f"{raw}: no labelme JSON in it ({len(names)} other files); save annotations there first")
     images = frozenset(name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
-    read = partial(read_annotated, raw, images=images, schema=schema, options=options)
-    files = _map(read, sources, processes)
-    if any(file.contested for file in files):
-        files = _read_contested_again(files, read, processes)
-    faults = [fault for file in files for fault in file.faults] + _claimed_twice(files)
-    used = {file.raw_image for file in files}
-    unlabelled = sorted(images - used)
+    key = _cache_key(schema, options)
+    kept = {reading.file.source: reading for reading in read_entries(cache, key, _Reading)} if cache else {}
+    reader = _Reader(os.fspath(raw), images, schema, options)
+    readings = _read_changed(reader, sources, kept, processes, progress)
+    unlabelled = sorted(images - {reading.file.raw_image for reading in readings})
     if unlabelled_images == "negative":
-        negatives = [_read_negative(raw, name) for name in unlabelled]
-        files += negatives
-        faults += [fault for file in negatives for fault in file.faults]
+        readings += _read_changed(reader, unlabelled, kept, processes, progress)
         unlabelled = []
+    if cache and any(kept.get(reading.file.source) is not reading for reading in readings):
+        write_entries(cache, key, [reading for reading in readings if reading.may_be_kept()])
+    files = [reading.file for reading in readings]
+    if any(file.contested for file in files):
+        files = _read_contested_again(files, reader, processes)
+    faults = [fault for file in files for fault in file.faults] + _claimed_twice(files)
     return Folder(files, unlabelled, faults)
 
 
-def _read_contested_again(
-    files: Sequence[Ingested], read: Callable[..., Ingested], processes: int | None
-) -> list[Ingested]:
+def _cache_key(schema: Schema, options: LabelmeOptions) -> str:
+    modules = (annotation, boxes, image, labelme, linking, parse_cache, skeleton)
+    code = hash_code(__file__, *(str(module.__file__) for module in modules))
+    return hashlib.sha256(msgspec.json.encode([code, schema, options], order="deterministic")).hexdigest()
+
+
+def _read_changed(
+    reader: _Reader,
+    sources: Sequence[str],
+    kept: Mapping[str, _Reading],
+    processes: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> list[_Reading]:
+    same = {source: kept[source] for source in sources if source in kept and reader.still_holds(kept[source])}
+    todo = [source for source in sources if source not in same]
+    read = {reading.file.source: reading for reading in _map(reader, todo, processes, progress)}
+    return [same.get(source) or read[source] for source in sources]
+
+
+def _read_contested_again(files: Sequence[Ingested], reader: _Reader, processes: int | None) -> list[Ingested]:
     images = (file.image for file in files if file.image and not file.contested)
     places = learn_places(instance for image in images for instance in image.instances)
     if not places:
         return list(files)
     contested = [file.source for file in files if file.contested]
-    again = {file.source: file for file in _map(partial(read, places=places), contested, processes)}
+    readings = _map(reader.taught(places), contested, processes)
+    again = {reading.file.source: reading.file for reading in readings}
     return [again.get(file.source, file) for file in files]
 
 
-def _map(read: Callable[[str], Ingested], sources: Sequence[str], processes: int | None) -> list[Ingested]:
+def _map(
+    reader: _Reader,
+    sources: Sequence[str],
+    processes: int | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[_Reading]:
+    chunks = [sources[start : start + _CHUNK] for start in range(0, len(sources), _CHUNK)]
     workers = min(processes or os.cpu_count() or 1, max(1, len(sources) // _FILES_PER_PROCESS))
-    if workers == 1:
-        return [read(source) for source in sources]
-    with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(read, sources, chunksize=200))
+    decoder = msgspec.msgpack.Decoder(list[_Reading])
+    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        done = 0
+        for encoded in pool.map(reader.read_chunk, chunks) if pool else map(reader.read_chunk, chunks):
+            readings = decoder.decode(encoded)
+            yield from readings
+            done += len(readings)
+            if progress:
+                progress(done, len(sources))
 
 
-def read_annotated(
-    raw: Path,
-    source: str,
-    images: frozenset[str],
-    schema: Schema,
-    options: LabelmeOptions,
-    places: Places | None = None,
-) -> Ingested:
-    """Read one JSON and its image.
+class _Reader(msgspec.Struct, frozen=True):
+    """Reads the files of one folder.
 
-    Args:
-        raw: the raw folder.
-        source: the JSON, relative to it.
-        images: every image file of the folder, relative to it.
+    Attributes:
+        raw: the folder.
+        images: every image file of it, relative to it.
         schema: classes and keypoints to look for.
         options: how labels become keypoints.
         places: where keypoints lie in their boxes, as learnt from other files.
-
-    Returns:
-        The image with its instances, or the faults.
     """
-    try:
-        file = parse_labelme((raw / source).read_bytes())
-    except LabelmeError as error:
-        fix = "open it in labelme and save it again, or restore it"
-        return Ingested(source, faults=[Fault(source, error.shape, "broken-json", str(error), fix)])
-    name, refused = _find_image(source, file, images)
-    try:
-        content = (raw / name).read_bytes() if name else _embedded_image(file, refused)
-        header = parse_image_header(content)
-        derived = None if name else content
-        if not header.complete:
-            content = derived = repair_image(content)
-    except AnnotationError as error:
-        fault = Fault(source, None, "bad-image" if name else "no-image", _of(name, error), _IMAGE_FIX)
-        return Ingested(source, faults=[fault], raw_image=name)
-    mismatch = _size_mismatch(source, file, header)
-    shapes = parse_shapes(file, header.size_wh, schema, options, source, places)
-    result = _to_ingested(source, name, shapes)
-    result.image_format = header.format
-    if mismatch:
-        result.faults = [mismatch, *result.faults]
-    if not result.faults:
-        path = f"raw/{name}" if derived is None else f"derived/{_derived_name(source, name, header)}"
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        result.image = AnnotatedImage(path, header.size_wh, md5, tuple(shapes.instances), source)
-        result.derived = derived
-    return result
+
+    raw: str
+    images: frozenset[str]
+    schema: Schema
+    options: LabelmeOptions
+    places: Places | None = None
+
+    def taught(self, places: Places) -> _Reader:
+        """Return a reader that knows where keypoints usually lie."""
+        return msgspec.structs.replace(self, places=places)
+
+    def read_chunk(self, sources: Sequence[str]) -> bytes:
+        """Read some files; encoded, since pickling thousands of small objects would take longer than reading them."""
+        return msgspec.msgpack.encode([self.read(source) for source in sources])
+
+    def still_holds(self, reading: _Reading) -> bool:
+        """Tell whether a file, the image that it would be joined to and that image's file are what they were."""
+        file = reading.file
+        if sign_file(f"{self.raw}/{file.source}") != reading.signature or file.raw_image is None:
+            return False
+        if file.source == file.raw_image:
+            return True
+        found, _ = _find_image(file.source, file.image_path, self.images)
+        return found == file.raw_image and sign_file(f"{self.raw}/{found}") == reading.image_signature
+
+    def read(self, source: str) -> _Reading:
+        """Read a JSON and its image; or an image alone, as one without objects."""
+        if source in self.images:
+            content, signature = read_signed(f"{self.raw}/{source}")
+            return _Reading(_to_negative(source, content), signature, signature)
+        content, signature = read_signed(f"{self.raw}/{source}")
+        try:
+            file = parse_labelme(content)
+        except LabelmeError as error:
+            fix = "open it in labelme and save it again, or restore it"
+            fault = Fault(source, error.shape, "broken-json", str(error), fix)
+            return _Reading(Ingested(source, faults=[fault]), signature, None)
+        name, refused = _find_image(source, file.image_path, self.images)
+        content, image_signature = read_signed(f"{self.raw}/{name}") if name else (b"", None)
+        return _Reading(self._join(source, file, name, refused, content), signature, image_signature)
+
+    def _join(self, source: str, file: LabelmeFile, name: str | None, refused: str, content: bytes) -> Ingested:
+        try:
+            if name is None:
+                content = _embedded_image(file, refused)
+            header = parse_image_header(content)
+            derived = None if name else content
+            if not header.complete:
+                content = derived = repair_image(content)
+        except AnnotationError as error:
+            fault = Fault(source, None, "bad-image" if name else "no-image", _of(name, error), _IMAGE_FIX)
+            return Ingested(source, faults=[fault], raw_image=name)
+        mismatch = _size_mismatch(source, file, header)
+        shapes = parse_shapes(file, header.size_wh, self.schema, self.options, source, self.places)
+        result = _to_ingested(source, name, shapes)
+        result.image_format = header.format
+        result.image_path = file.image_path
+        if mismatch:
+            result.faults = [mismatch, *result.faults]
+        if not result.faults:
+            path = f"raw/{name}" if derived is None else f"derived/{_derived_name(source, name, header)}"
+            result.image = AnnotatedImage(path, header.size_wh, _md5(content), tuple(shapes.instances), source)
+            result.derived = derived
+        return result
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 _IMAGE_FIX = "put the image beside the JSON under the same name, or restore it"
@@ -257,18 +340,18 @@ def _of(name: str | None, error: AnnotationError) -> str:
     return f"{name}: {error}" if name else str(error)
 
 
-def _find_image(source: str, file: LabelmeFile, images: frozenset[str]) -> tuple[str | None, str]:
+def _find_image(source: str, image_path: str | None, images: frozenset[str]) -> tuple[str | None, str]:
     """Find the JSON's image: by ``imagePath``, else by the JSON's stem; also say why there is none."""
-    folder = PurePosixPath(source).parent
+    folder = source.rpartition("/")[0]
     refused = "the JSON names no image"
-    if file.image_path:
-        written = PureWindowsPath(file.image_path).as_posix()
-        named = os.path.normpath(folder / written)
+    if image_path:
+        written = image_path.replace("\\", "/")
+        named = os.path.normpath(f"{folder}/{written}" if folder else written)
         if named in images:
             return named, ""
-        outside = named.startswith("..") or PureWindowsPath(written).is_absolute() or written.startswith("/")
-        refused = f"imagePath {file.image_path!r} " + ("leaves the raw folder" if outside else "is not there")
-    stem = (folder / PurePosixPath(source).stem).as_posix()
+        outside = named.startswith(("..", "/")) or PureWindowsPath(image_path).is_absolute()
+        refused = f"imagePath {image_path!r} " + ("leaves the raw folder" if outside else "is not there")
+    stem = source.rpartition(".")[0]
     beside = [name for suffix in IMAGE_SUFFIXES for name in (stem + suffix, stem + suffix.upper()) if name in images]
     return (beside[0], "") if beside else (None, refused)
 
@@ -306,17 +389,15 @@ def _claimed_twice(files: Iterable[Ingested]) -> list[Fault]:
     return faults
 
 
-def _read_negative(raw: Path, name: str) -> Ingested:
+def _to_negative(name: str, content: bytes) -> Ingested:
     """Take an image without a JSON as one without objects."""
-    content = (raw / name).read_bytes()
     try:
         header = parse_image_header(content)
         derived = None if header.complete else repair_image(content)
     except AnnotationError as error:
         return Ingested(name, faults=[Fault(name, None, "bad-image", str(error), _IMAGE_FIX)], raw_image=name)
     path = f"raw/{name}" if derived is None else f"derived/{name}"
-    md5 = hashlib.md5(derived or content, usedforsecurity=False).hexdigest()
-    image = AnnotatedImage(path, header.size_wh, md5, (), name)
+    image = AnnotatedImage(path, header.size_wh, _md5(derived or content), (), name)
     return Ingested(name, image=image, derived=derived, raw_image=name, image_format=header.format)
 
 

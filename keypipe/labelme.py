@@ -227,20 +227,21 @@ def _sort_shapes(
     class_labels, keypoint_labels = schema.class_labels, schema.keypoint_labels
     for index, shape in enumerate(file.shapes):
         label, occluded = _read_label(shape, options)
-        known = class_labels if shape.shape_type in RECTANGLES else keypoint_labels
-        if label not in known or shape.shape_type not in {*RECTANGLES, "point"}:
+        is_box = shape.shape_type in RECTANGLES
+        meant = (class_labels if is_box else keypoint_labels).get(label)
+        if meant is None or not (is_box or shape.shape_type == "point"):
             _pass_over(shape, label, schema, options, name, index, result)
             continue
-        if known[label] != label:
-            result.aliased[f"{label} -> {known[label]}"] += 1
-        if shape.shape_type in RECTANGLES:
+        if meant != label:
+            result.aliased[f"{label} -> {meant}"] += 1
+        if is_box:
             box = _read_box(shape, size_wh, name, index, result)
             if box:
-                boxes.append(BoxShape(index, known[label], box, shape.group_id))
+                boxes.append(BoxShape(index, meant, box, shape.group_id))
         else:
             position = _read_point(shape, size_wh, name, index, result)
             if position:
-                points.append(PointShape(index, known[label], *position, shape.group_id))
+                points.append(PointShape(index, meant, position[0], position[1], shape.group_id))
                 visibility[index] = Visibility.OCCLUDED if occluded else Visibility.VISIBLE
     return boxes, points, visibility
 
@@ -270,8 +271,10 @@ def _other_objects(file: LabelmeFile, schema: Schema, options: LabelmeOptions) -
     others: list[BoxShape] = []
     known = schema.class_labels
     for index, shape in enumerate(file.shapes):
+        if shape.shape_type not in RECTANGLES or not shape.points:
+            continue
         label = _read_label(shape, options)[0]
-        if shape.shape_type in RECTANGLES and label not in known and shape.points:
+        if label not in known:
             xs, ys = zip(*shape.points, strict=True)
             others.append(BoxShape(index, label, (min(xs), min(ys), max(xs), max(ys)), shape.group_id))
     return others
@@ -329,12 +332,14 @@ def _read_point(
         result.faults.append(Fault(name, index, "bad-point", found, "draw it again"))
         return None
     x, y = shape.points[0]
+    if 0 <= x <= width and 0 <= y <= height:
+        return x, y
     clipped = (min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height)))
     if abs(clipped[0] - x) > OUTSIDE_TOLERANCE * width or abs(clipped[1] - y) > OUTSIDE_TOLERANCE * height:
         found = f"{shape.label!r} at ({x:.0f}, {y:.0f}) lies outside the image of {width}x{height} px"
         result.faults.append(Fault(name, index, "keypoint-outside-image", found, "move it, or delete it"))
         return None
-    result.clipped += clipped != (x, y)
+    result.clipped += 1
     return clipped
 
 

@@ -149,6 +149,11 @@ class _Linker:
         """Link the points of one name to the boxes around them."""
         able = [box for box in self.boxes.values() if name in self._names_of(box)]
         around = {point.shape: _boxes_around(point, able) for point in points}
+        certain = [boxes[0] for boxes in around.values() if len(boxes) == 1]
+        if len(set(certain)) == len(points) and not any((box, name) in self._taken for box in certain):
+            for point, box in zip(points, certain, strict=True):  # nearly always; what follows would find the same
+                self._give(point, self.boxes[box])
+            return
         free = {box.shape for box in able if (box.shape, name) not in self._taken}
         candidates = {shape: [box for box in boxes if box in free] for shape, boxes in around.items()}
         pending = {point.shape: point for point in points}
@@ -220,8 +225,14 @@ class _Linker:
 
 def _boxes_around(point: PointShape, boxes: Sequence[BoxShape]) -> list[int]:
     """Return the boxes that hold a point; those that hold it only by the slack count when no other does."""
-    inside = [box.shape for box in boxes if contains(box.box_xyxy, point.x, point.y, slack=0.0)]
+    x, y = point.x, point.y
+    inside = [box.shape for box in boxes if _holds(box.box_xyxy, x, y)]
     return inside or [box.shape for box in boxes if contains(box.box_xyxy, point.x, point.y)]
+
+
+def _holds(box_xyxy: Box, x: float, y: float) -> bool:
+    left, top, right, bottom = box_xyxy
+    return left <= x <= right and top <= y <= bottom
 
 
 def _decide_certain(candidates: Mapping[int, Sequence[int]]) -> tuple[int, int] | None:

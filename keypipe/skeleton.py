@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -32,7 +33,7 @@ class Skeleton(msgspec.Struct, frozen=True):
         return {a: b for pair in self.pairs for a, b in (pair, pair[::-1])}
 
 
-class Schema(msgspec.Struct, frozen=True):
+class Schema(msgspec.Struct, frozen=True, dict=True):  # dict: what follows from it is kept once computed
     """The classes of a dataset and their skeletons, in class-id order.
 
     YOLO knows one keypoint layout for all classes. Its slots are the union of the keypoint names over
@@ -46,22 +47,22 @@ class Schema(msgspec.Struct, frozen=True):
     classes: dict[str, Skeleton]
     aliases: dict[str, str] = {}
 
-    @property
+    @cached_property
     def class_labels(self) -> dict[str, str]:
         """Every label that a rectangle may carry -> the class it means: names and aliases."""
         return _labels(self.classes, self.aliases)
 
-    @property
+    @cached_property
     def keypoint_labels(self) -> dict[str, str]:
         """Every label that a point may carry -> the keypoint it means: names and aliases."""
         return _labels(self.slots, self.aliases)
 
-    @property
+    @cached_property
     def class_names(self) -> tuple[str, ...]:
         """Class names; the position is the class id."""
         return tuple(self.classes)
 
-    @property
+    @cached_property
     def slots(self) -> tuple[str, ...]:
         """Keypoint name of every YOLO slot."""
         return tuple(dict.fromkeys(name for skeleton in self.classes.values() for name in skeleton.keypoints))
@@ -71,7 +72,7 @@ class Schema(msgspec.Struct, frozen=True):
         slots = self.slots
         return np.array([slots.index(name) for name in self.classes[class_name].keypoints], dtype=np.intp)
 
-    @property
+    @cached_property
     def flip_idx(self) -> tuple[int, ...]:
         """For every slot, the slot it becomes when the image is mirrored; undoes itself."""
         slots = self.slots

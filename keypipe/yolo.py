@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +24,8 @@ from keypipe.skeleton import Schema
 
 SIDES = ("train", "val", "test")
 STAMP = ".keypipe.json"
+
+_FILES_PER_PROCESS = 2000  # below this a process costs more than it saves
 
 
 class YoloInstance(msgspec.Struct, frozen=True):
@@ -52,7 +56,9 @@ def to_yolo(instance: Instance, size_wh: tuple[int, int], schema: Schema) -> Yol
     keypoints: list[tuple[float, float, int | None]] = []
     for name in schema.slots:
         point = instance.keypoints.get(name)
-        keypoints.append((0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, int(point.visibility)))
+        keypoints.append(
+            (0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, point.visibility.value)
+        )
     return YoloInstance(schema.class_names.index(instance.class_name), box, tuple(keypoints))
 
 
@@ -65,10 +71,15 @@ def format_labels(instances: Iterable[YoloInstance]) -> str:
 
 
 def _format_line(instance: YoloInstance) -> str:
-    values = [*instance.box_xywhn]
+    values = [instance.class_id, *instance.box_xywhn]
     for x, y, visibility in instance.keypoints:
         values += (x, y) if visibility is None else (x, y, visibility)
-    return f"{instance.class_id} {' '.join(f'{value:.6f}' for value in values)}\n"
+    return _line_format(len(values)) % tuple(values)
+
+
+@cache
+def _line_format(n_values: int) -> str:
+    return "%d" + " %.6f" * (n_values - 1) + "\n"
 
 
 def parse_labels(text: str, kpt_shape: tuple[int, int]) -> list[YoloInstance]:
@@ -167,16 +178,21 @@ def view_names(paths: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     by_label: dict[str, list[str]] = defaultdict(list)
     for path in sorted(paths):
-        parts = PurePosixPath(path).parts[1:]
-        folders = [f"{part}_" if part in {"images", "labels"} else part for part in parts[:-1]]
-        names[path] = str(PurePosixPath(*folders, parts[-1]))
-        by_label[str(PurePosixPath(names[path]).with_suffix(""))].append(path)
+        folder, _, name = path.partition("/")[2].rpartition("/")
+        parts = [f"{part}_" if part in {"images", "labels"} else part for part in folder.split("/")] if folder else []
+        names[path] = "/".join([*parts, name])
+        by_label[label_name(names[path])].append(path)
     for namesakes in by_label.values():
         if len(namesakes) > 1:
             for path in namesakes:
-                name = PurePosixPath(names[path])
-                names[path] = str(name.with_name(f"{name.stem}_{name.suffix[1:]}{name.suffix}"))
+                stem, _, suffix = names[path].rpartition(".")
+                names[path] = f"{stem}_{suffix}.{suffix}"
     return names
+
+
+def label_name(image_name: str) -> str:
+    """Return the name of an image's label file: its own with another suffix."""
+    return image_name.rpartition(".")[0] + ".txt"
 
 
 class View(msgspec.Struct):
@@ -205,9 +221,8 @@ def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_
         names = view_names(image.path for image in images)
         for image in images:
             name = names[image.path]
-            label = str(PurePosixPath(name).with_suffix(".txt"))
             view.links[f"images/{side}/{name}"] = image.path
-            view.texts[f"labels/{side}/{label}"] = format_labels(
+            view.texts[f"labels/{side}/{label_name(name)}"] = format_labels(
                 to_yolo(instance, image.size_wh, schema) for instance in image.instances
             )
     return view
@@ -245,24 +260,24 @@ def write_view(folder: Path, view: View, stamp: str) -> bool:
         Whether anything was written.
     """
     stamp_path = folder / STAMP
-    if read_stamp(folder) == stamp and all((folder / name).exists() for name in (*view.links, *view.texts)):
+    there = _list_names(folder)
+    if read_stamp(folder) == stamp and all(name in there for name in (*view.links, *view.texts)):
         return False
     stamp_path.unlink(missing_ok=True)
-    keep = {folder / name for name in (*view.links, *view.texts)}
-    for base, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            path = Path(base) / name
-            if path not in keep:  # includes Ultralytics' label caches, which outlive the labels they describe
-                path.unlink()
-        if Path(base) != folder and not any(Path(base).iterdir()):
-            Path(base).rmdir()
-    for side in {name.split("/")[1] for name in view.links}:
-        (folder / "images" / side).mkdir(parents=True, exist_ok=True)
-    made: set[Path] = set()
-    for name, image in view.links.items():
-        _link(folder / name, folder.parent / image, made)
-    for name, text in view.texts.items():
-        _write_if_changed(folder / name, text, made)
+    for name in there - view.links.keys() - view.texts.keys():
+        # Includes Ultralytics' label caches, which outlive the labels they describe.
+        os.unlink(f"{folder}/{name}")  # noqa: PTH108 - Path is several times as slow, here and below
+    _remove_empty(folder)
+    for parent in {name.rpartition("/")[0] for name in (*view.links, *view.texts)}:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    if len(view.links.keys() - there) < _FILES_PER_PROCESS:
+        _write_links(str(folder), view.links, there)
+        _write_texts(str(folder), view.texts, there)
+    else:  # making files is most of the work of a first split
+        with ProcessPoolExecutor(1) as pool:
+            texts = pool.submit(_write_texts, str(folder), view.texts, there)
+            _write_links(str(folder), view.links, there)
+            texts.result()
     stamp_path.write_text(msgspec.json.encode({"stamp": stamp}).decode(), encoding="utf-8")
     return True
 
@@ -273,24 +288,34 @@ def read_stamp(folder: Path) -> str | None:
     return msgspec.json.decode(path.read_bytes())["stamp"] if path.exists() else None
 
 
-def _link(link: Path, target: Path, made: set[Path]) -> None:
-    _make_parent(link, made)
-    relative = os.path.relpath(target, link.parent)
-    if link.is_symlink() and os.readlink(link) == relative:  # noqa: PTH115 - Path.readlink is far slower
-        return
-    link.unlink(missing_ok=True)
-    link.symlink_to(relative)
+def _list_names(folder: Path) -> set[str]:
+    """List what lies below a folder, other than folders."""
+    return {f"{base}/{name}"[len(str(folder)) + 1 :] for base, _, names in os.walk(folder) for name in names} - {STAMP}
 
 
-def _write_if_changed(path: Path, text: str, made: set[Path]) -> None:
-    _make_parent(path, made)
-    content = text.encode()
-    if path.exists() and path.read_bytes() == content:
-        return
-    path.write_bytes(content)
+def _remove_empty(folder: Path) -> None:
+    for base, _, _ in os.walk(folder, topdown=False):
+        if Path(base) != folder and not any(Path(base).iterdir()):
+            Path(base).rmdir()
 
 
-def _make_parent(path: Path, made: set[Path]) -> None:
-    if path.parent not in made:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made.add(path.parent)
+def _write_links(folder: str, links: Mapping[str, str], there: Collection[str]) -> None:
+    for name, image in links.items():
+        target = "../" * (name.count("/") + 1) + image
+        path = f"{folder}/{name}"
+        if name in there:
+            if os.path.islink(path) and os.readlink(path) == target:  # noqa: PTH114, PTH115
+                continue
+            os.unlink(path)  # noqa: PTH108
+        os.symlink(target, path)  # noqa: PTH211
+
+
+def _write_texts(folder: str, texts: Mapping[str, str], there: Collection[str]) -> None:
+    for name, text in texts.items():
+        path, content = f"{folder}/{name}", text.encode()
+        if name in there:
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+                if file.read() == content:
+                    continue
+        with open(path, "wb", buffering=0) as file:  # noqa: PTH123
+            file.write(content)

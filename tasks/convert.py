@@ -37,13 +37,14 @@ from keypipe.report import (
 from keypipe.skeleton import Schema
 from tasks import params as read
 from tasks.changes import schema_changes
-from tasks.stage import replacing, run_program, say, write_json
+from tasks.stage import STATE, replacing, run_program, say, tell_progress, write_json
 from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
 
 RAW = Path("data/raw")
 DERIVED = Path("data/derived")
 COCO = Path("data/coco/keypoints.json")
 REPORT = Path("reports/convert")
+PARSED = STATE / "cache/annotations.msgpack"
 _EXAMPLES = 12
 _EXAMPLE_PX = 480
 
@@ -113,7 +114,10 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
 
 def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
     """Read the raw folder as the parameters say; faults are collected, not raised."""
-    return read_folder(root / RAW, schema, params.options(), params.unlabelled_images)
+    progress = tell_progress("convert", "files read")
+    return read_folder(
+        root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=progress
+    )
 
 
 def _diagnose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def check_images(root: Path, paths: Iterable[str]) -> None:
     Raises:
         DatasetError: some are not.
     """
-    missing = [path for path in paths if not (root / "data" / path).exists()]
+    data = str(root / "data")
+    missing = [path for path in paths if not os.path.exists(f"{data}/{path}")]  # noqa: PTH110 - Path is far slower
     if missing:
         raise DatasetError(
             f"{len(missing)} images of the dataset are not there, such as data/{missing[0]}; get them with `dvc pull`,"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from keypipe.report import (
 from keypipe.skeleton import Schema
 from keypipe.split import USED, Manifest, parse_manifest
 from tasks import params as read
-from tasks.convert import RAW, ConvertParams
+from tasks.convert import PARSED, RAW, ConvertParams
 from tasks.dataset import MANIFEST
 from tasks.split import PIXELS
 from tasks.stage import STATE, remove, replacing, write_json
@@ -58,7 +59,11 @@ _PICTURE_QUALITY = 72
 _MAX_DOTS = 250
 _DEFAULT_INPUT_PX = 640  # Ultralytics' imgsz
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
+"""Gets what is being done, how many are done, and how many there are."""
+
+
+def _tell_nobody(_what: str, _done: int, _total: int) -> None: ...
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -85,7 +90,7 @@ def examine(root: Path, folder: Path | None = None, progress: Progress | None = 
     Args:
         root: the workspace.
         folder: another folder of labelme files; the split is then left out.
-        progress: called with the number of images decoded and to decode.
+        progress: told how far it is.
 
     Raises:
         ConfigError: the parameters are wrong.
@@ -124,11 +129,15 @@ def run(
         root: the workspace.
         folder: the folder; default: the workspace's.
         input_px: side of the model's input, pixels.
-        progress: called with the number of images decoded and to decode.
+        progress: told how far it is.
     """
     raw = folder or root / RAW
     options = convert.options()
-    found = read_folder(raw, schema, options, convert.unlabelled_images)
+    cache = None if folder else root / PARSED
+    tell = progress or _tell_nobody
+    found = read_folder(
+        raw, schema, options, convert.unlabelled_images, cache=cache, progress=partial(tell, "reading annotations")
+    )
     sides = {} if folder else _read_sides(root, found)
     diagnosis = diagnose(found, raw, schema, sides, input_px)
     scratch = root / STATE / "tmp" / "doctor"
@@ -136,7 +145,8 @@ def run(
     try:
         look = _Pictures(raw, scratch, schema, options)
         images = _list_images(found, look)
-        facts = read_pixels({image.md5: look.path(image.path) for image in images}, root / PIXELS, progress=progress)
+        files = {image.md5: look.path(image.path) for image in images}
+        facts = read_pixels(files, root / PIXELS, progress=partial(tell, "looking at the images"))
         findings = [
             *diagnosis.findings,
             *_find_damage(images, facts, diagnosis.findings),

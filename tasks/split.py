@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from pydantic import Field, field_validator, model_validator
 
 from keypipe.annotation import AnnotatedImage
 from keypipe.coco import CocoFile, format_coco, parse_coco, subset, to_images
+from keypipe.duplicates import find_duplicates
 from keypipe.errors import DatasetError
-from keypipe.pixels import CHANGED, PixelFacts, read_pixels
+from keypipe.findings import Finding, find_lacking_sides, sort_findings
+from keypipe.pixels import CHANGED, PixelFacts, near_duplicates, read_pixels
 from keypipe.report import Cell, Figure, GroupedBarChart, KeyValues, Note, Notes, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
 from keypipe.split import (
@@ -37,13 +38,14 @@ from keypipe.split import (
 from keypipe.yolo import SIDES, expand_sigmas, to_data_yaml, to_fold_yaml
 from tasks import params as read
 from tasks.dataset import ANNOTATIONS, DATA_YAML, FOLDS, MANIFEST, check_images, refresh_view
-from tasks.stage import STATE, replacing, run_program, say, write_json
+from tasks.stage import STATE, replacing, run_program, say, tell_progress, write_json
+from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
 
 COCO = Path("data/coco/keypoints.json")
 GROUPS = Path("data/groups.csv")
+RAW = Path("data/raw")
 REPORT = Path("reports/split")
 PIXELS = STATE / "cache/pixels.jsonl"
-_SAY_EVERY_S = 2.0
 _MAX_ROWS = 200
 _TOLERANCE = 0.02  # of all images; a side that misses its share by more is worth a warning
 
@@ -93,37 +95,50 @@ class SplitParams(read.Section):
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def run(params: SplitParams, seed: int, schema: Schema, loss_sigma: float | list[float], root: Path) -> None:
+def run(
+    params: SplitParams,
+    doctor: DoctorParams,
+    seed: int,
+    schema: Schema,
+    loss_sigma: float | list[float],
+    root: Path,
+) -> None:
     """Split the converted dataset.
 
     Args:
         params: the stage's parameters.
+        doctor: which findings are reported, and which stop the stage.
         seed: of the draw.
         schema: classes and slots.
         loss_sigma: sigma of the pose loss, one for all slots or one each.
         root: the workspace.
 
     Raises:
-        DatasetError: too few images, an image without a group, or a manifest with a line that is none.
+        DatasetError: too few images, an image without a group, a manifest with a line that is none, or a finding as
+            grave as ``doctor.fail_on``.
     """
     if not (root / COCO).exists():
         raise DatasetError(f"{COCO}: not there; run the convert stage first")
     coco = parse_coco((root / COCO).read_bytes())
-    images = to_images(coco)
+    images = to_images(coco, keypoints=False)
     check_images(root, (image.path for image in images))
     sigmas = expand_sigmas(loss_sigma, len(schema.slots), "train.loss_sigma")
     manifest_path = root / MANIFEST
     written = parse_manifest(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else Manifest()
     before = start_over(written, params.reset)
-    pixels = look_at_new(root, images, before.lines) if params.near_duplicates else {}
+    pixels = look_at_new(root, images, before.lines)
     groups = find_groups(params, images, root)
-    split = assign_sides(images, params.ratios, seed, before.lines, groups, pixels, params.folds)
+    split = assign_sides(
+        images, params.ratios, seed, before.lines, groups, pixels if params.near_duplicates else {}, params.folds
+    )
     used = [line for line in split.lines if line.state == USED]
     side_of = {line.image: line.side for line in used}
     sides = [side for side in SIDES if side in side_of.values()]
     _check_objects(images, side_of)
     data_yaml = to_data_yaml(schema, sides, list(sigmas))
-    summary = summarise(images, split, before, written, params)
+    findings = without_ignored(sort_findings(find_leaks(coco, used, pixels, schema)), doctor)
+    stop_at(findings, doctor)
+    summary = summarise(images, split, before, written, params) | {"findings": findings}
     with (
         replacing(root, ANNOTATIONS) as annotations,
         replacing(root, DATA_YAML) as data,
@@ -143,7 +158,7 @@ def run(params: SplitParams, seed: int, schema: Schema, loss_sigma: float | list
         manifest.write_text(format_manifest(lines), encoding="utf-8")
         report.mkdir()
         write_json(report / "report.json", summary)
-        (report / "report.html").write_text(render_report(to_report(summary)), encoding="utf-8")
+        (report / "report.html").write_text(render_report(to_report(summary, findings)), encoding="utf-8")
     refresh_view(root)
     for warning in summary["warnings"]:
         say(f"split: {warning}")
@@ -158,19 +173,47 @@ def look_at_new(root: Path, images: Sequence[AnnotatedImage], known: Sequence[Ma
     """
     hashed = {line.md5 for line in known if line.phash}
     files = {image.md5: root / "data" / image.path for image in images if image.md5 not in hashed}
-    said = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > _SAY_EVERY_S:
-            said = time.monotonic()
-            say(f"split: looked at {done} of {total} images for near duplicates")
-
+    progress = tell_progress("split", "images looked at")
     facts = read_pixels(files, root / PIXELS, progress=progress)
     changed = sorted(str(files[md5].relative_to(root)) for md5, fact in facts.items() if fact.error == CHANGED)
     if changed:
         raise DatasetError(f"{len(changed)} images differ from what was converted, such as {changed[0]}; run convert")
     return facts
+
+
+def find_leaks(
+    coco: CocoFile, used: Sequence[ManifestLine], pixels: Mapping[str, PixelFacts], schema: Schema
+) -> list[Finding]:
+    """Find images that are the same, or look the same, on two sides, and classes that a side lacks.
+
+    Images that look the same are on one side, unless ``split.near_duplicates`` is off.
+
+    Args:
+        coco: the dataset.
+        used: the images on a side.
+        pixels: md5 -> facts of images whose hash is not in the manifest.
+        schema: its classes.
+    """
+    side_of = {line.image: line.side for line in used}
+    hashed = {line.md5: PixelFacts(line.md5, int(line.phash, 16), "") for line in used if line.phash}
+    clusters = near_duplicates(hashed | {line.md5: pixels[line.md5] for line in used if line.md5 in pixels})
+    sides_of: dict[str, set[str]] = defaultdict(set)
+    for line in used:
+        sides_of[line.md5].add(line.side)
+    crossing = [cluster for cluster in clusters if len(set().union(*(sides_of[md5] for md5 in cluster))) > 1]
+    suspects = {md5 for md5, sides in sides_of.items() if len(sides) > 1}.union(*crossing)
+    images = to_images(subset(coco, (image.id for image in coco.images if image.md5 in suspects)))
+    images = [image for image in images if image.path in side_of]
+    findings = [found for found in find_duplicates(images, side_of, crossing) if found.kind.endswith("across-sides")]
+    categories = {category.id: category.name for category in coco.categories}
+    image_of = {image.id: image.file_name for image in coco.images}
+    objects: dict[str, Counter[str]] = {name: Counter() for name in schema.class_names}
+    for annotation in coco.annotations:
+        objects[categories[annotation.category_id]][side_of.get(image_of[annotation.image_id], "")] += 1
+    for name, by_side in objects.items():
+        if by_side:
+            findings += find_lacking_sides(name, by_side, set(side_of.values()))
+    return findings
 
 
 def find_groups(params: SplitParams, images: Sequence[AnnotatedImage], root: Path) -> dict[str, str]:
@@ -310,7 +353,7 @@ def find_warnings(
     return warnings
 
 
-def to_report(summary: dict[str, Any]) -> Report:
+def to_report(summary: dict[str, Any], findings: Sequence[Finding] = ()) -> Report:
     """Build the page that a person reads."""
     sides = {side: figures for side, figures in summary["sides"].items() if figures["images"]}
     rows = [
@@ -332,6 +375,8 @@ def to_report(summary: dict[str, Any]) -> Report:
         _shares("Objects by class", "Class", "objects_by_class", sides),
         _shares("Images by their number of objects", "Objects", "images_by_objects", sides),
     ]
+    if findings:
+        sections.append(to_section(findings, {}, RAW.as_posix()))
     if summary["folds"]:
         fold_rows = [[fold, f["images"], f["objects"]] for fold, f in summary["folds"].items()]
         sections.append(Table("Folds of train and val", ["Fold", "Images", "Objects"], fold_rows))
@@ -384,7 +429,8 @@ def main(root: Path) -> None:
     params = read.load_section(document, "split", SplitParams)
     train = document.get("train") or {}
     sigma = train.get("loss_sigma", read.DEFAULT_LOSS_SIGMA)
-    run(params, read.load_seed(document), read.load_schema(document), sigma, root)
+    doctor = read.load_section(document, "doctor", DoctorParams)
+    run(params, doctor, read.load_seed(document), read.load_schema(document), sigma, root)
 
 
 if __name__ == "__main__":

@@ -208,10 +208,41 @@ def test_a_clone_without_the_cache_makes_the_same_split_and_only_looks_at_what_i
     assert len((clone / ".keypipe/cache/pixels.jsonl").read_text().splitlines()) == 1
 
 
-def test_without_near_duplicates_no_pixel_is_looked_at(converted: Path) -> None:
+def test_without_near_duplicates_copies_on_two_sides_are_reported_and_can_stop(converted: Path) -> None:
+    images = sorted((converted / "data/raw").rglob("*.jpg"))[:8]
+    copies = {
+        f"raw/copy_{index}.jpg": path.relative_to(converted / "data").as_posix() for index, path in enumerate(images)
+    }
+    for copy, image in copies.items():
+        add_copy(converted, image, copy.removeprefix("raw/"))
+    run_stages(converted, "convert")
     set_params(converted, **{"split.near_duplicates": False})
+    sides = split(converted)
+    leaks = {copy for copy, image in copies.items() if sides[copy] != sides[image]}
+    assert leaks  # eight images, drawn with a fixed seed
+    found = report(converted)["findings"]
+    assert {item["kind"] for item in found} == {"near-duplicate-across-sides"}
+    assert len(found) == len(leaks)
+    assert {side for item in found for side in (item["side"],)} <= {"train", "val", "test"}
+    assert "Nearly the same image on two sides" in (converted / "reports/split/report.html").read_text()
+    set_params(converted, **{"doctor.fail_on": "warning"})
+    assert "looks like" in refuse(converted)
+    set_params(converted, **{"doctor.ignore": ["near-duplicate-across-sides"]})
     split(converted)
-    assert not (converted / ".keypipe/cache").exists()
+    assert report(converted)["findings"] == []
+
+
+def test_a_class_that_a_side_lacks_is_reported(converted: Path) -> None:
+    document = json.loads((converted / "data/coco/keypoints.json").read_text())
+    document["categories"].append({"id": 2, "name": "dog", "keypoints": ["nose"], "skeleton": []})
+    box = {"bbox": [1, 1, 9, 9], "area": 81, "keypoints": [5, 5, 2], "num_keypoints": 1}
+    document["annotations"].append({"id": 10_000, "image_id": 1, "category_id": 2, **box})
+    (converted / "data/coco/keypoints.json").write_text(json.dumps(document))
+    set_params(converted, **{"schema.classes.dog": {"keypoints": ["nose"]}})
+    sides = split(converted)
+    own = sides[document["images"][0]["file_name"]]
+    found = [(item["kind"], item["class_name"], item["side"]) for item in report(converted)["findings"]]
+    assert found == [("class-missing-on-side", "dog", side) for side in sorted({"train", "val", "test"} - {own})]
 
 
 def test_a_picture_that_is_not_what_was_converted_is_refused(converted: Path) -> None:
