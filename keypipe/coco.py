@@ -125,7 +125,7 @@ def _to_annotation(
     flat: list[int | float] = []
     for name in order:
         point = instance.keypoints.get(name)
-        flat += _NOT_LABELLED if point is None else (point.x, point.y, point.visibility.value)
+        flat += _NOT_LABELLED if point is None else (point.x, point.y, int(point.visibility))
     width, height = right - left, bottom - top
     return CocoAnnotation(
         annotation_id,

@@ -170,9 +170,10 @@ def diagnose(
     findings += [_of_unlabelled(name) for name in folder.unlabelled]
     classes, clouds = [], []
     for name, skeleton in schema.classes.items():
-        found, examination = _check_class(objects[name], skeleton, input_px)
+        points, visibility = _to_arrays(objects[name], skeleton)
+        found, examination = _check_class(objects[name], points, skeleton, input_px)
         findings += found
-        classes.append(_count_class(name, objects[name], skeleton, sides, examination))
+        classes.append(_count_class(name, objects[name], visibility, skeleton, sides, examination))
         if examination:
             clouds.append(_to_cloud(name, examination, skeleton))
     findings += _find_imbalance(classes, set(sides.values()))
@@ -422,17 +423,27 @@ def _iou(a: Box, b: Box) -> float:
 # ------------------------------------------------------------------------------ objects of a class
 
 
+def _to_arrays(objects: Sequence[Located], skeleton: Skeleton) -> tuple[NDArray[np.complex128], NDArray[np.uint8]]:
+    """Return the keypoints' places, x + iy in pixels, NaN = not labelled, and visibilities; (n, n_keypoints) both."""
+    shape = (len(objects), len(skeleton.keypoints))
+    xs, ys = np.full(shape, np.nan), np.full(shape, np.nan)
+    visibility = np.zeros(shape, dtype=np.uint8)
+    for column, name in enumerate(skeleton.keypoints):
+        found = [(row, point) for row, item in enumerate(objects) if (point := item.instance.keypoints.get(name))]
+        rows = [row for row, _ in found]
+        xs[rows, column] = [point.x for _, point in found]
+        ys[rows, column] = [point.y for _, point in found]
+        visibility[rows, column] = [point.visibility for _, point in found]
+    return xs + 1j * ys, visibility
+
+
 def _check_class(
-    objects: Sequence[Located], skeleton: Skeleton, input_px: int | None
+    objects: Sequence[Located], points: NDArray[np.complex128], skeleton: Skeleton, input_px: int | None
 ) -> tuple[list[Finding], Examination | None]:
     if not objects:
         return [], None
     boxes = np.array([item.instance.box_xyxy for item in objects])
-    points = np.full((len(objects), len(skeleton.keypoints)), np.nan, dtype=np.complex128)
     column = {name: number for number, name in enumerate(skeleton.keypoints)}
-    for row, item in enumerate(objects):
-        for name, point in item.instance.keypoints.items():
-            points[row, column[name]] = complex(point.x, point.y)
     partners = skeleton.partners()
     examination = examine_shapes(
         points,
@@ -569,16 +580,14 @@ def _find_odd_shapes(objects: Sequence[Located], examination: Examination, skele
 def _count_class(
     name: str,
     objects: Sequence[Located],
+    visibility: NDArray[np.uint8],
     skeleton: Skeleton,
     sides: Mapping[str, str],
     examination: Examination | None,
 ) -> ClassStatistics:
-    seen: dict[str, Counter[int]] = {keypoint: Counter() for keypoint in skeleton.keypoints}
-    for item in objects:
-        for keypoint, point in item.instance.keypoints.items():
-            seen[keypoint][int(point.visibility)] += 1
-    odd = _marked(examination).sum(axis=0) if examination else np.zeros(len(seen), dtype=int)
-    spreads = examination.spread if examination else np.full(len(seen), np.nan)
+    n_keypoints = len(skeleton.keypoints)
+    odd = _marked(examination).sum(axis=0) if examination else np.zeros(n_keypoints, dtype=int)
+    spreads = examination.spread if examination else np.full(n_keypoints, np.nan)
     by_side = Counter(sides.get(item.image.path, "") for item in objects)
     return ClassStatistics(
         name,
@@ -588,13 +597,13 @@ def _count_class(
         [
             KeypointStatistics(
                 keypoint,
-                counts[Visibility.VISIBLE],
-                counts[Visibility.OCCLUDED],
-                len(objects) - counts.total(),
+                int((states == Visibility.VISIBLE).sum()),
+                int((states == Visibility.OCCLUDED).sum()),
+                int((states == Visibility.NOT_LABELLED).sum()),
                 round(float(spread), 4) if np.isfinite(spread) else None,
                 int(found),
             )
-            for (keypoint, counts), spread, found in zip(seen.items(), spreads, odd, strict=True)
+            for keypoint, states, spread, found in zip(skeleton.keypoints, visibility.T, spreads, odd, strict=True)
         ],
     )
 

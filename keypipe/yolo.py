@@ -56,9 +56,7 @@ def to_yolo(instance: Instance, size_wh: tuple[int, int], schema: Schema) -> Yol
     keypoints: list[tuple[float, float, int | None]] = []
     for name in schema.slots:
         point = instance.keypoints.get(name)
-        keypoints.append(
-            (0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, point.visibility.value)
-        )
+        keypoints.append((0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, int(point.visibility)))
     return YoloInstance(schema.class_names.index(instance.class_name), box, tuple(keypoints))
 
 
@@ -215,17 +213,45 @@ def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_
         schema: class ids and slots of the labels.
         data_yaml: text of ``data.yaml``.
     """
-    view = View({}, {"data.yaml": data_yaml, "classes.txt": "".join(f"{name}\n" for name in schema.class_names)})
+    view = View({}, dict(zip(_TEXTS, [data_yaml, "".join(f"{name}\n" for name in schema.class_names)], strict=True)))
     for side, members in sides.items():
         images = list(members)
-        names = view_names(image.path for image in images)
+        places = lay_out(side, (image.path for image in images))
         for image in images:
-            name = names[image.path]
-            view.links[f"images/{side}/{name}"] = image.path
-            view.texts[f"labels/{side}/{label_name(name)}"] = format_labels(
-                to_yolo(instance, image.size_wh, schema) for instance in image.instances
-            )
+            link, label = places[image.path]
+            view.links[link] = image.path
+            view.texts[label] = format_labels(to_yolo(instance, image.size_wh, schema) for instance in image.instances)
     return view
+
+
+_TEXTS = ("data.yaml", "classes.txt")
+
+
+def lay_out(side: str, paths: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return, for each image of a side, where the YOLO folder has its link and its label file."""
+    return {
+        path: (f"images/{side}/{name}", f"labels/{side}/{label_name(name)}") for path, name in view_names(paths).items()
+    }
+
+
+def is_current(folder: Path, sides: Mapping[str, Iterable[str]], folds: Iterable[int], stamp: str) -> bool:
+    """Tell whether a YOLO folder carries a stamp and still has all files of a dataset.
+
+    Args:
+        folder: ``data/yolo``.
+        sides: image paths of each side.
+        folds: numbers of the folds.
+        stamp: identifies the dataset.
+    """
+    if read_stamp(folder) != stamp:
+        return False
+    names = [*_TEXTS, *(name for fold in folds for name in _fold_texts(fold))]
+    names += [name for side, paths in sides.items() for place in lay_out(side, paths).values() for name in place]
+    return _list_names(folder).issuperset(names)
+
+
+def _fold_texts(fold: int) -> tuple[str, str, str]:
+    return f"fold{fold}.yaml", f"fold{fold}_train.txt", f"fold{fold}_val.txt"
 
 
 def to_fold_yaml(data_yaml: Mapping[str, Any], fold: int) -> dict[str, Any]:
@@ -248,21 +274,16 @@ def add_fold(view: View, fold: int, sides: Mapping[str, Iterable[str]], data_yam
         view.texts[f"fold{fold}_{side}.txt"] = "".join(f"./{link_of[path]}\n" for path in paths)
 
 
-def write_view(folder: Path, view: View, stamp: str) -> bool:
+def write_view(folder: Path, view: View, stamp: str) -> None:
     """Bring the YOLO folder up to what a view says, changing only what differs.
 
     Args:
         folder: ``data/yolo``; the images lie beside it, under ``data/``.
         view: what it must hold.
-        stamp: identifies the dataset; a folder that carries it, and still has all its files, is left alone.
-
-    Returns:
-        Whether anything was written.
+        stamp: identifies the dataset.
     """
     stamp_path = folder / STAMP
     there = _list_names(folder)
-    if read_stamp(folder) == stamp and all(name in there for name in (*view.links, *view.texts)):
-        return False
     stamp_path.unlink(missing_ok=True)
     for name in there - view.links.keys() - view.texts.keys():
         # Includes Ultralytics' label caches, which outlive the labels they describe.
@@ -279,7 +300,6 @@ def write_view(folder: Path, view: View, stamp: str) -> bool:
             _write_links(str(folder), view.links, there)
             texts.result()
     stamp_path.write_text(msgspec.json.encode({"stamp": stamp}).decode(), encoding="utf-8")
-    return True
 
 
 def read_stamp(folder: Path) -> str | None:

@@ -6,12 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from pydantic import Field
 
-from keypipe.annotation import AnnotatedImage, Visibility
+from keypipe.annotation import AnnotatedImage
 from keypipe.coco import format_coco, to_coco
-from keypipe.diagnosis import diagnose
+from keypipe.diagnosis import Diagnosis, diagnose
 from keypipe.drawing import draw_instances, encode_jpeg
 from keypipe.duplicates import find_duplicates
 from keypipe.errors import DatasetError, Fault, FaultsError
@@ -95,8 +96,9 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     set_aside = {fault.file for fault in folder.faults}
     images = [file.image for file in folder.files if file.image and file.source not in set_aside]
     _check_any_object(images, folder, schema)
-    findings = _diagnose(root, folder, schema, images, set_aside, doctor)
-    summary = summarise(images, folder, schema, sorted(set_aside), findings)
+    diagnosis = _diagnose(root, folder, schema, images, set_aside, doctor)
+    findings = diagnosis.findings
+    summary = summarise(images, folder, schema, sorted(set_aside), diagnosis)
     with (
         replacing(root, DERIVED) as derived,
         replacing(root, COCO) as coco,
@@ -127,12 +129,12 @@ def _diagnose(
     images: list[AnnotatedImage],
     set_aside: set[str],
     params: DoctorParams,
-) -> list[Finding]:
+) -> Diagnosis:
     """Run the checks that need no pixels; what was set aside for its faults stops nothing."""
-    found = [*diagnose(folder, root / RAW, schema).findings, *find_duplicates(images, {})]
-    findings = without_ignored(sort_findings(found), params)
+    diagnosis = diagnose(folder, root / RAW, schema)
+    findings = without_ignored(sort_findings([*diagnosis.findings, *find_duplicates(images, {})]), params)
     stop_at([finding for finding in findings if finding.file not in set_aside], params)
-    return findings
+    return msgspec.structs.replace(diagnosis, findings=findings)
 
 
 def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Schema) -> None:
@@ -160,7 +162,7 @@ def _write_derived(derived: Path, folder: Folder, set_aside: set[str]) -> None:
 
 
 def summarise(
-    images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str], findings: list[Finding]
+    images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str], diagnosis: Diagnosis
 ) -> dict[str, Any]:
     """Count what was converted, passed over and set aside.
 
@@ -169,20 +171,12 @@ def summarise(
         folder: what reading found.
         schema: classes and keypoints.
         set_aside: files left out for their faults.
-        findings: of the diagnosis.
+        diagnosis: of the converted images, and findings of all.
 
     Returns:
         The machine-readable report; equal input gives equal values.
     """
     instances = [instance for image in images for instance in image.instances]
-    visibility = {
-        class_name: {name: Counter[int]() for name in skeleton.keypoints}
-        for class_name, skeleton in schema.classes.items()
-    }
-    for instance in instances:
-        for name, counts in visibility[instance.class_name].items():
-            point = instance.keypoints.get(name)
-            counts[int(point.visibility) if point else 0] += 1
     classes = Counter(instance.class_name for instance in instances)
     negatives = sum(not image.instances for image in images)
     headline = f"{len(images)} images, {len(instances)} objects"
@@ -202,15 +196,15 @@ def summarise(
             len(instance.keypoints) < len(schema.classes[instance.class_name].keypoints) for instance in instances
         ),
         "keypoints": {
-            class_name: {
-                name: {
-                    "visible": counts[Visibility.VISIBLE],
-                    "occluded": counts[Visibility.OCCLUDED],
-                    "not_labelled": counts[Visibility.NOT_LABELLED],
+            item.name: {
+                keypoint.name: {
+                    "visible": keypoint.visible,
+                    "occluded": keypoint.occluded,
+                    "not_labelled": keypoint.not_labelled,
                 }
-                for name, counts in by_name.items()
+                for keypoint in item.keypoints
             }
-            for class_name, by_name in visibility.items()
+            for item in diagnosis.classes
         },
         "ignored_shapes": dict(sorted(folder.ignored.items())),
         "misspelt_perhaps": near_misses(folder.ignored, schema),
@@ -225,8 +219,8 @@ def summarise(
             file.image.path for file in folder.files if file.derived is not None and file.image is not None
         ),
         "set_aside": set_aside,
-        "findings": findings,
-        "finding_counts": count_findings(findings),
+        "findings": diagnosis.findings,
+        "finding_counts": count_findings(diagnosis.findings),
         "faults": sorted(folder.faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind)),
     }
 

@@ -12,7 +12,7 @@ import yaml
 from keypipe.coco import CocoFile, parse_coco, to_images
 from keypipe.errors import DatasetError
 from keypipe.skeleton import Schema, Skeleton
-from keypipe.yolo import SIDES, add_fold, to_view, write_view
+from keypipe.yolo import SIDES, add_fold, is_current, to_view, write_view
 
 ANNOTATIONS = Path("data/dataset/annotations")
 DATA_YAML = Path("data/dataset/data.yaml")
@@ -89,7 +89,11 @@ def refresh_view(root: Path) -> bool:
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())
-    check_images(root, (image.file_name for file in files.values() for image in file.images))
+    paths = {side: [image.file_name for image in file.images] for side, file in files.items()}
+    check_images(root, (path for some in paths.values() for path in some))
+    stamp = digest.hexdigest()
+    if is_current(root / VIEW, paths, (int(fold.name) for fold in folds), stamp):
+        return False
     view = to_view(
         {side: to_images(file) for side, file in files.items()},
         read_schema(root),
@@ -101,4 +105,5 @@ def refresh_view(root: Path) -> bool:
             for side in ("train", "val")
         }
         add_fold(view, int(fold.name), lists, (fold / "data.yaml").read_text(encoding="utf-8"))
-    return write_view(root / VIEW, view, digest.hexdigest())
+    write_view(root / VIEW, view, stamp)
+    return True

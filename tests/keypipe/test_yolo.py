@@ -14,6 +14,7 @@ from keypipe.yolo import (
     YoloInstance,
     expand_sigmas,
     format_labels,
+    is_current,
     parse_labels,
     to_data_yaml,
     to_view,
@@ -124,7 +125,7 @@ def test_the_view_is_links_and_labels_and_is_updated_in_place(tmp_path: Path) ->
     first = to_view(
         {"train": [image("raw/a/1.jpg", cow), image("raw/b/1.jpg")], "val": [image("raw/c/2.jpg")]}, SCHEMA, "x"
     )
-    assert write_view(yolo, first, "one")
+    write_view(yolo, first, "one")
     link = yolo / "images/train/a/1.jpg"
     assert link.is_symlink()
     assert not link.readlink().is_absolute()
@@ -132,11 +133,14 @@ def test_the_view_is_links_and_labels_and_is_updated_in_place(tmp_path: Path) ->
     assert (yolo / "labels/train/b/1.txt").read_bytes() == b""
     assert (yolo / "labels/train/a/1.txt").read_text().startswith("0 0.250000")
 
-    assert not write_view(yolo, first, "one")
+    sides = {"train": ["raw/a/1.jpg", "raw/b/1.jpg"], "val": ["raw/c/2.jpg"]}
+    assert is_current(yolo, sides, [], "one")
+    assert not is_current(yolo, sides, [1], "one")
+    assert not is_current(yolo, sides, [], "two")
     kept = (yolo / "labels/train/a/1.txt").stat().st_mtime_ns
     (yolo / "labels/train.cache").write_bytes(b"stale")
     second = to_view({"train": [image("raw/a/1.jpg", cow)], "val": [image("raw/b/1.jpg")]}, SCHEMA, "x")
-    assert write_view(yolo, second, "two")
+    write_view(yolo, second, "two")
     assert not (yolo / "labels/train.cache").exists()
     assert not (yolo / "labels/train/b").exists()
     assert not (yolo / "images/val/c").exists()
@@ -153,5 +157,23 @@ def test_a_damaged_view_is_mended(tmp_path: Path) -> None:
     view = to_view({"train": [image("raw/1.jpg")]}, SCHEMA, "x")
     write_view(tmp_path / "yolo", view, "one")
     (tmp_path / "yolo/labels/train/1.txt").unlink()
-    assert write_view(tmp_path / "yolo", view, "one")
+    link = tmp_path / "yolo/images/train/1.jpg"
+    link.unlink()
+    link.symlink_to("elsewhere")
+    assert not is_current(tmp_path / "yolo", {"train": ["raw/1.jpg"]}, [], "one")
+    write_view(tmp_path / "yolo", view, "one")
     assert (tmp_path / "yolo/labels/train/1.txt").exists()
+    assert link.read_bytes() == b"raw/1.jpg"
+    assert is_current(tmp_path / "yolo", {"train": ["raw/1.jpg"]}, [], "one")
+
+
+def test_a_large_view_is_written_by_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"raw/{index}.jpg" for index in range(6)]
+    write_images(tmp_path, *names)
+    view = to_view({"train": [image(name) for name in names]}, SCHEMA, "x")
+    write_view(tmp_path / "yolo", view, "one")
+    monkeypatch.setattr("keypipe.yolo._FILES_PER_PROCESS", 2)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/raw").symlink_to(tmp_path / "raw")
+    write_view(tmp_path / "two/yolo", view, "one")
+    assert snapshot(tmp_path / "two/yolo") == snapshot(tmp_path / "yolo")
