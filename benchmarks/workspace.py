@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 CODE = ("keypipe", "tasks", "flows")
-FILES = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/.gitignore", ".dvc/config", ".dvc/.gitignore")
+FILES = (
+    "dvc.yaml",
+    "params.yaml",
+    ".dvcignore",
+    ".gitignore",
+    "data/.gitignore",
+    "data/groups.csv",
+    ".dvc/config",
+    ".dvc/.gitignore",
+)
 
 
 def make_workspace(root: Path, schema: dict[str, Any]) -> Path:
@@ -42,3 +52,16 @@ def environment() -> dict[str, str]:
 def stage(name: str) -> list[str]:
     """Return the command of a stage program."""
     return [sys.executable, "-m", f"tasks.{name}"]
+
+
+def set_aside(root: Path, aside: Path) -> None:
+    """Move what the stages have made out of a workspace, so that they start from nothing.
+
+    It is moved and not deleted: an ext4 without a journal is many times slower at making files for some minutes after
+    thousands were deleted, since it does not use their inodes again so soon.
+    """
+    folder = aside / f"{time.monotonic_ns()}"
+    for name in ("data/coco", "data/derived", "data/dataset", "data/yolo", "reports", ".keypipe"):
+        if (root / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).rename(folder / name)
