@@ -18,6 +18,7 @@ from keypipe.ingest import list_files
 from keypipe.labelme import LabelmeError, LabelmeFile, parse_labelme
 from keypipe.skeleton import Schema, find_pairs
 from tasks import params as read
+from tasks.split import GROUPS
 from tasks.stage import STATE
 
 RAW = Path("data/raw")
@@ -66,6 +67,8 @@ def adopt_folder(root: Path, folder: Path) -> str:
     shutil.copy2(root / read.PARAMS_FILE, aside / read.PARAMS_FILE)
     moved = [name for name in _outdated(root, keep_raw=source == raw) if _move_aside(root, name, aside)]
     if source != raw:
+        _empty_groups(root / GROUPS, aside / GROUPS)
+    if source != raw:
         incoming.rename(raw)
     write_schema(root / read.PARAMS_FILE, schema)
     return _tell(schema, aside.relative_to(root), moved)
@@ -105,6 +108,14 @@ def _move_aside(root: Path, name: str, aside: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     (root / name).rename(target)
     return True
+
+
+def _empty_groups(path: Path, aside: Path) -> None:
+    """Start a new table of groups: the old one speaks of images that are gone, and DVC wants a file to be there."""
+    if path.exists():
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, aside)
+    path.write_text("image,group\n", encoding="utf-8")
 
 
 def write_schema(path: Path, schema: Schema) -> None:

@@ -14,7 +14,7 @@ from keypipe.yolo import expand_sigmas
 from tasks import params as read
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
-from tasks.split import SplitParams
+from tasks.split import GROUPS, SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
 from tasks.verdict import DoctorParams
@@ -30,7 +30,7 @@ SECTIONS: dict[str, type[read.Section]] = {
 
 
 def check_workspace(root: Path) -> None:
-    """Check ``params.yaml`` and ``local.yaml``.
+    """Check ``params.yaml`` and ``local.yaml``, and that the table of groups is there.
 
     Raises:
         ConfigError: every problem, one a line, with file and line number.
@@ -41,6 +41,8 @@ def check_workspace(root: Path) -> None:
         read.read_local(root)
     except ConfigError as error:
         problems += str(error).splitlines()
+    if not (root / GROUPS).exists():
+        problems.append(f"{GROUPS}: not there, and the split depends on it; `git checkout {GROUPS}` brings it back")
     read.raise_problems(problems)
 
 

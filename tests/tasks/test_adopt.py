@@ -33,11 +33,14 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
     demo = sorted(path.name for path in (drawn / "data/raw").rglob("*") if path.is_file())
     set_params(drawn, **{"schema.aliases": {"snout": "nose"}})  # stands for a name that will be gone
     before = (drawn / "params.yaml").read_text()
+    (drawn / "data/groups.csv").write_text("image,group\n00001.jpg,day1\n")
     told = adopt_folder(drawn, own)
+    assert (drawn / "data/groups.csv").read_text() == "image,group\n"
     assert "horse: 左耳, 右耳, tail (left/right pairs: 左耳/右耳)" in told
     (aside,) = (drawn / ".keypipe/replaced").iterdir()
     assert sorted(path.name for path in (aside / "data/raw").rglob("*") if path.is_file()) == demo
     assert (aside / "params.yaml").read_text() == before
+    assert "day1" in (aside / "data/groups.csv").read_text()
     assert (aside / "data/dataset/manifest.csv").exists()
     assert not (drawn / "data/dataset/manifest.csv").exists()
     assert len(list((drawn / "data/raw").rglob("*.json"))) == len(list(own.rglob("*.json"))) == 61
@@ -45,6 +48,10 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
     text = (drawn / "params.yaml").read_text()
     assert "# every random draw" in text.lower()
     assert yaml.safe_load(text)["train"] == yaml.safe_load(before)["train"]
+    (drawn / "data/groups.csv").unlink()
+    with pytest.raises(ConfigError, match=r"git checkout data/groups\.csv"):
+        check_workspace(drawn)
+    (drawn / "data/groups.csv").write_text("image,group\n")
     run_stages(drawn, "convert", "split")
 
 
