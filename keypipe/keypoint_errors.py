@@ -7,6 +7,7 @@ large it is. Diagonals are those of the true boxes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -108,6 +109,10 @@ class Reliability(msgspec.Struct):
     close: list[float | None]
     ece_labelled: float | None
     ece_close: float | None
+
+    def middles(self) -> list[float]:
+        """Return the middle of each bin."""
+        return [(low + high) / 2 for low, high in pairwise(self.edges)]
 
 
 class KeypointTable(msgspec.Struct):

@@ -21,6 +21,7 @@ FILES = (
     ".gitattributes",
     "data/.gitignore",
     "data/groups.csv",
+    "data/sigmas.yaml",
     ".dvc/config",
     ".dvc/.gitignore",
 )

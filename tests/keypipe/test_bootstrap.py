@@ -109,4 +109,3 @@ def test_a_sample_without_an_object_has_no_curve() -> None:
     matched = match_by_oks(truth, detections, SIGMAS)["cow"]
     assert precision_curves(matched, np.zeros(6, dtype=np.int64)) is None
     assert np.isnan(average_precision(matched, np.zeros(6, dtype=np.int64))).all()
-
