@@ -311,6 +311,7 @@ class Matrix(msgspec.Struct, frozen=True, tag="matrix"):
         counts: a list for each row; None leaves a cell empty.
         corner: what rows and columns are.
         note: what the reader should know.
+        shaded_rows: rows from the first that are shaded; None: all. Cells off the diagonal are shaded as wrong.
     """
 
     title: str
@@ -319,10 +320,12 @@ class Matrix(msgspec.Struct, frozen=True, tag="matrix"):
     counts: Sequence[Sequence[int | None]]
     corner: str = ""
     note: str = ""
+    shaded_rows: int | None = None
 
     def shares(self) -> list[list[float]]:
-        """Return each count's share of its row."""
-        totals = [sum(count or 0 for count in row) for row in self.counts]
+        """Return each count's share of its row; 0 in a row that is not shaded."""
+        shaded = len(self.counts) if self.shaded_rows is None else self.shaded_rows
+        totals = [sum(count or 0 for count in row) if i < shaded else 0 for i, row in enumerate(self.counts)]
         pairs = zip(self.counts, totals, strict=True)
         return [[(count or 0) / total if total else 0.0 for count in row] for row, total in pairs]
 

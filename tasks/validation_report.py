@@ -139,7 +139,7 @@ def to_sections(
             "Where keypoints are off",
             _to_plots(measured, schema),
             "A real object that looks like most. The filled circle holds half of the predictions of a keypoint, the"
-            " pale one 95 of 100, both drawn as large as they are beside this box. Numbers: median error.",
+            " dotted one 95 of 100, both drawn as large as they are beside this box. Numbers: median error.",
         ),
         Gallery(
             "Worst images",
@@ -169,15 +169,19 @@ def _warn(measured: Measured) -> list[Note]:
                 f" are too narrow. Annotate more, in {FEW_UNITS} {intervals.unit}s at least.",
             )
         )
-    for error in measured.evaluation.keypoints:
-        if error.swapped is not None and error.swapped >= _SWAPPED:
-            notes.append(
-                Note(
-                    "warning",
-                    f"{error.class_name} {error.keypoint} is at its partner's place in {error.swapped:.0%} of the"
-                    " objects: look for left and right exchanged in the annotations with `keypipe doctor`.",
-                )
+    swapped = [
+        f"{error.class_name} {error.keypoint} ({error.swapped:.0%})"
+        for error in measured.evaluation.keypoints
+        if error.swapped is not None and error.swapped >= _SWAPPED
+    ]
+    if swapped:
+        notes.append(
+            Note(
+                "warning",
+                f"At their left/right partner's place: {', '.join(swapped)}. Look for exchanged names in the"
+                " annotations with `keypipe doctor`; where there are none, train longer.",
             )
+        )
     return notes
 
 
@@ -285,19 +289,20 @@ def _to_plots(measured: Measured, schema: Schema) -> list[SkeletonPlot]:
 
 _ERROR_COLUMNS = [
     "Labelled",
-    "Missed, %",
-    "Median, px",
-    "95 %, px",
-    "Median, diag.",
-    "95 %, diag.",
-    *(f"≤ {share:g} diag., %" for share in PCK_SHARES),
+    "Missed %",
+    "Median px",
+    "95th px",
+    "Median diag.",
+    "95th diag.",
+    *(f"≤ {share:g} diag. %" for share in PCK_SHARES),
     "OKS",
-    "Swapped, %",
-    "Unsure, %",
+    "Swapped %",
+    "Unsure %",
 ]
 
 _ERROR_NOTE = (
-    "Missed: the object was not found. ≤ 0.1 diag. (PCK): share of the labelled keypoints within a tenth of the box's"
+    "Median and 95th percentile of the distance, in pixels and in diagonals of the box. Missed: the object was not"
+    " found. ≤ 0.1 diag. (PCK): share of the labelled keypoints within a tenth of the box's"
     " diagonal; those of objects that were not found count as not. OKS: mean of the keypoint's term, 0 when missed."
     " Swapped: nearer to its left/right partner's place than to its own. Unsure: found with a confidence below {:g}."
 )
@@ -377,6 +382,7 @@ def _confusion(measured: Measured) -> Matrix:
         counts,
         "annotated ↓  found →",
         "Boxes that overlap by half, whatever their class. The last row counts detections where nothing is annotated.",
+        shaded_rows=len(names),
     )
 
 

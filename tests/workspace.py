@@ -24,6 +24,7 @@ FILES = (
     "data/sigmas.yaml",
     ".dvc/config",
     ".dvc/.gitignore",
+    ".dvc/plots/confusion_counts.json",
 )
 
 QUICK: dict[str, Any] = {
