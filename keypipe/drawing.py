@@ -196,45 +196,6 @@ def draw_instances(
     return _to_array(_with_legend(drawn, schema) if legend else drawn)
 
 
-def draw_side_by_side(
-    image_rgb: RgbImage,
-    instances: Sequence[Instance],
-    predictions: Sequence[Prediction],
-    schema: Schema,
-    *,
-    keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
-    longest_side_px: int | None = None,
-    legend: bool = False,
-    titles: tuple[str, str] = ("annotated", "predicted"),
-) -> RgbImage:
-    """Draw the truth and the prediction as two pictures beside each other.
-
-    Args:
-        image_rgb: uint8 (height, width, 3); stays as it is.
-        instances: the truth, in pixels of the image.
-        predictions: in pixels of the image.
-        schema: classes and skeletons.
-        keypoint_conf: predicted keypoints with less confidence are not drawn.
-        longest_side_px: scale each of the two pictures to this first; None leaves its size.
-        legend: add a strip with the keypoints' colours and names below.
-        titles: captions in the pictures' corners.
-
-    Returns:
-        uint8 (height, width, 3), a new picture.
-    """
-    picture, scale = _scaled(image_rgb, longest_side_px)
-    truth = [_scale_object(_annotated_object(instance, schema), scale) for instance in instances]
-    found = [_scale_object(_predicted_object(item, keypoint_conf), scale) for item in predictions]
-    halves = [_draw_objects(picture, objects, schema) for objects in (truth, found)]
-    for half, title in zip(halves, titles, strict=True):
-        _draw_caption(half, title)
-    gap = max(2, round(0.006 * picture.width))
-    both = Image.new("RGB", (2 * picture.width + gap, picture.height), _PAPER)
-    both.paste(halves[0], (0, 0))
-    both.paste(halves[1], (picture.width + gap, 0))
-    return _to_array(_with_legend(both, schema) if legend else both)
-
-
 def draw_comparison(
     image_rgb: RgbImage,
     instances: Sequence[Instance],

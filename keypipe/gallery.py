@@ -153,7 +153,7 @@ def describe_score(score: ImageScore) -> str:
         parts.append(f"{score.missed} of {score.objects} not found")
     if score.false:
         parts.append(f"{score.false} found where there is none")
-    if score.culprit:
+    if score.culprit and round(score.culprit.distance_px, 1) > 0:
         where = f"{score.culprit.class_name} {score.culprit.keypoint}"
         parts.append(f"worst: {where}, {score.culprit.distance_px:.1f} px off")
     return ", ".join(parts)

@@ -19,6 +19,10 @@ ALPHA, BETA = 0.5, 6.0
 REG_MAX = 16
 
 
+class TieError(Exception):
+    """Which anchors are positive hangs on the order of equals: candidates of an object with an alignment of 0."""
+
+
 class Anchors(NamedTuple):
     """Cell centres of all levels, in cells (n, 2), and the stride of each, pixels (n,)."""
 
@@ -89,7 +93,7 @@ def assign(outputs: Outputs, objects: Objects, anchors: Anchors, smallest_px: fl
     """Choose the positives of one image (task-aligned assigner; Feng et al., "TOOD", ICCV 2021).
 
     Raises:
-        AssertionError: the choice hangs on a tie between anchors of no overlap at all.
+        TieError: the choice hangs on a tie.
     """
     n_anchors, n_objects = len(anchors.centres), len(objects.classes)
     places_px = anchors.centres * anchors.strides[:, None]
@@ -104,8 +108,8 @@ def assign(outputs: Outputs, objects: Objects, anchors: Anchors, smallest_px: fl
         overlap[index] = np.where(inside, iou, 0)
         alignment[index] = np.where(inside, probability[:, label] ** ALPHA * iou**BETA, 0)
         best = np.argsort(-alignment[index], kind="stable")[:TOP_K]
-        undecided = inside & (alignment[index] == 0)
-        assert not undecided.any() or (alignment[index] > 0).sum() >= TOP_K, "a tie decides"
+        if (inside & (alignment[index] == 0)).any() and (alignment[index] > 0).sum() < TOP_K:
+            raise TieError
         positive[index, best] = True
         positive[index] &= inside
     for anchor in np.flatnonzero(positive.sum(0) > 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import shutil
 from pathlib import Path
@@ -12,34 +14,28 @@ import pytest
 
 from tasks.engine.settings import configure
 from tests.imports import ROOT
-from tests.numpy_pose_loss import Anchors, Objects, Outputs, assign, make_anchors, pose_losses
+from tests.numpy_pose_loss import Anchors, Objects, Outputs, TieError, assign, make_anchors, pose_losses
 
 PAGE = ROOT / "docs" / "pose-loss.md"
 TOLERANCE = 1e-4
 STRIDES = (8, 16, 32)
-BATCH = 8
+BATCH = 4
+SEEDS = 40
 
 
 class Batch:
     """A real batch, what the network makes of it, and the losses that Ultralytics computes."""
 
-    def __init__(self, root: Path, sigmas: list[float] | None, **overrides: Any) -> None:
+    def __init__(self, model: Any, dataset: Any, seed: int, sigmas: list[float] | None, arguments: Any) -> None:
         import torch
-        from ultralytics import YOLO
-        from ultralytics.cfg import get_cfg
-        from ultralytics.data.build import build_yolo_dataset
-        from ultralytics.data.utils import check_det_dataset
         from ultralytics.utils.loss import v8PoseLoss
 
-        configure(root)
-        torch.manual_seed(0)
-        self.arguments = get_cfg(overrides={"task": "pose", "imgsz": 160, "batch": BATCH, **overrides})
-        data = check_det_dataset(str(root / "data/yolo/data.yaml"))
-        dataset = build_yolo_dataset(self.arguments, data["train"], BATCH, data, mode="train", stride=32)
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        self.arguments = arguments
         self.targets = dataset.collate_fn([dataset[index] for index in range(BATCH)])
-        model = YOLO(str(root / "models/best.pt")).model.float().train()
-        model.args = self.arguments
-        model.kpt_oks_sigmas = sigmas
+        model.args, model.kpt_oks_sigmas = arguments, sigmas
         criterion = v8PoseLoss(model)
         with torch.no_grad():
             self.raw = model(self.targets["img"].float() / 255)
@@ -82,6 +78,26 @@ class Batch:
         return pose_losses(self.outputs, self.truth, self.anchors, sigmas, gains)
 
 
+def find_batch(root: Path, sigmas: list[float] | None, **overrides: Any) -> Batch:
+    """Return the first batch whose positives do not hang on a tie, of which the page tells."""
+    configure(root)
+    from ultralytics import YOLO
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.build import build_yolo_dataset
+    from ultralytics.data.utils import check_det_dataset
+
+    arguments = get_cfg(overrides={"task": "pose", "imgsz": 160, "batch": BATCH, **overrides})
+    data = check_det_dataset(str(root / "data/yolo/data.yaml"))
+    dataset = build_yolo_dataset(arguments, data["train"], BATCH, data, mode="train", stride=32)
+    model = YOLO(str(root / "models/best.pt")).model.float().train()
+    for seed in range(SEEDS):
+        batch = Batch(model, dataset, seed, sigmas, arguments)
+        with contextlib.suppress(TieError):
+            batch.ours()
+            return batch
+    raise AssertionError(f"ties in all of {SEEDS} batches")
+
+
 @pytest.fixture(scope="module")
 def learnt(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the trained workspace: Ultralytics writes caches beside the labels."""
@@ -100,9 +116,9 @@ def learnt(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     ids=["plain", "mosaic", "gains"],
 )
 def test_the_five_losses(learnt: Path, sigmas: list[float] | None, overrides: dict[str, Any]) -> None:
-    batch = Batch(learnt, sigmas, **overrides)
+    batch = find_batch(learnt, sigmas, **overrides)
     ours = batch.ours()
-    assert ours.pop("positives") > 50
+    assert ours.pop("positives") > 20
     assert set(ours) == set(batch.theirs)
     for name, value in batch.theirs.items():
         assert ours[name] == pytest.approx(value, rel=TOLERANCE), name
@@ -111,7 +127,7 @@ def test_the_five_losses(learnt: Path, sigmas: list[float] | None, overrides: di
 
 def test_the_batch_has_what_a_wrong_transcription_would_miss(learnt: Path) -> None:
     """Unlabelled keypoints, objects with other numbers of them, and anchors inside several objects."""
-    batch = Batch(learnt, [0.2] * 13, mosaic=1.0, degrees=30.0)
+    batch = find_batch(learnt, [0.2] * 13, mosaic=1.0, degrees=30.0)
     labelled = (batch.targets["keypoints"][..., 2] > 0).sum(1).tolist()
     assert len(set(labelled)) > 3
     assert min(labelled) < 13
@@ -126,7 +142,7 @@ def test_the_batch_has_what_a_wrong_transcription_would_miss(learnt: Path) -> No
 
 
 def test_an_object_has_ten_positives_at_most(learnt: Path) -> None:
-    batch = Batch(learnt, [0.2] * 13, mosaic=0.0)
+    batch = find_batch(learnt, [0.2] * 13, mosaic=0.0)
     for outputs, truth in zip(batch.outputs, batch.truth, strict=True):
         chosen = assign(outputs, truth, batch.anchors, 16.0)
         assert len(set(chosen.anchors.tolist())) == len(chosen.anchors)
@@ -135,7 +151,7 @@ def test_an_object_has_ten_positives_at_most(learnt: Path) -> None:
 
 
 def test_the_default_sigmas_are_what_the_page_says(learnt: Path) -> None:
-    batch = Batch(learnt, None, mosaic=0.0)
+    batch = find_batch(learnt, None, mosaic=0.0)
     assert batch.sigmas == pytest.approx(np.full(13, 1 / 13))
 
 

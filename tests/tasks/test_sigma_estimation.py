@@ -15,22 +15,10 @@ from keypipe.errors import ConfigError, DatasetError, FaultsError
 from tasks.check import check_workspace
 from tasks.sigma_estimation import estimate
 from tasks.sigmas import read_sigmas
+from tests.second_opinion import shake
 from tests.workspace import environment, set_params
 
 N_IMAGES = 24
-
-
-def shake(folder: Path, px: float, seed: int) -> None:
-    """Move every point as another person would have set it."""
-    rng = np.random.default_rng(seed)
-    for path in sorted(folder.rglob("*.json")):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        width, height = document["imageWidth"], document["imageHeight"]
-        for shape in document["shapes"]:
-            if shape["shape_type"] == "point":
-                moved = np.array(shape["points"][0]) + rng.normal(0, px, 2)
-                shape["points"] = [np.clip(moved, 0, [width - 1, height - 1]).tolist()]
-        path.write_text(json.dumps(document), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
