@@ -1,4 +1,4 @@
-"""COCO's keypoint evaluation by faster-coco-eval beside pycocotools, on the same objects; and a resample of the bootstrap.
+"""COCO's keypoint evaluation by faster-coco-eval beside pycocotools on the same objects, and a bootstrap resample.
 
 Both are timed from parsed COCO mappings to the ten figures, in turn, in this process. The figures must agree.
 

@@ -203,6 +203,7 @@ def draw_comparison(
     schema: Schema,
     *,
     culprit: tuple[Point, Point] | None = None,
+    missed: Sequence[Box] = (),
     keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
     longest_side_px: int = 480,
     titles: tuple[str, str] = ("annotated", "predicted"),
@@ -215,6 +216,7 @@ def draw_comparison(
         predictions: in pixels of the image.
         schema: classes and skeletons.
         culprit: where a keypoint is and where it was predicted; ringed, however low its confidence.
+        missed: boxes of the objects that were not found; dashed in the prediction.
         keypoint_conf: other predicted keypoints with less confidence are not drawn.
         longest_side_px: of each of the two pictures.
         titles: captions in the pictures' corners.
@@ -240,6 +242,11 @@ def draw_comparison(
         if place is not None:
             _draw_ring(half, move(place))
         _draw_caption(half, title)
+    patch = _Patch(halves[1], (0, 0, halves[1].width, halves[1].height))
+    for box in missed:
+        for rim, colour in ((1.6, _INK), (0.0, _CULPRIT)):
+            _draw_dashed_box(patch, (*move(box[:2]), *move(box[2:])), 2.0 + rim, colour)
+    patch.paste()
     gap = max(2, round(0.006 * picture.width))
     both = Image.new("RGB", (2 * picture.width + gap, picture.height), _PAPER)
     both.paste(halves[0], (0, 0))

@@ -43,7 +43,7 @@ class ImageScore(msgspec.Struct, frozen=True):
         score: mean OKS over the objects that can be measured, 0 for each that was missed and for each false detection;
             1 for an image without any.
         objects: true objects.
-        missed: of them not found.
+        missed_xyxy: boxes of those that were not found, pixels.
         false: detections that are no object.
         culprit: the keypoint that hurt most; None where no keypoint can be measured.
     """
@@ -51,7 +51,7 @@ class ImageScore(msgspec.Struct, frozen=True):
     index: int
     score: float
     objects: int
-    missed: int
+    missed_xyxy: tuple[tuple[float, float, float, float], ...]
     false: int
     culprit: Culprit | None
 
@@ -80,9 +80,9 @@ def score_images(
     of_image: dict[int, list[tuple[CocoAnnotation, Detection]]] = defaultdict(list)
     for annotation, detection in match_instances(truth, detections):
         of_image[annotation.image_id].append((annotation, detection))
-    n_objects: dict[int, int] = defaultdict(int)
+    objects: dict[int, list[CocoAnnotation]] = defaultdict(list)
     for annotation in truth.annotations:
-        n_objects[annotation.image_id] += 1
+        objects[annotation.image_id].append(annotation)
     n_found: dict[int, int] = defaultdict(int)
     for detection in detections:
         n_found[detection.image_id] += 1
@@ -97,13 +97,19 @@ def score_images(
             if suspects:  # OKS is not defined for an object without a labelled keypoint
                 terms.append(float(np.mean([suspect.similarity for suspect in suspects])))
                 culprits.append(min(suspects, key=lambda suspect: suspect.similarity))
-        matched = len(of_image[image.id])
-        missed, false = n_objects[image.id] - matched, n_found[image.id] - matched
-        count = len(terms) + missed + false
+        matched = {annotation.id for annotation, _ in of_image[image.id]}
+        missed = tuple(_to_xyxy(item) for item in objects[image.id] if item.id not in matched)
+        false = n_found[image.id] - len(matched)
+        count = len(terms) + len(missed) + false
         worst = min(culprits, key=lambda culprit: culprit.similarity, default=None)
         score = sum(terms) / count if count else 1.0
-        scores.append(ImageScore(index, score, n_objects[image.id], missed, false, worst))
+        scores.append(ImageScore(index, score, len(objects[image.id]), missed, false, worst))
     return scores
+
+
+def _to_xyxy(annotation: CocoAnnotation) -> tuple[float, float, float, float]:
+    left, top, width, height = annotation.bbox
+    return left, top, left + width, top + height
 
 
 def _compare(
@@ -149,8 +155,8 @@ def describe_score(score: ImageScore) -> str:
     if not score.objects and not score.false:
         return "no object, and none found"
     parts = [f"OKS {score.score:.2f}"]
-    if score.missed:
-        parts.append(f"{score.missed} of {score.objects} not found")
+    if score.missed_xyxy:
+        parts.append(f"{len(score.missed_xyxy)} of {score.objects} not found")
     if score.false:
         parts.append(f"{score.false} found where there is none")
     if score.culprit and round(score.culprit.distance_px, 1) > 0:

@@ -145,7 +145,7 @@ def to_sections(
             "Worst images",
             galleries["worst"],
             "Mean OKS over the objects of the image, 0 for one that was not found and for one found where there is"
-            " none. The red ring is around the keypoint that hurt most.",
+            " none. The red ring is around the keypoint that hurt most; red dashes are around objects not found.",
             min_width_px=420,
         ),
         Gallery("Random images", galleries["random"], "Drawn without regard to how they went: what to expect.", 420),
@@ -240,6 +240,7 @@ def _draw(
         predictions,
         schema,
         culprit=culprit,
+        missed=score.missed_xyxy,
         keypoint_conf=keypoint_conf,
         longest_side_px=_PICTURE_PX,
     )

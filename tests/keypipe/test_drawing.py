@@ -191,6 +191,10 @@ def test_a_comparison_rings_the_culprit_in_both_pictures_and_comes_close() -> No
         ys, xs = np.nonzero(half)
         assert 15 < np.ptp(xs) < 30
         assert 15 < np.ptp(ys) < 30
+    missed = draw_comparison(scene, truth, found, PAIRED, longest_side_px=320, missed=[(400, 300, 480, 360)])
+    changed = (missed != plain).any(2)
+    assert changed[:, -320:].any()
+    assert not changed[:, :320].any()
     # 30 pixels of a scene of 1600 are far apart here, since the picture shows the surroundings of the object alone.
     assert np.nonzero(right)[1].mean() - np.nonzero(left)[1].mean() > 30
 

@@ -34,7 +34,7 @@ def test_how_an_image_went(scene: tuple[CocoFile, list[Detection]]) -> None:
     assert culprit is not None
     assert (culprit.keypoint, culprit.distance_px) == ("left_foot", 60.0)
     assert (culprit.true, culprit.predicted) == ((10.0, 70.0), (70.0, 70.0))
-    assert (scores[3].missed, scores[3].culprit) == (1, None)
+    assert (scores[3].missed_xyxy, scores[3].culprit) == (((0.0, 0.0, 60.0, 80.0),), None)
     assert scores[4].false == 1
     assert [describe_score(score) for score in scores[2:]] == [
         "OKS 0.67, worst: duck left_foot, 60.0 px off",
@@ -58,7 +58,7 @@ def test_worst_and_random(scene: tuple[CocoFile, list[Detection]]) -> None:
 def test_an_object_without_keypoints_has_no_oks() -> None:
     truth = file(annotation(1, [(0, 0, 0)] * 3))
     (score,) = score_images(truth, [detection(1, RIGHT)], SIGMAS)
-    assert (score.score, score.culprit, score.missed) == (1.0, None, 0)
+    assert (score.score, score.culprit, score.missed_xyxy) == (1.0, None, ())
 
 
 def test_the_typical_pose_is_a_real_one() -> None:
