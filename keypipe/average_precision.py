@@ -138,9 +138,7 @@ def _oks_matrix(
     """OKS of every detection with every object, float64 (n_detections, n_objects)."""
     truth = np.array([item.keypoints for item in objects], dtype=np.float64).reshape(-1, n_keypoints, 3)
     predicted = np.array([item.keypoints for item in found], dtype=np.float64).reshape(-1, n_keypoints, 3)
-    # COCO's guard against an area of zero, so that figures agree to the last digit.
-    guarded = areas + np.spacing(1)
-    oks = compute_oks(truth[None], predicted[:, None], np.broadcast_to(guarded, (len(found), len(objects))), sigmas)
+    oks = compute_oks(truth[None], predicted[:, None], np.broadcast_to(areas, (len(found), len(objects))), sigmas)
     for column in np.flatnonzero(~(truth[..., 2] > 0).any(1)).tolist():
         # An object without keypoints takes up detections whose points lie in its box, doubled on every side.
         left, top, width, height = objects[column].bbox
@@ -151,7 +149,8 @@ def _oks_matrix(
                 (predicted[..., 1], top - height, top + 2 * height),
             )
         ]
-        exponent = (beyond[0] ** 2 + beyond[1] ** 2) / (2 * guarded[column] * (2 * sigmas) ** 2)
+        guarded = areas[column] + np.spacing(1)
+        exponent = (beyond[0] ** 2 + beyond[1] ** 2) / (2 * guarded * (2 * sigmas) ** 2)
         oks[:, column] = np.exp(-exponent).mean(1)
     return oks
 

@@ -40,6 +40,7 @@ __all__ = [
     "box_iou",
     "evaluate",
     "flatten_figures",
+    "flatten_rule",
     "match_instances",
 ]
 
@@ -202,6 +203,19 @@ def describe_rule(evaluation: Evaluation) -> str:
     sigmas = f"{values[0]:g}" if len(values) == 1 else f"{values[0]:.3g} to {values[-1]:.3g} by keypoint"
     area = f"{evaluation.area_factor:g} of the box" if evaluation.area_rule == "box" else "as annotated"
     return f"sigma {sigmas}, area {area}"
+
+
+def flatten_rule(evaluation: Evaluation) -> dict[str, float]:
+    """Return as numbers how the figures were measured, to be kept beside them."""
+    values = [value for values in evaluation.sigmas.values() for value in values]
+    box = evaluation.area_rule == "box"
+    return {
+        "sigma_min": min(values),
+        "sigma_max": max(values),
+        **({"area_share_of_box": evaluation.area_factor} if box else {"area_as_annotated": 1.0}),
+        "max_detections": float(evaluation.max_detections),
+        "conf": evaluation.conf,
+    }
 
 
 def flatten_figures(evaluation: Evaluation) -> dict[str, Any]:

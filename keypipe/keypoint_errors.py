@@ -51,6 +51,8 @@ class Errors(msgspec.Struct, kw_only=True):
         similarity: mean OKS term ``exp(-d**2 / (2 * area * (2 * sigma)**2))`` over the labelled ones; 0 for missed.
         swapped: share of the found ones with a labelled partner that lie nearer to the partner's true place than to
             their own, and within ``CLOSE_SHARE`` diagonals of it.
+        ece: expected calibration error of their confidence, see ``Reliability``; None for groups by visibility, whose
+            keypoints are labelled all of them.
     """
 
     labelled: int
@@ -65,6 +67,7 @@ class Errors(msgspec.Struct, kw_only=True):
     within: float | None
     similarity: float | None
     swapped: float | None
+    ece: float | None
 
 
 class KeypointError(Errors, kw_only=True):
@@ -247,7 +250,7 @@ def summarise_groups(tables: Sequence[KeypointTable], keypoint_conf: float) -> l
     for visibility, name in ((2, "visible"), (1, "occluded")):
         groups.append(("visibility", name, [table.visibility == visibility for table in tables]))
     summaries = [
-        GroupError(kind=kind, name=name, **_fields(_figures(tables, masks, keypoint_conf)))
+        GroupError(kind=kind, name=name, **_fields(_figures(tables, masks, keypoint_conf, kind != "visibility")))
         for kind, name, masks in groups
     ]
     return [summary for summary in summaries if summary.labelled]
@@ -262,7 +265,9 @@ def _fields(figures: Errors) -> dict[str, Any]:
     return {name: getattr(figures, name) for name in Errors.__struct_fields__}
 
 
-def _figures(tables: Sequence[KeypointTable], masks: Sequence[Mask], keypoint_conf: float) -> Errors:
+def _figures(
+    tables: Sequence[KeypointTable], masks: Sequence[Mask], keypoint_conf: float, calibrate: bool = True
+) -> Errors:
     """Pool the labelled keypoints that the masks choose, one mask a table."""
     chosen = [mask & (table.visibility > 0) for table, mask in zip(tables, masks, strict=True)]
 
@@ -287,6 +292,7 @@ def _figures(tables: Sequence[KeypointTable], masks: Sequence[Mask], keypoint_co
         within=pck[f"{CLOSE_SHARE:g}"],
         similarity=float(similarity.mean()) if labelled else None,
         swapped=_share(int(swapped.sum()), int(swappable.sum())),
+        ece=measure_reliability(tables, masks).ece_labelled if calibrate else None,
     )
 
 
@@ -304,17 +310,22 @@ def _percentile(values: Array, percent: float) -> float | None:
     return float(np.percentile(finite, percent)) if finite.size else None
 
 
-def measure_reliability(tables: Sequence[KeypointTable], n_bins: int = N_BINS) -> Reliability:
+def measure_reliability(
+    tables: Sequence[KeypointTable], masks: Sequence[Mask] | None = None, n_bins: int = N_BINS
+) -> Reliability:
     """Compare the confidence of predicted keypoints with what became of them.
 
     Args:
         tables: all classes.
+        masks: for each table the keypoints to look at; None: all of them.
         n_bins: bins of equal width over [0, 1].
 
     Returns:
         The reliability curve; empty bins are None.
     """
     rows = [np.repeat(table.found[:, None], table.visibility.shape[1], 1) for table in tables]
+    if masks is not None:
+        rows = [row & mask for row, mask in zip(rows, masks, strict=True)]
     confidence = np.concatenate([np.empty(0), *(t.confidence[r] for t, r in zip(tables, rows, strict=True))])
     labelled = np.concatenate([np.empty(0), *((t.visibility > 0)[r] for t, r in zip(tables, rows, strict=True))])
     near = [t.distance_diagonals <= CLOSE_SHARE for t in tables]

@@ -65,7 +65,8 @@ def keypoint_similarities(truth: Array, predicted: Array, area: Array, sigmas: A
         float64 (..., n_keypoints) in [0, 1]; NaN where not labelled or not predicted.
     """
     squared = keypoint_distances(truth, predicted) ** 2
-    return np.asarray(np.exp(-squared / (2 * area[..., None] * (2 * sigmas) ** 2)))
+    guarded = area[..., None] + np.spacing(1)  # as COCO has it, against an area of zero
+    return np.asarray(np.exp(-squared / (2 * guarded * (2 * sigmas) ** 2)))
 
 
 def compute_oks(truth: Array, predicted: Array, area: Array, sigmas: Array) -> Array:

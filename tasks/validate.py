@@ -12,7 +12,7 @@ from keypipe.average_precision import match_by_oks
 from keypipe.bootstrap import Intervals, measure_intervals
 from keypipe.coco import CocoFile
 from keypipe.errors import ModelError
-from keypipe.evaluation import KEYPOINT_CONF, evaluate, flatten_figures
+from keypipe.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
 from keypipe.keypoint_errors import tabulate_keypoints
 from keypipe.matching import Detection, match_instances
 from keypipe.oks import AREA_FACTOR, AreaRule
@@ -183,7 +183,11 @@ def _validate_side(
     tables = tabulate_keypoints(truth, found, by_class, params.area_factor, area_rule=params.area_rule, pairs=pairs)
     unit, units = read_units(root, truth)
     intervals = measure_intervals(matched, tables, units, unit=unit, resamples=params.resamples, seed=seed)
-    metrics = {"coco": flatten_figures(evaluation), "ultralytics": result.metrics}
+    metrics = {
+        "coco": flatten_figures(evaluation),
+        "rule": flatten_rule(evaluation),
+        "ultralytics": result.metrics,
+    }
     if intervals is not None:
         metrics["interval"] = flatten_intervals(intervals)
     return SideResult(metrics, Measured(truth, detections, evaluation, matched, intervals))

@@ -299,6 +299,7 @@ _ERROR_COLUMNS = [
     "OKS",
     "Swapped %",
     "Unsure %",
+    "ECE",
 ]
 
 _ERROR_NOTE = (
@@ -306,6 +307,7 @@ _ERROR_NOTE = (
     " found. ≤ 0.1 diag. (PCK): share of the labelled keypoints within a tenth of the box's"
     " diagonal; those of objects that were not found count as not. OKS: mean of the keypoint's term, 0 when missed."
     " Swapped: nearer to its left/right partner's place than to its own. Unsure: found with a confidence below {:g}."
+    " ECE: how far the confidence is from the share that is labelled, see the curve below."
 )
 
 
@@ -321,6 +323,7 @@ def _error_cells(errors: Errors) -> list[Cell]:
         _round(errors.similarity, 3),
         _hundred(errors.swapped),
         _hundred(errors.unsure),
+        _round(errors.ece, 3),
     ]
 
 

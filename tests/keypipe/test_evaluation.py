@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
-from keypipe.evaluation import Detection, box_iou, describe_rule, evaluate, flatten_figures, match_instances
+from keypipe.evaluation import (
+    Detection,
+    box_iou,
+    describe_rule,
+    evaluate,
+    flatten_figures,
+    flatten_rule,
+    match_instances,
+)
 from keypipe.matching import confuse_classes
 from keypipe.oks import AreaRule, compute_oks, keypoint_distances
 
@@ -161,9 +169,14 @@ def test_keypoint_errors() -> None:
 
 def test_the_rule_stands_beside_the_figures() -> None:
     truth, detections = make()
-    assert describe_rule(evaluate(truth, detections, SIGMAS)) == "sigma 0.1 to 0.2 by keypoint, area 0.53 of the box"
+    evaluation = evaluate(truth, detections, SIGMAS)
+    assert describe_rule(evaluation) == "sigma 0.1 to 0.2 by keypoint, area 0.53 of the box"
+    assert flatten_rule(evaluation) == {
+        "sigma_min": 0.1, "sigma_max": 0.2, "area_share_of_box": 0.53, "max_detections": 20.0, "conf": 0.25,
+    }  # fmt: skip
     one = evaluate(CocoFile(truth.images, [], [BIRD]), [], {"bird": np.array([0.05])}, area_rule="coco")
     assert describe_rule(one) == "sigma 0.05, area as annotated"
+    assert flatten_rule(one)["area_as_annotated"] == 1.0
 
 
 def test_classes_that_are_taken_for_each_other() -> None:

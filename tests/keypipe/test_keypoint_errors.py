@@ -101,7 +101,8 @@ def test_reliability() -> None:
         detection(1, [(30, 10, 0.95), (10, 70, 0.85), (0, 0, 0.85)]),
         detection(2, [(30, 90, 0.95), (10, 70, 1.0), (0, 0, 0.0)]),  # a beak that is labelled, and far off
     ]
-    reliability = evaluate(truth, found, SIGMAS).reliability
+    evaluation = evaluate(truth, found, SIGMAS)
+    reliability = evaluation.reliability
     assert reliability.count == [1, 0, 0, 0, 0, 0, 0, 0, 2, 3]
     assert reliability.confidence[0] == 0.0
     assert reliability.confidence[1] is None
@@ -109,6 +110,9 @@ def test_reliability() -> None:
     assert reliability.close[-1] == pytest.approx(2 / 3)
     last = np.mean([0.95, 0.95, 1.0])
     assert reliability.ece_labelled == pytest.approx((2 * 0.35 + 3 * (1 - last)) / 6)
+    assert [error.ece for error in evaluation.keypoints] == pytest.approx([0.05, 0.075, 0.425])
+    assert evaluation.all_keypoints.ece == reliability.ece_labelled
+    assert groups(evaluation)["visibility", "visible"].ece is None
     assert reliability.ece_close == pytest.approx((2 * 0.35 + 3 * abs(last - 2 / 3)) / 6)
 
 
