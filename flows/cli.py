@@ -252,6 +252,23 @@ def doctor(root: Path, folder: Path | None, as_json: bool) -> None:
     sys.exit(doctor_main(root, folder.resolve() if folder else None, as_json=as_json))
 
 
+@cli.command()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="A B [C]...",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: data/sigmas.yaml.")
+@click.pass_obj
+def sigmas(root: Path, folders: Sequence[Path], output: Path | None) -> None:
+    """Estimate evaluation sigmas from folders of the same images, annotated by different people."""
+    from flows.sigmas import sigmas_main
+
+    sigmas_main(root, folders, output)
+
+
 def main(root: Path) -> None:
     """Run the command line for a workspace and end the process."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -196,43 +196,69 @@ def draw_instances(
     return _to_array(_with_legend(drawn, schema) if legend else drawn)
 
 
-def draw_side_by_side(
+def draw_comparison(
     image_rgb: RgbImage,
     instances: Sequence[Instance],
     predictions: Sequence[Prediction],
     schema: Schema,
     *,
+    culprit: tuple[Point, Point] | None = None,
+    missed: Sequence[Box] = (),
     keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
-    longest_side_px: int | None = None,
-    legend: bool = False,
+    longest_side_px: int = 480,
     titles: tuple[str, str] = ("annotated", "predicted"),
 ) -> RgbImage:
-    """Draw the truth and the prediction as two pictures beside each other.
+    """Draw truth and prediction beside each other, close up on the objects, with a ring around one keypoint.
 
     Args:
         image_rgb: uint8 (height, width, 3); stays as it is.
         instances: the truth, in pixels of the image.
         predictions: in pixels of the image.
         schema: classes and skeletons.
-        keypoint_conf: predicted keypoints with less confidence are not drawn.
-        longest_side_px: scale each of the two pictures to this first; None leaves its size.
-        legend: add a strip with the keypoints' colours and names below.
+        culprit: where a keypoint is and where it was predicted; ringed, however low its confidence.
+        missed: boxes of the objects that were not found; dashed in the prediction.
+        keypoint_conf: other predicted keypoints with less confidence are not drawn.
+        longest_side_px: of each of the two pictures.
         titles: captions in the pictures' corners.
 
     Returns:
         uint8 (height, width, 3), a new picture.
     """
-    picture, scale = _scaled(image_rgb, longest_side_px)
-    truth = [_scale_object(_annotated_object(instance, schema), scale) for instance in instances]
-    found = [_scale_object(_predicted_object(item, keypoint_conf), scale) for item in predictions]
+    height, width = image_rgb.shape[:2]
+    whole = (0.0, 0.0, float(width), float(height))
+    boxes = [*(item.box_xyxy for item in instances), *(item.box_xyxy for item in predictions)]
+    places = [*(corner for box in boxes for corner in (box[:2], box[2:])), *(culprit or ())]
+    view = _surroundings(places, whole, width / height) if places else whole
+    left, top, right, bottom = (round(value) for value in view)
+    picture, scale = _scaled(np.ascontiguousarray(image_rgb[top:bottom, left:right]), longest_side_px)
+
+    def move(point: Point) -> Point:
+        return scale * (point[0] - left), scale * (point[1] - top)
+
+    truth = [_move_object(_annotated_object(instance, schema), move) for instance in instances]
+    found = [_move_object(_predicted_object(item, keypoint_conf), move) for item in predictions]
     halves = [_draw_objects(picture, objects, schema) for objects in (truth, found)]
-    for half, title in zip(halves, titles, strict=True):
+    for half, title, place in zip(halves, titles, culprit or (None, None), strict=True):
+        if place is not None:
+            _draw_ring(half, move(place))
         _draw_caption(half, title)
+    patch = _Patch(halves[1], (0, 0, halves[1].width, halves[1].height))
+    for box in missed:
+        for rim, colour in ((1.6, _INK), (0.0, _CULPRIT)):
+            _draw_dashed_box(patch, (*move(box[:2]), *move(box[2:])), 2.0 + rim, colour)
+    patch.paste()
     gap = max(2, round(0.006 * picture.width))
     both = Image.new("RGB", (2 * picture.width + gap, picture.height), _PAPER)
     both.paste(halves[0], (0, 0))
     both.paste(halves[1], (picture.width + gap, 0))
-    return _to_array(_with_legend(both, schema) if legend else both)
+    return _to_array(both)
+
+
+def _draw_ring(picture: Image.Image, centre: Point) -> None:
+    patch = _Patch(picture, (centre[0] - 14, centre[1] - 14, centre[0] + 14, centre[1] + 14))
+    for rim, colour in ((0.9, _INK), (0.0, _CULPRIT)):
+        patch.ring(centre, 10.0 + rim, 2.2 + 2 * rim, colour)
+    patch.paste()
 
 
 def draw_overlay(

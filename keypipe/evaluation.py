@@ -4,62 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile
-from keypipe.oks import AREA_FACTOR, Array, keypoint_distances
+from keypipe.average_precision import count_detections
+from keypipe.coco import CocoCategory, CocoFile
+from keypipe.keypoint_errors import (
+    CLOSE_SHARE,
+    PCK_SHARES,
+    Errors,
+    GroupError,
+    KeypointError,
+    Pairs,
+    Reliability,
+    measure_reliability,
+    pck_name,
+    summarise_all,
+    summarise_groups,
+    summarise_keypoints,
+    tabulate_keypoints,
+)
+from keypipe.matching import MATCH_IOU, Detection, box_iou, confuse_classes, match_instances
+from keypipe.oks import AREA_FACTOR, AreaRule, Array, object_areas
 
-MATCH_IOU = 0.5
-CLOSE_SHARE = 0.1
-_COCO_MAX_DETS = 20  # COCO's limit for keypoints; raised where an image holds more objects
+__all__ = [
+    "CLOSE_SHARE",
+    "MATCH_IOU",
+    "Detection",
+    "Errors",
+    "Evaluation",
+    "KeypointError",
+    "box_iou",
+    "evaluate",
+    "flatten_figures",
+    "flatten_rule",
+    "match_instances",
+]
+
+KEYPOINT_CONF = 0.5
+"""Confidence from which a predicted keypoint is shown, unless told otherwise."""
+
 _STATS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")
-
-
-class Detection(msgspec.Struct, frozen=True):
-    """A predicted object in original pixels.
-
-    Attributes:
-        image_id: COCO image id.
-        category_id: COCO category id.
-        score: confidence in [0, 1].
-        bbox: left, top, width, height.
-        keypoints: x, y, confidence for each of the category's keypoints.
-    """
-
-    image_id: int
-    category_id: int
-    score: float
-    bbox: tuple[float, float, float, float]
-    keypoints: list[float]
-
-
-class KeypointError(msgspec.Struct):
-    """How far one keypoint of one class is off.
-
-    Attributes:
-        class_name: the class.
-        keypoint: its name.
-        labelled: labelled keypoints in the truth.
-        found: those whose object was detected.
-        median_px: median distance over the found ones, pixels; None when none was found.
-        median_diagonals: the same in diagonals of the true box.
-        within: share of the labelled ones within ``CLOSE_SHARE`` diagonals; those of missed objects count as not.
-    """
-
-    class_name: str
-    keypoint: str
-    labelled: int
-    found: int
-    median_px: float | None
-    median_diagonals: float | None
-    within: float | None
 
 
 class Evaluation(msgspec.Struct):
@@ -69,7 +57,7 @@ class Evaluation(msgspec.Struct):
         images: number of images.
         instances: number of true objects.
         sigmas: evaluation sigmas per class, in the order of its keypoints.
-        area_factor: share of the box's area that stands for the object's in OKS.
+        area_factor: share of the box's area that stands for the object's in OKS, under the rule ``box``.
         max_detections: detections per image that count for AP and AR.
         conf: detections at or above this score count for the keypoint errors.
         oks: COCO's ten figures, mean over the classes; None where nothing could be measured.
@@ -78,6 +66,13 @@ class Evaluation(msgspec.Struct):
         median_diagonals: median error of all found keypoints in diagonals.
         keypoints: errors per class and keypoint.
         detected: share of the true objects that a detection covers with IoU >= ``MATCH_IOU``.
+        area_rule: what the object's area is in OKS.
+        keypoint_conf: confidence from which a keypoint counts as shown.
+        all_keypoints: errors of all keypoints together.
+        groups: errors by class, size and visibility.
+        reliability: how well the keypoint confidence keeps its word.
+        confusion: a row for each true class and one for no object; a column for each predicted class and one for not
+            found.
     """
 
     images: int
@@ -92,6 +87,12 @@ class Evaluation(msgspec.Struct):
     median_diagonals: float | None
     keypoints: list[KeypointError]
     detected: float | None
+    area_rule: AreaRule
+    keypoint_conf: float
+    all_keypoints: Errors
+    groups: list[GroupError]
+    reliability: Reliability
+    confusion: list[list[int]]
 
 
 def evaluate(
@@ -100,30 +101,37 @@ def evaluate(
     sigmas: Mapping[str, Array],
     area_factor: float = AREA_FACTOR,
     conf: float = 0.25,
+    *,
+    area_rule: AreaRule = "box",
+    keypoint_conf: float = KEYPOINT_CONF,
+    pairs: Pairs | None = None,
 ) -> Evaluation:
     """Evaluate detections against the truth.
 
     Args:
-        truth: COCO file of one side; areas are those of the boxes.
+        truth: COCO file of one side.
         detections: all detections, low scores included.
         sigmas: per class name, one value per keypoint.
-        area_factor: share of the box's area that stands for the object's in OKS.
+        area_factor: share of the box's area that stands for the object's in OKS, under the rule ``box``.
         conf: score from which a detection counts for the keypoint errors.
+        area_rule: ``box``, or ``coco`` for the areas that the file has.
+        keypoint_conf: confidence from which a keypoint counts as shown.
+        pairs: by class name the left/right pairs; None: those that the names tell.
 
     Returns:
         COCO's figures and the keypoint errors.
     """
-    by_image: dict[int, int] = defaultdict(int)
-    for annotation in truth.annotations:
-        by_image[annotation.image_id] += 1
-    max_detections = max(_COCO_MAX_DETS, *by_image.values(), 0)
+    max_detections = count_detections(truth)
     by_class = {
-        category.name: _coco_figures(truth, detections, category, sigmas[category.name], area_factor, max_detections)
+        category.name: _coco_figures(
+            truth, detections, category, sigmas[category.name], area_rule, area_factor, max_detections
+        )
         for category in truth.categories
     }
-    matches = match_instances(truth, [item for item in detections if item.score >= conf])
-    errors = [error for category in truth.categories for error in _errors(truth, matches, category)]
-    labelled, close, relative = _pooled(truth, matches)
+    counted = [item for item in detections if item.score >= conf]
+    matches = match_instances(truth, counted)
+    tables = tabulate_keypoints(truth, matches, sigmas, area_factor, area_rule=area_rule, pairs=pairs)
+    together = summarise_all(tables, keypoint_conf)
     return Evaluation(
         images=len(truth.images),
         instances=len(truth.annotations),
@@ -133,10 +141,16 @@ def evaluate(
         conf=conf,
         oks={key: _mean(figures[key] for figures in by_class.values()) for key in _STATS},
         oks_by_class=by_class,
-        within=close / labelled if labelled else None,
-        median_diagonals=_median(relative),
-        keypoints=errors,
+        within=together.within,
+        median_diagonals=together.median_diagonals,
+        keypoints=summarise_keypoints(tables, keypoint_conf),
         detected=len(matches) / len(truth.annotations) if truth.annotations else None,
+        area_rule=area_rule,
+        keypoint_conf=keypoint_conf,
+        all_keypoints=together,
+        groups=summarise_groups(tables, keypoint_conf),
+        reliability=measure_reliability(tables),
+        confusion=confuse_classes(truth, counted).tolist(),
     )
 
 
@@ -145,16 +159,17 @@ def _coco_figures(
     detections: Sequence[Detection],
     category: CocoCategory,
     sigmas: Array,
+    area_rule: AreaRule,
     area_factor: float,
     max_detections: int,
 ) -> dict[str, float | None]:
     """COCO's figures for one class alone, since COCO's evaluation knows one list of sigmas."""
     from faster_coco_eval import COCO, COCOeval_faster
 
+    objects = [item for item in truth.annotations if item.category_id == category.id]
+    areas = object_areas(objects, area_rule, area_factor)
     annotations = [
-        {**msgspec.structs.asdict(item), "area": item.area * area_factor}
-        for item in truth.annotations
-        if item.category_id == category.id
+        {**msgspec.structs.asdict(item), "area": float(area)} for item, area in zip(objects, areas, strict=True)
     ]
     results = [msgspec.structs.asdict(item) for item in detections if item.category_id == category.id]
     if not annotations:
@@ -177,106 +192,43 @@ def _coco_figures(
     return {key: None if value < 0 else float(value) for key, value in zip(_STATS, run.stats, strict=False)}
 
 
-def match_instances(truth: CocoFile, detections: Iterable[Detection]) -> list[tuple[CocoAnnotation, Detection]]:
-    """Match true objects with detections of their class by box.
-
-    Detections choose in order of their score, each the free object that it covers best with IoU >= ``MATCH_IOU``.
-
-    Args:
-        truth: COCO file.
-        detections: those that count.
-
-    Returns:
-        Pairs; an object or a detection is in one at most.
-    """
-    objects: dict[tuple[int, int], list[CocoAnnotation]] = defaultdict(list)
-    for annotation in truth.annotations:
-        objects[annotation.image_id, annotation.category_id].append(annotation)
-    pairs: list[tuple[CocoAnnotation, Detection]] = []
-    for detection in sorted(detections, key=lambda item: -item.score):
-        free = objects[detection.image_id, detection.category_id]
-        if not free:
-            continue
-        overlap = box_iou(np.array([detection.bbox]), np.array([item.bbox for item in free]))[0]
-        best = int(overlap.argmax())
-        if overlap[best] >= MATCH_IOU:
-            pairs.append((free.pop(best), detection))
-    return pairs
-
-
-def box_iou(first_xywh: Array, second_xywh: Array) -> Array:
-    """Intersection over union of boxes.
-
-    Args:
-        first_xywh: float64 (n, 4), left, top, width, height.
-        second_xywh: float64 (m, 4).
-
-    Returns:
-        float64 (n, m) in [0, 1].
-    """
-    first, second = first_xywh[:, None], second_xywh[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    union = first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common
-    return np.where(union > 0, common / np.where(union > 0, union, 1), 0.0)
-
-
-def _distances(pair: tuple[CocoAnnotation, Detection]) -> tuple[Array, float]:
-    annotation, detection = pair
-    truth = np.array(annotation.keypoints, dtype=float).reshape(-1, 3)
-    predicted = np.array(detection.keypoints, dtype=float).reshape(-1, 3)
-    return keypoint_distances(truth, predicted), math.hypot(annotation.bbox[2], annotation.bbox[3])
-
-
-def _errors(
-    truth: CocoFile, matches: Sequence[tuple[CocoAnnotation, Detection]], category: CocoCategory
-) -> list[KeypointError]:
-    n_keypoints = len(category.keypoints)
-    labelled = np.zeros(n_keypoints, dtype=int)
-    for annotation in truth.annotations:
-        if annotation.category_id == category.id:
-            labelled += np.array(annotation.keypoints[2::3]) > 0
-    measured = [_distances(pair) for pair in matches if pair[0].category_id == category.id]
-    pixels = np.array([distance for distance, _ in measured]).reshape(-1, n_keypoints)
-    diagonals = pixels / np.array([diagonal for _, diagonal in measured]).reshape(-1, 1)
-    return [
-        KeypointError(
-            category.name,
-            name,
-            int(labelled[index]),
-            int(np.isfinite(pixels[:, index]).sum()),
-            _median(pixels[:, index]),
-            _median(diagonals[:, index]),
-            float((diagonals[:, index] <= CLOSE_SHARE).sum() / labelled[index]) if labelled[index] else None,
-        )
-        for index, name in enumerate(category.keypoints)
-    ]
-
-
-def _pooled(
-    truth: CocoFile, matches: Sequence[tuple[CocoAnnotation, Detection]]
-) -> tuple[int, int, NDArray[np.float64]]:
-    labelled = sum(annotation.num_keypoints for annotation in truth.annotations)
-    relative = [distance / diagonal for distance, diagonal in map(_distances, matches)]
-    pooled = np.concatenate(relative) if relative else np.empty(0)
-    return labelled, int((pooled <= CLOSE_SHARE).sum()), pooled
-
-
-def _median(values: NDArray[np.float64]) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else None
-
-
 def _mean(values: Iterable[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return float(np.mean(present)) if present else None
 
 
+def describe_rule(evaluation: Evaluation) -> str:
+    """Return how OKS was measured, to stand beside its figures."""
+    values = sorted({value for values in evaluation.sigmas.values() for value in values})
+    sigmas = f"{values[0]:g}" if len(values) == 1 else f"{values[0]:.3g} to {values[-1]:.3g} by keypoint"
+    area = f"{evaluation.area_factor:g} of the box" if evaluation.area_rule == "box" else "as annotated"
+    return f"sigma {sigmas}, area {area}"
+
+
+def flatten_rule(evaluation: Evaluation) -> dict[str, float]:
+    """Return as numbers how the figures were measured, to be kept beside them."""
+    values = [value for values in evaluation.sigmas.values() for value in values]
+    box = evaluation.area_rule == "box"
+    return {
+        "sigma_min": min(values),
+        "sigma_max": max(values),
+        **({"area_share_of_box": evaluation.area_factor} if box else {"area_as_annotated": 1.0}),
+        "max_detections": float(evaluation.max_detections),
+        "conf": evaluation.conf,
+    }
+
+
 def flatten_figures(evaluation: Evaluation) -> dict[str, Any]:
     """Return the headline figures by their metric names, without those that could not be measured."""
+    together = evaluation.all_keypoints
     figures = {f"oks_{key}": value for key, value in evaluation.oks.items()}
-    figures["within_0.1_diagonals"] = evaluation.within
+    figures |= {pck_name(share): together.pck[f"{share:g}"] for share in PCK_SHARES}
     figures["median_error_diagonals"] = evaluation.median_diagonals
+    figures["p95_error_diagonals"] = together.p95_diagonals
+    figures["median_error_px"] = together.median_px
+    figures["p95_error_px"] = together.p95_px
+    figures["keypoints_missed"] = together.missed
+    figures["keypoints_swapped"] = together.swapped
+    figures["keypoint_confidence_ece"] = evaluation.reliability.ece_labelled
     figures["detected"] = evaluation.detected
     return {key: value for key, value in figures.items() if value is not None}

@@ -257,6 +257,86 @@ class ScatterPlots(msgspec.Struct, frozen=True, tag="scatter_plots"):
     note: str = ""
 
 
+class SkeletonDot(msgspec.Struct, frozen=True):
+    """A keypoint of a skeleton plot.
+
+    Attributes:
+        name: stands in the margin with the note.
+        xy: its place, in the plot's unit, y downwards.
+        inner: radius of the filled circle around it, in the same unit; None draws none.
+        outer: radius of the pale circle.
+        note: a few words behind the name.
+        colour: such as ``#40a0c0``.
+    """
+
+    name: str
+    xy: tuple[float, float]
+    inner: float | None
+    outer: float | None
+    note: str
+    colour: str
+
+
+class SkeletonPlot(msgspec.Struct, frozen=True):
+    """An object's keypoints with circles as large as their errors.
+
+    Attributes:
+        title: heading.
+        size: width and height of the object's box, in the unit of all lengths here; the box's diagonal is a good one.
+        dots: the keypoints.
+        edges: lines between them, as pairs of positions in ``dots``.
+    """
+
+    title: str
+    size: tuple[float, float]
+    dots: Sequence[SkeletonDot]
+    edges: Sequence[tuple[int, int]] = ()
+
+
+class SkeletonPlots(msgspec.Struct, frozen=True, tag="skeleton_plots"):
+    """Skeleton plots below each other."""
+
+    title: str
+    plots: Sequence[SkeletonPlot]
+    note: str = ""
+
+
+class Matrix(msgspec.Struct, frozen=True, tag="matrix"):
+    """A table of counts, each cell shaded by its share of its row.
+
+    Attributes:
+        title: heading.
+        rows: names of the rows.
+        columns: names of the columns.
+        counts: a list for each row; None leaves a cell empty.
+        corner: what rows and columns are.
+        note: what the reader should know.
+        shaded_rows: rows from the first that are shaded; None: all. Cells off the diagonal are shaded as wrong.
+    """
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    counts: Sequence[Sequence[int | None]]
+    corner: str = ""
+    note: str = ""
+    shaded_rows: int | None = None
+
+    def shares(self) -> list[list[float]]:
+        """Return each count's share of its row; 0 in a row that is not shaded."""
+        shaded = len(self.counts) if self.shaded_rows is None else self.shaded_rows
+        totals = [sum(count or 0 for count in row) if i < shaded else 0 for i, row in enumerate(self.counts)]
+        pairs = zip(self.counts, totals, strict=True)
+        return [[(count or 0) / total if total else 0.0 for count in row] for row, total in pairs]
+
+
+class Chapter(msgspec.Struct, frozen=True, tag="chapter"):
+    """A heading over the sections that follow, with a line of its own in the list of sections."""
+
+    title: str
+    note: str = ""
+
+
 Section = (
     KeyValues
     | Table
@@ -269,6 +349,9 @@ Section = (
     | Faults
     | Findings
     | ScatterPlots
+    | SkeletonPlots
+    | Matrix
+    | Chapter
 )
 
 
@@ -323,6 +406,8 @@ def _check_section(section: Section) -> None:
         expected, parts = len(section.columns), {f"row {i}": len(row) for i, row in enumerate(section.rows)}
     elif isinstance(section, GroupedBarChart):
         expected, parts = len(section.labels), {name: len(values) for name, values in section.series.items()}
+    elif isinstance(section, Matrix):
+        expected, parts = len(section.columns), {n: len(r) for n, r in zip(section.rows, section.counts, strict=True)}
     elif isinstance(section, LineChart):
         expected, parts = len(section.x), {name: len(values) for name, values in section.series.items()}
     for name, length in parts.items():
@@ -351,6 +436,7 @@ def _environment() -> Environment:
         "aspect_of": _common_aspect,
         "lay_out_bars": lay_out_bars,
         "lay_out_lines": lay_out_lines,
+        "lay_out_skeleton": lay_out_skeleton,
         "grouped": _to_grouped,
         "table_of_faults": _to_table,
     }
@@ -593,3 +679,92 @@ def _to_path(x_shares: Sequence[float], heights: Sequence[float | None]) -> str:
             parts.append("h0.01")
         pen_down = True
     return "".join(parts)
+
+
+# ------------------------------------------------------------------------------------- skeletons
+
+_UNIT = 1000.0
+_MARGIN = 620.0  # on either side, for the names
+_LINE = 54.0  # between names in the margin
+_OVERHANG = 250.0  # how far circles are shown above and below the object
+
+
+class SkeletonName(msgspec.Struct, frozen=True):
+    """A name in the margin of a skeleton plot: where it stands, and the line from there to its dot."""
+
+    text: str
+    note: str
+    anchor: str
+    xy: tuple[float, float]
+    path: str
+
+
+class SkeletonCircle(msgspec.Struct, frozen=True):
+    """A keypoint of a skeleton plot, in the SVG's units."""
+
+    xy: tuple[float, float]
+    inner: float
+    outer: float
+    colour: str
+    title: str
+
+
+class SkeletonLayout(msgspec.Struct, frozen=True):
+    """A skeleton plot ready to be drawn: the SVG's view box, the object's box, lines, circles and names."""
+
+    view: tuple[float, float, float, float]
+    box: tuple[float, float]
+    lines: str
+    circles: list[SkeletonCircle]
+    names: list[SkeletonName]
+
+
+def lay_out_skeleton(plot: SkeletonPlot) -> SkeletonLayout:
+    """Compute the circles of a skeleton plot, and the names in its margins, which do not run into each other.
+
+    Args:
+        plot: the plot.
+
+    Returns:
+        Lengths in thousandths of the plot's unit.
+    """
+    width, height = (_UNIT * value for value in plot.size)
+    places = [(_UNIT * dot.xy[0], _UNIT * dot.xy[1]) for dot in plot.dots]
+    circles = [
+        SkeletonCircle(xy, _UNIT * (dot.inner or 0), _UNIT * (dot.outer or 0), dot.colour, f"{dot.name}: {dot.note}")
+        for dot, xy in zip(plot.dots, places, strict=True)
+    ]
+    by_x = sorted(range(len(places)), key=lambda index: places[index])
+    half = len(by_x) // 2
+    names: list[SkeletonName] = []
+    low, high = 0.0, height
+    for side, anchor, x in ((by_x[:half], "end", -60.0), (by_x[half:], "start", width + 60.0)):
+        order = sorted(side, key=lambda index: places[index][1])
+        ys = _spread([places[index][1] for index in order], _LINE)
+        for index, y in zip(order, ys, strict=True):
+            dot, (to_x, to_y) = plot.dots[index], places[index]
+            elbow = x + (30 if anchor == "end" else -30)
+            path = f"M{x + (12 if anchor == 'end' else -12):.1f} {y:.1f}L{elbow:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}"
+            names.append(SkeletonName(dot.name, dot.note, anchor, (round(x, 1), round(y, 1)), path))
+            low, high = min(low, y), max(high, y)
+    reach = [(xy[1] - circle.outer, xy[1] + circle.outer) for xy, circle in zip(places, circles, strict=True)]
+    # A circle may be larger than the object: what reaches further out is cut off.
+    reach = [(y - circle.outer, y + circle.outer) for (_, y), circle in zip(places, circles, strict=True)]
+    top = min(low - _LINE, max(-_OVERHANG, min((edge for edge, _ in reach), default=0.0)))
+    bottom = max(high + _LINE, min(height + _OVERHANG, max((edge for _, edge in reach), default=0.0)))
+    lines = "".join(
+        f"M{places[a][0]:.1f} {places[a][1]:.1f}L{places[b][0]:.1f} {places[b][1]:.1f}" for a, b in plot.edges
+    )
+    view = (-_MARGIN, round(top, 1), round(width + 2 * _MARGIN, 1), round(bottom - top, 1))
+    return SkeletonLayout(view, (round(width, 1), round(height, 1)), lines, circles, names)
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Move rising positions apart until neighbours are ``gap`` away from each other, each group about its middle."""
+    groups: list[tuple[float, int]] = []  # middle, members
+    for value in values:
+        groups.append((value, 1))
+        while len(groups) > 1 and groups[-1][0] - groups[-2][0] < gap * (groups[-1][1] + groups[-2][1]) / 2:
+            (second, n), (first, m) = groups.pop(), groups.pop()
+            groups.append(((first * m + second * n) / (m + n), m + n))
+    return [middle + gap * (index - (n - 1) / 2) for middle, n in groups for index in range(n)]

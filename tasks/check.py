@@ -10,10 +10,12 @@ import yaml
 from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
+from keypipe.sigmas import SigmaFile, resolve_sigmas
 from keypipe.yolo import expand_sigmas
 from tasks import params as read
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
+from tasks.sigmas import read_sigmas
 from tasks.split import GROUPS, SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
@@ -36,7 +38,13 @@ def check_workspace(root: Path) -> None:
         ConfigError: every problem, one a line, with file and line number.
     """
     document = read.read_params(root)
-    problems = find_missing(root, document) + find_problems(document)
+    problems = find_missing(root, document)
+    measured: SigmaFile | None = None
+    try:
+        measured = read_sigmas(root)
+    except ConfigError as error:
+        problems += str(error).splitlines()
+    problems += find_problems(document, measured)
     try:
         read.read_local(root)
     except ConfigError as error:
@@ -61,8 +69,13 @@ def find_missing(root: Path, document: CommentedMap) -> list[str]:
     return problems
 
 
-def find_problems(document: CommentedMap) -> list[str]:
-    """Return everything that is wrong with a ``params.yaml``, one line each."""
+def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> list[str]:
+    """Return everything that is wrong with a ``params.yaml``, one line each.
+
+    Args:
+        document: the whole file.
+        measured: what ``data/sigmas.yaml`` holds.
+    """
     problems: list[str] = []
     known = {"seed", "schema", *SECTIONS}
     problems += [
@@ -75,18 +88,29 @@ def find_problems(document: CommentedMap) -> list[str]:
         name: read.check_section(document, (name,), model, read.PARAMS_FILE, problems)
         for name, model in SECTIONS.items()
     }
-    n_slots: int | None = None
+    slots: tuple[str, ...] | None = None
     for load in (read.load_seed, read.load_schema):
         try:
             value = load(document)
-            n_slots = n_slots if isinstance(value, int) else len(value.slots)
+            slots = slots if isinstance(value, int) else value.slots
         except ConfigError as error:
             problems += str(error).splitlines()
-    for name, key in (("train", "loss_sigma"), ("validate", "sigma")):
-        section = sections[name]
-        if section is not None and n_slots is not None:
-            try:
-                expand_sigmas(getattr(section, key), n_slots, f"{name}.{key}")
-            except ConfigError as error:
-                problems.append(f"{read.place(document, [name, key], read.PARAMS_FILE)}: {error}")
+    train, validate = sections["train"], sections["validate"]
+    if slots is not None and isinstance(train, TrainParams):
+        try:
+            expand_sigmas(train.loss_sigma, len(slots), "train.loss_sigma")
+        except ConfigError as error:
+            problems.append(f"{read.place(document, ['train', 'loss_sigma'], read.PARAMS_FILE)}: {error}")
+    if slots is not None and isinstance(validate, ValidateParams):
+        try:
+            resolve_sigmas(
+                validate.sigma,
+                slots,
+                "validate.sigma",
+                measured=measured,
+                area_rule=validate.area_rule,
+                area_factor=validate.area_factor,
+            )
+        except ConfigError as error:
+            problems.append(f"{read.place(document, ['validate', 'sigma'], read.PARAMS_FILE)}: {error}")
     return problems

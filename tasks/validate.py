@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from pydantic import Field
 
-from keypipe.annotation import AnnotatedImage
-from keypipe.coco import CocoFile, to_images
-from keypipe.drawing import draw_side_by_side, encode_jpeg
+from keypipe.average_precision import match_by_oks
+from keypipe.bootstrap import Intervals, measure_intervals
+from keypipe.coco import CocoFile
 from keypipe.errors import ModelError
-from keypipe.evaluation import CLOSE_SHARE, Detection, Evaluation, evaluate, flatten_figures
-from keypipe.media import read_image
-from keypipe.oks import AREA_FACTOR
-from keypipe.prediction import PredictedKeypoint, Prediction
-from keypipe.report import BarChart, Cell, Figure, Gallery, KeyValues, Picture, Report, Section, Table, render_report
+from keypipe.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
+from keypipe.keypoint_errors import tabulate_keypoints
+from keypipe.matching import Detection, match_instances
+from keypipe.oks import AREA_FACTOR, AreaRule
+from keypipe.report import Report, render_report
+from keypipe.sigmas import SigmaSetting, resolve_sigmas
 from keypipe.skeleton import Schema
-from keypipe.yolo import expand_sigmas, view_names
+from keypipe.split import parse_manifest
+from keypipe.yolo import view_names
 from tasks import params as read
 from tasks import tracking
-from tasks.dataset import VIEW, read_schema, read_side, read_sides, refresh_view
+from tasks.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
 from tasks.models import BEST, find_run, read_record
+from tasks.sigmas import read_sigmas
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
 from tasks.training_report import to_report
+from tasks.validation_plots import PLOTS, format_plots
+from tasks.validation_report import Measured, describe_headline, draw_galleries, to_figures, to_sections
 
 REPORT = Path("reports/validate")
 METRICS = Path("metrics/validate.json")
 SIDES = ("val", "test")
-_PICTURES = 12
-_PICTURE_PX = 480
 
 
 class ValidateParams(read.Section):
     """The section ``validate`` of ``params.yaml``."""
 
-    sigma: float | list[float] = 0.1
+    sigma: SigmaSetting = 0.1
+    area_rule: AreaRule = "box"
     area_factor: float = Field(default=AREA_FACTOR, gt=0, le=1)
     conf: float = Field(default=0.25, gt=0, lt=1)
+    keypoint_conf: float = Field(default=KEYPOINT_CONF, gt=0, lt=1)
+    resamples: int = Field(default=1000, ge=0)
+    gallery: int = Field(default=12, ge=0)
     batch: int = Field(default=16, ge=1)
     imgsz: int | None = Field(default=None, ge=32)
 
 
-def run(params: ValidateParams, local: read.Local, root: Path) -> None:
+def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> None:
     """Validate the best weights on the sides that the model was not trained on.
 
     Args:
         params: the stage's parameters.
+        seed: of the resamples and the random images.
         local: settings of this machine.
         root: the workspace.
 
@@ -64,20 +71,38 @@ def run(params: ValidateParams, local: read.Local, root: Path) -> None:
     sides = [side for side in SIDES if side in read_sides(root)]
     parent = find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
-        results = {side: _validate_side(params, local, root, side, schema) for side in sides}
+        results = {side: _validate_side(params, seed, local, root, side, schema) for side in sides}
+        measured = {side: result.measured for side, result in results.items()}
         metrics = {side: result.metrics for side, result in results.items()}
-        headline = _headline(results)
-        summary = {"headline": headline, "sides": {side: r.evaluation for side, r in results.items()}}
-        sections = [section for side, r in results.items() for section in _sections(root, side, r, schema)]
-        page = render_report(Report("How good the model is", headline, sections, _figures(results), "validate"))
+        headline = describe_headline(measured)
+        summary = {
+            "headline": headline,
+            "sides": {side: item.evaluation for side, item in measured.items()},
+            "intervals": {side: item.intervals for side, item in measured.items()},
+        }
+        galleries = {side: draw_galleries(root, item, schema, params.gallery, seed) for side, item in measured.items()}
+        sections = [
+            section
+            for side, result in reversed(list(results.items()))  # the held-out side first
+            for section in to_sections(side, result.measured, result.metrics["ultralytics"], galleries[side], schema)
+        ]
+        page = render_report(Report("How good the model is", headline, sections, to_figures(measured), "validate"))
         with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics_file:
             report.mkdir()
             write_json(report / "report.json", summary)
             (report / "report.html").write_text(page, encoding="utf-8")
             (report / "training.html").write_text(render_report(to_report(read_record(root))), encoding="utf-8")
             for side, result in results.items():
-                write_json(report / f"predictions_{side}.json", result.detections)
+                write_json(report / f"predictions_{side}.json", result.measured.detections)
+                for kind, pictures in galleries[side].items():
+                    folder = report / "gallery" / side / kind
+                    folder.mkdir(parents=True)
+                    for index, picture in enumerate(pictures, start=1):
+                        (folder / f"{index:02d}_{Path(picture.caption).stem}.jpg").write_bytes(picture.jpeg)
             write_json(metrics_file, metrics)
+        for path, text in format_plots(measured).items():
+            with replacing(root, path) as file:
+                file.write_text(text, encoding="utf-8")
         flat = {
             f"{side}_{name}": value
             for side, figures in flatten_sides(metrics).items()
@@ -86,16 +111,16 @@ def run(params: ValidateParams, local: read.Local, root: Path) -> None:
         live.log_metrics(flat)
         parent.log_metrics(flat)
         live.log_files(root / REPORT, "reports/validate")
+        for path in PLOTS:
+            live.log_files(root / path, "plots")
     say(f"validate: {headline}")
 
 
 class SideResult(msgspec.Struct):
-    """What one side gave: figures by name, the evaluation behind them, and every detection."""
+    """What one side gave: figures by name, and what they come from."""
 
     metrics: dict[str, dict[str, float]]
-    evaluation: Evaluation
-    detections: list[Detection]
-    truth: CocoFile
+    measured: Measured
 
 
 def check_skeleton(found: Schema, wanted: Schema) -> None:
@@ -116,8 +141,18 @@ def check_skeleton(found: Schema, wanted: Schema) -> None:
         )
 
 
-def _validate_side(params: ValidateParams, local: read.Local, root: Path, side: str, schema: Schema) -> SideResult:
+def _validate_side(
+    params: ValidateParams, seed: int, local: read.Local, root: Path, side: str, schema: Schema
+) -> SideResult:
     truth = read_side(root, side)
+    sigmas = resolve_sigmas(
+        params.sigma,
+        schema.slots,
+        "validate.sigma",
+        measured=read_sigmas(root),
+        area_rule=params.area_rule,
+        area_factor=params.area_factor,
+    )
     scratch = root / STATE / "tmp" / "validate"
     machine = {"workers": local.workers} | ({"device": local.device} if local.device is not None else {})
     result = engine.validate(
@@ -131,12 +166,57 @@ def _validate_side(params: ValidateParams, local: read.Local, root: Path, side: 
     )
     remove(scratch)
     detections = to_detections(result.predictions, truth, schema)
-    sigmas = expand_sigmas(params.sigma, len(schema.slots), "validate.sigma")
     by_class = {name: sigmas[schema.slot_indices(name)] for name in schema.class_names}
-    evaluation = evaluate(truth, detections, by_class, params.area_factor, params.conf)
-    return SideResult(
-        {"coco": flatten_figures(evaluation), "ultralytics": result.metrics}, evaluation, detections, truth
+    pairs = {name: skeleton.pairs for name, skeleton in schema.classes.items()}
+    evaluation = evaluate(
+        truth,
+        detections,
+        by_class,
+        params.area_factor,
+        params.conf,
+        area_rule=params.area_rule,
+        keypoint_conf=params.keypoint_conf,
+        pairs=pairs,
     )
+    matched = match_by_oks(truth, detections, by_class, params.area_factor, area_rule=params.area_rule)
+    found = match_instances(truth, [item for item in detections if item.score >= params.conf])
+    tables = tabulate_keypoints(truth, found, by_class, params.area_factor, area_rule=params.area_rule, pairs=pairs)
+    unit, units = read_units(root, truth)
+    intervals = measure_intervals(matched, tables, units, unit=unit, resamples=params.resamples, seed=seed)
+    metrics = {
+        "coco": flatten_figures(evaluation),
+        "rule": flatten_rule(evaluation),
+        "ultralytics": result.metrics,
+    }
+    if intervals is not None:
+        metrics["interval"] = flatten_intervals(intervals)
+    return SideResult(metrics, Measured(truth, detections, evaluation, matched, intervals))
+
+
+def read_units(root: Path, truth: CocoFile) -> tuple[str, list[str]]:
+    """Return what the intervals draw: groups where the split knows any of this side, else images.
+
+    Args:
+        root: the workspace, for the manifest.
+        truth: the side's COCO file.
+
+    Returns:
+        ``group`` or ``image``, and the unit of each image; one without a group is a unit of its own.
+    """
+    manifest = parse_manifest((root / MANIFEST).read_text(encoding="utf-8"))
+    groups = {line.image: line.group for line in manifest.lines if line.group}
+    names = [image.file_name for image in truth.images]
+    unit = "group" if any(name in groups for name in names) else "image"
+    return unit, [f"group {groups[name]}" if name in groups else f"image {name}" for name in names]
+
+
+def flatten_intervals(intervals: Intervals) -> dict[str, float]:
+    """Return the bounds by name, such as ``oks_AP_low``."""
+    return {
+        f"{name}_{bound}": getattr(interval, bound)
+        for name, interval in intervals.figures.items()
+        for bound in ("low", "high")
+    }
 
 
 def to_detections(
@@ -172,106 +252,12 @@ def flatten_sides(metrics: dict[str, dict[str, dict[str, float]]]) -> dict[str, 
     }
 
 
-def _headline(results: dict[str, SideResult]) -> str:
-    sides = " / ".join(results)
-    ap50 = " / ".join(_show(result.evaluation.oks["AP50"]) for result in results.values())
-    close = " / ".join(_percent(result.evaluation.within) for result in results.values())
-    return f"{sides}: OKS AP50 {ap50}, close keypoints {close}"
-
-
-def _sections(root: Path, side: str, result: SideResult, schema: Schema) -> list[Section]:
-    e = result.evaluation
-    theirs = result.metrics["ultralytics"]
-    sigmas = ", ".join(f"{value:g}" for value in sorted({value for values in e.sigmas.values() for value in values}))
-    figures: list[tuple[str, Cell]] = [
-        ("Images", e.images),
-        ("Objects", e.instances),
-        *((f"OKS {name.replace('_', ', ')} (COCO)", _show(value)) for name, value in e.oks.items()),
-        (f"Keypoints within {CLOSE_SHARE} box diagonals", _percent(e.within)),
-        ("Median keypoint error, box diagonals", _show(e.median_diagonals)),
-        ("Objects detected", _percent(e.detected)),
-        *((f"{name.replace('/', ' ')} (Ultralytics)", _show(value)) for name, value in sorted(theirs.items())),
-    ]
-    note = (
-        f"COCO evaluation on original pixels, sigma {sigmas}, area {e.area_factor:g} of the box, at most"
-        f" {e.max_detections} objects an image. Ultralytics measures on the resized image with the loss sigmas."
-        f" Keypoint errors count detections of score {e.conf:g} and above that cover the object with IoU 0.5."
-    )
-    columns = ["Class", "Keypoint", "Labelled", "Found", "Median, px", "Median, diagonals", f"Within {CLOSE_SHARE}, %"]
-    rows = [
-        [k.class_name, k.keypoint, k.labelled, k.found, _round(k.median_px, 1), _round(k.median_diagonals, 3),
-         _round(None if k.within is None else 100 * k.within, 1)]
-        for k in e.keypoints
-    ]  # fmt: skip
-    labels = [k.keypoint if len(schema.classes) == 1 else f"{k.class_name} {k.keypoint}" for k in e.keypoints]
-    close = [None if k.within is None else round(100 * k.within, 1) for k in e.keypoints]
-    pictures = _pictures(root, result, schema, e.conf)
-    return [
-        Gallery(f"{side}: annotated and predicted", pictures, min_width_px=420),
-        BarChart(f"{side}: keypoints within {CLOSE_SHARE} box diagonals", list(zip(labels, close, strict=True)), "%"),
-        Table(f"{side}: keypoints", columns, rows),
-        KeyValues(f"{side}: figures", figures, note),
-    ]
-
-
-def _pictures(root: Path, result: SideResult, schema: Schema, conf: float) -> list[Picture]:
-    """Draw some images, evenly spread over the side."""
-    images = to_images(result.truth)
-    by_image: dict[int, list[Detection]] = defaultdict(list)
-    for detection in result.detections:
-        if detection.score >= conf:
-            by_image[detection.image_id].append(detection)
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(_PICTURES, len(images))).astype(int))
-    return [
-        Picture(_draw(root, images[index], by_image[result.truth.images[index].id], schema), images[index].path)
-        for index in chosen
-    ]
-
-
-def _draw(root: Path, image: AnnotatedImage, detections: list[Detection], schema: Schema) -> bytes:
-    pixels = np.ascontiguousarray(read_image(root / "data" / image.path)[..., ::-1])
-    predictions = [to_prediction(detection, schema) for detection in detections]
-    drawn = draw_side_by_side(pixels, image.instances, predictions, schema, longest_side_px=_PICTURE_PX)
-    return encode_jpeg(drawn)
-
-
-def to_prediction(detection: Detection, schema: Schema) -> Prediction:
-    """Give a detection its names."""
-    name = schema.class_names[detection.category_id - 1]
-    left, top, width, height = detection.bbox
-    rows = np.array(detection.keypoints).reshape(-1, 3).tolist()
-    keypoints = [PredictedKeypoint(kpt, *row) for kpt, row in zip(schema.classes[name].keypoints, rows, strict=True)]
-    return Prediction(name, detection.score, (left, top, left + width, top + height), keypoints)
-
-
-def _figures(results: dict[str, SideResult]) -> list[Figure]:
-    figures: list[Figure] = []
-    for side, result in results.items():
-        e = result.evaluation
-        figures += [
-            Figure(f"{side} OKS AP50", _show(e.oks["AP50"]), f"AP {_show(e.oks['AP'])}"),
-            Figure(f"{side} close keypoints", _percent(e.within), f"within {CLOSE_SHARE} box diagonals"),
-        ]
-    return figures
-
-
-def _round(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
-
-
-def _show(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
 def main(root: Path) -> None:
     """Run the stage with the workspace's parameters."""
     document = read.read_params(root)
     read_record(root)
-    run(read.load_section(document, "validate", ValidateParams), read.read_local(root), root)
+    params = read.load_section(document, "validate", ValidateParams)
+    run(params, read.load_seed(document), read.read_local(root), root)
 
 
 if __name__ == "__main__":

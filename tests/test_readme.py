@@ -14,6 +14,7 @@ import pytest
 
 from keypipe.demo import write_demo
 from tests.imports import ROOT
+from tests.second_opinion import shake
 from tests.workspace import environment, git, make_workspace, set_params
 
 BLOCK = re.compile(r"(?:<!-- (?P<mark>skip|slow): (?P<reason>[^>]+) -->\n)?```sh\n(?P<code>.*?)```", re.DOTALL)
@@ -47,6 +48,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy2(ROOT / name, root / name)
     (root / ".venv").symlink_to(ROOT / ".venv")
     write_demo(home / "my-annotations", 24, seed=3, size_wh=(160, 120))
+    shutil.copytree(home / "my-annotations", home / "second-opinion")
+    shake(home / "second-opinion", 1.0, seed=0)
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "as cloned")
     done = shell(root, "keypipe run")

@@ -21,8 +21,10 @@ FILES = (
     ".gitattributes",
     "data/.gitignore",
     "data/groups.csv",
+    "data/sigmas.yaml",
     ".dvc/config",
     ".dvc/.gitignore",
+    ".dvc/plots/confusion_counts.json",
 )
 
 QUICK: dict[str, Any] = {

@@ -100,6 +100,10 @@ def test_after_a_run_nothing_is_left_to_do_and_git_shows_what_to_commit(workspac
         "dvc.lock",
         "metrics/export.json",
         "metrics/validate.json",
+        "metrics/validate_confusion.csv",
+        "metrics/validate_keypoints.csv",
+        "metrics/validate_precision.csv",
+        "metrics/validate_reliability.csv",
     }
     assert run(workspace, PREFECT_API_URL=url) == dict.fromkeys(STAGES, "Cached")
 

@@ -10,10 +10,10 @@ from keypipe import drawing, fonts
 from keypipe.annotation import Instance, Keypoint, Visibility
 from keypipe.drawing import (
     class_colours,
+    draw_comparison,
     draw_instances,
     draw_overlay,
     draw_predictions,
-    draw_side_by_side,
     encode_jpeg,
     keypoint_colours,
     match_boxes,
@@ -168,8 +168,8 @@ def test_pictures_can_be_enlarged_and_carry_a_legend() -> None:
 def test_comparisons() -> None:
     truth = [Instance("cow", (40, 30, 120, 100), {"nose": Keypoint(60, 60)})]
     found = [prediction({"nose": (75, 60, 0.9)})]
-    both = draw_side_by_side(GREY, truth, found, PAIRED, longest_side_px=320)
-    assert both.shape[0] == 240
+    both = draw_comparison(GREY, truth, found, PAIRED, longest_side_px=320)
+    assert both.shape[0] == pytest.approx(240, abs=3)
     assert 640 < both.shape[1] < 660
     over = draw_overlay(GREY, truth, found, PAIRED)
     alone = draw_predictions(GREY, found, PAIRED)
@@ -177,6 +177,26 @@ def test_comparisons() -> None:
     # The cross at the true place and the line from there to the predicted one.
     assert (over[60, 60] != alone[60, 60]).any()
     assert (over[60, 67] != alone[60, 67]).any()
+
+
+def test_a_comparison_rings_the_culprit_in_both_pictures_and_comes_close() -> None:
+    scene = np.full((1200, 1600, 3), 128, dtype=np.uint8)
+    truth = [Instance("cow", (400, 300, 480, 360), {"nose": Keypoint(420, 330)})]
+    found = [Prediction("cow", 0.9, (400, 300, 480, 360), [PredictedKeypoint("nose", 450, 330, 0.1)])]
+    plain = draw_comparison(scene, truth, found, PAIRED, longest_side_px=320)
+    ringed = draw_comparison(scene, truth, found, PAIRED, longest_side_px=320, culprit=((420, 330), (450, 330)))
+    assert plain.shape == ringed.shape
+    left, right = ((ringed != plain).any(2)[:, half] for half in (slice(0, 320), slice(-320, None)))
+    for half in (left, right):
+        ys, xs = np.nonzero(half)
+        assert 15 < np.ptp(xs) < 30
+        assert 15 < np.ptp(ys) < 30
+    missed = draw_comparison(scene, truth, found, PAIRED, longest_side_px=320, missed=[(400, 300, 480, 360)])
+    changed = (missed != plain).any(2)
+    assert changed[:, -320:].any()
+    assert not changed[:, :320].any()
+    # 30 pixels of a scene of 1600 are far apart here, since the picture shows the surroundings of the object alone.
+    assert np.nonzero(right)[1].mean() - np.nonzero(left)[1].mean() > 30
 
 
 def test_boxes_are_matched_best_first_and_once() -> None:

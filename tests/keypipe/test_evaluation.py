@@ -12,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
-from keypipe.evaluation import Detection, box_iou, evaluate, flatten_figures, match_instances
-from keypipe.oks import compute_oks, keypoint_distances
+from keypipe.evaluation import (
+    Detection,
+    box_iou,
+    describe_rule,
+    evaluate,
+    flatten_figures,
+    flatten_rule,
+    match_instances,
+)
+from keypipe.matching import confuse_classes
+from keypipe.oks import AreaRule, compute_oks, keypoint_distances
 
 COW = CocoCategory(1, "cow", ["nose", "tail", "ear"])
 BIRD = CocoCategory(2, "bird", ["beak"])
@@ -60,12 +69,14 @@ def make(n_images: int = 12, seed: int = 0, noise_px: float = 4.0) -> tuple[Coco
     return truth, detections
 
 
-def by_pycocotools(truth: CocoFile, detections: list[Detection], category: CocoCategory) -> list[float]:
+def by_pycocotools(truth: CocoFile, detections: list[Detection], category: CocoCategory, factor: float) -> list[float]:
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     document: dict[str, Any] = msgspec.to_builtins(truth)
     document["annotations"] = [
-        {**item, "area": 0.53 * item["area"]} for item in document["annotations"] if item["category_id"] == category.id
+        {**item, "area": factor * item["area"]}
+        for item in document["annotations"]
+        if item["category_id"] == category.id
     ]
     results = [msgspec.to_builtins(item) for item in detections if item.category_id == category.id]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -81,12 +92,16 @@ def by_pycocotools(truth: CocoFile, detections: list[Detection], category: CocoC
     return list(run.stats)
 
 
+@pytest.mark.parametrize("rule", ["box", "coco"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_figures_are_pycocotools(seed: int) -> None:
+def test_the_figures_are_pycocotools(seed: int, rule: AreaRule) -> None:
     truth, detections = make(seed=seed)
-    evaluation = evaluate(truth, detections, SIGMAS)
+    if rule == "coco":  # areas as masks have them, smaller than the box by another share each
+        for annotation, share in zip(truth.annotations, np.random.default_rng(seed).uniform(0.2, 1, 99), strict=False):
+            annotation.area *= float(share)
+    evaluation = evaluate(truth, detections, SIGMAS, area_rule=rule)
     for category in (COW, BIRD):
-        expected = by_pycocotools(truth, detections, category)
+        expected = by_pycocotools(truth, detections, category, 0.53 if rule == "box" else 1.0)
         got = list(evaluation.oks_by_class[category.name].values())
         assert [(-1 if value is None else value) for value in got] == pytest.approx(expected, abs=1e-6)
     values = [figures["AP50"] for figures in evaluation.oks_by_class.values()]
@@ -150,6 +165,32 @@ def test_keypoint_errors() -> None:
     assert (ear.labelled, ear.found, ear.median_px, ear.within) == (0, 0, None, None)
     assert evaluation.within == pytest.approx(1 / 3)
     assert evaluation.detected == 0.5
+
+
+def test_the_rule_stands_beside_the_figures() -> None:
+    truth, detections = make()
+    evaluation = evaluate(truth, detections, SIGMAS)
+    assert describe_rule(evaluation) == "sigma 0.1 to 0.2 by keypoint, area 0.53 of the box"
+    assert flatten_rule(evaluation) == {
+        "sigma_min": 0.1, "sigma_max": 0.2, "area_share_of_box": 0.53, "max_detections": 20.0, "conf": 0.25,
+    }  # fmt: skip
+    one = evaluate(CocoFile(truth.images, [], [BIRD]), [], {"bird": np.array([0.05])}, area_rule="coco")
+    assert describe_rule(one) == "sigma 0.05, area as annotated"
+    assert flatten_rule(one)["area_as_annotated"] == 1.0
+
+
+def test_classes_that_are_taken_for_each_other() -> None:
+    boxes: list[tuple[float, float, float, float]] = [(0, 0, 10, 10), (20, 0, 10, 10), (40, 0, 10, 10)]
+    truth = CocoFile([CocoImage(1, "a", 99, 99)], [], [COW, BIRD])
+    for index, (box, category) in enumerate(zip(boxes, (1, 1, 2), strict=True)):
+        flat: list[int | float] = [box[0] + 5, 5, 2] * (3 if category == 1 else 1)
+        truth.annotations.append(CocoAnnotation(index + 1, 1, category, box, 100.0, flat, 3))
+    found = [
+        Detection(1, 1, 0.9, boxes[0], []),
+        Detection(1, 2, 0.8, boxes[1], []),  # a cow taken for a bird
+        Detection(1, 1, 0.7, (70, 70, 10, 10), []),  # nothing there
+    ]
+    assert confuse_classes(truth, found).tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
 
 
 def test_the_better_score_chooses_first() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from keypipe.report import (
     BarChart,
     Card,
     CardGroup,
+    Chapter,
     Faults,
     Figure,
     Findings,
@@ -22,6 +24,7 @@ from keypipe.report import (
     KeyValues,
     LineChart,
     LineCharts,
+    Matrix,
     Note,
     Notes,
     Picture,
@@ -29,10 +32,14 @@ from keypipe.report import (
     ScatterPlot,
     ScatterPlots,
     Section,
+    SkeletonDot,
+    SkeletonPlot,
+    SkeletonPlots,
     Table,
     common_decimals,
     format_cell,
     lay_out_lines,
+    lay_out_skeleton,
     nice_ticks,
     render_report,
 )
@@ -75,6 +82,24 @@ def make_report(text: str = "奶牛") -> Report:
         ScatterPlots(
             text, [ScatterPlot(text, [(0, 0), (0.5, -0.5)], [(0.5, -0.5)], [((-1, -1), (1, 1))], text, "#40a0c0")], text
         ),
+        Chapter(text, text),
+        SkeletonPlots(
+            text,
+            [
+                SkeletonPlot(
+                    text,
+                    (0.8, 0.6),
+                    [
+                        SkeletonDot(text, (0.1, 0.1), 0.02, 0.1, text, "#40a0c0"),
+                        SkeletonDot("tail", (0.7, 0.1), None, None, "not found", "#c04040"),
+                    ],
+                    [(0, 1)],
+                )
+            ],
+            text,
+        ),
+        Matrix(text, [text, "none"], [text, "none"], [[3, 1], [2, None]], text, text, 1),
+        Table(text, [f"{text} {index}" for index in range(12)], [[text, *[0.5] * 11]], text),
     ]
     return Report(text, text, sections, [Figure(text, 0.87123, text), Figure("n", 3)], text)
 
@@ -82,7 +107,7 @@ def make_report(text: str = "奶牛") -> Report:
 class Page(HTMLParser):
     """Collects tags and text of a page, and checks that its elements are closed in order."""
 
-    VOID = frozenset({"meta", "img", "rect", "line", "path", "br", "circle"})
+    VOID = frozenset({"meta", "img", "line", "path", "br"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -113,7 +138,7 @@ class Page(HTMLParser):
 def test_the_page_is_whole() -> None:
     page = Page(render_report(make_report()))
     counts = {tag: page.tags.count(tag) for tag in ("section", "table", "img", "h1", "script", "style", "dialog")}
-    assert counts == {"section": 14, "table": 2, "img": 4, "h1": 1, "script": 1, "style": 1, "dialog": 1}
+    assert counts == {"section": 18, "table": 4, "img": 4, "h1": 1, "script": 1, "style": 1, "dialog": 1}
     assert "奶牛" in page.text
 
 
@@ -210,6 +235,32 @@ def test_curves_break_at_gaps() -> None:
     assert [curve.last for curve in layout.curves] == [1, 0.5]
 
 
+def test_names_in_the_margin_do_not_run_into_each_other() -> None:
+    dots = [SkeletonDot(f"k{i}", (0.1 + 0.01 * i, 0.3), 0.01, 0.05, "1 px", "#000000") for i in range(9)]
+    layout = lay_out_skeleton(SkeletonPlot("", (0.8, 0.6), dots, [(0, 8)]))
+    for anchor in ("start", "end"):
+        ys = sorted(name.xy[1] for name in layout.names if name.anchor == anchor)
+        assert len(ys) >= 4
+        assert all(after - before >= 53.9 for before, after in pairwise(ys))
+        assert layout.view[1] < ys[0] < ys[-1] < layout.view[1] + layout.view[3]
+    assert layout.lines == "M100.0 300.0L180.0 300.0"
+    assert layout.circles[0].outer == 50
+
+
+def test_a_circle_larger_than_the_object_does_not_make_the_picture_larger() -> None:
+    small, huge = (
+        lay_out_skeleton(SkeletonPlot("", (0.8, 0.6), [SkeletonDot("nose", (0.4, 0.3), r, r, "", "#000000")]))
+        for r in (0.01, 5.0)
+    )
+    assert huge.view[2] == small.view[2]
+    assert huge.view[3] <= 2 * small.view[3]
+
+
+def test_a_matrix_shades_by_row_and_leaves_what_no_share_is_of() -> None:
+    matrix = Matrix("t", ["a", "b", "none"], ["a", "b", "none"], [[3, 1, 0], [0, 0, 0], [5, 0, None]], shaded_rows=2)
+    assert matrix.shares() == [[0.75, 0.25, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+
 # -------------------------------------------------------------------------------------- browser
 
 
@@ -246,8 +297,8 @@ def test_the_page_opens_without_errors(opened: Any) -> None:
         )
     }
     assert counts == {
-        "section": 14,
-        "table.sortable": 2,
+        "section": 18,
+        "table.sortable": 3,
         ".notes li": 4,
         ".bars svg": 5,
         ".card": 3,
