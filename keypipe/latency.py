@@ -35,9 +35,6 @@ class Setting(msgspec.Struct, frozen=True, order=True):
     batch: int
     threads: int
 
-    def __str__(self) -> str:
-        return f"{_count(self.batch, 'image')}, {_count(self.threads, 'thread')}"
-
 
 class Measured(msgspec.Struct, frozen=True):
     """The forward passes of some models in one setting.
@@ -131,7 +128,3 @@ def advise(measured: Sequence[Measured], reference: str, preferred: Sequence[str
     close = [name for name in preferred if name in fastest and fastest[name][0] <= limit]
     median_ms, setting = fastest[close[0]]
     return Advice(setting, close[0], median_ms, fastest[reference][0] / median_ms, close[1:])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

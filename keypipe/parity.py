@@ -112,14 +112,15 @@ def compare_models(
     """
     predictor = Predictor(reference, info)
     meters = {name: _Meter(info, conf) for name in others}
+    candidate_conf = min(CANDIDATE_CONF, conf)
     found: list[Detections] = []
     for name, pixels in images:
         tensor, placement = predictor.prepare(pixels)
         raw = reference(tensor)[0]
-        found.append(predictor.finish(raw, placement, CANDIDATE_CONF, DEFAULT_IOU, max_det))
+        found.append(predictor.finish(raw, placement, candidate_conf, DEFAULT_IOU, max_det))
         for other, model in others.items():
             other_raw = model(tensor)[0]
-            other_found = predictor.finish(other_raw, placement, CANDIDATE_CONF, DEFAULT_IOU, max_det)
+            other_found = predictor.finish(other_raw, placement, candidate_conf, DEFAULT_IOU, max_det)
             meters[other].add_anchors(raw, other_raw, placement)
             meters[other].add_objects(name, found[-1], other_found)
     return found, {name: meter.result() for name, meter in meters.items()}

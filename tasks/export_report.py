@@ -72,20 +72,20 @@ def format_advice(advice: Advice, titles: Mapping[str, str]) -> str:
 
 
 def _table_of_formats(summary: Summary) -> Table:
-    columns = ["Format", "File", "MB", "OKS AP", "AP drop", "Objects", "Found by both", "By one only",
-               "Largest, px", "99th percentile, px", "Median, px", "Accepted"]  # fmt: skip
-    rows: list[list[Cell]] = [["PyTorch", "best.pt", None, _round(summary.reference_ap, 4), *[None] * 8]]
+    columns = ["Format", "MB", "OKS AP", "AP drop", "Objects found", "By one only", "Largest, px",
+               "p99, px", "Accepted"]  # fmt: skip
+    rows: list[list[Cell]] = [["PyTorch", None, _round(summary.reference_ap, 4), *[None] * 6]]
     for proof in summary.proofs.values():
         parity = proof.parity
         rows.append(
-            [proof.title, proof.file, round(proof.size_mb, 1), _round(proof.oks_ap, 4), _round(proof.ap_drop, 4),
-             parity.objects, parity.matched, parity.unmatched, _round(parity.max_px, 4), _round(parity.p99_px, 4),
-             _round(parity.median_px, 4), "no" if proof.faults() else "yes"]
+            [proof.title, round(proof.size_mb, 1), _round(proof.oks_ap, 4), _round(proof.ap_drop, 4),
+             f"{parity.matched} of {parity.objects}", parity.unmatched, _format_px(parity.max_px),
+             _format_px(parity.p99_px), "no" if proof.faults() else "yes"]
         )  # fmt: skip
     note = (
         "Every format is run by its own engine on every validation image, with the same code before and after it."
         " Objects are those that PyTorch finds; distances are those of their keypoints from PyTorch's, in pixels of"
-        " the images."
+        " the images, the largest and the 99th percentile (p99)."
     )
     return Table("Formats, compared with PyTorch", columns, rows, note)
 
@@ -111,37 +111,31 @@ def _sections_of_latency(latency: Latency, titles: Mapping[str, str]) -> list[Se
             "The model alone. Longer is better.",
         ),
     ]
-    rows: list[list[Cell]] = []
-    for item in latency.measured:
-        for name, timing in item.timings.items():
-            faster = item.timings[PYTORCH].median_ms / timing.median_ms
-            rows.append(
-                [titles[name], item.setting.batch, item.setting.threads, round(timing.median_ms, 2),
-                 round(timing.p95_ms, 2), round(1000 * item.setting.batch / timing.median_ms, 1), round(faster, 2),
-                 timing.runs]
-            )  # fmt: skip
-    around = [*((f"before the model, {_threads(count)}", count, timing) for count, timing in latency.before),
-              ("after the model", 1, latency.after)]  # fmt: skip
-    columns = [
-        "What",
-        "Images",
-        "Threads",
-        "Median, ms",
-        "95th percentile, ms",
-        "Images a second",
-        "Times PyTorch",
-        "Runs",
-    ]
-    rows += [
-        [what, 1, count, round(timing.median_ms, 2), round(timing.p95_ms, 2), round(1000 / timing.median_ms, 1), None,
-         timing.runs]
-        for what, count, timing in around
-    ]  # fmt: skip
+    around = [(f"Before the model, {_threads(count)}", timing) for count, timing in latency.before]
+    around.append(("After the model", latency.after))
+    rows = [(what, f"{timing.median_ms:.2f} ms, 95th percentile {timing.p95_ms:.2f} ms") for what, timing in around]
     note = (
-        "Taken in turn in one process, so that whatever else the machine does meets all of them. Before the model: the"
-        " image scaled into the input; after it: boxes and keypoints decoded, overlaps suppressed, scaled back."
+        "Before the model: an image scaled into the input. After it: boxes and keypoints decoded, overlaps suppressed,"
+        " scaled back. The same for every format."
     )
-    return [*sections, Table("Times", columns, rows, note)]
+    return [
+        *sections,
+        _table_of_times("Times of one image", single, titles),
+        _table_of_times(f"Times of batches of {batches[0].setting.batch}", batches, titles),
+        KeyValues("Around the model, one image", rows, note),
+    ]
+
+
+def _table_of_times(title: str, measured: Sequence[Measured], titles: Mapping[str, str]) -> Table:
+    columns = ["Format", "Threads", "Median, ms", "95th percentile, ms", "Images a second", "Times PyTorch", "Runs"]
+    rows: list[list[Cell]] = [
+        [titles[name], item.setting.threads, timing.median_ms, timing.p95_ms,
+         1000 * item.setting.batch / timing.median_ms, item.timings[PYTORCH].median_ms / timing.median_ms, timing.runs]
+        for item in measured
+        for name, timing in item.timings.items()
+    ]  # fmt: skip
+    note = "Taken in turn in one process, so that whatever else the machine does meets all of them."
+    return Table(title, columns, rows, note)
 
 
 def _threads(count: int) -> str:
@@ -161,8 +155,8 @@ def _table_of_anchors(summary: Summary) -> Table:
     columns = ["Format", "Anchors", "Largest keypoint difference, px", "Largest box difference, px",
                "Largest confidence difference"]  # fmt: skip
     rows: list[list[Cell]] = [
-        [proof.title, proof.parity.anchors, proof.parity.anchors_max_px, proof.parity.anchors_max_box_px,
-         proof.parity.anchors_max_confidence]
+        [proof.title, proof.parity.anchors, _format_px(proof.parity.anchors_max_px),
+         _format_px(proof.parity.anchors_max_box_px), f"{proof.parity.anchors_max_confidence:.1g}"]
         for proof in summary.proofs.values()
     ]  # fmt: skip
     note = (
@@ -198,7 +192,7 @@ def _how_it_was_measured(summary: Summary) -> KeyValues:
         ("Evaluation sigma", ", ".join(f"{value:g}" for value in sigmas)),
         ("Area, share of the box", f"{summary.area_factor:g}"),
         *((f"Tolerance of {proof.title}", str(proof.tolerance)) for proof in summary.proofs.values()),
-        *((f"Engine of {proof.title}", proof.runtime) for proof in summary.proofs.values()),
+        *((proof.title, f"{proof.file}, run by {proof.runtime}") for proof in summary.proofs.values()),
         ("License of the models", LICENSE),
     ]
     return KeyValues("How it was measured", rows)
@@ -219,6 +213,13 @@ def _figures(summary: Summary, latency: Latency | None, titles: Mapping[str, str
         text = f"{titles[advice.best]}, {_threads(advice.setting.threads)}"
         shown.append(Figure("Fastest, one image", f"{advice.median_ms:.1f} ms", text))
     return shown
+
+
+def _format_px(value: float | None) -> str:
+    """Format a distance with two significant digits; below a thousandth of a pixel nobody cares."""
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def _round(value: float | None, digits: int) -> float | None:

@@ -45,4 +45,7 @@ def test_set_squares_are_learnt(shared_data: Callable[[str], Path], tmp_path: Pa
     # Plain Ultralytics, at these steps and its own loss sigma, reached 8 % and an mAP50 of 0.001.
     assert metrics["val"]["coco"]["within_0.1_diagonals"] > 0.2
     assert metrics["val"]["coco"]["oks_AP50"] > 0.05
-    assert json.loads((root / "metrics/export.json").read_text())["onnx"]["parity_max_px"] < 0.1
+    exported = json.loads((root / "metrics/export.json").read_text())["onnx"]
+    assert exported["anchors_max_px"] < 0.1
+    # Validate lets Ultralytics make the input, with less margin.
+    assert exported["oks_AP"] == pytest.approx(metrics["val"]["coco"]["oks_AP"], abs=0.05)
