@@ -153,7 +153,8 @@ def export_formats(
     Raises:
         ModelError: what is wrong with each format that could not be made.
     """
-    refresh_view(root)
+    if not RUNTIMES.keys() >= set(params.formats):
+        refresh_view(root)  # some of the others are calibrated on its images
     arguments: dict[str, Any] = {"dynamic": params.dynamic, "simplify": params.simplify}
     if params.opset:
         arguments["opset"] = params.opset

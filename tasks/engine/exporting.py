@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import msgspec
 
@@ -101,7 +102,34 @@ def export(
         raise ModelError(f"export.formats: {format_name}: {first_line(error)}") from error
     finally:
         copy.unlink()
+    if format_name == "torchscript":
+        strip_origin(path)
     return Exported(path, sizes[0])
+
+
+_ALIGNMENT = 64  # caffe2/serialize/inline_container.h, kFieldAlignment: tensors can be mapped into memory
+
+
+def strip_origin(path: Path) -> None:
+    """Take out of a TorchScript file what tells where and when it was made.
+
+    It holds for every operation the stack of source files that made it, with their paths on this machine, and an id
+    of its own; torch needs neither.
+
+    Args:
+        path: the file, which is written anew.
+    """
+    with ZipFile(path) as source:
+        entries = {info.filename: source.read(info) for info in source.infolist()}
+    with path.open("wb") as file, ZipFile(file, "w") as target:
+        for name, content in entries.items():
+            if name.endswith((".debug_pkl", "/.data/serialization_id")):
+                continue
+            info = ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            # A local header is 30 bytes, the name, and the extra field with 4 bytes of its own head (APPNOTE 4.3.7).
+            padding = -(file.tell() + 30 + len(name.encode()) + 4) % _ALIGNMENT
+            info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
+            target.writestr(info, content)
 
 
 @contextmanager
