@@ -182,6 +182,30 @@ def test_what_cannot_be_run_here_is_no_crash(tmp_path: Path) -> None:
         UltralyticsBackend().load(tmp_path / "model.mnn", 1)
 
 
+@pytest.mark.parametrize("config", ["yolo11n-pose.yaml", "yolo26n-pose.yaml"])
+def test_other_families(tmp_path: Path, config: str) -> None:
+    """Attention, and a head that needs no suppression, which keypipe does itself whatever the model."""
+    import torch
+    from ultralytics.nn.tasks import PoseModel, yaml_model_load
+
+    from tasks.engine.exporting import export
+
+    torch.manual_seed(0)
+    network = PoseModel(
+        yaml_model_load(config) | {"kpt_shape": [3, 3]}, ch=3, nc=2, data_kpt_shape=(3, 3), verbose=False
+    )
+    network.names, network.args, network.task = {0: "cow", 1: "dog"}, {"imgsz": 96, "task": "pose"}, "pose"
+    weights = tmp_path / "weights.pt"
+    torch.save({"model": network, "train_args": network.args, "epoch": -1}, weights)
+    (tmp_path / "out").mkdir()
+    exported = export(weights, "onnx", None, {"simplify": True}, {}, tmp_path, tmp_path / "out")
+    assert exported.imgsz == (96, 96)
+    images = np.random.default_rng(0).random((3, 3, 96, 96), dtype=np.float32)
+    expected = PyTorch().load(weights, 1)(images)
+    assert expected.shape[:2] == (3, 4 + 2 + 3 * 3)
+    np.testing.assert_allclose(RUNTIMES["onnx"].load(exported.path, 1, 3)(images), expected, atol=0.01)
+
+
 def test_another_size_and_dynamic_axes(trained: Path) -> None:
     set_params(trained, **{"export.imgsz": 128, "export.dynamic": True, "export.timing_seconds": 0.02})
     run_stages(trained, "export")
