@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.predictions import assert_as_ultralytics_on_every_validation_image
 from tests.workspace import make_workspace, run_stages, set_params
 
 SET_SQUARE = {
@@ -49,3 +50,4 @@ def test_set_squares_are_learnt(shared_data: Callable[[str], Path], tmp_path: Pa
     assert exported["anchors_max_px"] < 0.1
     # Validate lets Ultralytics make the input, with less margin.
     assert exported["oks_AP"] == pytest.approx(metrics["val"]["coco"]["oks_AP"], abs=0.05)
+    assert assert_as_ultralytics_on_every_validation_image(root, conf=0.05) > 0
