@@ -45,13 +45,24 @@ def to_report(summary: Summary, latency: Latency | None) -> Report:
     notes = [Note("error", fault) for fault in summary.faults]
     notes += [Note("warning", f"{title} is not proven: {why}") for title, why in summary.unproven.items()]
     if latency:
-        notes += [Note("good", format_advice(advice, titles)) for advice in latency.advice]
+        notes += [_to_note(advice, summary, titles) for advice in latency.advice]
     sections: list[Section] = [Notes("What to use here" if latency else "Findings", notes)] if notes else []
     sections.append(_table_of_formats(summary))
     if latency:
         sections += _sections_of_latency(latency, titles)
     sections += [_table_of_anchors(summary), *_tables_of_worst(summary), _how_it_was_measured(summary)]
     return Report("Exported model", summary.headline, sections, _figures(summary, latency, titles), "export")
+
+
+def _to_note(advice: Advice, summary: Summary, titles: Mapping[str, str]) -> Note:
+    """Give advice, and what it costs where the model rounds."""
+    text = format_advice(advice, titles)
+    proof = summary.proofs.get(advice.best)
+    if proof is None or proof.tolerance.exact:
+        return Note("good", text)
+    cost = f"It rounds: keypoints move by {_format_px(proof.parity.p99_px)} px at the 99th percentile"
+    drop = f", OKS AP is {proof.oks_ap:.3f} instead of {summary.reference_ap:.3f}" if proof.oks_ap is not None else ""
+    return Note("info", f"{text} {cost}{drop}.")
 
 
 def format_advice(advice: Advice, titles: Mapping[str, str]) -> str:

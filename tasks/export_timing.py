@@ -22,8 +22,10 @@ from tasks.stage import say
 
 PYTORCH = "pytorch"
 BATCHES = (1, 16)
-PREFERRED = ("onnx", "openvino", "torchscript", "onnx_int8", PYTORCH)
-"""What to use of models that are about as fast: what needs least around it, rounded ones late."""
+EXACT = ("onnx", "openvino", "torchscript", PYTORCH)
+"""What to use of models that are about as fast: what needs least around it first."""
+
+ROUNDED = "onnx_int8"
 
 _SAME = 0.05
 """Largest difference, in the model's own units, between an image in a batch and alone: summed in another order."""
@@ -46,7 +48,7 @@ class Latency(msgspec.Struct):
         measured: forward passes, a setting each.
         before: pre-processing of one image: number of threads, and the time.
         after: post-processing of one image, on one thread.
-        advice: what to use.
+        advice: what to use for one image and for batches, exact first.
     """
 
     machine: Machine
@@ -107,8 +109,15 @@ def measure_latency(
     model = PyTorch().load(weights, threads)
     before, after = _measure_around(model, info, images[0], seconds, threads)
     by_batch = [[item for item in measured if item.setting.batch == batch] for batch in BATCHES]
-    advice = [advise(items, PYTORCH, PREFERRED) for items in by_batch]
+    advice = [found for items in by_batch for found in _advise(items)]
     return Latency(describe_machine(), info.imgsz, measured, before, after, advice)
+
+
+def _advise(measured: Sequence[Measured]) -> list[Advice]:
+    """Say what to use for batches of a size: of the exact ones, and what rounds where that is faster."""
+    exact = advise(measured, PYTORCH, EXACT)
+    any_of_all = advise(measured, PYTORCH, [*EXACT, ROUNDED])
+    return [exact, any_of_all] if any_of_all.best == ROUNDED else [exact]
 
 
 def _to_programs(models: Mapping[str, RawModel], tensor: NDArray[np.float32]) -> dict[str, Program]:

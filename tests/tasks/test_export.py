@@ -356,7 +356,8 @@ def test_times_of_every_format_beside_pytorch(all_formats: Path) -> None:
     for item in latency.measured:
         assert item.timings.keys() == {"pytorch", *EVERY, "onnx_int8"}
         assert all(0 < timing.median_ms <= timing.p95_ms and timing.runs >= 10 for timing in item.timings.values())
-    assert [advice.setting.batch for advice in latency.advice] == [1, 16]
+    exact = [advice for advice in latency.advice if advice.best != "onnx_int8"]
+    assert [advice.setting.batch for advice in exact] == [1, 16]
     assert latency.after.median_ms > 0
     assert latency.before[0][1].median_ms > 0
     page = (all_formats / "reports/export/report.html").read_text(encoding="utf-8")
