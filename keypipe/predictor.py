@@ -106,8 +106,43 @@ class Predictor:
         Raises:
             ModelError: the model's output does not fit its classes and keypoints.
         """
-        tensor, placement = letterbox(image_bgr, self.info.imgsz)
-        output = self.model(tensor)[0]
+        tensor, placement = self.prepare(image_bgr)
+        return self.finish(self.model(tensor)[0], placement, conf, iou, max_det)
+
+    def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Placement]:
+        """Do what comes before the model.
+
+        Args:
+            image_bgr: uint8 (height, width, 3), BGR, upright.
+
+        Returns:
+            The model's input, float32 (1, 3, height, width), and where the image lies in it.
+        """
+        return letterbox(image_bgr, self.info.imgsz)
+
+    def finish(
+        self,
+        output: NDArray[np.float32],
+        placement: Placement,
+        conf: float = DEFAULT_CONF,
+        iou: float = DEFAULT_IOU,
+        max_det: int = DEFAULT_MAX_DET,
+    ) -> Detections:
+        """Do what comes after the model.
+
+        Args:
+            output: the model's raw output for one image; see ``RawModel``.
+            placement: as ``prepare`` gave it.
+            conf: smallest score of an object.
+            iou: overlap above which the weaker of two objects of a class is dropped.
+            max_det: how many objects are kept at most.
+
+        Returns:
+            The detections in pixels of the image, all slots, best score first.
+
+        Raises:
+            ModelError: the model's output does not fit its classes and keypoints.
+        """
         self._check_output(output)
         if self.info.end2end:
             found = decode_end2end_output(output, conf, max_det)
@@ -191,6 +226,7 @@ class OnnxModel:
             raise ModelError(f"{path}: not a pose model: expected one image input (batch, 3, h, w), got {shapes}")
         self._input = inputs[0].name
         self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
+        self.input_shape: list[Any] = inputs[0].shape
         sides = inputs[0].shape[2:]
         self.input_hw: tuple[int, int] | None = tuple(sides) if all(isinstance(side, int) for side in sides) else None
         self.output_shape: list[Any] = self._session.get_outputs()[0].shape

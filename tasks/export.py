@@ -1,187 +1,299 @@
-"""Stage export: the trained model for other runtimes, proven to say the same as the one that was trained."""
+"""Stage export: the trained model for other runtimes, each proven to say what the trained one says."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
 
 from keypipe import __version__
 from keypipe.coco import to_images
 from keypipe.errors import ModelError
+from keypipe.letterbox import letterbox
 from keypipe.media import read_image
-from keypipe.parity import Parity, compare_models
-from keypipe.predictor import METADATA_KEY, format_keypipe_metadata, load_onnx_model
-from keypipe.report import Figure, KeyValues, Report, Section, Table, render_report
+from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, format_keypipe_metadata
+from keypipe.report import render_report
 from keypipe.skeleton import Schema
 from tasks import params as read
 from tasks import tracking
-from tasks.dataset import read_schema, read_side
-from tasks.engine import inference as engine
+from tasks.dataset import VIEW, read_schema, read_side, refresh_view
+from tasks.engine.exporting import export, format_titles
+from tasks.engine.quantization import quantize
+from tasks.engine.runtimes import RUNTIMES, OnnxRuntime, PyTorch, UltralyticsBackend
 from tasks.engine.settings import configure
+from tasks.export_report import Summary, to_headline, to_report
+from tasks.export_timing import BATCHES, Latency, measure_latency
+from tasks.grading import Grading, GradingParams, to_grading
 from tasks.models import BEST, LICENSE, find_run, read_record
+from tasks.proof import Candidate, Proof, Tolerance, prove
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
 
 EXPORTS = Path("exports")
-MODEL = EXPORTS / "model.onnx"
 REPORT = Path("reports/export")
 METRICS = Path("metrics/export.json")
+EVIDENCE = STATE / "failures" / "export"
+LATENCY = "latency.json"
+
+FORMATS = (
+    "torchscript", "onnx", "openvino", "engine", "coreml", "coreai", "saved_model", "pb", "edgetpu", "litert", "paddle",
+    "mnn", "ncnn", "imx", "rknn", "executorch", "axelera", "deepx", "qnn", "hailo", "ascend", "xilinx",
+)  # fmt: skip
+"""The formats of the pinned Ultralytics; a test compares them with its own list."""
+
+ONNX = "onnx"
+INT8 = "onnx_int8"
 
 
 class ExportParams(read.Section):
     """The section ``export`` of ``params.yaml``."""
 
-    format: Literal["onnx"] = "onnx"
+    formats: list[str] = Field(default=[ONNX], min_length=1)
     imgsz: int | None = Field(default=None, ge=32)
     opset: int | None = Field(default=None, ge=11)
     dynamic: bool = False
     simplify: bool = True
-    tolerance_px: float = Field(default=0.5, gt=0)
-    images: int = Field(default=100, ge=1, description="validation images to compare on, at most")
     conf: float = Field(default=0.25, gt=0, lt=1)
+    tolerance_px: float = Field(default=0.5, gt=0)
+    tolerance_ap: float = Field(default=0.005, ge=0, le=1)
+    int8: bool = False
+    int8_images: int = Field(default=128, ge=1, description="training images to calibrate on, at most")
+    int8_tolerance_diagonals: float = Field(default=0.1, gt=0)
+    int8_tolerance_ap: float = Field(default=0.02, ge=0, le=1)
+    timing_seconds: float = Field(default=1.0, ge=0)
+
+    @field_validator("formats")
+    @classmethod
+    def _check_formats(cls, formats: list[str]) -> list[str]:
+        unknown = [name for name in formats if name not in FORMATS]
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(unknown)} (known: {', '.join(FORMATS)})")
+        if len(set(formats)) < len(formats):
+            raise ValueError("a format is named twice")
+        return formats
+
+    @model_validator(mode="after")
+    def _check_int8(self) -> ExportParams:
+        if self.int8 and ONNX not in self.formats:
+            raise ValueError("int8 is made from the ONNX file: add onnx to formats, or set int8 to false")
+        return self
 
 
-def run(params: ExportParams, local: read.Local, root: Path) -> None:
-    """Export the best weights and compare the export with them.
+def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Local, root: Path) -> None:
+    """Export the best weights and prove every export on the val side.
 
     Args:
         params: the stage's parameters.
+        grading: how AP is measured.
+        seed: of the sample of images that INT8 is calibrated on.
         local: settings of this machine.
         root: the workspace.
 
     Raises:
-        ModelError: the export fails, or differs from the weights by more than the tolerance.
+        ModelError: a toolchain is absent or fails, or an export differs from the weights by more than is allowed.
     """
     configure(root, local.threads)
+    threads = local.threads or os.cpu_count() or 1
     schema = read_schema(root)
     parent = find_run(root)
     scratch = root / STATE / "tmp" / "export"
     remove(scratch)
     scratch.mkdir(parents=True)
     with tracking.child_run(root, parent, "export") as live:
-        arguments: dict[str, Any] = {"dynamic": params.dynamic, "simplify": params.simplify}
-        if params.opset:
-            arguments["opset"] = params.opset
-        exported = engine.export(root / BEST, params.format, params.imgsz, arguments, scratch)
-        add_metadata(exported, schema)
-        parity = compare(root, exported, params)
-        check_parity(parity, params.tolerance_px)
-        figures = {
-            "parity_max_px": parity.max_px,
-            "parity_p99_px": parity.p99_px,
-            "parity_unmatched": parity.unmatched,
-            "size_mb": exported.stat().st_size / 1e6,
-        }
-        summary = {
-            "headline": f"ONNX, {figures['size_mb']:.1f} MB, at most {parity.max_px:.2g} px from PyTorch",
-            "parity": parity,
-            "tolerance_px": params.tolerance_px,
-        }
-        with (
-            replacing(root, EXPORTS) as exports,
-            replacing(root, REPORT) as report,
-            replacing(root, METRICS) as metrics,
-        ):
-            exports.mkdir()
-            report.mkdir()
-            shutil.move(exported, exports / MODEL.name)
-            write_json(report / "report.json", summary)
-            (report / "report.html").write_text(render_report(to_report(summary, figures)), encoding="utf-8")
-            write_json(metrics, {"onnx": figures})
+        exported, imgsz = export_formats(params, schema, root, scratch)
+        info = ModelInfo(schema, imgsz)
+        if params.int8:
+            exported.append(_quantize(exported, params, seed, info, root))
+        models, unproven = _load(exported, threads)
+        candidates = {name: candidate for name, (candidate, _) in models.items()}
+        graded = to_grading(grading, schema, root)
+        truth = read_side(root, "val")
+        reference = PyTorch().load(root / BEST, threads)
+        reference_ap, proofs = prove(root, truth, reference, models, info, graded, params.conf)
+        summary = _summarise(params, info, graded, reference_ap, proofs, unproven)
+        if summary.faults:
+            _keep_evidence(summary, root, scratch, live)
+        latency = _time(params, candidates, info, threads, root)
+        _write(summary, latency, [candidate.path for candidate in exported], root)
         remove(scratch)
-        flat = {f"export_onnx/{name}": float(value) for name, value in figures.items()}
-        live.log_metrics(flat)
-        parent.log_metrics(flat)
-        live.log_files(root / EXPORTS, "exports")
-        live.log_files(root / REPORT, "reports/export")
-        info = load_onnx_model(root / MODEL)[1]
-        tracking.log_onnx_model(root, live, root / MODEL, *info.imgsz)
-    say(f"export: {summary['headline']}")
+        remove(root / EVIDENCE)
+        _log(summary, latency, info, root, live, parent)
+    say(f"export: {summary.headline}")
 
 
-def add_metadata(path: Path, schema: Schema) -> None:
-    """Let an ONNX file carry its schema and license."""
-    import onnx
-
-    model = onnx.load(str(path))
-    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, format_keypipe_metadata(schema, LICENSE, __version__)
-    onnx.save(model, str(path))
-
-
-def compare(root: Path, exported: Path, params: ExportParams) -> Parity:
-    """Run the weights and the export on the same validation images.
+def export_formats(
+    params: ExportParams, schema: Schema, root: Path, scratch: Path
+) -> tuple[list[Candidate], tuple[int, int]]:
+    """Export the best weights to all formats.
 
     Args:
+        params: which formats, and how.
+        schema: what the files are to say of their classes and keypoints.
         root: the workspace.
-        exported: the ONNX file.
-        params: number of images and score threshold.
+        scratch: an empty folder for the files.
 
     Returns:
-        The differences, in pixels of the images.
-    """
-    images = to_images(read_side(root, "val"))
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(params.images, len(images))).astype(int))
-    onnx_model, info = load_onnx_model(exported)
-    forward, _ = engine.load_torch_model(root / BEST, "cpu")
-    pixels = (read_image(root / "data" / images[index].path) for index in chosen)
-    return compare_models(forward, onnx_model, info, pixels, params.conf)
-
-
-def check_parity(parity: Parity, tolerance_px: float) -> None:
-    """Refuse an export that does not say what the weights say.
+        The exports in the order of ``params.formats``, and (height, width) of their input in pixels.
 
     Raises:
-        ModelError: a keypoint or a box is further off than the tolerance, or objects differ.
+        ModelError: what is wrong with each format that could not be made.
     """
-    if max(parity.max_px, parity.max_box_px) > tolerance_px or parity.unmatched:
-        raise ModelError(
-            f"the export differs from the weights: keypoints by up to {parity.max_px:.3f} px, boxes by up to"
-            f" {parity.max_box_px:.3f} px (tolerance {tolerance_px:g}), {parity.unmatched} of {parity.objects} objects"
-            f" found by one of the two only, over {parity.images} images;"
-            " try another export.opset or export.simplify: false, or raise export.tolerance_px if that is good enough"
-        )
+    if not RUNTIMES.keys() >= set(params.formats):
+        refresh_view(root)  # some of the others are calibrated on its images
+    arguments: dict[str, Any] = {"dynamic": params.dynamic, "simplify": params.simplify}
+    if params.opset:
+        arguments["opset"] = params.opset
+    metadata = {METADATA_KEY: format_keypipe_metadata(schema, LICENSE, __version__)}
+    calibration = root.resolve() / VIEW / "data.yaml"
+    titles = format_titles()
+    tolerance = Tolerance(params.tolerance_px, params.tolerance_ap)
+    found: list[Candidate] = []
+    sizes: list[tuple[int, int]] = []
+    problems: list[str] = []
+    for name in params.formats:
+        try:
+            exported = export(root / BEST, name, params.imgsz, arguments, metadata, calibration, scratch)
+        except ModelError as error:
+            problems.append(str(error))
+            continue
+        runtime = RUNTIMES.get(name, UltralyticsBackend())
+        found.append(Candidate(name, titles[name], exported.path, runtime, tolerance))
+        sizes.append(exported.imgsz)
+    if problems:
+        raise ModelError("\n".join(problems))
+    return found, sizes[0]
 
 
-def to_report(summary: dict[str, Any], figures: dict[str, Any]) -> Report:
-    """Build the page that a person reads."""
-    parity: Parity = summary["parity"]
-    sections: list[Section] = [
-        KeyValues("Export", [("File", str(MODEL)), ("Size", f"{figures['size_mb']:.1f} MB"), ("License", LICENSE)]),
-        Table(
-            "Compared with PyTorch on validation images",
-            ["Figure", "Value"],
-            [
-                ["Images", parity.images],
-                ["Objects that PyTorch found", parity.objects],
-                ["Anchors compared", parity.anchors],
-                ["Found by one of the two only", parity.unmatched],
-                ["Largest keypoint difference, px", f"{parity.max_px:.5f}"],
-                ["99th percentile, px", f"{parity.p99_px:.5f}"],
-                ["Largest box difference, px", f"{parity.max_box_px:.5f}"],
-                ["Largest difference of a confidence", f"{parity.max_confidence:.6f}"],
-                ["Tolerance, px", f"{summary['tolerance_px']:g}"],
-            ],
-        ),
-    ]
-    shown = [
-        Figure("Size", f"{figures['size_mb']:.1f} MB"),
-        Figure("Keypoint difference", f"{parity.max_px:.4f} px", f"largest over {parity.images} images"),
-    ]
-    return Report("Exported model", summary["headline"], sections, shown, "export")
+def _quantize(exported: list[Candidate], params: ExportParams, seed: int, info: ModelInfo, root: Path) -> Candidate:
+    """Make the INT8 twin of the ONNX file, calibrated on training images."""
+    source = next(candidate.path for candidate in exported if candidate.name == ONNX)
+    target = source.with_name(f"{source.stem}.int8{source.suffix}")
+    quantize(source, target, _calibration_inputs(params.int8_images, seed, info, root))
+    tolerance = Tolerance(params.int8_tolerance_diagonals, params.int8_tolerance_ap, exact=False)
+    return Candidate(INT8, "ONNX INT8", target, OnnxRuntime(), tolerance)
+
+
+def _calibration_inputs(count: int, seed: int, info: ModelInfo, root: Path) -> Iterator[NDArray[np.float32]]:
+    images = to_images(read_side(root, "train"))
+    chosen = np.random.default_rng(seed).choice(len(images), min(count, len(images)), replace=False)
+    for index in sorted(chosen):
+        yield letterbox(read_image(root / "data" / images[index].path), info.imgsz)[0]
+
+
+def _load(exported: list[Candidate], threads: int) -> tuple[dict[str, tuple[Candidate, RawModel]], dict[str, str]]:
+    """Open the exports; those of chips that are not here cannot be, and are not proven."""
+    models: dict[str, tuple[Candidate, RawModel]] = {}
+    unproven: dict[str, str] = {}
+    for candidate in exported:
+        try:
+            models[candidate.name] = candidate, candidate.runtime.load(candidate.path, threads)
+        except ModelError as error:
+            if candidate.name in RUNTIMES:
+                raise
+            unproven[candidate.title] = str(error)
+            say(f"export: warning: {candidate.title} is not proven: {error}")
+    return models, unproven
+
+
+def _summarise(
+    params: ExportParams,
+    info: ModelInfo,
+    grading: Grading,
+    reference_ap: float | None,
+    proofs: dict[str, Proof],
+    unproven: dict[str, str],
+) -> Summary:
+    return Summary(
+        headline=to_headline(list(proofs.values()), list(unproven)),
+        imgsz=info.imgsz,
+        conf=params.conf,
+        sigmas={name: values.tolist() for name, values in grading.sigmas.items()},
+        area_rule=grading.area_rule,
+        area_factor=grading.area_factor,
+        reference_ap=reference_ap,
+        proofs=proofs,
+        unproven=unproven,
+        faults=[f"{proof.title}: {fault}" for proof in proofs.values() for fault in proof.faults()],
+    )
+
+
+def _keep_evidence(summary: Summary, root: Path, scratch: Path, live: tracking.Run) -> None:
+    """Keep exports that are not good enough, and what is wrong with them, where the next run finds them.
+
+    Raises:
+        ModelError: always; says what is wrong.
+    """
+    folder = root / EVIDENCE
+    remove(folder)
+    folder.mkdir(parents=True)
+    write_json(folder / "report.json", summary)
+    (folder / "report.html").write_text(render_report(to_report(summary, None)), encoding="utf-8")
+    live.log_files(folder, "failure")
+    scratch.rename(folder / "exports")
+    images = next(iter(summary.proofs.values())).parity.images
+    raise ModelError(
+        f"exports differ from the weights, over {images} images:\n"
+        + "".join(f"  {fault}\n" for fault in summary.faults)
+        + f"the exports and the figures are in {EVIDENCE} (report.html); try another export.opset or"
+        " export.simplify: false, more export.int8_images, or raise the tolerance if that is good enough"
+    )
+
+
+def _time(
+    params: ExportParams, candidates: dict[str, Candidate], info: ModelInfo, threads: int, root: Path
+) -> Latency | None:
+    if not params.timing_seconds:
+        return None
+    images = to_images(read_side(root, "val"))[: max(BATCHES)]
+    pixels = [read_image(root / "data" / image.path) for image in images]
+    return measure_latency(root / BEST, candidates, info, pixels, params.timing_seconds, threads)
+
+
+def _write(summary: Summary, latency: Latency | None, paths: list[Path], root: Path) -> None:
+    with (
+        replacing(root, EXPORTS) as exports,
+        replacing(root, REPORT) as report,
+        replacing(root, METRICS) as metrics,
+    ):
+        exports.mkdir()
+        report.mkdir()
+        for path in paths:
+            shutil.move(path, exports / path.name)
+        if latency:
+            write_json(exports / LATENCY, latency)
+        write_json(report / "report.json", summary)
+        (report / "report.html").write_text(render_report(to_report(summary, latency)), encoding="utf-8")
+        write_json(metrics, {name: proof.figures() for name, proof in summary.proofs.items()})
+
+
+def _log(
+    summary: Summary, latency: Latency | None, info: ModelInfo, root: Path, live: tracking.Run, parent: tracking.Run
+) -> None:
+    flat = {
+        f"export_{name}/{figure}": float(value)
+        for name, proof in summary.proofs.items()
+        for figure, value in proof.figures().items()
+    }
+    parent.log_metrics(flat)
+    live.log_metrics(flat | (latency.figures() if latency else {}))
+    live.log_files(root / EXPORTS, "exports")
+    live.log_files(root / REPORT, "reports/export")
+    if ONNX in summary.proofs:
+        tracking.log_onnx_model(root, live, root / EXPORTS / summary.proofs[ONNX].file, *info.imgsz)
 
 
 def main(root: Path) -> None:
     """Run the stage with the workspace's parameters."""
     document = read.read_params(root)
+    params = read.load_section(document, "export", ExportParams)
+    grading = read.load_section(document, "validate", GradingParams)
     read_record(root)
-    run(read.load_section(document, "export", ExportParams), read.read_local(root), root)
+    run(params, grading, read.load_seed(document), read.read_local(root), root)
 
 
 if __name__ == "__main__":

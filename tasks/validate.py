@@ -15,9 +15,7 @@ from keypipe.errors import ModelError
 from keypipe.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
 from keypipe.keypoint_errors import tabulate_keypoints
 from keypipe.matching import Detection, match_instances
-from keypipe.oks import AREA_FACTOR, AreaRule
 from keypipe.report import Report, render_report
-from keypipe.sigmas import SigmaSetting, resolve_sigmas
 from keypipe.skeleton import Schema
 from keypipe.split import parse_manifest
 from keypipe.yolo import view_names
@@ -26,8 +24,8 @@ from tasks import tracking
 from tasks.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
+from tasks.grading import OksParams, to_grading
 from tasks.models import BEST, find_run, read_record
-from tasks.sigmas import read_sigmas
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
 from tasks.training_report import to_report
 from tasks.validation_plots import PLOTS, format_plots
@@ -38,12 +36,9 @@ METRICS = Path("metrics/validate.json")
 SIDES = ("val", "test")
 
 
-class ValidateParams(read.Section):
+class ValidateParams(OksParams):
     """The section ``validate`` of ``params.yaml``."""
 
-    sigma: SigmaSetting = 0.1
-    area_rule: AreaRule = "box"
-    area_factor: float = Field(default=AREA_FACTOR, gt=0, le=1)
     conf: float = Field(default=0.25, gt=0, lt=1)
     keypoint_conf: float = Field(default=KEYPOINT_CONF, gt=0, lt=1)
     resamples: int = Field(default=1000, ge=0)
@@ -145,14 +140,7 @@ def _validate_side(
     params: ValidateParams, seed: int, local: read.Local, root: Path, side: str, schema: Schema
 ) -> SideResult:
     truth = read_side(root, side)
-    sigmas = resolve_sigmas(
-        params.sigma,
-        schema.slots,
-        "validate.sigma",
-        measured=read_sigmas(root),
-        area_rule=params.area_rule,
-        area_factor=params.area_factor,
-    )
+    grading = to_grading(params, schema, root)
     scratch = root / STATE / "tmp" / "validate"
     machine = {"workers": local.workers} | ({"device": local.device} if local.device is not None else {})
     result = engine.validate(
@@ -166,7 +154,7 @@ def _validate_side(
     )
     remove(scratch)
     detections = to_detections(result.predictions, truth, schema)
-    by_class = {name: sigmas[schema.slot_indices(name)] for name in schema.class_names}
+    by_class = grading.sigmas
     pairs = {name: skeleton.pairs for name, skeleton in schema.classes.items()}
     evaluation = evaluate(
         truth,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,20 @@ CLASS_NAMES = ("奶牛", "dog")
 KEYPOINT_NAMES = ("nose", "左耳", "右耳")
 
 
-def write_random_checkpoint(path: Path) -> Path:
-    """Write a checkpoint that Ultralytics loads; its classes and keypoints are those of this module."""
+def write_random_checkpoint(
+    path: Path,
+    class_names: Sequence[str] = CLASS_NAMES,
+    keypoint_names: Sequence[str] = KEYPOINT_NAMES,
+    side_px: int = SIDE_PX,
+) -> Path:
+    """Write a checkpoint that Ultralytics loads; its classes and keypoints are those of this module by default."""
     import torch
     from ultralytics.nn.tasks import PoseModel, yaml_model_load
 
     torch.manual_seed(0)
-    kpt_shape = (len(KEYPOINT_NAMES), 3)
+    kpt_shape = (len(keypoint_names), 3)
     config = yaml_model_load("yolov8n-pose.yaml") | {"kpt_shape": list(kpt_shape)}
-    network = PoseModel(config, ch=3, nc=len(CLASS_NAMES), data_kpt_shape=kpt_shape, verbose=False)
+    network = PoseModel(config, ch=3, nc=len(class_names), data_kpt_shape=kpt_shape, verbose=False)
     _let_signals_through(network)
     head = network.model[-1]
     for scores, boxes, points in zip(head.cv3, head.cv2, head.cv4, strict=True):
@@ -26,9 +32,9 @@ def write_random_checkpoint(path: Path) -> Path:
         torch.nn.init.constant_(scores[-1].bias, -3.0)
         torch.nn.init.normal_(boxes[-1].weight, std=0.3)
         torch.nn.init.normal_(points[-1].weight, std=0.3)
-    network.names = dict(enumerate(CLASS_NAMES))
-    network.kpt_names = {index: list(KEYPOINT_NAMES) for index in range(len(CLASS_NAMES))}
-    network.args, network.task = {"imgsz": SIDE_PX, "task": "pose"}, "pose"
+    network.names = dict(enumerate(class_names))
+    network.kpt_names = {index: list(keypoint_names) for index in range(len(class_names))}
+    network.args, network.task = {"imgsz": side_px, "task": "pose"}, "pose"
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": network, "train_args": network.args, "epoch": -1}, path)
     return path

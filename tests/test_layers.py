@@ -37,12 +37,13 @@ FORBIDDEN = {
     "tasks": {"flows", "prefect", "click"},
     "flows": {"ultralytics", "torch"},
 }
-ONE_IMPORTER = {
+ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "ultralytics": "tasks/engine/",
     "torch": "tasks/engine/",
     "mlflow": "tasks/tracking.py",
     "dvc": "tasks/versions.py",
-    "onnxruntime": "keypipe/predictor.py",
+    "openvino": "tasks/engine/",
+    "onnxruntime": ("keypipe/predictor.py", "tasks/engine/quantization.py"),
 }
 
 

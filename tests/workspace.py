@@ -35,6 +35,7 @@ QUICK: dict[str, Any] = {
     "train.warmup_epochs": 0,
     "train.close_mosaic": 0,
     "export.conf": 0.05,
+    "export.timing_seconds": 0.02,
 }
 """Parameters of a training of a few seconds."""
 

@@ -12,11 +12,13 @@ import sys
 
 HEADER = """\
 # Exact versions of everything, transitive ones too. Made by `make lock`, on Linux with Python {version}.
-# Installed with --no-deps, since opencv-python is left out on purpose: opencv-python-headless gives the same
-# cv2 without needing the system's libGL. Lines of CUDA are left out by `make install TORCH_INDEX=...`.
+# Installed with --no-deps, since two are left out on purpose: opencv-python, for opencv-python-headless gives the same
+# cv2 without needing the system's libGL, and openvino-telemetry, which reports what is converted to its makers.
+# Lines of CUDA are left out by `make install TORCH_INDEX=...`.
 """.replace("{version}", platform.python_version())
 
 REPLACED = {"opencv-python": "opencv-python-headless"}
+LEFT_OUT = {"openvino-telemetry"}
 OWN = "keypipe"
 
 
@@ -25,7 +27,7 @@ def main() -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     report = json.loads(subprocess.run([*command, ".[dev]"], check=True, capture_output=True, text=True).stdout)
     found = {item["metadata"]["name"].lower(): item["metadata"]["version"] for item in report["install"]}
-    lines = [f"{name}=={found[name]}" for name in sorted(found) if name != OWN and name not in REPLACED]
+    lines = [f"{name}=={found[name]}" for name in sorted(found) if name not in {OWN, *REPLACED, *LEFT_OUT}]
     sys.stdout.write(HEADER + "\n".join(lines) + "\n")
 
 

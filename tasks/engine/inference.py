@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.errors import ModelError
 from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
-from tasks.engine.settings import CHECKPOINT_KEY, first_line, load_weights
+from tasks.engine.settings import CHECKPOINT_KEY, load_weights
 
 
 class ValidationResult(msgspec.Struct):
@@ -90,48 +89,37 @@ def rename_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return renamed
 
 
-def export(weights: Path, format_name: str, imgsz: int | None, arguments: Mapping[str, Any], scratch: Path) -> Path:
-    """Export a checkpoint.
-
-    Args:
-        weights: the checkpoint; Ultralytics writes beside it, so a copy in ``scratch`` is exported.
-        format_name: such as ``onnx``.
-        imgsz: input size in pixels; None for the one it was trained with.
-        arguments: further export arguments, such as ``opset`` or ``dynamic``.
-        scratch: an empty folder.
-
-    Returns:
-        The exported file or folder.
-
-    Raises:
-        ModelError: the export's toolchain is absent or fails.
-    """
-    copy = scratch / "model.pt"
-    copy.write_bytes(weights.read_bytes())
-    model = load_weights(copy)
-    options = dict(arguments) | ({"imgsz": imgsz} if imgsz else {})
-    try:
-        return Path(model.export(format=format_name, device="cpu", verbose=False, **options))
-    except Exception as error:  # each toolchain fails in its own way
-        raise ModelError(f"export: {format_name} failed: {first_line(error)}") from error
-
-
 class TorchForward:
     """The raw forward pass of a checkpoint, for comparing exports with it and for predicting.
 
     Calling it maps float32 (batch, 3, height, width) in [0, 1], RGB, to float32 (batch, channels, anchors).
     """
 
-    def __init__(self, weights: Path, device: str = "cpu") -> None:
+    def __init__(self, weights: Path, device: str = "cpu", threads: int | None = None) -> None:
+        """Load a checkpoint.
+
+        Args:
+            weights: the checkpoint.
+            device: such as ``cpu`` or ``cuda:0``.
+            threads: CPU threads to compute with; None leaves torch's setting alone.
+        """
         import torch
 
         model = load_weights(weights)
-        self.module = model.model.float().fuse(verbose=False).eval().to(device)
+        network = model.model
+        network.end2end = False  # overlaps are suppressed afterwards, whatever the model
+        # Convolutions are faster with channels last; Ultralytics' own predictor sets it on the same devices.
+        fast = device == "cpu" or device.startswith("cuda")
+        layout = torch.channels_last if fast else torch.contiguous_format
+        self.module = network.float().fuse(verbose=False).eval().to(device, memory_format=layout)
         self.device = device
+        self._threads = threads
         self._torch = torch
 
     def __call__(self, images: NDArray[np.float32], /) -> NDArray[np.float32]:
         """Run the network."""
+        if self._threads and self._torch.get_num_threads() != self._threads:
+            self._torch.set_num_threads(self._threads)
         with self._torch.inference_mode():
             out = self.module(self._torch.from_numpy(images).to(self.device))
         raw = out[0] if isinstance(out, list | tuple) else out

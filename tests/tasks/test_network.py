@@ -29,7 +29,9 @@ def test_no_stage_reaches_for_the_network(tmp_path: Path) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(WATCH)
     log = tmp_path / "reached"
-    root = make_workspace(tmp_path / "workspace", n_images=12, **{"train.epochs": 1, "train.plots": True})
+    formats = ["onnx", "torchscript", "openvino"]
+    params = {"train.epochs": 1, "train.plots": True, "export.formats": formats}
+    root = make_workspace(tmp_path / "workspace", n_images=12, **params)
     text = (root / "params.yaml").read_text().replace("cow:", "奶牛:")
     (root / "params.yaml").write_text(text, encoding="utf-8")
     for source in (root / "data/raw").rglob("*.json"):

@@ -79,7 +79,7 @@ def test_one_mlflow_run_with_children(trained_once: Path) -> None:
     assert parent.data.params["local.device"] == "cpu"
     for name in ("train/kobj_loss", "val/pose_loss", "val_ultralytics/pose_mAP50-95", "lr/pg0", "val_coco/oks_AP50"):
         assert name in parent.data.metrics
-    assert "export_onnx/parity_max_px" in parent.data.metrics
+    assert "export_onnx/anchors_max_px" in parent.data.metrics
     (dataset,) = parent.inputs.dataset_inputs
     assert dataset.dataset.digest.endswith(".dir")
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {record["run_id"]}
