@@ -252,6 +252,38 @@ def doctor(root: Path, folder: Path | None, as_json: bool) -> None:
     sys.exit(doctor_main(root, folder.resolve() if folder else None, as_json=as_json))
 
 
+@cli.command()
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option("--undo", is_flag=True, help="Let pruning have them again.")
+@click.pass_obj
+def keep(root: Path, runs: Sequence[str], undo: bool) -> None:
+    """Keep trainings whatever is pruned; without RUN: list all of them and why they stay.
+
+    RUN is the start of an MLflow run's id, or `latest`.
+    """
+    from flows import retention
+
+    if not runs:
+        retention.show_kept(root)
+    for run in retention.keep(root, runs, undo=undo) if runs else ():
+        click.echo(f"{run.name} {'is no longer kept' if undo else 'is kept'}: {run.headline or run.status.lower()}")
+
+
+@cli.command()
+@click.option("--keep", "number", metavar="N", type=click.IntRange(1), required=True, help="How many stay, the newest.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.pass_obj
+def prune(root: Path, number: int, dry_run: bool) -> None:
+    """Remove old trainings with their snapshots, their artifacts, and what only they need of DVC's cache.
+
+    What is kept, registered, in the workspace, or on the tip of a branch or a tag stays.
+    """
+    from flows import retention
+
+    pruned = retention.prune(root, number, dry_run=dry_run, say=click.echo)
+    retention.show_pruned(pruned, dry_run=dry_run, say=click.echo)
+
+
 def main(root: Path) -> None:
     """Run the command line for a workspace and end the process."""
     signal.signal(signal.SIGTERM, _terminate)
