@@ -284,6 +284,38 @@ def prune(root: Path, number: int, dry_run: bool) -> None:
     retention.show_pruned(pruned, dry_run=dry_run, say=click.echo)
 
 
+@cli.command()
+@click.argument("run", metavar="RUN")
+@click.option("--check", is_flag=True, help="Run every stage again, the training included.")
+@click.option("--tolerance", default=0.02, show_default=True, help="Largest difference of a figure on another machine.")
+@click.pass_obj
+def reproduce(root: Path, run: str, check: bool, tolerance: float) -> None:
+    """Rebuild a training's code, data and results beside the workspace, and compare them with what was recorded.
+
+    RUN is the start of an MLflow run's id, or `latest`. Exit code 1: something differs that should not.
+    """
+    from flows import reproduction
+
+    done = reproduction.reproduce(root, run, check=check, tolerance=tolerance, say=click.echo)
+    reproduction.show(done, click.echo)
+    sys.exit(0 if done.same else BUG)
+
+
+@cli.command()
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.pass_obj
+def compare(root: Path, runs: Sequence[str]) -> None:
+    """Compare parameters, code, data and figures of trainings, the first with each of the others.
+
+    RUN is the start of an MLflow run's id, `latest`, `workspace`, or a commit of git.
+    """
+    from flows import comparison
+
+    found = comparison.compare(root, runs)
+    comparison.show(found)
+    click.echo(f"page: {comparison.write_page(root, found)}")
+
+
 def main(root: Path) -> None:
     """Run the command line for a workspace and end the process."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,8 @@ DATABASE = Path("mlflow.db")  # where `mlflow ui` looks by itself
 ARTIFACTS = Path("mlartifacts")
 PACKAGES = ("keypipe", "ultralytics", "torch", "torchvision", "numpy", "opencv-python-headless", "onnx", "onnxruntime",
             "prefect", "dvc", "mlflow", "labelme", "scikit-learn", "faster-coco-eval")  # fmt: skip
+
+PACKAGES_FILE = "packages.json"
 
 FINGERPRINT = "keypipe.fingerprint"
 PROCESS = "keypipe.process"
@@ -259,7 +262,7 @@ def _create(client: Any, experiment: str, record: TrainingRecord) -> Run:
         profile=msgspec.json.encode(record.counts).decode(),
     )
     client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-    client.log_dict(run.run_id, package_versions(), "packages.json")
+    client.log_dict(run.run_id, package_versions(), PACKAGES_FILE)
     return run
 
 
@@ -431,6 +434,18 @@ def registered_models(root: Path) -> dict[str, list[str]]:
         if run_id:
             found.setdefault(run_id, []).append(f"{version_.name} v{version_.version}")
     return found
+
+
+def read_packages(root: Path, run_id: str) -> dict[str, str]:
+    """Return the versions of the packages that a training was made with; nothing where its artifact is gone."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
+        try:
+            path = _client(root).download_artifacts(run_id, PACKAGES_FILE, folder)
+        except (MlflowException, OSError):
+            return {}
+        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
 
 
 def tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> None:

@@ -149,6 +149,14 @@ def locked_fingerprint(lock: str, stage: str) -> str | None:
     return _hash_entry(entry)
 
 
+def locked_outputs(lock: str) -> dict[str, str]:
+    """Return the md5 of every output that a ``dvc.lock`` names, by its path."""
+    import yaml
+
+    stages = (yaml.safe_load(lock) or {}).get("stages", {})
+    return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", ())}
+
+
 def stage_version(root: Path, stage: str) -> StageVersion:
     """Return a stage's fingerprint and what DVC finds changed about it."""
     with _opened(root) as repo:
