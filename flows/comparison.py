@@ -371,6 +371,7 @@ def write_page(root: Path, found: Comparison) -> Path:
 def show(found: Comparison) -> None:
     """Print a comparison: everything but Ultralytics' own figures and the single images."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     console = Console(highlight=False)
@@ -383,21 +384,15 @@ def show(found: Comparison) -> None:
         console.print(f"code       {name}: {shown or 'equal'}", markup=False)
     params = RichTable("parameter", *found.names)
     for name, values in found.params.items():
-        params.add_row(name, *(value if value is not None else "–" for value in values))
+        params.add_row(name, *(escape(value) if value is not None else "–" for value in values))
     figures = RichTable("figure", *found.names)
     for name, row in found.figures.items():
         if not name.endswith(")"):
             cells = (format_figure(figure, None if index == 0 else row[0]) for index, figure in enumerate(row))
-            figures.add_row(name, *(_escape(cell) for cell in cells))
+            figures.add_row(name, *(escape(cell) for cell in cells))
     keypoints = RichTable("keypoint, median px", *found.names)
     for name, figures_ in found.keypoints.items():
         keypoints.add_row(name, *_format_medians(figures_))
     for table in (params, figures, keypoints):
         if table.row_count:
             console.print(table)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

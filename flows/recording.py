@@ -64,8 +64,10 @@ def record_training(root: Path) -> str:
 
 def read_files(root: Path) -> snapshots.Tree | None:
     """Write down the files that the run starts from; people go on editing while it runs."""
+    if snapshots.is_off() or not git.is_repository(root):
+        return None
     try:
-        return snapshots.write_tree(root) if git.is_repository(root) else None
+        return snapshots.write_tree(root)
     except git.GitError as error:
         get_run_logger().warning("no snapshot is kept of this run: %s", error)
         return None

@@ -303,12 +303,13 @@ def _keep_results(tree: Path, place: Path) -> None:
 def show(done: Reproduction, say: Say) -> None:
     """Print what reproducing a run came to."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("compared", "", "detail")
     for line in done.lines:
         mark = "[green]same[/]" if line.same else "[red]differs[/]" if line.decides else "[yellow]differs[/]"
-        table.add_row(line.what, mark, line.detail)
+        table.add_row(escape(line.what), mark, escape(line.detail))
     Console(highlight=False).print(table)
     say("trained again" if done.trained else "results from DVC's cache; `--check` trains again")
     asked = "equal weights and figures" if done.exact else f"figures within {done.tolerance:g}"

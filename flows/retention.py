@@ -222,6 +222,7 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
 def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = None) -> None:
     """Print trainings and why they stay."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("run", "began", "state", "headline", "snapshot", "stays because")
@@ -232,7 +233,8 @@ def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = Non
         why += f"; {len(verdict.superseded)} old child runs go" if verdict.superseded else ""
         goes = f"[red]goes[/], {format_bytes(size)} in MLflow" if sizes is not None else "[yellow]nothing[/]"
         snapshot = run.snapshot.commit[:8] if run.snapshot else "none"
-        table.add_row(run.name, run.when, run.status.lower(), run.headline, snapshot, why or goes)
+        reasons = escape(why) if why else goes
+        table.add_row(run.name, run.when, run.status.lower(), escape(run.headline), snapshot, reasons)
     Console(highlight=False).print(table)
 
 

@@ -116,7 +116,10 @@ def find_run(runs: list[Run], name: str) -> Run:
     if found:
         raise ConfigError(f"{name}: begins the ids of {', '.join(run.name for run in found)}; give more of it")
     known = ", ".join(run.name for run in runs[:5]) or "none yet"
-    raise ConfigError(f"{name}: no training's id begins so (the newest: {known}; `keypipe keep` lists all)")
+    raise ConfigError(
+        f"{name}: no training's id begins so (the newest: {known}; at least {MIN_PREFIX} characters;"
+        " `keypipe keep` lists all)"
+    )
 
 
 def find_snapshot(root: Path, run: Run) -> snapshots.Snapshot:

@@ -177,8 +177,8 @@ def show_status(status: Status) -> None:
     if status.running:
         console.print(f"running    {status.running.describe()}")
     if status.killed:
-        stage = f", in {status.killed.stage}" if status.killed.stage else ""
-        console.print(f"killed     {status.killed.describe()}{stage}", markup=False)
+        place = f", in {status.killed.stage}" if status.killed.stage else ""
+        console.print(f"killed     {status.killed.describe()}{place}", markup=False)
         console.print("           the next `keypipe run` clears up after it; a training goes on where it was stopped")
     if status.last_run:
         last = status.last_run

@@ -70,6 +70,11 @@ class Tree(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...]
 
 
+def is_off() -> bool:
+    """Tell whether no snapshots are wanted."""
+    return os.environ.get(SWITCH) == "off"
+
+
 def take(root: Path, run_id: str, fingerprint: str) -> dict[str, str]:
     """Keep the workspace as a training finds it; never stops the training.
 
@@ -81,7 +86,7 @@ def take(root: Path, run_id: str, fingerprint: str) -> dict[str, str]:
     Returns:
         The tags for the MLflow run; none where no snapshot could be kept, which is said.
     """
-    if os.environ.get(SWITCH) == "off":
+    if is_off():
         return {}
     if not git.is_repository(root):
         say("no git repository here: no snapshot is kept, so this run cannot be reproduced later")

@@ -416,7 +416,9 @@ def checkout(root: Path, *targets: str) -> list[str]:
             try:
                 repo.checkout(paths, force=True)
             except CheckoutError as error:
-                return sorted(Path(os.path.relpath(path, root)).as_posix() for path in error.target_infos)
+                never_made = {_relative(root, out) for out in repo.index.outs if not out.hash_info}
+                missing = {Path(os.path.relpath(path, root)).as_posix() for path in error.target_infos}
+                return sorted(missing - never_made)
     return []
 
 
