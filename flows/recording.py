@@ -9,7 +9,7 @@ from prefect import get_run_logger
 
 from flows.records import read_record, write_record
 from flows.results import RunResult
-from tasks import git, snapshots, versions
+from tasks import git, lockfile, snapshots
 from tasks.stage import STATE
 
 RECORDED = STATE / "recorded.json"
@@ -79,10 +79,12 @@ def keep_snapshot(root: Path, run: RunResult, files: snapshots.Tree | None) -> N
         return
     states = {result.stage: result.state for result in run.stages}
     before = snapshots.of_workspace(root)
+    if before is not None and before.complete and "Ran" not in states.values():
+        return
     try:
         if before is None or (states["train"] != "Ran" and "Ran" in states.values()):
             lock = (root / snapshots.LOCK_FILE).read_text(encoding="utf-8")
-            kept = snapshots.renew(root, run.training, versions.locked_fingerprint(lock, "train") or "", files)
+            kept = snapshots.renew(root, run.training, lockfile.locked_fingerprint(lock, "train") or "", files)
         else:
             kept = snapshots.settle(root)
     except git.GitError as error:

@@ -24,7 +24,7 @@ import msgspec
 from flows.process import Tree, program_environment
 from flows.runs import Run, find_run, find_snapshot, list_runs
 from keypipe.errors import ModelError, PoseError
-from tasks import git, params, snapshots, tracking, versions
+from tasks import git, lockfile, params, snapshots, tracking, versions
 from tasks.stage import STATE, read_failure, remove, write_json
 
 TREES = STATE / "reproduce"
@@ -102,7 +102,8 @@ def reproduce(root: Path, name: str, *, check: bool, tolerance: float, say: Say)
     with _tree(root, run, snapshot.commit, say) as tree:
         _fetch(root, tree, check=check, same_machine=run.machine == tracking.machine_type(), say=say)
         trained = False
-        for stage in versions.stage_names(tree):
+        recorded = lockfile.parse_lock((tree / snapshots.LOCK_FILE).read_text(encoding="utf-8"))
+        for stage in [name for name in versions.stage_names(tree) if name in recorded]:
             did = _run_stage(tree, stage, force=check, say=say)
             trained = trained or (stage == "train" and did == "ran")
         lines = tuple(_compare(root, tree, run, snapshot.commit, exact=exact, tolerance=tolerance))
@@ -212,10 +213,10 @@ def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
 
 def _compare(root: Path, tree: Path, run: Run, commit: str, *, exact: bool, tolerance: float) -> Iterator[Line]:
     lock = (tree / snapshots.LOCK_FILE).read_text(encoding="utf-8")
-    same = versions.locked_fingerprint(lock, "train") == run.fingerprint
+    same = lockfile.locked_fingerprint(lock, "train") == run.fingerprint
     yield Line("what the training depends on", same, "" if same else "its fingerprint is another one")
     recorded = snapshots.read_file(root, commit, snapshots.LOCK_FILE) or b""
-    before, after = (versions.locked_outputs(text) for text in (recorded.decode(), lock))
+    before, after = (lockfile.locked_outputs(text) for text in (recorded.decode(), lock))
     for output, md5 in before.items():
         if output.startswith("data/"):
             yield Line(f"data {output}", md5 == after.get(output))

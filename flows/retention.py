@@ -15,7 +15,7 @@ import msgspec
 from flows import lease
 from flows.runs import Child, Run, find_run, list_runs
 from keypipe.errors import ConfigError, PoseError
-from tasks import git, snapshots, tracking, versions
+from tasks import git, lockfile, snapshots, tracking, versions
 
 Say = Callable[[str], None]
 
@@ -118,7 +118,7 @@ def needed_fingerprints(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
 
     def add(lock: str | None, name: str) -> None:
-        fingerprint = versions.locked_fingerprint(lock, "train") if lock else None
+        fingerprint = lockfile.locked_fingerprint(lock, "train") if lock else None
         if fingerprint:
             found.setdefault(fingerprint, []).append(name)
 

@@ -101,7 +101,7 @@ def git_state(root: Path) -> GitState:
     top = prefix(root)
     paths = [path.removeprefix(top) for path in _parse_status(status)]
     changed = [path for path in paths if Path(path).suffix in CODE and not path.startswith(".dvc/")]
-    outputs = [output.path for output in versions.all_outputs(root)]
+    outputs = [output.path for outputs in versions.all_outputs(root).values() for output in outputs]
     changed = [path for path in changed if not any(_is_within(path, output) for output in outputs)]
     committed = ask(root, "show", f"HEAD:./{versions.RAW_FILE.as_posix()}")
     if versions.raw_version(root) != (versions.read_md5(committed) if committed else None):

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tasks import git, versions
+from tasks.lockfile import join_locks, locked_fingerprint, locked_folders
 from tasks.stage import say
 
 REFS = "refs/keypipe"
@@ -29,6 +30,7 @@ SWITCH = "KEYPIPE_SNAPSHOTS"
 
 LOCAL_FILE = "local.yaml"
 LOCK_FILE = "dvc.lock"
+STAGE = "train"
 MAX_FILE_BYTES = 5_000_000
 MAX_UNTRACKED_BYTES = 50_000_000
 """Untracked files above these, one and together, are data that somebody forgot to ignore."""
@@ -113,7 +115,7 @@ def settle(root: Path) -> Snapshot | None:
     found = of_workspace(root)
     if found is None:
         return None
-    tree = _overlay(root, f"{found.commit}^{{tree}}")
+    tree = _overlay(root, found.commit)
     if found.complete and tree == git.read(root, "rev-parse", f"{found.commit}^{{tree}}").strip():
         return found
     _commit(root, found.run_id, found.fingerprint, Tree(tree, found.skipped), complete=True)
@@ -139,7 +141,7 @@ def of_workspace(root: Path) -> Snapshot | None:
     lock = root / LOCK_FILE
     if not lock.exists() or not git.is_repository(root):
         return None
-    fingerprint = versions.locked_fingerprint(lock.read_text(encoding="utf-8"), "train")
+    fingerprint = locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE)
     same = [snapshot for snapshot in list_snapshots(root) if snapshot.fingerprint == fingerprint]
     own = [snapshot for snapshot in same if snapshot.run_id == _own_run_id(root)]
     return next(iter(own or same), None)
@@ -189,7 +191,7 @@ def read_file(root: Path, commit: str, path: str) -> bytes | None:
 
     Args:
         root: the workspace.
-        commit: any name of the commit.
+        commit: any name of the commit, or of a tree.
         path: relative to the workspace.
     """
     try:
@@ -240,13 +242,32 @@ def _is_file(path: Path) -> bool:
     return path.is_symlink() or path.is_file()
 
 
-def _overlay(root: Path, tree: str) -> str:
-    """Return a tree with ``dvc.lock`` and the outputs that DVC does not cache as they are in the workspace."""
-    outputs = [LOCK_FILE, *(output.path for output in versions.all_outputs(root) if not output.cached)]
+def _overlay(root: Path, begun: str) -> str:
+    """Lay what came of the workspace's training over the files that it began with.
+
+    Args:
+        root: the workspace, whose ``dvc.lock`` holds the training.
+        begun: git's name for these files, a commit or a tree.
+
+    Returns:
+        The tree: ``dvc.lock`` as far as it is the training's, and the outputs of its stages that DVC does not cache.
+    """
+    texts = (read_file(root, begun, LOCK_FILE) or b"").decode("utf-8"), (root / LOCK_FILE).read_text(encoding="utf-8")
+    folders = versions.list_folders(root, locked_folders(*texts))
+    order = versions.stage_names(root)
+    joined = join_locks(*texts, order, STAGE, lambda path: read_file(root, begun, path), folders)
+    outputs = versions.all_outputs(root)
+    plain = {stage: [output.path for output in outputs[stage] if not output.cached] for stage in order}
+    gone = [path for stage in order[order.index(STAGE) :] if stage not in joined.stages for path in plain[stage]]
+    new = [path for stage in order if stage in joined.current for path in plain[stage]]
+    lock = git.read(root, "hash-object", "-w", "--stdin", stdin=joined.text).strip()
     with _own_index() as env:
-        git.read(root, *_QUIET, "read-tree", tree, env=env)
-        git.read(root, "rm", "--cached", "-r", "-q", "-f", "--ignore-unmatch", "--", *outputs, env=env)
-        _add(root, [name for name in outputs if (root / name).exists()], env)
+        git.read(root, *_QUIET, "read-tree", begun, env=env)
+        options = ("rm", "--cached", "-r", "-q", "-f", "--ignore-unmatch", "--")
+        git.read(root, *options, LOCK_FILE, *gone, *new, env=env)
+        _add(root, [name for name in new if (root / name).exists()], env)
+        place = f"{git.prefix(root)}{LOCK_FILE}"
+        git.read(root, *_QUIET, "update-index", "--add", "--cacheinfo", f"100644,{lock},{place}", env=env)
         return git.read(root, *_QUIET, "write-tree", env=env).strip()
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -130,31 +130,10 @@ def stage_fingerprint(root: Path, stage: str) -> str:
         return _hash_stage(loaded)
 
 
-def locked_fingerprint(lock: str, stage: str) -> str | None:
-    """Return the fingerprint that a stage had when it ran last.
-
-    Args:
-        lock: text of a ``dvc.lock``.
-        stage: its name.
-
-    Returns:
-        What ``stage_fingerprint`` gave then; None where the stage has not run, or the text is no lock file.
-    """
-    import yaml
-
-    try:
-        entry = yaml.safe_load(lock)["stages"][stage]
-    except (yaml.YAMLError, KeyError, TypeError):
-        return None
-    return _hash_entry(entry)
-
-
-def locked_outputs(lock: str) -> dict[str, str]:
-    """Return the md5 of every output that a ``dvc.lock`` names, by its path."""
-    import yaml
-
-    stages = (yaml.safe_load(lock) or {}).get("stages", {})
-    return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", ())}
+def hash_entry(entry: Mapping[str, Any]) -> str:
+    """Hash what stands in ``dvc.lock`` for a stage, without its outputs."""
+    entry = {key: value for key, value in entry.items() if key != "outs"}
+    return hashlib.sha256(json.dumps(entry, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def stage_version(root: Path, stage: str) -> StageVersion:
@@ -177,11 +156,11 @@ def stage_outputs(root: Path, stage: str) -> list[Output]:
         return [_to_output(root, out) for out in loaded.outs]
 
 
-def all_outputs(root: Path) -> list[Output]:
+def all_outputs(root: Path) -> dict[str, list[Output]]:
     """Return the outputs of every stage."""
     with _opened(root) as repo:
         stages = [stage for stage in repo.index.stages if _is_own(stage, root)]
-        return [_to_output(root, out) for stage in stages for out in stage.outs]
+        return {stage.name: [_to_output(root, out) for out in stage.outs] for stage in stages}
 
 
 def _to_output(root: Path, out: Any) -> Output:
@@ -373,6 +352,25 @@ def unused_objects(root: Path, commits: Sequence[str], *, remove: bool) -> Unuse
             if remove:
                 gc(odb, used)
         return Unused(objects, size)
+
+
+def list_folders(root: Path, md5s: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the md5 of every file of some folders, by its path inside, as far as DVC's cache has their lists.
+
+    Args:
+        root: the workspace.
+        md5s: names of the folders' lists, such as ``3434b78c….dir``.
+    """
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    found: dict[str, dict[str, str]] = {}
+    with _opened(root) as repo:
+        for md5 in md5s:
+            if repo.cache.local.exists(md5):
+                tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
+                found[md5] = {"/".join(key): str(entry.value) for key, (_, entry) in tree.iteritems()}
+    return found
 
 
 def share_cache(root: Path, owner: Path) -> None:
@@ -605,13 +603,7 @@ def _save_deps(stage: Any) -> bool:
 def _hash_stage(stage: Any) -> str:
     from dvc.stage.serialize import to_single_stage_lockfile
 
-    return _hash_entry(to_single_stage_lockfile(stage))
-
-
-def _hash_entry(entry: Mapping[str, Any]) -> str:
-    """Hash what stands in ``dvc.lock`` for a stage, without its outputs."""
-    entry = {key: value for key, value in entry.items() if key != "outs"}
-    return hashlib.sha256(json.dumps(entry, sort_keys=True, default=str).encode()).hexdigest()
+    return hash_entry(to_single_stage_lockfile(stage))
 
 
 def _list_changes(status: list[Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks import snapshots, versions
+from tasks import lockfile, snapshots, versions
 from tests.flows.toy import Toy, dvc, run
 from tests.workspace import git
 
@@ -104,9 +104,9 @@ def test_what_came_of_a_training_is_laid_over_what_it_started_from(ran: Toy) -> 
 def test_the_fingerprint_in_the_lock_is_the_one_that_the_stage_had(ran: Toy) -> None:
     lock = ran.text("dvc.lock")
     for stage in ("convert", "split", "train", "validate", "export"):
-        assert versions.locked_fingerprint(lock, stage) == versions.stage_fingerprint(ran.root, stage)
-    assert versions.locked_fingerprint(lock, "unknown") is None
-    assert versions.locked_fingerprint("<<<<<<< HEAD", "train") is None
+        assert lockfile.locked_fingerprint(lock, stage) == versions.stage_fingerprint(ran.root, stage)
+    assert lockfile.locked_fingerprint(lock, "unknown") is None
+    assert lockfile.locked_fingerprint("<<<<<<< HEAD", "train") is None
 
 
 def test_large_untracked_files_are_left_out_and_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
