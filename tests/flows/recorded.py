@@ -70,7 +70,7 @@ from tasks.stage import replacing, run_program, write_json
 
 def main(root):
     document = read.read_params(root)
-    off = 40 / int(document["train"]["epochs"]) + float(os.environ.get("TOY_DRIFT", "0"))
+    off = 8 / int(document["train"]["epochs"]) + float(os.environ.get("TOY_DRIFT", "0"))
     sides, metrics = {}, {}
     with tracking.child_run(root, find_run(root), "validate") as live:
         for side in ("val", "test"):
