@@ -15,6 +15,7 @@ from keypipe.coco import CocoFile, parse_coco
 from keypipe.comparison import DatasetChanges, compare_datasets
 from keypipe.errors import ConfigError, PoseError
 from keypipe.report import Cell, GroupedBarChart, KeyValues, Report, Section, Table, format_cell, render_report
+from keypipe.report import Figure as Headline
 from keypipe.split import USED, parse_manifest
 from tasks import git, snapshots, versions
 from tasks.params import LOCAL_FILE, PARAMS_FILE
@@ -26,6 +27,9 @@ MANIFEST = "data/dataset/manifest.csv"
 METRICS = "metrics/validate.json"
 VALIDATION = "reports/validate/report.json"
 CODE = ("keypipe", "tasks", "flows", "dvc.yaml")
+
+SIDES = ("val", "test")
+HEADLINES = ("oks_AP", "oks_AP50")
 
 MAX_ROWS = 200
 """Longest list of images on the page; the JSON file beside it has all of them."""
@@ -183,7 +187,7 @@ def parse_figures(content: bytes | None) -> dict[str, Figure]:
         Figures by side and name; Ultralytics' own are marked as such.
     """
     found: dict[str, Figure] = {}
-    for side, kinds in (json.loads(content) if content else {}).items():
+    for side, kinds in sorted((json.loads(content) if content else {}).items(), key=_by_side):
         bounds = kinds.get("interval", {})
         for kind, figures in kinds.items():
             if kind == "interval":
@@ -201,9 +205,14 @@ def parse_keypoints(content: bytes | None) -> dict[tuple[str, str, str], Keypoin
     sides = json.loads(content).get("sides", {}) if content else {}
     return {
         (side, row["class_name"], row["keypoint"]): KeypointFigure(row["median_px"], row["within"])
-        for side, evaluation in sides.items()
+        for side, evaluation in sorted(sides.items(), key=_by_side)
         for row in evaluation["keypoints"]
     }
+
+
+def _by_side(item: tuple[str, Any]) -> int:
+    """Order of the sides: what was watched while training comes first."""
+    return SIDES.index(item[0]) if item[0] in SIDES else len(SIDES)
 
 
 def _changed_code(root: Path, before: Subject, after: Subject) -> list[str]:
@@ -269,8 +278,9 @@ def describe_data(changes: DatasetChanges | None) -> str:
     if changes is None:
         return "the data of one of the two are no longer in DVC's cache"
     said = ", ".join(f"{count} {name}" for name, count in changes.counts().items() if count)
-    sizes = f"{changes.images[0]} -> {changes.images[1]} images, {changes.objects[0]} -> {changes.objects[1]} objects"
-    return f"{said} ({sizes})" if said else f"equal ({changes.images[0]} images, {changes.objects[0]} objects)"
+    if not said:
+        return f"equal, {changes.images[1]} images"
+    return f"{said}, {changes.images[1]} images now"
 
 
 def to_report(found: Comparison) -> Report:
@@ -288,17 +298,37 @@ def to_report(found: Comparison) -> Report:
         sections += _data_sections(first, name, changes)
     sections += _figure_sections(found)
     sections += _keypoint_sections(found)
-    return Report(" against ".join(found.names), describe(found), sections, kicker="compare")
+    return Report(" against ".join(found.names), describe(found), sections, _headlines(found), kicker="compare")
 
 
 def describe(found: Comparison) -> str:
-    """Return what differs as one sentence."""
-    parts = []
+    """Return what differs as one sentence for each subject after the first."""
+    params = _count(len(found.params), "parameter", "parameters")
+    sentences = []
     for name in found.names[1:]:
-        code = len(found.code[name])
-        said = f"data {describe_data(found.data[name])}, {code} files of code differ"
-        parts.append(f"{name}: {said}" if len(found.names) > 2 else said)
-    return f"{len(found.params)} parameters differ; " + "; ".join(parts)
+        parts = [params, _count(len(found.code[name]), "file of code", "files of code")]
+        differ = " and ".join(part for part in parts if part)
+        data = found.data[name]
+        same = data is not None and not any(data.counts().values())
+        start = f"{name}: " if len(found.names) > 2 else ""
+        said = f"{differ} differ" if differ else "Parameters and code are equal"
+        sentences.append(f"{start}{said}; data: {'equal' if same else describe_data(data)}.")
+    return " ".join(sentences)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}" if number else ""
+
+
+def _headlines(found: Comparison) -> list[Headline]:
+    """Return the figures that sum a comparison up: of the last subject, with those of the others in small."""
+    shown: list[Headline] = []
+    for name in (f"{side} {figure}" for side in SIDES for figure in HEADLINES):
+        values = [format_figure(figure, None) for figure in found.figures.get(name, ())]
+        if values and "–" not in values:
+            others = ", ".join(f"{value} {other}" for other, value in zip(found.names[:-1], values[:-1], strict=True))
+            shown.append(Headline(f"{name} of {found.names[-1]}", values[-1], others))
+    return shown
 
 
 def _data_sections(first: str, name: str, changes: DatasetChanges | None) -> Iterator[Section]:
@@ -338,17 +368,20 @@ def _figure_sections(found: Comparison) -> Iterator[Section]:
 def _keypoint_sections(found: Comparison) -> Iterator[Section]:
     if not found.keypoints:
         return
-    labels = list(found.keypoints)
-    close = {
-        name: [
-            None if (row := found.keypoints[label][index]) is None or row.within is None else 100 * row.within
-            for label in labels
-        ]
-        for index, name in enumerate(found.names)
-    }
-    yield GroupedBarChart("Keypoints within 0.1 box diagonals", labels, close, " %")
-    rows: list[list[Cell]] = [[label, *_format_medians(found.keypoints[label])] for label in labels]
-    yield Table("Median error of each keypoint, pixels", ["keypoint", *found.names], rows)
+    for side in dict.fromkeys(label.partition(" ")[0] for label in found.keypoints):
+        rows = {
+            label.partition(" ")[2]: values
+            for label, values in found.keypoints.items()
+            if label.partition(" ")[0] == side
+        }
+        close = {name: [_percent(values[index]) for values in rows.values()] for index, name in enumerate(found.names)}
+        yield GroupedBarChart(f"{side}: keypoints within 0.1 box diagonals", list(rows), close, " %")
+        table: list[list[Cell]] = [[label, *_format_medians(values)] for label, values in rows.items()]
+        yield Table(f"{side}: median error of each keypoint, pixels", ["keypoint", *found.names], table)
+
+
+def _percent(figure: KeypointFigure | None) -> float | None:
+    return None if figure is None or figure.within is None else 100 * figure.within
 
 
 def _format_medians(row: Sequence[KeypointFigure | None]) -> list[str]:

@@ -143,8 +143,12 @@ def of_workspace(root: Path) -> Snapshot | None:
         return None
     fingerprint = locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE)
     same = [snapshot for snapshot in list_snapshots(root) if snapshot.fingerprint == fingerprint]
-    own = [snapshot for snapshot in same if snapshot.run_id == _own_run_id(root)]
-    return next(iter(own or same), None)
+    run_id = _own_run_id(root)
+    if run_id:
+        # Others began the same training and failed; a complete one is the same run under another server's id.
+        own = [snapshot for snapshot in same if snapshot.run_id == run_id]
+        same = own or [snapshot for snapshot in same if snapshot.complete]
+    return next(iter(same), None)
 
 
 def _own_run_id(root: Path) -> str:

@@ -162,3 +162,19 @@ def test_a_broken_repository_does_not_stop_a_training(work: Path, capsys: pytest
     (work / ".git/refs/keypipe").write_text("in the way")
     assert snapshots.take(work, "run1", "fingerprint") == {}
     assert "no snapshot is kept of this run" in capsys.readouterr().out
+
+
+def test_a_failed_attempt_at_the_same_training_is_not_taken_for_it(ran: Toy) -> None:
+    root = ran.root
+    fingerprint = versions.stage_fingerprint(root, "train")
+    snapshots.take(root, "failed", fingerprint)
+    (root / "models" / "train.json").write_text('{"run_id": "own"}')
+    assert snapshots.settle(root) is None
+    snapshots.take(root, "own", fingerprint)
+    settled = snapshots.settle(root)
+    assert settled is not None
+    assert settled.run_id == "own"
+    assert {snapshot.run_id for snapshot in snapshots.list_snapshots(root) if snapshot.complete} == {"own"}
+    # brought here by DVC from elsewhere, and known to this server by another id
+    (root / "models" / "train.json").write_text('{"run_id": "of another server"}')
+    assert snapshots.of_workspace(root) == settled
