@@ -228,17 +228,19 @@ def _compare(root: Path, tree: Path, run: Run, commit: str, *, exact: bool, tole
             if content is None:
                 yield Line(name, same=False, detail="the run's own is no longer in DVC's cache", decides=False)
             elif path.suffix == ".pt":
-                yield _compare_weights(name, content, path, decides=exact)
+                yield _compare_weights(root, name, content, path, decides=exact)
             else:
                 yield from compare_figures(name, content, path.read_bytes(), 0.0 if exact else tolerance)
 
 
-def _compare_weights(name: str, recorded: bytes, path: Path, *, decides: bool) -> Line:
+def _compare_weights(root: Path, name: str, recorded: bytes, path: Path, *, decides: bool) -> Line:
     what = f"weights {name}"
     if recorded == path.read_bytes():
         return Line(what, same=True, decides=decides)
+    from tasks.engine.settings import configure
     from tasks.engine.weights import hash_weights
 
+    configure(root)
     with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
         before = Path(folder) / path.name
         before.write_bytes(recorded)
@@ -262,7 +264,7 @@ def compare_figures(name: str, recorded: bytes, found: bytes, tolerance: float) 
     Yields:
         One line, with the figure that differs most where one differs by more.
     """
-    before, after = (flatten_figures(json.loads(text)) for text in (recorded, found))
+    before, after = (_without_sizes(flatten_figures(json.loads(text))) for text in (recorded, found))
     if before.keys() != after.keys():
         odd = sorted(before.keys() ^ after.keys())
         yield Line(f"figures {name}", same=False, detail=f"only one of the two has {', '.join(odd[:3])}")
@@ -272,6 +274,11 @@ def compare_figures(name: str, recorded: bytes, found: bytes, tolerance: float) 
     largest = off.get(worst, 0.0)
     detail = f"{worst} {before[worst]:g}, now {after[worst]:g}" if largest else ""
     yield Line(f"figures {name}", largest <= tolerance, detail)
+
+
+def _without_sizes(figures: Mapping[str, float]) -> dict[str, float]:
+    """Leave the sizes of files out: exports carry the date and the paths of their making."""
+    return {key: value for key, value in figures.items() if not key.endswith("size_mb")}
 
 
 def _difference(before: float, after: float) -> float:
