@@ -268,7 +268,7 @@ def format_figure(figure: Figure | None, first: Figure | None) -> str:
 
 
 def _format_difference(value: float | None, first: float | None, decimals: int = 3) -> str:
-    if value is None or first is None or value == first:
+    if value is None or first is None or round(value - first, decimals) == 0:
         return ""
     return f" ({value - first:+.{decimals}f})"
 
@@ -280,7 +280,7 @@ def describe_data(changes: DatasetChanges | None) -> str:
     said = ", ".join(f"{count} {name}" for name, count in changes.counts().items() if count)
     if not said:
         return f"equal, {changes.images[1]} images"
-    return f"{said}, {changes.images[1]} images now"
+    return f"{said} ({changes.images[1]} images now)"
 
 
 def to_report(found: Comparison) -> Report:
@@ -326,7 +326,7 @@ def _headlines(found: Comparison) -> list[Headline]:
     for name in (f"{side} {figure}" for side in SIDES for figure in HEADLINES):
         values = [format_figure(figure, None) for figure in found.figures.get(name, ())]
         if values and "–" not in values:
-            others = ", ".join(f"{value} {other}" for other, value in zip(found.names[:-1], values[:-1], strict=True))
+            others = ", ".join(f"{value} in {other}" for other, value in zip(found.names[:-1], values[:-1], strict=True))
             shown.append(Headline(f"{name} of {found.names[-1]}", values[-1], others))
     return shown
 
