@@ -326,7 +326,8 @@ def _headlines(found: Comparison) -> list[Headline]:
     for name in (f"{side} {figure}" for side in SIDES for figure in HEADLINES):
         values = [format_figure(figure, None) for figure in found.figures.get(name, ())]
         if values and "–" not in values:
-            others = ", ".join(f"{value} in {other}" for other, value in zip(found.names[:-1], values[:-1], strict=True))
+            before = zip(values[:-1], found.names[:-1], strict=True)
+            others = ", ".join(f"{value} in {other}" for value, other in before)
             shown.append(Headline(f"{name} of {found.names[-1]}", values[-1], others))
     return shown
 
