@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import retention
+from flows import retention, server
+from flows.process import Tree
 from flows.retention import decide
 from flows.runs import Child, Run, find_run, list_runs
 from keypipe.errors import PoseError
@@ -185,3 +188,29 @@ def test_a_cache_that_others_may_share_is_left_alone(history: Toy, tmp_path: Pat
 def test_pruning_outside_git_is_refused(history: Toy) -> None:
     shutil.rmtree(history.root / ".git")
     assert "prune needs git" in history.keypipe("prune", "--keep", "1", code=2)
+
+
+@pytest.mark.slow
+def test_a_tracking_server_elsewhere_lets_go_of_artifacts_and_marks_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, log = server.free_port(), tmp_path / "log"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    places = ["--backend-store-uri", f"sqlite:///{tmp_path / 's.db'}", "--artifacts-destination", str(tmp_path / "art")]
+    with log.open("wb") as output:
+        tree = Tree([*command, *places], cwd=tmp_path, env=dict(os.environ), output=output, grace=5)
+        try:
+            server.wait_for_page(log, tree, f"http://127.0.0.1:{port}/health")
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+            weights = tmp_path / "best.pt"
+            weights.write_bytes(bytes(1000))
+            live = tracking.start_training(tmp_path, tracking.TrainingRecord("fingerprint", {}, {}, "", {}))
+            live.log_files(weights, "models")
+            live.end("FINISHED")
+            assert tracking.read_packages(tmp_path, live.run_id)["mlflow"]
+            assert tracking.artifact_bytes(tmp_path, live.run_id) > 1000
+            assert tracking.remove_run(tmp_path, live.run_id) is False
+            assert tracking.list_runs(tmp_path) == []
+            assert not [path for path in (tmp_path / "art").rglob("*") if path.is_file()]
+        finally:
+            tree.end()
