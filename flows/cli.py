@@ -269,6 +269,70 @@ def sigmas(root: Path, folders: Sequence[Path], output: Path | None) -> None:
     sigmas_main(root, folders, output)
 
 
+@cli.command()
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option("--undo", is_flag=True, help="Let pruning have them again.")
+@click.pass_obj
+def keep(root: Path, runs: Sequence[str], undo: bool) -> None:
+    """Keep trainings whatever is pruned; without RUN: list all of them and why they stay.
+
+    RUN is the start of an MLflow run's id, or `latest`.
+    """
+    from flows import retention
+
+    if not runs:
+        retention.show_kept(root)
+    for run in retention.keep(root, runs, undo=undo) if runs else ():
+        click.echo(f"{run.name} {'is no longer kept' if undo else 'is kept'}: {run.headline or run.status.lower()}")
+
+
+@cli.command()
+@click.option("--keep", "number", metavar="N", type=click.IntRange(1), required=True, help="How many stay, the newest.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.pass_obj
+def prune(root: Path, number: int, dry_run: bool) -> None:
+    """Remove old trainings with their snapshots, their artifacts, and what only they need of DVC's cache.
+
+    What is kept, registered, in the workspace, or on the tip of a branch or a tag stays.
+    """
+    from flows import retention
+
+    pruned = retention.prune(root, number, dry_run=dry_run, say=click.echo)
+    retention.show_pruned(pruned, dry_run=dry_run, say=click.echo)
+
+
+@cli.command()
+@click.argument("run", metavar="RUN")
+@click.option("--check", is_flag=True, help="Run every stage again, the training included.")
+@click.option("--tolerance", default=0.02, show_default=True, help="Largest difference of a figure on another machine.")
+@click.pass_obj
+def reproduce(root: Path, run: str, check: bool, tolerance: float) -> None:
+    """Rebuild a training's code, data and results beside the workspace, and compare them with what was recorded.
+
+    RUN is the start of an MLflow run's id, or `latest`. Exit code 1: something differs that should not.
+    """
+    from flows import reproduction
+
+    done = reproduction.reproduce(root, run, check=check, tolerance=tolerance, say=click.echo)
+    reproduction.show(done, click.echo)
+    sys.exit(0 if done.same else BUG)
+
+
+@cli.command()
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.pass_obj
+def compare(root: Path, runs: Sequence[str]) -> None:
+    """Compare parameters, code, data and figures of trainings, the first with each of the others.
+
+    RUN is the start of an MLflow run's id, `latest`, `workspace`, or a commit of git.
+    """
+    from flows import comparison
+
+    found = comparison.compare(root, runs)
+    comparison.show(found)
+    click.echo(f"page: {comparison.write_page(root, found)}")
+
+
 def main(root: Path) -> None:
     """Run the command line for a workspace and end the process."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -170,6 +170,18 @@ def clean_line(line: bytes) -> str:
     return ESCAPE.sub("", line.decode("utf-8", "replace")).rstrip()
 
 
+def program_environment() -> dict[str, str]:
+    """Return the environment in which DVC and the stages run on the interpreter that runs this."""
+    return {
+        **os.environ,
+        # `python` in dvc.yaml is looked up here
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "KEYPIPE_RUN": "1",
+        "PYTHONUNBUFFERED": "1",
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
 def end_session(session: int) -> None:
     """Kill every process of a session whose leader is gone."""
     for process in psutil.process_iter():

@@ -35,6 +35,7 @@ class RunResult(msgspec.Struct):
         state: Completed, Failed, Cancelled or Superseded.
         stages: every stage that was asked for, in order.
         raw_version: DVC's name for the annotations that the run saw.
+        training: id of the MLflow run of its training; empty where it ended before one.
         message: what went wrong.
         exit_code: 0, 1 for a bug or a crash, 2 for a fault of the input.
     """
@@ -45,5 +46,6 @@ class RunResult(msgspec.Struct):
     state: str = "Completed"
     stages: list[StageResult] = []
     raw_version: str = ""
+    training: str = ""
     message: str = ""
     exit_code: int = 0

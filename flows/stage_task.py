@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import signal
 import sys
@@ -21,7 +20,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.states import Completed
 
 from flows.lease import LEASE_VARIABLE, Held, end_tracked_runs
-from flows.process import Tree, undisturbed
+from flows.process import Tree, program_environment, undisturbed
 from flows.server import RESULTS
 from keypipe.errors import PoseError
 from tasks import versions
@@ -193,15 +192,7 @@ def _run_process(root: Path, stage: str, force: bool, say: Callable[[str], None]
 def stage_environment() -> dict[str, str]:
     """Return the environment of a stage's process."""
     lease = {LEASE_VARIABLE: _held.lease.id} if _held is not None else {}
-    return {
-        **os.environ,
-        **lease,
-        # `python` in dvc.yaml is the interpreter that runs this
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "KEYPIPE_RUN": "1",
-        "PYTHONUNBUFFERED": "1",
-        "DVC_NO_ANALYTICS": "1",
-    }
+    return program_environment() | lease
 
 
 def is_signal(status: int) -> bool:

@@ -60,6 +60,7 @@ class Status(msgspec.Struct):
         raw_changes: what changed in it since.
         schema_changes: what changed in the schema since the pipeline last ran, and what that makes stale.
         running: the run that holds the workspace.
+        killed: a run that died holding it; the next one clears up after it.
         last_run: the last run that ended.
         server: address of the Prefect server that serves this workspace.
         schedule: the schedule that is being served.
@@ -71,6 +72,7 @@ class Status(msgspec.Struct):
     raw_changes: str
     schema_changes: list[str] = []
     running: lease.Lease | None = None
+    killed: lease.Lease | None = None
     last_run: RunResult | None = None
     server: str | None = None
     schedule: ScheduleRecord | None = None
@@ -78,8 +80,9 @@ class Status(msgspec.Struct):
 
 def read_status(root: Path) -> Status:
     """Return the status of a workspace; takes no lock for longer than DVC needs to hash."""
-    held = lease.read_lease(root) if lease.is_locked(root) else None
-    running = held if held is not None and held.alive else None
+    held, locked = lease.read_lease(root), lease.is_locked(root)
+    running = held if held is not None and locked and held.alive else None
+    killed = held if held is not None and not locked and not held.alive else None
     record = server.recorded_server(root)
     return Status(
         workspace=str(root),
@@ -88,6 +91,7 @@ def read_status(root: Path) -> Status:
         raw_changes=_raw_changes(root),
         schema_changes=_schema_changes(root),
         running=running,
+        killed=killed,
         last_run=read_record(root / LAST_RUN, RunResult),
         server=record.url if record else None,
         schedule=active_schedule(root),
@@ -172,6 +176,10 @@ def show_status(status: Status) -> None:
         console.print(f"{'' if number else 'schema':<11}{change}", markup=False)
     if status.running:
         console.print(f"running    {status.running.describe()}")
+    if status.killed:
+        place = f", in {status.killed.stage}" if status.killed.stage else ""
+        console.print(f"killed     {status.killed.describe()}{place}", markup=False)
+        console.print("           the next `keypipe run` clears up after it; a training goes on where it was stopped")
     if status.last_run:
         last = status.last_run
         console.print(f"last run   {last.state.lower()}, {datetime.fromisoformat(last.finished):%Y-%m-%d %H:%M}")

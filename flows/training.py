@@ -14,17 +14,16 @@ from prefect import flow, get_run_logger, task
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import lease, stage_task
+from flows import lease, recording, stage_task
 from flows.plan import check_start
-from flows.records import read_record, write_record
+from flows.records import write_record
 from flows.results import LAST_RUN, RunResult, StageResult
 from keypipe.errors import PoseError
 from tasks import versions
-from tasks.stage import STATE, USER_ERROR
+from tasks.stage import USER_ERROR
 
 FLOW_NAME = "keypipe-training"
 RAW_TASK = "version raw data"
-RECORDED = STATE / "recorded.json"
 BUG = 1
 
 
@@ -67,8 +66,10 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
                 raise SupersededError("a later run of the same schedule is due")
             plan = check_start(workspace, until, force)
             run.raw_version = version_raw_data(str(workspace))
+            files = recording.read_files(workspace)
             with stage_task.keeping_lease(held):
                 _run_stages(workspace, plan, set(force), run, held)
+            recording.keep_snapshot(workspace, run, files)
     except SupersededError as error:
         return Cancelled(name="Superseded", message=str(error))
     except PoseError as error:
@@ -101,7 +102,7 @@ def _run_stages(root: Path, plan: list[str], force: set[str], run: RunResult, he
         held.update()
         result.headline = read_headline(root, stage)
         if stage == "train":
-            _record_training(root)
+            run.training = recording.record_training(root)
 
 
 def _result_name(state: Any) -> str:
@@ -124,45 +125,6 @@ def read_headline(root: Path, stage: str) -> str:
     except (OSError, msgspec.DecodeError):
         return ""
     return str(report.get("headline", "")) if isinstance(report, dict) else ""
-
-
-class Recorded(msgspec.Struct):
-    """A training that the tracking server is known to know.
-
-    Attributes:
-        uri: of the server.
-        database: inode of its file, 0 for a server elsewhere.
-        run_id: of the training, as ``models/train.json`` has it.
-    """
-
-    uri: str
-    database: int
-    run_id: str
-
-
-def _record_training(root: Path) -> None:
-    """Have the tracking server know the training, also one that DVC's cache has brought here from elsewhere.
-
-    MLflow takes seconds to import, so a local database that has confirmed the run once is not asked again.
-    """
-    train = read_record(root / "models" / "train.json", dict)
-    if train is None:
-        return
-    from tasks import models, tracking
-
-    uri = tracking.tracking_uri(root)
-    database = root / tracking.DATABASE
-    local = uri.startswith("sqlite") and database.exists()
-    recorded = Recorded(uri, database.stat().st_ino if local else 0, str(train.get("run_id", "")))
-    if local and read_record(root / RECORDED, Recorded) == recorded:
-        return
-    try:
-        models.find_run(root)
-    except Exception:  # noqa: BLE001 - the model is there; a tracking server that is not must not undo that
-        get_run_logger().warning("the training could not be recorded in MLflow", exc_info=True)
-    else:
-        if uri.startswith("sqlite"):
-            write_record(root / RECORDED, msgspec.structs.replace(recorded, database=database.stat().st_ino))
 
 
 def _is_superseded() -> bool:

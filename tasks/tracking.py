@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,18 @@ ARTIFACTS = Path("mlartifacts")
 PACKAGES = ("keypipe", "ultralytics", "torch", "torchvision", "numpy", "opencv-python-headless", "onnx", "onnxruntime",
             "prefect", "dvc", "mlflow", "labelme", "scikit-learn", "faster-coco-eval")  # fmt: skip
 
+PACKAGES_FILE = "packages.json"
+
 FINGERPRINT = "keypipe.fingerprint"
 PROCESS = "keypipe.process"
 LEASE = "keypipe.lease"
 REASON = "keypipe.reason"
 RESTORED = "keypipe.restored"
+MACHINE = "keypipe.machine"
+KEPT = "keypipe.kept"
+STAGE = "keypipe.stage"
+HEADLINE = "keypipe.headline"
+PARENT = "mlflow.parentRunId"
 
 _NO_METRIC_NAME = str.maketrans({"(": "_", ")": "", "%": "_", "=": "_"})
 
@@ -61,6 +69,7 @@ def _client(root: Path) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A fresh SQLite file is filled by hundreds of migrations, each of them announced.
     import logging
 
@@ -127,6 +136,27 @@ def process_is_dead(identity: str) -> bool:
         return f"{psutil.Process(int(pid)).create_time():.2f}" != started
     except psutil.NoSuchProcess:
         return True
+
+
+def machine_type() -> str:
+    """Return what of a machine may change the bits of a result: system, processor, cores and GPUs."""
+    processors = _values(Path("/proc/cpuinfo"), "model name") or [platform.processor() or platform.machine()]
+    places = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    gpus = [f"{GPU} {name}" for place in places for name in _values(place, "Model")]
+    return ", ".join([platform.system(), platform.machine(), processors[0], f"{os.cpu_count()} cores", *gpus])
+
+
+def _values(path: Path, key: str) -> list[str]:
+    """Return what stands behind ``key:`` in a file of the system; nothing where there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key]
+
+
+GPU = "GPU"
+"""Word before a GPU's name in ``machine_type``."""
 
 
 def package_versions() -> dict[str, str]:
@@ -233,7 +263,7 @@ def _create(client: Any, experiment: str, record: TrainingRecord) -> Run:
         profile=msgspec.json.encode(record.counts).decode(),
     )
     client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-    client.log_dict(run.run_id, package_versions(), "packages.json")
+    client.log_dict(run.run_id, package_versions(), PACKAGES_FILE)
     return run
 
 
@@ -299,7 +329,7 @@ def child_run(root: Path, parent: Run, stage: str, tags: Mapping[str, str] | Non
     """
     client = _client(root)
     experiment = client.get_run(parent.run_id).info.experiment_id
-    all_tags = {"mlflow.parentRunId": parent.run_id, "keypipe.stage": stage, **_process_tags(), **(tags or {})}
+    all_tags = {PARENT: parent.run_id, STAGE: stage, **_process_tags(), **(tags or {})}
     run = Run(client, client.create_run(experiment, tags=all_tags, run_name=stage).info.run_id)
     with ending(run):
         yield run
@@ -334,6 +364,153 @@ def log_onnx_model(root: Path, run: Run, model: Path, height: int, width: int) -
     run.client.update_run(run.run_id, status="RUNNING")
 
 
+class TrackedRun(msgspec.Struct, frozen=True):
+    """A run as the tracking server knows it.
+
+    Attributes:
+        id: its id.
+        name: such as ``train 1a2b3c4d``.
+        status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
+        started: seconds since the epoch.
+        tags: all of them.
+        params: the parameters, flat.
+    """
+
+    id: str
+    name: str
+    status: str
+    started: float
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+def list_runs(root: Path) -> list[TrackedRun]:
+    """Return every run of the experiment, trainings and their children, newest first."""
+    if _is_untouched(root):
+        return []
+    client = _client(root)
+    experiment = _experiment_id(client, root)
+    runs = _all_pages(
+        lambda token: client.search_runs([experiment], order_by=["attributes.start_time DESC"], page_token=token)
+    )
+    return [
+        TrackedRun(
+            run.info.run_id,
+            run.info.run_name or "",
+            run.info.status,
+            (run.info.start_time or 0) / 1000,
+            run.data.tags,
+            run.data.params,
+        )
+        for run in runs
+    ]
+
+
+def _is_untouched(root: Path) -> bool:
+    """Tell whether the workspace's own database does not exist yet; asking MLflow would make one."""
+    return tracking_uri(root).startswith("sqlite") and not (root / DATABASE).exists()
+
+
+def _all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = ask(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def registered_models(root: Path) -> dict[str, list[str]]:
+    """Return the registered model versions that came of each run, such as ``{run_id: ["cow v3"]}``."""
+    if _is_untouched(root):
+        return {}
+    client = _client(root)
+    found: dict[str, list[str]] = {}
+    for version_ in _all_pages(lambda token: client.search_model_versions(page_token=token)):
+        run_id = version_.run_id
+        if not run_id and version_.model_id:
+            run_id = client.get_logged_model(version_.model_id).source_run_id
+        if run_id:
+            found.setdefault(run_id, []).append(f"{version_.name} v{version_.version}")
+    return found
+
+
+def read_packages(root: Path, run_id: str) -> dict[str, str]:
+    """Return the versions of the packages that a training was made with; nothing where its artifact is gone."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
+        try:
+            path = _client(root).download_artifacts(run_id, PACKAGES_FILE, folder)
+        except (MlflowException, OSError):
+            return {}
+        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
+
+
+def tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> None:
+    """Set tags of a run; None takes one away."""
+    client = _client(root)
+    for key, value in tags.items():
+        if value is not None:
+            client.set_tag(run_id, key, value)
+        elif key in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, key)
+
+
+def artifact_bytes(root: Path, run_id: str) -> int:
+    """Return the size of a run's artifacts and of the models that it logged, in bytes."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client = _client(root)
+    places = [client.get_run(run_id).info.artifact_uri, *(m.artifact_location for m in _logged_models(client, run_id))]
+    return sum(_artifact_bytes(get_artifact_repository(place)) for place in places)
+
+
+def _artifact_bytes(repository: Any, path: str | None = None) -> int:
+    return sum(
+        _artifact_bytes(repository, file.path) if file.is_dir else int(file.file_size or 0)
+        for file in repository.list_artifacts(path)
+    )
+
+
+def _logged_models(client: Any, run_id: str) -> list[Any]:
+    experiment = client.get_run(run_id).info.experiment_id
+    filter_string = f"source_run_id = '{run_id}'"
+    return _all_pages(
+        lambda token: client.search_logged_models([experiment], filter_string=filter_string, page_token=token)
+    )
+
+
+def remove_run(root: Path, run_id: str) -> bool:
+    """Remove a run with its artifacts and the models that it logged.
+
+    Does for one run what ``mlflow gc`` does; that command would also purge every experiment and model that the user
+    has deleted and may want to restore.
+
+    Returns:
+        False where the server does not let go of the run's record for good: it is marked as deleted there, and its
+        administrator's ``mlflow gc`` removes it.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    client = _client(root)
+    store = _get_store(tracking_uri(root))
+    purges = hasattr(store, "_hard_delete_run") and hasattr(store, "_hard_delete_logged_model")
+    for model in _logged_models(client, run_id):
+        get_artifact_repository(model.artifact_location).delete_artifacts()
+        client.delete_logged_model(model.model_id)
+        if purges:
+            store._hard_delete_logged_model(model.model_id)
+    get_artifact_repository(client.get_run(run_id).info.artifact_uri).delete_artifacts()
+    client.delete_run(run_id)
+    if purges:
+        store._hard_delete_run(run_id)
+    return purges
+
+
 def end_dead_runs(root: Path, lease: str | None = None) -> list[str]:
     """End the runs that processes left RUNNING when they died.
 
@@ -344,7 +521,7 @@ def end_dead_runs(root: Path, lease: str | None = None) -> list[str]:
     Returns:
         Ids of the runs that were ended.
     """
-    if tracking_uri(root).startswith("sqlite") and not (root / DATABASE).exists():
+    if _is_untouched(root):
         return []
     client = _client(root)
     ended: list[str] = []

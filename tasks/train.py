@@ -17,10 +17,11 @@ from keypipe.errors import ConfigError
 from keypipe.skeleton import Schema, schema_to_mapping
 from keypipe.yolo import view_names
 from tasks import params as read
-from tasks import tracking, versions
+from tasks import snapshots, tracking, versions
 from tasks.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
 from tasks.engine import training as engine
 from tasks.engine.settings import configure
+from tasks.git import git_state
 from tasks.models import LICENSE, MODELS, Summary
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
 
@@ -120,6 +121,7 @@ def run(params: TrainParams, seed: int, local: read.Local, root: Path, record: t
     state = scratch / "state.json"
     run_id = _read_state(state, record)
     live = tracking.start_training(root, record, run_id)
+    live.set_tags(snapshots.take(root, live.run_id, record.fingerprint))
     write_json(state, {"run_id": live.run_id, "epochs": record.epochs})
     seconds: list[float] = []
 
@@ -255,13 +257,14 @@ def _collect(
 
 def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> tracking.TrainingRecord:
     """Gather what identifies the training of this workspace as it is now."""
-    git = versions.git_state(root)
+    git = git_state(root)
     params = flatten({key: document[key] for key in document})
     params |= {f"local.{key}": str(value) for key, value in local.model_dump().items()}
     tags = {
         "keypipe.git_commit": git.commit or "none",
         "keypipe.git_dirty": str(git.dirty).lower(),
         "keypipe.workspace": root.resolve().name,
+        tracking.MACHINE: tracking.machine_type(),
         "mlflow.source.name": "python -m tasks.train",
         "mlflow.source.type": "LOCAL",
     }

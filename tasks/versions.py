@@ -11,12 +11,10 @@ import json
 import logging
 import os
 import re
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -85,20 +83,6 @@ class Outcome(msgspec.Struct):
     message: str = ""
 
 
-class GitState(msgspec.Struct, frozen=True):
-    """Which commit the workspace stands on.
-
-    Attributes:
-        commit: full hash; None outside git or before the first commit.
-        dirty: code, params or data are here that no commit holds.
-        changes: the paths that make it so.
-    """
-
-    commit: str | None
-    dirty: bool
-    changes: tuple[str, ...] = ()
-
-
 class RawChanges(NamedTuple):
     """Files of ``data/raw`` that differ from its last version."""
 
@@ -146,6 +130,12 @@ def stage_fingerprint(root: Path, stage: str) -> str:
         return _hash_stage(loaded)
 
 
+def hash_entry(entry: Mapping[str, Any]) -> str:
+    """Hash what stands in ``dvc.lock`` for a stage, without its outputs."""
+    entry = {key: value for key, value in entry.items() if key != "outs"}
+    return hashlib.sha256(json.dumps(entry, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def stage_version(root: Path, stage: str) -> StageVersion:
     """Return a stage's fingerprint and what DVC finds changed about it."""
     with _opened(root) as repo:
@@ -163,7 +153,18 @@ def stage_outputs(root: Path, stage: str) -> list[Output]:
     """Return the outputs of a stage in the order of ``dvc.yaml``."""
     with _opened(root) as repo:
         loaded = _load_stage(repo, root, stage)
-        return [Output(_relative(root, out), bool(out.use_cache), bool(out.persist)) for out in loaded.outs]
+        return [_to_output(root, out) for out in loaded.outs]
+
+
+def all_outputs(root: Path) -> dict[str, list[Output]]:
+    """Return the outputs of every stage."""
+    with _opened(root) as repo:
+        stages = [stage for stage in repo.index.stages if _is_own(stage, root)]
+        return {stage.name: [_to_output(root, out) for out in stage.outs] for stage in stages}
+
+
+def _to_output(root: Path, out: Any) -> Output:
+    return Output(_relative(root, out), bool(out.use_cache), bool(out.persist))
 
 
 def restore_outputs(root: Path, stage: str) -> bool:
@@ -192,7 +193,16 @@ def restore_outputs(root: Path, stage: str) -> bool:
 
 def raw_version(root: Path) -> str | None:
     """Return the ``.dir`` md5 that ``data/raw.dvc`` names, or None before the first version."""
-    return _read_md5((root / RAW_FILE).read_text(encoding="utf-8")) if (root / RAW_FILE).exists() else None
+    return read_md5((root / RAW_FILE).read_text(encoding="utf-8")) if (root / RAW_FILE).exists() else None
+
+
+def read_md5(text: str) -> str | None:
+    """Return the md5 that a ``.dvc`` file names."""
+    import yaml
+
+    outs = (yaml.safe_load(text) or {}).get("outs") or [{}]
+    md5 = outs[0].get("md5")
+    return str(md5) if md5 else None
 
 
 def raw_changes(root: Path) -> RawChanges | None:
@@ -261,7 +271,10 @@ def check_raw(root: Path) -> None:
         raise DatasetError(f"{RAW}: is not a folder; {advice}")
     if not any(path.is_file() for path in raw.rglob("*")):
         raise DatasetError(f"{RAW}: empty; {advice}")
-    tracked = _git(root, "ls-files", "--", str(RAW))
+    # Imported here: as a program this module runs by its path, and finds the library alone.
+    from tasks import git
+
+    tracked = git.ask(root, "ls-files", "--", str(RAW))
     if tracked:
         names = tracked.splitlines()
         raise DatasetError(
@@ -296,39 +309,134 @@ def clear_stale_locks(root: Path) -> None:
         temporary.replace(path)
 
 
-def git_state(root: Path) -> GitState:
-    """Return the commit, and whether code, params or data are here that no commit holds.
+class Unused(NamedTuple):
+    """What of DVC's cache nothing needs.
 
-    DVC's own files (``dvc.lock``, ``.dvc/``) and the outputs of stages follow from the rest and do not count; the raw
-    data count as soon as the commit names others.
+    Attributes:
+        objects: number of files in the cache.
+        size_bytes: of all of them.
+        shared_cache: the cache, where it lies outside the workspace; it may serve others and was not looked at.
     """
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    status = _git(root, "-c", "core.quotePath=false", "status", "--porcelain", "-z", "--untracked-files=all", "--", ".")
-    if commit is None or status is None:
-        return GitState(None, dirty=status is not None)
-    # git gives paths from the top of the repository, in which the workspace may be a folder
-    prefix = (_git(root, "rev-parse", "--show-prefix") or "").strip()
-    paths = [path.removeprefix(prefix) for path in _parse_status(status)]
-    changed = [path for path in paths if Path(path).suffix in CODE and not path.startswith(".dvc/")]
-    changed = [path for path in changed if not any(_is_within(path, out) for out in _output_paths(root))]
-    committed = _git(root, "show", f"HEAD:./{RAW_FILE.as_posix()}")
-    if raw_version(root) != (_read_md5(committed) if committed else None):
-        changed.append(RAW.as_posix())
-    return GitState(commit.strip(), bool(changed), tuple(sorted(changed)))
+
+    objects: int
+    size_bytes: int
+    shared_cache: str = ""
 
 
-def _output_paths(root: Path) -> list[str]:
-    """Return the paths of every stage's outputs."""
+def unused_objects(root: Path, commits: Sequence[str], *, remove: bool) -> Unused:
+    """Find, and remove, what neither the workspace nor a tip of a branch, a tag or one of some commits needs.
+
+    This is ``dvc gc --workspace --all-branches --all-tags --all-experiments``, for which DVC takes one further commit
+    at most.
+
+    Args:
+        root: the workspace, in git.
+        commits: further commits whose objects stay.
+        remove: remove them as well.
+    """
+    from dvc_data.hashfile.gc import gc
+
+    with _opened(root) as repo, _waiting(repo):
+        cache = Path(repo.cache.local_cache_dir)
+        if not cache.resolve().is_relative_to(root.resolve()):
+            return Unused(0, 0, str(cache))
+        by_remote = repo.used_objs(
+            all_branches=True, all_tags=True, all_experiments=True, revs=list(commits), force=True
+        )
+        used = set().union(*by_remote.values())
+        objects = size = 0
+        for odb in {id(odb): odb for _, odb in repo.cache.by_scheme() if odb}.values():
+            names = {info.value for info in used if info.name == odb.hash_name}
+            sizes = [odb.fs.size(odb.oid_to_path(oid)) for oid in odb.all() if oid not in names]
+            objects, size = objects + len(sizes), size + sum(sizes)
+            if remove:
+                gc(odb, used)
+        return Unused(objects, size)
+
+
+def list_folders(root: Path, md5s: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the md5 of every file of some folders, by its path inside, as far as DVC's cache has their lists.
+
+    Args:
+        root: the workspace.
+        md5s: names of the folders' lists, such as ``3434b78c….dir``.
+    """
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    found: dict[str, dict[str, str]] = {}
     with _opened(root) as repo:
-        return [_relative(root, out) for stage in repo.index.stages if _is_own(stage, root) for out in stage.outs]
+        for md5 in md5s:
+            if repo.cache.local.exists(md5):
+                tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
+                found[md5] = {"/".join(key): str(entry.value) for key, (_, entry) in tree.iteritems()}
+    return found
 
 
-def _is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
+def share_cache(root: Path, owner: Path) -> None:
+    """Let a workspace use the cache and the remotes of another one, by its ``.dvc/config.local``.
+
+    Args:
+        root: the workspace that borrows.
+        owner: the workspace that has them.
+    """
+    with _opened(owner) as repo:
+        cache = repo.cache.local_cache_dir
+        remotes = {name: {**remote, "url": str(remote["url"])} for name, remote in repo.config["remote"].items()}
+        default = repo.config["core"].get("remote")
+    with _opened(root) as repo, repo.config.edit("local") as config:
+        config["cache"]["dir"] = cache
+        config["remote"] = remotes
+        if default:
+            config["core"]["remote"] = default
 
 
-CODE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".in", ".html", ".j2"}
-"""Suffixes of code and params; text such as a README does not change a result."""
+def checkout(root: Path, *targets: str) -> list[str]:
+    """Bring versioned files into the workspace, from the cache or else from the remote.
+
+    Args:
+        root: the workspace.
+        targets: what to bring, relative to it; default: everything.
+
+    Returns:
+        What neither of them has.
+    """
+    from dvc.exceptions import CheckoutError, DvcException
+
+    paths = [str(root / target) for target in targets] or None
+    with _opened(root) as repo:
+        try:
+            repo.checkout(paths, force=True)
+        except CheckoutError:
+            if repo.config["core"].get("remote"):
+                with suppress(DvcException):  # what it could not bring is named below
+                    repo.fetch(paths)
+            try:
+                repo.checkout(paths, force=True)
+            except CheckoutError as error:
+                never_made = {_relative(root, out) for out in repo.index.outs if not out.hash_info}
+                missing = {Path(os.path.relpath(path, root)).as_posix() for path in error.target_infos}
+                return sorted(missing - never_made)
+    return []
+
+
+@contextmanager
+def opened_commit(root: Path, commit: str) -> Iterator[Callable[[str], bytes | None]]:
+    """Yield a function that reads a file of a commit, whether git or DVC holds it, by its path in the workspace.
+
+    The function returns None for a file that the commit does not have or the cache has lost.
+    """
+    with _opened(root) as repo, repo.switch(commit):
+
+        def read(path: str) -> bytes | None:
+            place = repo.dvcfs.from_os_path(path)
+            try:
+                with repo.dvcfs.open(f"/{place}", "rb") as file:
+                    return bytes(file.read())
+            except (FileNotFoundError, IsADirectoryError):
+                return None
+
+        yield read
 
 
 def reproduce(root: Path, stage: str, *, force: bool = False) -> Outcome:
@@ -495,9 +603,7 @@ def _save_deps(stage: Any) -> bool:
 def _hash_stage(stage: Any) -> str:
     from dvc.stage.serialize import to_single_stage_lockfile
 
-    entry = dict(to_single_stage_lockfile(stage))
-    entry.pop("outs", None)
-    return hashlib.sha256(json.dumps(entry, sort_keys=True, default=str).encode()).hexdigest()
+    return hash_entry(to_single_stage_lockfile(stage))
 
 
 def _list_changes(status: list[Any]) -> tuple[str, ...]:
@@ -514,37 +620,6 @@ def _list_changes(status: list[Any]) -> tuple[str, ...]:
                 else:
                     changes.append(f"{what}: {path}")
     return tuple(changes)
-
-
-def _read_md5(text: str) -> str | None:
-    """Return the md5 that a ``.dvc`` file names."""
-    import yaml
-
-    outs = (yaml.safe_load(text) or {}).get("outs") or [{}]
-    md5 = outs[0].get("md5")
-    return str(md5) if md5 else None
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """Return what git prints, or None when it fails or is not there."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    done = subprocess.run([git, "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None
-
-
-def _parse_status(text: str) -> list[str]:
-    """Return the paths of ``git status --porcelain -z``; of a rename the new one."""
-    paths: list[str] = []
-    parts = iter(text.split("\0"))
-    for part in parts:
-        if not part:
-            continue
-        paths.append(part[3:])
-        if part[0] in "RC":
-            next(parts, None)
-    return paths
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -17,7 +18,8 @@ os.environ["DO_NOT_TRACK"] = "1"
 os.environ.pop("PREFECT_API_URL", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-from tests.flows.toy import Api, Toy, make_workspace
+from tests.flows.recorded import copy_recorded, edit_data, make_recorded, set_epochs
+from tests.flows.toy import Api, Toy, dvc, make_workspace
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +78,30 @@ def _copy(template: Path, folder: Path, api: Api) -> Toy:
     root = folder / "toy"
     shutil.copytree(template, root, symlinks=True)
     return Toy(root, api)
+
+
+@pytest.fixture(scope="session")
+def history_template(tmp_path_factory: pytest.TempPathFactory, api: Api) -> Path:
+    """Trainings with other parameters, with other data, one that failed, and the workspace's own."""
+    before = dict(os.environ)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    root = make_recorded(tmp_path_factory.mktemp("history") / "workspace")
+    toy = Toy(root, api)
+    for epochs in (2, 3):
+        set_epochs(root, epochs)
+        assert toy.flow(until="validate").result.exit_code == 0
+    (root.parent / "edited.json").write_text(json.dumps(edit_data(root)))
+    dvc(root, "add", "-q", "data/raw")
+    dvc(root, "repro", "-q", "validate")  # without Prefect: settled by whoever comes next
+    set_epochs(root, 4)
+    assert toy.flow(TOY_FAULT="train").result.exit_code == 1
+    assert toy.flow().result.exit_code == 0
+    os.environ.clear()
+    os.environ.update(before)
+    return root
+
+
+@pytest.fixture
+def history(history_template: Path, tmp_path: Path, api: Api) -> Toy:
+    shutil.copy(history_template.parent / "edited.json", tmp_path)
+    return copy_recorded(history_template, tmp_path / "workspace", api)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keypipe.errors import PoseError
-from tasks import versions
+from tasks import git, versions
 from tests.flows.toy import STAGES, Toy, dvc, run, write_raw
 
 
@@ -55,30 +55,30 @@ def test_raw_changes_are_counted(ran: Toy) -> None:
 
 def test_dirty_is_what_no_commit_holds(fresh: Toy) -> None:
     root = fresh.root
-    assert versions.git_state(root).commit is None
+    assert git.git_state(root).commit is None
     run(["git", "add", "."], root)
     run(["git", "commit", "-qm", "start"], root)
-    assert versions.git_state(root).dirty is False
+    assert git.git_state(root).dirty is False
 
     fresh.flow()
-    state = versions.git_state(root)
+    state = git.git_state(root)
     assert (state.dirty, state.changes) == (True, ("data/raw",))
     run(["git", "add", "."], root)
     run(["git", "commit", "-qm", "data"], root)
-    assert versions.git_state(root).dirty is False
+    assert git.git_state(root).dirty is False
 
     (root / "README.md").write_text("words")
     fresh.edit(label="cow0", comment="another")
     assert fresh.flow().states[0] == "Ran"
-    assert versions.git_state(root).changes == ("data/raw",)
+    assert git.git_state(root).changes == ("data/raw",)
     run(["git", "add", "."], root)
     run(["git", "commit", "-qm", "data"], root)
 
     assert fresh.flow(force=["validate", "split"]).result.exit_code == 0
-    assert versions.git_state(root).dirty is False
+    assert git.git_state(root).dirty is False
     (root / "params.yaml").write_text((root / "params.yaml").read_text() + "# words\n")
     (root / "tasks" / "extra.py").write_text("")
-    assert versions.git_state(root).changes == ("params.yaml", "tasks/extra.py")
+    assert git.git_state(root).changes == ("params.yaml", "tasks/extra.py")
 
 
 @pytest.mark.parametrize(
@@ -133,5 +133,5 @@ def test_no_lock_of_dvc_is_left_held(ran: Toy) -> None:
 def test_a_workspace_outside_git(tmp_path: Path, ran: Toy) -> None:
     run(["rm", "-rf", ".git"], ran.root)
     run(["sh", "-c", "printf '[core]\\n    no_scm = True\\n' > .dvc/config"], ran.root)
-    assert versions.git_state(ran.root) == versions.GitState(None, dirty=False)
+    assert git.git_state(ran.root) == git.GitState(None, dirty=False)
     assert versions.stage_version(ran.root, "train").clean
