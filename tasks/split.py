@@ -34,9 +34,10 @@ from keypipe.split import (
     parse_manifest,
     start_over,
 )
-from keypipe.yolo import SIDES, expand_sigmas, to_data_yaml, to_fold_yaml
+from keypipe.yolo import SIDES, to_data_yaml, to_fold_yaml
 from tasks import params as read
 from tasks.dataset import ANNOTATIONS, DATA_YAML, FOLDS, MANIFEST, check_images, refresh_view
+from tasks.loss_sigma import read_final_sigmas
 from tasks.stage import STATE, replacing, run_program, say, write_json
 
 COCO = Path("data/coco/keypoints.json")
@@ -93,14 +94,14 @@ class SplitParams(read.Section):
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def run(params: SplitParams, seed: int, schema: Schema, loss_sigma: float | list[float], root: Path) -> None:
+def run(params: SplitParams, seed: int, schema: Schema, loss_sigmas: Sequence[float], root: Path) -> None:
     """Split the converted dataset.
 
     Args:
         params: the stage's parameters.
         seed: of the draw.
         schema: classes and slots.
-        loss_sigma: sigma of the pose loss, one for all slots or one each.
+        loss_sigmas: sigmas that the pose loss ends with, one a slot.
         root: the workspace.
 
     Raises:
@@ -111,7 +112,6 @@ def run(params: SplitParams, seed: int, schema: Schema, loss_sigma: float | list
     coco = parse_coco((root / COCO).read_bytes())
     images = to_images(coco)
     check_images(root, (image.path for image in images))
-    sigmas = expand_sigmas(loss_sigma, len(schema.slots), "train.loss_sigma")
     manifest_path = root / MANIFEST
     written = parse_manifest(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else Manifest()
     before = start_over(written, params.reset)
@@ -122,7 +122,7 @@ def run(params: SplitParams, seed: int, schema: Schema, loss_sigma: float | list
     side_of = {line.image: line.side for line in used}
     sides = [side for side in SIDES if side in side_of.values()]
     _check_objects(images, side_of)
-    data_yaml = to_data_yaml(schema, sides, list(sigmas))
+    data_yaml = to_data_yaml(schema, sides, loss_sigmas)
     summary = summarise(images, split, before, written, params)
     with (
         replacing(root, ANNOTATIONS) as annotations,
@@ -382,9 +382,9 @@ def main(root: Path) -> None:
     """Run the stage with the workspace's parameters."""
     document = read.read_params(root)
     params = read.load_section(document, "split", SplitParams)
-    train = document.get("train") or {}
-    sigma = train.get("loss_sigma", read.DEFAULT_LOSS_SIGMA)
-    run(params, read.load_seed(document), read.load_schema(document), sigma, root)
+    schema = read.load_schema(document)
+    sigmas = read_final_sigmas(document, len(schema.slots)).tolist()
+    run(params, read.load_seed(document), schema, sigmas, root)
 
 
 if __name__ == "__main__":

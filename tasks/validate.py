@@ -19,10 +19,11 @@ from keypipe.oks import AREA_FACTOR
 from keypipe.prediction import PredictedKeypoint, Prediction
 from keypipe.report import BarChart, Cell, Figure, Gallery, KeyValues, Picture, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
-from keypipe.yolo import expand_sigmas, view_names
+from keypipe.yolo import expand_sigmas
 from tasks import params as read
 from tasks import tracking
 from tasks.dataset import VIEW, read_schema, read_side, read_sides, refresh_view
+from tasks.detections import to_detections
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
 from tasks.models import BEST, find_run, read_record
@@ -119,7 +120,9 @@ def check_skeleton(found: Schema, wanted: Schema) -> None:
 def _validate_side(params: ValidateParams, local: read.Local, root: Path, side: str, schema: Schema) -> SideResult:
     truth = read_side(root, side)
     scratch = root / STATE / "tmp" / "validate"
-    machine = {"workers": local.workers} | ({"device": local.device} if local.device is not None else {})
+    machine = {"workers": 2 if local.workers is None else local.workers} | (
+        {"device": local.device} if local.device is not None else {}
+    )
     result = engine.validate(
         root / BEST,
         root.resolve() / VIEW / "data.yaml",
@@ -137,27 +140,6 @@ def _validate_side(params: ValidateParams, local: read.Local, root: Path, side: 
     return SideResult(
         {"coco": flatten_figures(evaluation), "ultralytics": result.metrics}, evaluation, detections, truth
     )
-
-
-def to_detections(
-    predictions: list[tuple[str, int, float, list[float], list[list[float]]]], truth: CocoFile, schema: Schema
-) -> list[Detection]:
-    """Give predictions their COCO ids, and each only the keypoints that its class has.
-
-    Args:
-        predictions: rows as ``engine.ValidationResult`` has them.
-        truth: the side's COCO file.
-        schema: classes and slots.
-    """
-    names = view_names(image.file_name for image in truth.images)
-    image_ids = {names[image.file_name]: image.id for image in truth.images}
-    slots = {index: schema.slot_indices(name) for index, name in enumerate(schema.class_names)}
-    detections: list[Detection] = []
-    for name, class_id, score, (left, top, right, bottom), keypoints in predictions:
-        own = np.array(keypoints)[slots[class_id]]
-        box = (left, top, right - left, bottom - top)
-        detections.append(Detection(image_ids[name], class_id + 1, score, box, own.ravel().tolist()))
-    return sorted(detections, key=lambda item: (item.image_id, -item.score))
 
 
 def flatten_sides(metrics: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ import pytest
 
 from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from keypipe.skeleton import parse_schema
-from tasks.validate import to_detections
+from tasks.detections import to_detections
 from tests.workspace import run_stage, run_stages, set_params
 
 
