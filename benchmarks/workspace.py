@@ -13,7 +13,16 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 CODE = ("keypipe", "tasks", "flows")
-FILES = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/.gitignore", ".dvc/config", ".dvc/.gitignore")
+FILES = (
+    "dvc.yaml",
+    "params.yaml",
+    ".dvcignore",
+    ".gitignore",
+    "data/.gitignore",
+    "data/groups.csv",
+    ".dvc/config",
+    ".dvc/.gitignore",
+)
 
 
 def make_workspace(root: Path, schema: dict[str, Any]) -> Path:

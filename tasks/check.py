@@ -14,6 +14,7 @@ from keypipe.yolo import expand_sigmas
 from tasks import params as read
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
+from tasks.loss_sigma import SigmaCourse
 from tasks.split import SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
@@ -80,11 +81,27 @@ def find_problems(document: CommentedMap) -> list[str]:
             n_slots = n_slots if isinstance(value, int) else len(value.slots)
         except ConfigError as error:
             problems += str(error).splitlines()
-    for name, key in (("train", "loss_sigma"), ("validate", "sigma")):
-        section = sections[name]
-        if section is not None and n_slots is not None:
-            try:
-                expand_sigmas(getattr(section, key), n_slots, f"{name}.{key}")
-            except ConfigError as error:
-                problems.append(f"{read.place(document, [name, key], read.PARAMS_FILE)}: {error}")
+    if n_slots is not None:
+        problems += [
+            f"{read.place(document, location, read.PARAMS_FILE)}: {error}"
+            for location, error in _find_unfitting_sigmas(sections, n_slots).items()
+        ]
     return problems
+
+
+def _find_unfitting_sigmas(
+    sections: Mapping[str, read.Section | None], n_slots: int
+) -> dict[tuple[str, str], ConfigError]:
+    found: dict[tuple[str, str], ConfigError] = {}
+    train, validate = sections["train"], sections["validate"]
+    if isinstance(train, TrainParams):
+        try:
+            SigmaCourse(train.loss_sigma, n_slots)
+        except ConfigError as error:
+            found["train", "loss_sigma"] = error
+    if isinstance(validate, ValidateParams):
+        try:
+            expand_sigmas(validate.sigma, n_slots, "validate.sigma")
+        except ConfigError as error:
+            found["validate", "sigma"] = error
+    return found

@@ -32,7 +32,7 @@ class SigmaSchedule(Section):
 
     start: float | list[float] = Field(alias="from")
     end: float | list[float] = Field(alias="to")
-    over: float = Field(default=0.75, gt=0, le=1)
+    over: float = Field(default=0.5, gt=0, le=1)
 
 
 def _in_one_line(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -47,7 +47,7 @@ def _in_one_line(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 LossSigma = Annotated[float | list[float] | SigmaSchedule, WrapValidator(_in_one_line)]
 
-DEFAULT_LOSS_SIGMA = SigmaSchedule.model_validate({"from": 0.333, "to": 0.1, "over": 0.75})
+DEFAULT_LOSS_SIGMA = SigmaSchedule.model_validate({"from": 0.333, "to": 0.1, "over": 0.5})
 """The best of those measured, see docs/training.md."""
 
 

@@ -118,7 +118,7 @@ def load_seed(document: Mapping[str, Any]) -> int:
         raise ConfigError(
             f"{place(document, ('seed',), PARAMS_FILE)}: seed: expected a whole number >= 0, got {seed!r}"
         )
-    return seed
+    return int(seed)  # ruamel has its own type for 0
 
 
 def load_schema(document: Mapping[str, Any]) -> Schema:

@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, Any] = {
     "plots": False,
     "seed": 3,
 }
+LOSS_SIGMA = {"from": 0.3, "to": 0.1, "over": 0.75}
 FIGURES = [0.1, 0.2, 0.4, 0.3, 0.3, 0.2]
 """What each epoch is said to be worth: patience ends the training after the fifth."""
 
@@ -71,7 +72,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         cache=options.get("cache", False),
         scratch=scratch.resolve(),
         instances={side: count_instances(read_side(workspace, side)) for side in ("train", "val")},
-        loss_sigma=SigmaCourse(SigmaSchedule.model_validate({"from": 0.3, "to": 0.1, "over": 0.75}), 13),
+        loss_sigma=SigmaCourse(SigmaSchedule.model_validate(options.get("loss_sigma", LOSS_SIGMA)), 13),
         best_by="oks_AP",
         judge=judge,
         on_epoch=on_epoch,

@@ -141,6 +141,11 @@ def load_state(path: Path) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # damaged, for example by a machine that went down
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ):  # damaged, as when a machine goes down
         return None
     return state if state.get("made_by") == _MADE_BY else None

@@ -136,6 +136,20 @@ def test_killed_when_all_but_the_moving_was_done(undisturbed: Path, split_once: 
     assert read_result(scratch) == read_result(undisturbed)
 
 
+def test_the_loss_has_the_sigma_of_the_epoch_and_validation_that_of_the_end(split_once: Path, tmp_path: Path) -> None:
+    figures = {}
+    for name, end in (("constant", 0.3), ("shrinking", 0.1)):
+        schedule = {"from": 0.3, "to": end, "over": 0.5}
+        arguments = {"epochs": 2, "mosaic": 0.0, "multi_scale": 0.0}
+        assert train(split_once, tmp_path / name, loss_sigma=schedule, arguments=arguments) == 0
+        figures[name] = json.loads((tmp_path / name / "figures.json").read_text())
+    (first, second), (other_first, other_second) = figures["constant"], figures["shrinking"]
+    assert first == other_first, "the sigma of validation comes from data.yaml"
+    # A third of the sigma: the loss, 1 - exp(-d² / (8 · area · sigma²)), is nearer to 1 for every keypoint.
+    assert other_second["train/pose_loss"] > 1.1 * second["train/pose_loss"]
+    assert other_second["train/loss_sigma"] == 0.1
+
+
 def test_other_seeds_give_other_weights(undisturbed: Path, split_once: Path, tmp_path: Path) -> None:
     assert train(split_once, tmp_path / "scratch", arguments={"seed": 4, "epochs": 1}) == 0
     ours, theirs = (json.loads((path / "figures.json").read_text())[0] for path in (tmp_path / "scratch", undisturbed))
