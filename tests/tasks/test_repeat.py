@@ -147,7 +147,33 @@ def test_the_loss_has_the_sigma_of_the_epoch_and_validation_that_of_the_end(spli
     assert first == other_first, "the sigma of validation comes from data.yaml"
     # A third of the sigma: the loss, 1 - exp(-d² / (8 · area · sigma²)), is nearer to 1 for every keypoint.
     assert other_second["train/pose_loss"] > 1.1 * second["train/pose_loss"]
-    assert other_second["train/loss_sigma"] == 0.1
+    assert other_second["train/loss_sigma"] == pytest.approx(0.1)
+
+
+def test_the_best_weights_predict_in_a_fresh_process_what_they_did_when_they_were_chosen(
+    undisturbed: Path, split_once: Path, tmp_path: Path
+) -> None:
+    import numpy as np
+
+    script = (
+        "import json, sys; from pathlib import Path; from tasks.engine.settings import configure;"
+        "root, scratch, out = map(Path, sys.argv[1:]); configure(out, 1); from tasks.engine.inference import validate;"
+        "result = validate(scratch / 'run/weights/best.pt', (root / 'data/yolo/data.yaml').resolve(), 'val',"
+        " {'device': 'cpu', 'workers': 0}, batch=16, imgsz=None, scratch=out / 'v');"
+        "(out / 'rows.json').write_text(json.dumps(result.predictions))"
+    )
+    command = [sys.executable, "-c", script, str(split_once), str(undisturbed), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    then, now = (
+        sorted(json.loads(path.read_text()), key=lambda row: (row[0], -row[2]))
+        for path in (undisturbed / f"rows-{BEST_EPOCH}.json", tmp_path / "rows.json")
+    )
+    assert len(now) == len(then) > 100
+    assert [row[:2] for row in now] == [row[:2] for row in then]
+    np.testing.assert_allclose([row[2] for row in now], [row[2] for row in then], atol=1e-5)
+    np.testing.assert_allclose([row[3] for row in now], [row[3] for row in then], atol=1e-2)
+    np.testing.assert_allclose([row[4] for row in now], [row[4] for row in then], atol=1e-2)
 
 
 def test_other_seeds_give_other_weights(undisturbed: Path, split_once: Path, tmp_path: Path) -> None:
