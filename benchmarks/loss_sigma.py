@@ -95,7 +95,7 @@ def run_cell(work: Path, name: str, variant: str, seed: int) -> None:
     else:
         run_quietly(plain_command(root, seed, arguments), root, plain_environment(root))
         weights = root / "plain/run/weights/best.pt"
-    detections = predict(root, weights)
+    detections = predict(root, weights, work)
     cell = {"data": name, "variant": variant, "seed": seed, **measure(read_truth(root), detections)}
     (work / f"{root.name}.detections.json").write_bytes(msgspec.json.encode(detections))
     shutil.copy2(root / "data/dataset/annotations/test.json", work / f"{name}.test.json")
@@ -109,14 +109,20 @@ def read_truth(root: Path) -> CocoFile:
     return parse_coco((root / "data/dataset/annotations/test.json").read_bytes())
 
 
-def predict(root: Path, weights: Path) -> list[Detection]:
-    """Return what weights find on the test side."""
+def predict(root: Path, weights: Path, home: Path) -> list[Detection]:
+    """Return what weights find on the test side.
+
+    Args:
+        root: the workspace.
+        weights: the checkpoint.
+        home: for the engine's settings, one folder for all workspaces of a process.
+    """
     from tasks.dataset import read_schema
     from tasks.detections import to_detections
     from tasks.engine.inference import validate
     from tasks.engine.settings import configure
 
-    configure(root)
+    configure(home)
     data = (root / "data/yolo/data.yaml").resolve()
     machine = {"device": "cpu", "workers": 0}
     result = validate(weights, data, "test", machine, batch=16, imgsz=None, scratch=root / "measured")

@@ -32,7 +32,7 @@ class Section(BaseModel):
 class Local(Section):
     """``local.yaml``: settings of this machine, recorded with a run but never part of its fingerprint."""
 
-    device: str | int | None = Field(default=None, description="cpu, mps, 0 or 0,1; default: what is there")
+    device: str | int | None = Field(default=None, description="cpu, mps or 0; default: what is there")
     workers: int | None = Field(
         default=None, ge=0, description="loader processes; default: 2 on a GPU, none on the CPU"
     )

@@ -282,7 +282,7 @@ def warn(epochs: list[dict[str, float]]) -> list[str]:
     if box > _LEARNT_BOXES and pose < _LEARNT_KEYPOINTS:
         return [
             f"boxes are learnt (mAP50 {box:.2f}) and keypoints are not (mAP50 {pose:.2f}):"
-            " look at keypoint order and left/right names, train longer, or start with a larger train.loss_sigma"
+            " look at keypoint order and left/right names, train longer, or start with a larger train.loss_sigma (from)"
         ]
     return []
 

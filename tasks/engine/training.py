@@ -142,7 +142,7 @@ def train(job: TrainJob) -> Trained:
         Where the results are.
 
     Raises:
-        ConfigError: Ultralytics refuses an argument.
+        ConfigError: Ultralytics refuses an argument, or several devices are asked for.
         DatasetError: its loader holds other objects than were converted.
         ModelError: the weights cannot be loaded, or are for another number of keypoints, or the loss diverges.
     """
@@ -150,6 +150,8 @@ def train(job: TrainJob) -> Trained:
 
     from tasks.engine.trainer import Trainer
 
+    if isinstance(job.device, str) and "," in job.device:
+        raise ConfigError(f"local.yaml: device: {job.device!r}: a training uses one device")
     folder = job.scratch / "run"
     arguments = {
         **job.arguments,

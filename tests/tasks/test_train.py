@@ -318,6 +318,20 @@ def test_check_loaded_names_the_images() -> None:
         check_loaded("train", labels, {"a/1.jpg": 3, "b.jpg": 1})
 
 
+def test_several_devices_are_refused(divided: Path) -> None:
+    (divided / "local.yaml").write_text('device: "0,1"\n')
+    assert "local.yaml: device: '0,1': a training uses one device" in refuse(divided)
+
+
+def test_a_seed_of_zero_is_a_seed(tmp_path: Path) -> None:
+    from tasks import params as read
+
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    seed = read.load_seed(read.read_params(tmp_path))
+    assert type(seed) is int
+    assert seed == 0
+
+
 def test_an_mlflow_server_that_does_not_answer_stops_before_training(divided: Path) -> None:
     message = refuse(divided, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     assert "the MLflow server http://127.0.0.1:9 does not answer" in message
