@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import io
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
 
     @contextmanager
     def _caching(self, side: str) -> Iterator[None]:
-        """Keep decoded images in memory where they take no more than a quarter of what is free."""
+        """Keep decoded images in memory where they take no more than a quarter of what is free, without a word."""
         given = self.args.cache
         if self.job.cache == "auto":
             size_bytes = len(self.job.instances[side]) * 3 * int(self.args.imgsz) ** 2
@@ -107,7 +108,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         else:
             self.args.cache = self.job.cache
         try:
-            yield
+            with redirect_stdout(io.StringIO()):  # a progress bar, in a log
+                yield
         finally:
             self.args.cache = given
 
