@@ -100,10 +100,12 @@ def test_the_best_epoch_is_the_one_with_most_of_the_declared_figure(trained_once
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("best_by", ["oks_AP", "within_0.1_diagonals", "fitness"])
+@pytest.mark.parametrize("best_by", ["oks_AP", "fitness"])
 def test_the_figure_of_the_best_epoch_is_measured_again_from_its_file(tmp_path: Path, best_by: str) -> None:
     root = make_workspace(tmp_path / "workspace", n_images=60, size_wh=(128, 96))
-    set_params(root, **{"train.best_by": best_by, "train.epochs": 30, "train.loss_sigma": 0.3})
+    # Sigmas so wide that a network of a hundred steps is worth something.
+    wide = {"train.loss_sigma": 0.6, "validate.sigma": 0.6}
+    set_params(root, **{"train.best_by": best_by, "train.epochs": 25, **wide})
     run_stages(root, "convert", "split", "train", "validate")
     summary = read(root / "models/train.json")
     again = read(root / "metrics/validate.json")["val"]
