@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
 from keypipe.sigmas import SigmaFile, resolve_sigmas
-from keypipe.yolo import expand_sigmas
 from tasks import params as read
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
+from tasks.loss_sigma import SigmaCourse
 from tasks.sigmas import read_sigmas
 from tasks.split import GROUPS, SplitParams
 from tasks.train import TrainParams
@@ -95,13 +95,25 @@ def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> 
             slots = slots if isinstance(value, int) else value.slots
         except ConfigError as error:
             problems += str(error).splitlines()
+    if slots is not None:
+        problems += [
+            f"{read.place(document, location, read.PARAMS_FILE)}: {error}"
+            for location, error in _find_unfitting_sigmas(sections, slots, measured).items()
+        ]
+    return problems
+
+
+def _find_unfitting_sigmas(
+    sections: Mapping[str, read.Section | None], slots: Sequence[str], measured: SigmaFile | None
+) -> dict[tuple[str, str], ConfigError]:
+    found: dict[tuple[str, str], ConfigError] = {}
     train, validate = sections["train"], sections["validate"]
-    if slots is not None and isinstance(train, TrainParams):
+    if isinstance(train, TrainParams):
         try:
-            expand_sigmas(train.loss_sigma, len(slots), "train.loss_sigma")
+            SigmaCourse(train.loss_sigma, len(slots))
         except ConfigError as error:
-            problems.append(f"{read.place(document, ['train', 'loss_sigma'], read.PARAMS_FILE)}: {error}")
-    if slots is not None and isinstance(validate, ValidateParams):
+            found["train", "loss_sigma"] = error
+    if isinstance(validate, ValidateParams):
         try:
             resolve_sigmas(
                 validate.sigma,
@@ -112,5 +124,5 @@ def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> 
                 area_factor=validate.area_factor,
             )
         except ConfigError as error:
-            problems.append(f"{read.place(document, ['validate', 'sigma'], read.PARAMS_FILE)}: {error}")
-    return problems
+            found["validate", "sigma"] = error
+    return found

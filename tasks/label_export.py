@@ -18,9 +18,10 @@ from keypipe.exchange import SCHEMA_KEY
 from keypipe.ingest import Folder
 from keypipe.labelme import format_labelme, to_shapes
 from keypipe.skeleton import Schema, schema_to_mapping
-from keypipe.yolo import expand_sigmas, to_data_yaml, to_view
+from keypipe.yolo import to_data_yaml, to_view
 from tasks import params as read
 from tasks.convert import RAW, ConvertParams, read_raw
+from tasks.loss_sigma import read_final_sigmas
 from tasks.stage import remove
 
 Target = Literal["coco", "yolo", "labelme"]
@@ -64,9 +65,7 @@ def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy
     if kind == "coco":
         _export_coco(exported, schema, scratch, alone=alone)
     elif kind == "yolo":
-        loss = document.get("train", {}).get("loss_sigma", 0.1)
-        sigmas = expand_sigmas(loss, len(schema.slots), "train.loss_sigma").tolist()
-        _export_yolo(exported, schema, scratch, sigmas)
+        _export_yolo(exported, schema, scratch, read_final_sigmas(document, len(schema.slots)).tolist())
     else:
         _export_labelme(exported, scratch, params.occluded_flag or "occluded")
     places = _image_places(kind, exported, schema) if not alone and images != "none" else {}

@@ -25,6 +25,8 @@ class Summary(msgspec.Struct):
         best_epoch: from 1.
         warnings: what the training warned of.
         record: what the run is made of.
+        best_by: the figure that the best epoch was chosen by.
+        best_value: what that figure was; the stage validate measures it again, from the file.
     """
 
     headline: str
@@ -32,6 +34,8 @@ class Summary(msgspec.Struct):
     best_epoch: int
     warnings: list[str]
     record: tracking.TrainingRecord
+    best_by: str
+    best_value: float
 
 
 def read_record(root: Path) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -16,9 +16,6 @@ from keypipe.skeleton import Schema, parse_schema
 
 PARAMS_FILE = "params.yaml"
 LOCAL_FILE = "local.yaml"
-
-DEFAULT_LOSS_SIGMA = 0.2
-"""Default of ``train.loss_sigma``, which split writes into ``data.yaml``."""
 
 
 class Section(BaseModel):
@@ -35,10 +32,12 @@ class Section(BaseModel):
 class Local(Section):
     """``local.yaml``: settings of this machine, recorded with a run but never part of its fingerprint."""
 
-    device: str | int | None = Field(default=None, description="cpu, mps, 0 or 0,1; default: what is there")
-    workers: int = Field(default=2, ge=0, description="loader processes on a GPU; the CPU uses none")
+    device: str | int | None = Field(default=None, description="cpu, mps or 0; default: what is there")
+    workers: int | None = Field(
+        default=None, ge=0, description="loader processes; default: 2 on a GPU, none on the CPU"
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads of torch; default: every core")
-    cache: bool | str = Field(default=False, description="keep decoded images: false, ram or disk")
+    cache: Literal["auto", "ram", "disk", False] = Field(default="auto", description="keep decoded images in training")
 
 
 S = TypeVar("S", bound=Section)
@@ -119,7 +118,7 @@ def load_seed(document: Mapping[str, Any]) -> int:
         raise ConfigError(
             f"{place(document, ('seed',), PARAMS_FILE)}: seed: expected a whole number >= 0, got {seed!r}"
         )
-    return seed
+    return int(seed)  # ruamel has its own type for 0
 
 
 def load_schema(document: Mapping[str, Any]) -> Schema:

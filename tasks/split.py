@@ -35,9 +35,10 @@ from keypipe.split import (
     parse_manifest,
     start_over,
 )
-from keypipe.yolo import SIDES, expand_sigmas, to_data_yaml, to_fold_yaml
+from keypipe.yolo import SIDES, to_data_yaml, to_fold_yaml
 from tasks import params as read
 from tasks.dataset import ANNOTATIONS, DATA_YAML, FOLDS, MANIFEST, check_images, refresh_view
+from tasks.loss_sigma import read_final_sigmas
 from tasks.stage import STATE, replacing, run_program, say, tell_progress, write_json
 from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
 
@@ -100,7 +101,7 @@ def run(
     doctor: DoctorParams,
     seed: int,
     schema: Schema,
-    loss_sigma: float | list[float],
+    loss_sigmas: Sequence[float],
     root: Path,
 ) -> None:
     """Split the converted dataset.
@@ -110,7 +111,7 @@ def run(
         doctor: which findings are reported, and which stop the stage.
         seed: of the draw.
         schema: classes and slots.
-        loss_sigma: sigma of the pose loss, one for all slots or one each.
+        loss_sigmas: sigmas that the pose loss ends with, one a slot.
         root: the workspace.
 
     Raises:
@@ -122,7 +123,6 @@ def run(
     coco = parse_coco((root / COCO).read_bytes())
     images = to_images(coco, keypoints=False)
     check_images(root, (image.path for image in images))
-    sigmas = expand_sigmas(loss_sigma, len(schema.slots), "train.loss_sigma")
     manifest_path = root / MANIFEST
     written = parse_manifest(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else Manifest()
     before = start_over(written, params.reset)
@@ -135,7 +135,7 @@ def run(
     side_of = {line.image: line.side for line in used}
     sides = [side for side in SIDES if side in side_of.values()]
     _check_objects(images, side_of)
-    data_yaml = to_data_yaml(schema, sides, list(sigmas))
+    data_yaml = to_data_yaml(schema, sides, loss_sigmas)
     findings = without_ignored(sort_findings(find_leaks(coco, used, pixels, schema)), doctor)
     stop_at(findings, doctor)
     summary = summarise(images, split, before, written, params) | {"findings": findings}
@@ -427,10 +427,10 @@ def main(root: Path) -> None:
     """Run the stage with the workspace's parameters."""
     document = read.read_params(root)
     params = read.load_section(document, "split", SplitParams)
-    train = document.get("train") or {}
-    sigma = train.get("loss_sigma", read.DEFAULT_LOSS_SIGMA)
+    schema = read.load_schema(document)
+    sigmas = read_final_sigmas(document, len(schema.slots)).tolist()
     doctor = read.load_section(document, "doctor", DoctorParams)
-    run(params, doctor, read.load_seed(document), read.load_schema(document), sigma, root)
+    run(params, doctor, read.load_seed(document), schema, sigmas, root)
 
 
 if __name__ == "__main__":

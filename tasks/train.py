@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from keypipe import __version__
 from keypipe.coco import CocoFile
@@ -22,16 +22,22 @@ from tasks.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
 from tasks.engine import training as engine
 from tasks.engine.settings import configure
 from tasks.git import git_state
+from tasks.grading import GradingParams, to_grading
+from tasks.judging import FIGURES, make_judge
+from tasks.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.models import LICENSE, MODELS, Summary
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
 
 EPOCHS = "epochs.json"
 PROGRESS = STATE / "progress.json"
+PROGRESS_FILE = "state.json"
 
-_OWN_KEYS = {"model", "loss_sigma", "new_head", "symmetric"}
+_OWN_KEYS = {"model", "loss_sigma", "best_by", "new_head", "symmetric"}
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
+BEST_BY = (*FIGURES, engine.FITNESS)
+"""Values of ``train.best_by``: keypipe's figures, and Ultralytics' own mixture of box and pose AP."""
 
 
 class TrainParams(read.Section):
@@ -40,9 +46,17 @@ class TrainParams(read.Section):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     model: str = Field(default="yolov8n-pose.yaml", min_length=1)
-    loss_sigma: float | list[float] = read.DEFAULT_LOSS_SIGMA
+    loss_sigma: LossSigma = DEFAULT_LOSS_SIGMA
+    best_by: str = Field(default="oks_AP", description="figure of the validation side that the best epoch has most of")
     new_head: bool = False
     symmetric: bool = Field(default=False, description="mirror images although no keypoint has a left/right partner")
+
+    @field_validator("best_by")
+    @classmethod
+    def _is_a_figure(cls, value: str) -> str:
+        if value not in BEST_BY:
+            raise ValueError(f"expected one of {', '.join(BEST_BY)}")
+        return value
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -84,11 +98,19 @@ def _fits(value: Any, default: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def run(params: TrainParams, seed: int, local: read.Local, root: Path, record: tracking.TrainingRecord) -> None:
+def run(
+    params: TrainParams,
+    grading: GradingParams,
+    seed: int,
+    local: read.Local,
+    root: Path,
+    record: tracking.TrainingRecord,
+) -> None:
     """Train on the split dataset.
 
     Args:
         params: the stage's parameters.
+        grading: how an epoch's predictions are evaluated.
         seed: of everything random.
         local: settings of this machine.
         root: the workspace.
@@ -108,50 +130,86 @@ def run(params: TrainParams, seed: int, local: read.Local, root: Path, record: t
         for kind, attribute in (("images", "images"), ("objects", "annotations"))
     }
     scratch = _scratch(root, record.fingerprint)
+    loss_sigma = SigmaCourse(params.loss_sigma, len(schema.slots))
+    judge = make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema)
+    progress = _read_progress(scratch)
+    live = tracking.start_training(root, record, progress.run_id or None)
+    live.set_tags(snapshots.take(root, live.run_id, record.fingerprint))
+    progress.run_id = live.run_id
+    write_json(scratch / PROGRESS_FILE, progress)
+
+    def on_epoch(epoch: engine.Epoch) -> None:
+        metrics = {tracking.metric_name(key): value for key, value in epoch.metrics.items()}
+        say(_epoch_line(epoch, metrics))
+        # An epoch that a kill cut off after its record is trained once more, with the same figures.
+        if progress.epochs[epoch.number - 1 : epoch.number] != [metrics]:
+            live.log_metrics(metrics, epoch.number)
+        progress.add(epoch, metrics)
+        write_json(scratch / PROGRESS_FILE, progress)
+        write_json(root / PROGRESS, {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"})
+
     job = engine.TrainJob(
         model=_resolve_model(params.model, root),
         data=root.resolve() / VIEW / "data.yaml",
         arguments={**params.arguments, **_fixed(params, seed, schema)},
-        machine={"workers": local.workers, "cache": local.cache}
-        | ({"device": local.device} if local.device is not None else {}),
+        device=local.device,
+        workers=local.workers,
+        cache=local.cache,
         scratch=scratch.resolve(),
         instances={side: count_instances(sides[side]) for side in ("train", "val")},
+        loss_sigma=loss_sigma,
+        best_by=params.best_by,
+        judge=judge,
+        on_epoch=on_epoch,
         new_head=params.new_head,
     )
-    state = scratch / "state.json"
-    run_id = _read_state(state, record)
-    live = tracking.start_training(root, record, run_id)
-    live.set_tags(snapshots.take(root, live.run_id, record.fingerprint))
-    write_json(state, {"run_id": live.run_id, "epochs": record.epochs})
-    seconds: list[float] = []
-
-    def on_epoch(epoch: engine.Epoch) -> None:
-        metrics = {tracking.metric_name(key): value for key, value in epoch.metrics.items()}
-        del record.epochs[epoch.number - 1 :]
-        record.epochs.append(metrics)
-        seconds.append(epoch.seconds)
-        write_json(state, {"run_id": live.run_id, "epochs": record.epochs})
-        write_json(root / PROGRESS, {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"})
-        say(_epoch_line(epoch, metrics))
-        live.log_metrics(metrics, epoch.number)
-
     try:
         with tracking.ending(live):
-            trained = engine.train(job, on_epoch)
+            trained = engine.train(job)
+            record.epochs = progress.epochs
             notes = warn(record.epochs)
             for note in notes:
                 say(f"warning: {note}")
                 live.set_tags({"keypipe.warning": note})
+            live.set_tags({"keypipe.repeatable": f"no: {trained.not_repeatable}" if trained.not_repeatable else "yes"})
             description = {"schema": schema_to_mapping(schema), "license": LICENSE, "version": __version__}
-            summary = _summarise(record, live.run_id, notes)
+            summary = _summarise(record, live.run_id, trained, params.best_by, notes)
             with replacing(root, MODELS) as models:
-                _collect(models, trained, record, summary, description, seconds)
+                _collect(models, trained, summary, description, progress)
             live.log_files(root / MODELS, "models")
             live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
     finally:
         (root / PROGRESS).unlink(missing_ok=True)
     remove(root / STATE / "train")
+    if trained.not_repeatable:
+        say(f"train: another run with the same data and parameters may differ: {trained.not_repeatable}")
     say(f"train: {summary.headline}")
+
+
+class Progress(msgspec.Struct):
+    """What a training has recorded, kept beside the engine's own state.
+
+    Attributes:
+        run_id: its MLflow run; empty before there is one.
+        epochs: figures of each epoch, by their MLflow names.
+        seconds: wall time of each epoch.
+        state_seconds: what keeping the exact state took, for each epoch but the last.
+    """
+
+    run_id: str = ""
+    epochs: list[dict[str, float]] = []
+    seconds: list[float] = []
+    state_seconds: list[float] = []
+
+    def add(self, epoch: engine.Epoch, metrics: dict[str, float]) -> None:
+        """Add an epoch, in place of whatever was known of it and of later ones."""
+        del self.epochs[epoch.number - 1 :]
+        self.epochs.append(metrics)
+        del self.seconds[epoch.number - 1 :]
+        self.seconds.append(epoch.seconds)
+        if epoch.number > 1:
+            del self.state_seconds[epoch.number - 2 :]
+            self.state_seconds.append(epoch.state_seconds)
 
 
 def _fixed(params: TrainParams, seed: int, schema: Schema) -> dict[str, Any]:
@@ -178,13 +236,18 @@ def _scratch(root: Path, fingerprint: str) -> Path:
     return scratch
 
 
-def _read_state(state: Path, record: tracking.TrainingRecord) -> str | None:
-    if not state.exists():
-        return None
-    saved = msgspec.json.decode(state.read_bytes())
-    record.epochs = saved["epochs"]
-    say(f"train: going on with a training that was stopped after epoch {len(record.epochs)}")
-    return str(saved["run_id"])
+def _read_progress(scratch: Path) -> Progress:
+    path = scratch / PROGRESS_FILE
+    if not path.exists():
+        return Progress()
+    progress = msgspec.json.decode(path.read_bytes(), type=Progress)
+    reached = engine.read_reached_epoch(scratch)
+    if reached:
+        say(f"train: going on with a training that was stopped after epoch {reached}")
+    elif progress.epochs:
+        say("train: a training was stopped whose state is damaged or of other packages; starting over in a new run")
+        return Progress()
+    return progress
 
 
 def count_instances(file: CocoFile) -> dict[str, int]:
@@ -201,12 +264,13 @@ def _epoch_line(epoch: engine.Epoch, metrics: Mapping[str, float]) -> str:
     losses = " ".join(
         f"{key.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
         for key, value in metrics.items()
-        if key.startswith("train/")
+        if key.startswith("train/") and key.endswith("_loss")
     )
     box, pose = metrics.get("val_ultralytics/box_mAP50", 0.0), metrics.get("val_ultralytics/pose_mAP50", 0.0)
     return (
         f"epoch {epoch.number}/{epoch.total}  {epoch.seconds:.1f} s  loss: {losses}"
-        f"  val: box mAP50 {box:.3f}, pose mAP50 {pose:.3f}"
+        f"  val: box mAP50 {box:.3f}, pose mAP50 {pose:.3f}, OKS AP {metrics.get('val_epoch/oks_AP', 0.0):.3f}"
+        + ("  best so far" if epoch.best == epoch.number else "")
     )
 
 
@@ -221,26 +285,22 @@ def warn(epochs: list[dict[str, float]]) -> list[str]:
     if box > _LEARNT_BOXES and pose < _LEARNT_KEYPOINTS:
         return [
             f"boxes are learnt (mAP50 {box:.2f}) and keypoints are not (mAP50 {pose:.2f}):"
-            " look at keypoint order and left/right names, train longer, or start with a larger train.loss_sigma"
+            " look at keypoint order and left/right names, train longer, or start with a larger train.loss_sigma (from)"
         ]
     return []
 
 
-def _summarise(record: tracking.TrainingRecord, run_id: str, notes: list[str]) -> Summary:
-    fitness = [epoch.get("val_ultralytics/fitness", 0.0) for epoch in record.epochs]
-    best = fitness.index(max(fitness)) if fitness else 0
-    pose = record.epochs[best].get("val_ultralytics/pose_mAP50", 0.0) if record.epochs else 0.0
-    headline = f"{len(record.epochs)} epochs, best {best + 1}, pose mAP50 {pose:.3f} (Ultralytics)"
-    return Summary(headline, run_id, best + 1, notes, record)
+def _summarise(
+    record: tracking.TrainingRecord, run_id: str, trained: engine.Trained, best_by: str, notes: list[str]
+) -> Summary:
+    name = "val_ultralytics/fitness" if best_by == engine.FITNESS else f"val_epoch/{best_by}"
+    value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
+    headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
+    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value)
 
 
 def _collect(
-    models: Path,
-    trained: engine.Trained,
-    record: tracking.TrainingRecord,
-    summary: Summary,
-    description: Mapping[str, Any],
-    seconds: list[float],
+    models: Path, trained: engine.Trained, summary: Summary, description: Mapping[str, Any], progress: Progress
 ) -> None:
     models.mkdir()
     engine.write_checkpoint(trained.best, models / "best.pt", description)
@@ -251,8 +311,13 @@ def _collect(
     for picture in sorted([*trained.folder.glob("*.png"), *trained.folder.glob("*.jpg")]):
         shutil.copy2(picture, models / picture.name)
     write_json(models / "train.json", summary)
-    write_json(models / EPOCHS, record.epochs)
-    write_json(models / "timings.json", {"seconds_per_epoch": seconds, "seconds": sum(seconds)})
+    write_json(models / EPOCHS, summary.record.epochs)
+    timings = {
+        "seconds": sum(progress.seconds),
+        "seconds_per_epoch": progress.seconds,
+        "state_seconds_per_epoch": progress.state_seconds,
+    }
+    write_json(models / "timings.json", timings)
 
 
 def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> tracking.TrainingRecord:
@@ -297,10 +362,11 @@ def main(root: Path) -> None:
     signal.signal(signal.SIGTERM, _stop)  # so that the MLflow run is ended as KILLED
     document = read.read_params(root)
     params = read.load_section(document, "train", TrainParams)
+    grading = read.load_section(document, "validate", GradingParams)
     if not (root / DATA_YAML).exists():
         raise ConfigError(f"{DATA_YAML}: not there; run the split stage first")
     local = read.read_local(root)
-    run(params, read.load_seed(document), local, root, describe(root, document, local))
+    run(params, grading, read.load_seed(document), local, root, describe(root, document, local))
 
 
 if __name__ == "__main__":

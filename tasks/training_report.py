@@ -25,6 +25,12 @@ def to_report(summary: Summary) -> Report:
         chart(f"{kind} on val (Ultralytics)", {name: f"val_ultralytics/{kind}_{name}" for name in figures})
         for kind in ("pose", "box")
     ]
+    charts.append(
+        chart(
+            "figures on val (keypipe)",
+            {name.removeprefix("val_epoch/"): name for name in names if name.startswith("val_epoch/")},
+        )
+    )
     charts.append(chart("learning rate", {name: name for name in names if name.startswith("lr/")}))
     origin = {**summary.record.tags, "MLflow run": summary.run_id}
     sections: list[Section] = [
@@ -35,6 +41,7 @@ def to_report(summary: Summary) -> Report:
     ]
     shown = [
         Figure("Epochs", len(epochs), f"best: {summary.best_epoch}"),
+        Figure(summary.best_by, f"{summary.best_value:.3f}", "what the best epoch was chosen by, val"),
         Figure("Pose mAP50", f"{_best(summary, 'pose_mAP50'):.3f}", "Ultralytics, best epoch, val"),
         Figure("Box mAP50", f"{_best(summary, 'box_mAP50'):.3f}", "Ultralytics, best epoch, val"),
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from pydantic import Field
 
 from keypipe.average_precision import match_by_oks
@@ -14,14 +13,14 @@ from keypipe.coco import CocoFile
 from keypipe.errors import ModelError
 from keypipe.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
 from keypipe.keypoint_errors import tabulate_keypoints
-from keypipe.matching import Detection, match_instances
+from keypipe.matching import match_instances
 from keypipe.report import Report, render_report
 from keypipe.skeleton import Schema
 from keypipe.split import parse_manifest
-from keypipe.yolo import view_names
 from tasks import params as read
 from tasks import tracking
 from tasks.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
+from tasks.detections import to_detections
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
 from tasks.grading import OksParams, to_grading
@@ -142,7 +141,9 @@ def _validate_side(
     truth = read_side(root, side)
     grading = to_grading(params, schema, root)
     scratch = root / STATE / "tmp" / "validate"
-    machine = {"workers": local.workers} | ({"device": local.device} if local.device is not None else {})
+    machine = {"workers": 2 if local.workers is None else local.workers} | (
+        {"device": local.device} if local.device is not None else {}
+    )
     result = engine.validate(
         root / BEST,
         root.resolve() / VIEW / "data.yaml",
@@ -205,27 +206,6 @@ def flatten_intervals(intervals: Intervals) -> dict[str, float]:
         for name, interval in intervals.figures.items()
         for bound in ("low", "high")
     }
-
-
-def to_detections(
-    predictions: list[tuple[str, int, float, list[float], list[list[float]]]], truth: CocoFile, schema: Schema
-) -> list[Detection]:
-    """Give predictions their COCO ids, and each only the keypoints that its class has.
-
-    Args:
-        predictions: rows as ``engine.ValidationResult`` has them.
-        truth: the side's COCO file.
-        schema: classes and slots.
-    """
-    names = view_names(image.file_name for image in truth.images)
-    image_ids = {names[image.file_name]: image.id for image in truth.images}
-    slots = {index: schema.slot_indices(name) for index, name in enumerate(schema.class_names)}
-    detections: list[Detection] = []
-    for name, class_id, score, (left, top, right, bottom), keypoints in predictions:
-        own = np.array(keypoints)[slots[class_id]]
-        box = (left, top, right - left, bottom - top)
-        detections.append(Detection(image_ids[name], class_id + 1, score, box, own.ravel().tolist()))
-    return sorted(detections, key=lambda item: (item.image_id, -item.score))
 
 
 def flatten_sides(metrics: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

@@ -50,8 +50,8 @@ def test_a_stage_depends_on_its_own_section(stage: str) -> None:
     names = DVC[stage]["params"]
     assert stage in names
     others = {name.partition(".")[0] for name in names} - {stage} - SHARED_SECTIONS
-    # data.yaml carries the loss sigmas; an export's AP is measured as validate measures it.
-    assert others <= {"split": {"train"}, "export": {"validate"}}.get(stage, set())
+    # data.yaml carries the loss sigmas; validate says how the best epoch is chosen and an export's AP is measured.
+    assert others <= {"split": {"train"}, "train": {"validate"}, "export": {"validate"}}.get(stage, set())
 
 
 def test_nothing_is_left_in_packages_that_deps_would_miss() -> None:

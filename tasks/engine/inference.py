@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
+from tasks.engine.rows import Row
 from tasks.engine.settings import CHECKPOINT_KEY, load_weights
 
 
@@ -25,7 +26,7 @@ class ValidationResult(msgspec.Struct):
     """
 
     metrics: dict[str, float]
-    predictions: list[tuple[str, int, float, list[float], list[list[float]]]]
+    predictions: list[Row]
 
 
 def validate(
@@ -42,25 +43,11 @@ def validate(
         imgsz: input size in pixels; None for the one it was trained with.
         scratch: folder for what Ultralytics writes.
     """
-    from ultralytics.models.yolo.pose import PoseValidator
+    from tasks.engine.recording import RecordingValidator
 
-    rows: list[tuple[str, int, float, list[float], list[list[float]]]] = []
-    marker = f"/images/{side}/"
-
-    class Validator(PoseValidator):  # type: ignore[misc]
-        """Keeps the predictions that its metrics come from."""
-
-        def update_metrics(self, preds: Any, batch: Any) -> None:
-            super().update_metrics(preds, batch)
-            for index, pred in enumerate(preds):
-                prepared = self._prepare_batch(index, batch)
-                scaled = self.scale_preds(self._prepare_pred(pred), prepared)
-                name = str(prepared["im_file"]).rpartition(marker)[2]
-                columns = (scaled["cls"], scaled["conf"], scaled["bboxes"], scaled["keypoints"])
-                for cls, conf, box, keypoints in zip(*(c.tolist() for c in columns), strict=True):
-                    rows.append((name, int(cls), float(conf), box, keypoints))
-
+    rows: list[Row] = []
     model = load_weights(weights)
+    model.add_callback("on_val_end", lambda validator: rows.extend(validator.rows))
     arguments = {
         **machine,
         "data": str(data),
@@ -74,7 +61,7 @@ def validate(
     }
     if imgsz:
         arguments["imgsz"] = imgsz
-    result = model.val(validator=Validator, **arguments)
+    result = model.val(validator=RecordingValidator, **arguments)
     return ValidationResult(rename_metrics(result.results_dict), rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import msgspec
 import yaml
 
 from keypipe.errors import ConfigError, DatasetError, ModelError
+from tasks.engine.rows import Row
 from tasks.engine.settings import CHECKPOINT_KEY, first_line, use_font_in_plots
+from tasks.loss_sigma import SigmaCourse
 
 RESERVED = {
     "cfg": "give the arguments themselves",
@@ -27,6 +30,7 @@ RESERVED = {
     "project": "keypipe decides where results go",
     "resume": "a killed run of the same data and parameters is resumed anyway",
     "save": "checkpoints are always kept",
+    "save_period": "the weights of the best and of the last epoch are kept",
     "save_dir": "keypipe decides where results go",
     "seed": "the seed at the top of params.yaml is used",
     "task": "the task is pose",
@@ -41,20 +45,30 @@ _NOT_FOR_TRAINING = {
 }  # fmt: skip
 
 
+STATE_FILE = "state.pt"
+FITNESS = "fitness"
+"""Ultralytics' own figure of how good an epoch is."""
+
+
 class Epoch(msgspec.Struct):
     """What one epoch gave.
 
     Attributes:
         number: from 1.
         total: planned epochs.
-        metrics: ``train/…_loss``, ``val/…_loss``, ``lr/…`` and ``metrics/…(B|P)``, as Ultralytics names them.
+        metrics: ``train/…_loss``, ``train/loss_sigma`` (mean over the slots), ``val/…_loss``, ``lr/…``,
+            ``metrics/…(B|P)`` as Ultralytics names them, and ``val_epoch/…`` for what ``TrainJob.judge`` says.
+        best: number of the best epoch so far.
         seconds: wall time of the epoch, validation included.
+        state_seconds: what keeping the exact state of the epoch before took.
     """
 
     number: int
     total: int
     metrics: dict[str, float]
+    best: int
     seconds: float
+    state_seconds: float
 
 
 class TrainJob(msgspec.Struct):
@@ -64,18 +78,30 @@ class TrainJob(msgspec.Struct):
         model: model YAML, weights, or a published name.
         data: ``data.yaml`` of the YOLO folder.
         arguments: Ultralytics' train arguments.
-        machine: device, workers and cache.
-        scratch: folder that keeps checkpoints between a killed run and the next.
+        device: such as ``cpu`` or ``0``; None for what is there.
+        workers: loader processes; None for 2 on a GPU and none on the CPU.
+        cache: whether decoded images are kept: ``auto``, ``ram``, ``disk`` or False.
+        scratch: folder that keeps the state between a killed run and the next.
         instances: for each of ``train`` and ``val``, image file name below ``images/<side>`` -> number of objects.
+        loss_sigma: sigmas of the pose loss in every epoch.
+        best_by: the figure of an epoch that decides which is the best; ``fitness`` or one that ``judge`` gives.
+        judge: gets the predictions for the validation side, gives figures by name.
+        on_epoch: called after every epoch.
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
     """
 
     model: str
     data: Path
     arguments: dict[str, Any]
-    machine: dict[str, Any]
+    device: str | int | None
+    workers: int | None
+    cache: str | bool
     scratch: Path
     instances: dict[str, dict[str, int]]
+    loss_sigma: SigmaCourse
+    best_by: str
+    judge: Callable[[Sequence[Row]], Mapping[str, float]]
+    on_epoch: Callable[[Epoch], None]
     new_head: bool = False
 
 
@@ -85,14 +111,16 @@ class Trained(msgspec.Struct):
     Attributes:
         best: weights of the best epoch.
         last: weights of the last epoch.
+        best_epoch: number of the best epoch, from 1.
         folder: where the curves and plots are.
-        resumed_from: epoch that a killed run had reached, or 0.
+        not_repeatable: why another run with the same data, code and parameters may differ; None where it does not.
     """
 
     best: Path
     last: Path
+    best_epoch: int
     folder: Path
-    resumed_from: int
+    not_repeatable: str | None
 
 
 def read_train_arguments() -> dict[str, Any]:
@@ -104,34 +132,32 @@ def read_train_arguments() -> dict[str, Any]:
     return {key: value for key, value in defaults.items() if key not in _NOT_FOR_TRAINING}
 
 
-def train(job: TrainJob, on_epoch: Callable[[Epoch], None]) -> Trained:
-    """Train, or go on with a killed training.
+def train(job: TrainJob) -> Trained:
+    """Train, or go on with a killed training from the end of its last whole epoch.
 
     Args:
         job: what to train.
-        on_epoch: called after every epoch.
 
     Returns:
         Where the results are.
 
     Raises:
-        ConfigError: Ultralytics refuses an argument.
+        ConfigError: Ultralytics refuses an argument, or several devices are asked for.
         DatasetError: its loader holds other objects than were converted.
-        ModelError: the weights cannot be loaded, or are for another number of keypoints.
+        ModelError: the weights cannot be loaded, or are for another number of keypoints, or the loss diverges.
     """
-    from ultralytics import YOLO
     from ultralytics.cfg import get_cfg
 
+    from tasks.engine.trainer import Trainer
+
+    if isinstance(job.device, str) and "," in job.device:
+        raise ConfigError(f"local.yaml: device: {job.device!r}: a training uses one device")
     folder = job.scratch / "run"
-    last = folder / "weights" / "last.pt"
-    best = folder / "weights" / "best.pt"
-    reached = _reached_epoch(last)
-    if reached is None and best.exists():  # finished, but not moved into place
-        return Trained(best, last, folder, 0)
     arguments = {
         **job.arguments,
-        **job.machine,
         "data": str(job.data),
+        "device": job.device,
+        "workers": 2 if job.workers is None else job.workers,
         "project": str(job.scratch),
         "name": folder.name,
         "exist_ok": True,
@@ -141,39 +167,55 @@ def train(job: TrainJob, on_epoch: Callable[[Epoch], None]) -> Trained:
         get_cfg(overrides=arguments)
     except (TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
-    model: Any
-    if reached:
-        model = YOLO(str(last), task="pose")
-        arguments = {**job.machine, "data": str(job.data), "resume": True}
-    else:
-        model = load_start(job.model, job.data, new_head=job.new_head)
-    _add_callbacks(model, job, on_epoch)
+    model = load_start(job.model, job.data, new_head=job.new_head)
     _replace_amp_check()
     if arguments.get("plots"):
         use_font_in_plots()
     started: list[bool] = []
-    model.add_callback("on_train_start", lambda _: started.append(True))
+    model.add_callback("on_train_epoch_start", lambda _: started.append(True))
     try:
-        model.train(trainer=_trainer_class(), **arguments)
+        model.train(trainer=partial(Trainer, job), **arguments)
     except (NotImplementedError, ValueError) as error:
         if started:
             raise
         # Some values, such as an optimizer's name, are looked at only while the training is set up.
         raise ConfigError(f"train: Ultralytics refuses an argument: {first_line(error)}") from error
-    return Trained(best, last, folder, reached or 0)
+    trainer = model.trainer
+    reason = why_not_repeatable(trainer.device.type, vars(trainer.args))
+    return Trained(trainer.best, trainer.last, trainer.best_number, folder, reason)
 
 
-def _reached_epoch(last: Path) -> int | None:
-    """Return the number of epochs in a checkpoint that can be resumed; 0 without one, None for a finished one."""
-    if not last.exists():
+def read_reached_epoch(scratch: Path) -> int:
+    """Return the number of whole epochs that a killed training in this folder goes on from; 0 without one."""
+    if not (scratch / STATE_FILE).exists():
         return 0
-    from ultralytics.utils.patches import torch_load
+    from tasks.engine.repeat import load_state
 
-    try:
-        epoch = int(torch_load(last, map_location="cpu", weights_only=False)["epoch"])
-    except (OSError, RuntimeError, KeyError, EOFError):  # killed while it was written
-        return 0
-    return None if epoch < 0 else epoch + 1
+    state = load_state(scratch / STATE_FILE)
+    return state["epoch"] + 1 if state else 0
+
+
+def why_not_repeatable(device: str, arguments: Mapping[str, Any]) -> str | None:
+    """Tell why the same data, code and parameters may give other weights next time.
+
+    Args:
+        device: kind of the device, such as ``cpu`` or ``cuda``.
+        arguments: Ultralytics' train arguments.
+
+    Returns:
+        The reason; None where every bit repeats on the same kind of machine with the same number of threads.
+    """
+    if device != "cpu":
+        return f"some kernels on {device} add up in no fixed order"
+    if not arguments.get("deterministic", True):
+        return "train.deterministic is false"
+    if arguments.get("time"):
+        return "train.time ends the training by the clock"
+    if arguments.get("augmentations"):
+        return "train.augmentations draws from generators of its own"
+    if arguments.get("compile"):
+        return "train.compile chooses kernels by their speed"
+    return None
 
 
 def load_start(model: str, data: Path, *, new_head: bool) -> Any:
@@ -216,40 +258,6 @@ def load_start(model: str, data: Path, *, new_head: bool) -> Any:
             " set train.new_head: true to keep its other layers and train a new keypoint head, or choose other weights"
         )
     return loaded
-
-
-def _add_callbacks(model: Any, job: TrainJob, on_epoch: Callable[[Epoch], None]) -> None:
-    def check_and_speed_up(trainer: Any) -> None:
-        import torch
-
-        for side, loader in (("train", trainer.train_loader), ("val", trainer.test_loader)):
-            check_loaded(side, loader.dataset.labels, job.instances[side])
-        if trainer.device.type == "cpu":  # measured on two cores: 0.58 s a step instead of 0.67; wrong on MPS
-            trainer.model.to(memory_format=torch.channels_last)
-            trainer.ema.ema.to(memory_format=torch.channels_last)
-
-    def report(trainer: Any) -> None:
-        metrics = {**trainer.label_loss_items(trainer.tloss, prefix="train"), **trainer.metrics, **trainer.lr}
-        metrics["metrics/fitness"] = trainer.fitness  # what best.pt is chosen by
-        number = trainer.epoch + 1
-        on_epoch(Epoch(number, trainer.epochs, {k: float(v) for k, v in metrics.items()}, float(trainer.epoch_time)))
-
-    model.add_callback("on_pretrain_routine_end", check_and_speed_up)
-    model.add_callback("on_fit_epoch_end", report)
-
-
-def _trainer_class() -> type:
-    from ultralytics.models.yolo.pose import PoseTrainer
-
-    class Trainer(PoseTrainer):  # type: ignore[misc]
-        """Pose training that tells an epoch's end from the final evaluation of the best weights."""
-
-        def final_eval(self) -> None:
-            # Its callbacks would report the best weights as one more epoch.
-            self.callbacks["on_fit_epoch_end"] = []
-            super().final_eval()
-
-    return Trainer
 
 
 def _replace_amp_check() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,69 @@ def test_the_model_folder_is_whole_and_carries_schema_and_license(trained_once: 
     assert not (trained_once / ".keypipe/progress.json").exists()
 
 
+def hash_weights(path: Path) -> str:
+    import hashlib
+
+    from ultralytics.utils.patches import torch_load
+
+    state = torch_load(path, map_location="cpu", weights_only=False)["model"].state_dict()
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_trained_once_more_in_another_place_weights_and_figures_are_the_same(
+    trained_once: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "another"
+    shutil.copytree(trained_once, root, symlinks=True)
+    shutil.rmtree(root / "models")
+    (root / "local.yaml").write_text("threads: 1\ndevice: cpu\ncache: false\nworkers: 2\n")
+    run_stages(root, "train")
+    for name in ("epochs.json", "results.csv"):
+        assert (root / "models" / name).read_bytes() == (trained_once / "models" / name).read_bytes(), name
+    for name in ("best.pt", "last.pt"):
+        assert hash_weights(root / "models" / name) == hash_weights(trained_once / "models" / name)
+
+
+def test_the_time_that_exact_resume_costs_is_recorded_apart_from_the_figures(trained_once: Path) -> None:
+    timings = read(trained_once / "models/timings.json")
+    assert len(timings["seconds_per_epoch"]) == 2
+    (cost,) = timings["state_seconds_per_epoch"]
+    assert 0 < cost < 30
+    assert "second" not in (trained_once / "models/epochs.json").read_text()
+    assert "time" not in (trained_once / "models/results.csv").read_text()
+
+
+def test_the_run_says_whether_it_repeats(trained_once: Path) -> None:
+    (parent,) = find_runs(trained_once, **{"keypipe.repeatable": "yes"})
+    assert parent.info.run_id == read(trained_once / "models/train.json")["run_id"]
+
+
+def test_the_best_epoch_is_the_one_with_most_of_the_declared_figure(trained_once: Path) -> None:
+    summary, epochs = (read(trained_once / "models" / name) for name in ("train.json", "epochs.json"))
+    assert summary["best_by"] == "oks_AP"
+    values = [epoch["val_epoch/oks_AP"] for epoch in epochs]
+    assert summary["best_value"] == values[summary["best_epoch"] - 1] == max(values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("best_by", ["oks_AP", "fitness"])
+def test_the_figure_of_the_best_epoch_is_measured_again_from_its_file(tmp_path: Path, best_by: str) -> None:
+    root = make_workspace(tmp_path / "workspace", n_images=60, size_wh=(128, 96))
+    # Sigmas so wide that a network of a hundred steps is worth something.
+    wide = {"train.loss_sigma": 0.6, "validate.sigma": 0.6}
+    set_params(root, **{"train.best_by": best_by, "train.epochs": 25, **wide})
+    run_stages(root, "convert", "split", "train", "validate")
+    summary = read(root / "models/train.json")
+    again = read(root / "metrics/validate.json")["val"]
+    measured = again["ultralytics"]["fitness"] if best_by == "fitness" else again["coco"][best_by]
+    assert summary["best_value"] > 0, "something was learnt"
+    assert measured == pytest.approx(summary["best_value"], abs=2e-3)
+
+
 def test_nothing_is_written_beside_the_inputs(trained_once: Path) -> None:
     raw = [path.suffix for path in (trained_once / "data/raw").rglob("*") if path.is_file()]
     assert set(raw) == {".jpg", ".json"}
@@ -57,10 +121,14 @@ def test_nothing_is_written_beside_the_inputs(trained_once: Path) -> None:
     assert not unexpected
 
 
-def find_runs(root: Path, **tags: str) -> list[Any]:
+def open_client(root: Path) -> Any:
     import mlflow
 
-    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    return mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+
+def find_runs(root: Path, **tags: str) -> list[Any]:
+    client = open_client(root)
     (experiment,) = client.search_experiments(filter_string="name = 'keypipe'")
     runs = client.search_runs([experiment.experiment_id])
     return [run for run in runs if all(run.data.tags.get(key) == value for key, value in tags.items())]
@@ -117,7 +185,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_in_the_same_mlflow_run(dr
         process.kill()
         process.wait()
     assert not (drawn / "models").exists()
-    reached = len(read(state)["epochs"])
+    recorded = len(read(state)["epochs"])
     (killed,) = find_runs(drawn)
     assert killed.info.status == "RUNNING"
 
@@ -126,13 +194,19 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_in_the_same_mlflow_run(dr
         [sys.executable, "-m", "tasks.train"], cwd=drawn, env=environment(), stdout=subprocess.PIPE, text=True
     )
     try:
-        wait_for_epochs(drawn, process, reached + 2)
+        wait_for_epochs(drawn, process, recorded + 2)
     finally:
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
-    assert f"stopped after epoch {reached}" in output
+    found = re.search(r"stopped after epoch (\d+)", output)
+    assert found
+    reached = int(found[1])
+    assert reached in {recorded - 1, recorded}, "a kill between an epoch's record and its state repeats the epoch"
     numbers = [int(line.split()[1].split("/")[0]) for line in output.splitlines() if line.startswith("epoch ")]
-    assert numbers[0] in {reached, reached + 1}, "a kill between an epoch's checkpoint and its record repeats nothing"
+    assert numbers[0] == reached + 1
+    history = open_client(drawn).get_metric_history(killed.info.run_id, "train/pose_loss")
+    steps = [entry.step for entry in history]
+    assert steps == sorted(set(steps)), "no epoch is logged twice"
     (run,) = find_runs(drawn)
     assert run.info.run_id == killed.info.run_id
     assert run.info.status == "KILLED"
@@ -179,6 +253,8 @@ def divided(split_once: Path, tmp_path: Path) -> Path:
         ({"train.device": "cpu"}, "train.device: not a parameter of a training: a setting of the machine"),
         ({"train.epochs": "many"}, "train.epochs: expected a value like 100, got 'many'"),
         ({"train.optimizer": "Adamm"}, "optimizer"),
+        ({"train.best_by": "luck"}, "train.best_by: expected one of oks_AP, oks_AP50,"),
+        ({"train.save_period": 5}, "train.save_period: not a parameter of a training"),
         ({"train.model": "nothing.yaml"}, "train.model: nothing.yaml cannot be loaded"),
         ({"train.model": "no-such-file.pt"}, "is not a file here and could not be fetched"),
     ],
@@ -242,6 +318,20 @@ def test_check_loaded_names_the_images() -> None:
     check_loaded("train", labels, {"a/1.jpg": 2})
     with pytest.raises(DatasetError, match=r"a/1.jpg: 3 converted, 2 held; b.jpg: 1 converted, image dropped"):
         check_loaded("train", labels, {"a/1.jpg": 3, "b.jpg": 1})
+
+
+def test_several_devices_are_refused(divided: Path) -> None:
+    (divided / "local.yaml").write_text('device: "0,1"\n')
+    assert "local.yaml: device: '0,1': a training uses one device" in refuse(divided)
+
+
+def test_a_seed_of_zero_is_a_seed(tmp_path: Path) -> None:
+    from tasks import params as read
+
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    seed = read.load_seed(read.read_params(tmp_path))
+    assert type(seed) is int
+    assert seed == 0
 
 
 def test_an_mlflow_server_that_does_not_answer_stops_before_training(divided: Path) -> None:

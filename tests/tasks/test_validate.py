@@ -13,7 +13,8 @@ from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from keypipe.skeleton import parse_schema
 from keypipe.split import Manifest, ManifestLine, format_manifest
 from tasks.dataset import MANIFEST
-from tasks.validate import read_units, to_detections
+from tasks.detections import to_detections
+from tasks.validate import read_units
 from tasks.validation_plots import PLOTS
 from tests.imports import ROOT
 from tests.workspace import dvc, git, run_stage, run_stages, set_params
