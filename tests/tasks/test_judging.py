@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from keypipe.coco import CocoFile
@@ -24,8 +25,6 @@ def split_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def noisy_rows(truth: CocoFile, n_false: int, seed: int = 0) -> list[Any]:
     """Predictions near the truth, each with many worse ones around it."""
-    import numpy as np
-
     from keypipe.yolo import view_names
 
     rng = np.random.default_rng(seed)
@@ -50,8 +49,8 @@ def test_a_judge_gives_the_figures_of_the_whole_evaluation(split_once: Path) -> 
     truth, schema = read_side(split_once, "train"), read_schema(split_once)
     rows = noisy_rows(truth, 60)
     judged = make_judge(to_grading(GradingParams(), schema, split_once), 0.25, truth, schema)(rows)
-    sigmas = {name: [0.1] * len(skeleton.keypoints) for name, skeleton in schema.classes.items()}
-    whole: Any = flatten_figures(evaluate(truth, to_detections(rows, truth, schema), sigmas, AREA_FACTOR, 0.25))  # type: ignore[arg-type]
+    sigmas = {name: np.full(len(skeleton.keypoints), 0.1) for name, skeleton in schema.classes.items()}
+    whole: Any = flatten_figures(evaluate(truth, to_detections(rows, truth, schema), sigmas, AREA_FACTOR, 0.25))
     assert judged == {name: pytest.approx(whole[name], abs=1e-12) for name in FIGURES}
     assert 0.1 < judged["oks_AP"] < 1
 
