@@ -74,11 +74,6 @@ class SigmaCourse:
             self.first = self.last = expand_sigmas(value, n_slots, NAME)
             self.over = 0.0
 
-    @property
-    def is_constant(self) -> bool:
-        """Whether every epoch has the same sigmas."""
-        return bool((self.first == self.last).all())
-
     def at(self, epoch: int, epochs: int) -> NDArray[np.float64]:
         """Return the sigmas of an epoch.
 

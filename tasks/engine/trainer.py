@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import shutil
 from collections.abc import Iterator
@@ -361,7 +360,6 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         if self.args.plots:  # charts are drawn by a validation of the best weights
             self.validator.args.plots = True
             self.validator(model=self.best)
-        gc.collect()
 
     def _write_csv(self) -> None:
         lines = [",".join(self._rows[0])]
