@@ -87,8 +87,11 @@ def _draw_tile(tile: Tile, schema: Schema, tile_px: int) -> Image.Image:
     for instance in tile.instances:
         _draw_instance(ImageDraw.Draw(picture), instance, schema, fine, of_keypoint, of_class[instance.class_name])
     picture = picture.resize(size, Image.Resampling.LANCZOS)
-    _write_names(picture, tile.instances, scale, of_keypoint)
-    _write_caption(picture, tile.caption)
+    taken = [_write_caption(picture, tile.caption)]
+    if len(schema.classes) > 1:
+        for instance in tile.instances:
+            taken.append(_write_class(picture, instance, scale, of_class[instance.class_name]))
+    _write_names(picture, tile.instances, scale, of_keypoint, taken)
     return picture
 
 
@@ -123,13 +126,17 @@ def _draw_instance(
 
 
 def _write_names(
-    picture: Image.Image, instances: Sequence[Instance], scale: float, of_keypoint: Mapping[str, Colour]
+    picture: Image.Image,
+    instances: Sequence[Instance],
+    scale: float,
+    of_keypoint: Mapping[str, Colour],
+    covered: Sequence[Box],
 ) -> None:
-    """Write names beside their keypoints, where they cover neither another name nor another keypoint."""
+    """Write names beside their keypoints, where they cover neither another keypoint nor other text."""
     draw, font = ImageDraw.Draw(picture, "RGBA"), load_font(_NAME_PX)
     named = [(name, (scale * p.x, scale * p.y)) for item in instances for name, p in item.keypoints.items()]
     reach = _DOT_PX + 1
-    taken: list[Box] = [(x - reach, y - reach, x + reach, y + reach) for _, (x, y) in named]
+    taken = [*covered, *((x - reach, y - reach, x + reach, y + reach) for _, (x, y) in named)]
     for name, (x, y) in named:
         size = (math.ceil(font.getlength(name)) + 8, _NAME_PX + 5)
         places = [place for place in _places_around((x, y), size) if _fits(place, picture.size, taken)]
@@ -160,12 +167,28 @@ def _fits(place: Box, size_wh: tuple[int, int], taken: Sequence[Box]) -> bool:
     return inside and not any(left < b[2] and b[0] < right and top < b[3] and b[1] < bottom for b in taken)
 
 
-def _write_caption(picture: Image.Image, text: str) -> None:
+def _write_caption(picture: Image.Image, text: str) -> Box:
+    """Write into the lower left corner; return the place that it takes."""
     font = load_font(_NAME_PX)
     width, height = math.ceil(font.getlength(text)) + 10, _NAME_PX + 7
+    place = (0, picture.height - height, width, picture.height)
     draw = ImageDraw.Draw(picture, "RGBA")
-    draw.rectangle((0, picture.height - height, width, picture.height), fill=(*INK, 150))
+    draw.rectangle(place, fill=(*INK, 150))
     draw.text((5, picture.height - height / 2), text, fill=PAPER, font=font, anchor="lm")
+    return place
+
+
+def _write_class(picture: Image.Image, instance: Instance, scale: float, colour: Colour) -> Box:
+    """Write an object's class over its box, inside the picture; return the place that it takes."""
+    font = load_font(_NAME_PX)
+    width, height = math.ceil(font.getlength(instance.class_name)) + 8, _NAME_PX + 5
+    left = min(max(0.0, scale * instance.box_xyxy[0]), max(0, picture.width - width))
+    top = min(max(0.0, scale * instance.box_xyxy[1] - height - 2), max(0, picture.height - height))
+    place = (left, top, left + width, top + height)
+    draw = ImageDraw.Draw(picture)
+    draw.rounded_rectangle(place, radius=3, fill=colour)
+    draw.text((left + width / 2, top + height / 2), instance.class_name, fill=INK, font=font, anchor="mm")
+    return place
 
 
 def _draw_legend(schema: Schema, width: int) -> Image.Image:
