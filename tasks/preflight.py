@@ -187,16 +187,17 @@ def describe(facts: Facts, times: Times) -> list[str]:
     losses = " ".join(f"{name.removesuffix('_loss')} {value:.3f}" for name, value in facts.losses.items())
     return [
         f"pre-flight: batch {facts.batch}: {losses}; gradients finite",
-        f"pre-flight: augmentation loses {_lost(facts.objects, 'objects')} and {_lost(facts.keypoints, 'keypoints')}"
-        f" on {facts.images} images",
+        f"pre-flight: augmentation loses {show_survivors(facts.objects, ' objects')} and"
+        f" {show_survivors(facts.keypoints, ' keypoints')} on {facts.images} images",
         f"pre-flight: about {format_seconds(times.epoch_seconds)} an epoch,"
         f" {format_seconds(times.total_seconds)} for {times.epochs}",
     ]
 
 
-def _lost(survivors: Survivors, kind: str) -> str:
+def show_survivors(survivors: Survivors, kind: str = "") -> str:
+    """Say how much augmentation loses: ``3 of 100 objects (3%)`` for the kind `` objects``."""
     lost = survivors.before - survivors.after
-    return f"{lost} of {survivors.before} {kind} ({survivors.lost_share:.0%})"
+    return f"{lost} of {survivors.before}{kind} ({survivors.lost_share:.0%})"
 
 
 def format_seconds(seconds: float) -> str:

@@ -28,7 +28,7 @@ from tasks.engine import inference as engine
 from tasks.engine.settings import configure
 from tasks.models import BEST, find_run, read_record
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
-from tasks.training_report import to_report
+from tasks.training_report import read_preflight, to_report
 
 REPORT = Path("reports/validate")
 METRICS = Path("metrics/validate.json")
@@ -75,7 +75,8 @@ def run(params: ValidateParams, local: read.Local, root: Path) -> None:
             report.mkdir()
             write_json(report / "report.json", summary)
             (report / "report.html").write_text(page, encoding="utf-8")
-            (report / "training.html").write_text(render_report(to_report(read_record(root))), encoding="utf-8")
+            training = to_report(read_record(root), read_preflight(root))
+            (report / "training.html").write_text(render_report(training), encoding="utf-8")
             for side, result in results.items():
                 write_json(report / f"predictions_{side}.json", result.detections)
             write_json(metrics_file, metrics)

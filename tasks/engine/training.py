@@ -174,7 +174,7 @@ def train(job: TrainJob) -> Trained:
     if arguments.get("plots"):
         use_font_in_plots()
     started: list[bool] = []
-    model.add_callback("on_train_epoch_start", lambda _: started.append(True))
+    model.add_callback("on_pretrain_routine_end", lambda _: started.append(True))
     try:
         model.train(trainer=partial(Trainer, job), **arguments)
     except (NotImplementedError, ValueError) as error:

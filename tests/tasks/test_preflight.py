@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import shutil
@@ -307,3 +308,15 @@ def test_pictures_with_objects_come_first_and_places_stay() -> None:
     hidden = pixels[round(gap + 40 * scale), round(gap + 48 * scale)]
     assert np.abs(hidden - 128).max() < 10, "what is not labelled is not drawn"
     assert np.abs(pixels[y, x + 480 + gap] - 128).max() < 10, "the second picture is empty"
+
+
+def test_the_page_about_the_training_shows_it() -> None:
+    from keypipe.report import Report, render_report
+    from tasks.training_report import to_preflight_sections
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (9, 99, 199)).save(buffer, "JPEG")
+    page = render_report(Report("Training", "", to_preflight_sections(make_facts(), buffer.getvalue()), [], "train"))
+    assert base64.b64encode(buffer.getvalue()).decode() in page
+    assert "kobj loss of batch 1" in page
+    assert "3 of 100 (3%)" in page
