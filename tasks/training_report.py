@@ -47,7 +47,7 @@ def to_preflight_sections(facts: Facts, picture: bytes) -> list[Section]:
         ("Objects left without a keypoint", facts.bare_objects),
         ("Longest side of an object, px", round(facts.largest_object_px, 1)),
     ]
-    note = "Augmented as the network got them: look for keypoints on the wrong place, and left and right exchanged."
+    note = "Augmented as the network got them: look for keypoints in the wrong place, and left and right exchanged."
     return [
         Gallery("What the network trains on", [Picture(picture, f"batch {facts.batch}")], note, min_width_px=960),
         KeyValues("Before the training started", rows),

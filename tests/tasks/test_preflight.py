@@ -140,6 +140,28 @@ def test_the_stage_tells_draws_and_keeps_what_it_saw_and_can_leave_it_out(divide
     assert (divided / "models/epochs.json").read_bytes() == epochs, "the training is the same without it"
 
 
+@pytest.mark.slow
+def test_a_resumed_training_keeps_what_was_seen_when_it_started(divided: Path) -> None:
+    from tests.tasks.test_train import wait_for_epochs
+
+    set_params(divided, **{"train.epochs": 12})
+    command = [sys.executable, "-m", "tasks.train"]
+    process = subprocess.Popen(command, cwd=divided, env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        state = wait_for_epochs(divided, process, 2)
+        facts = (state.parent / "preflight.json").read_bytes()
+    finally:
+        process.kill()
+        process.wait()
+    done = run_stage(divided, "train")
+    assert done.returncode == 0, done.stderr
+    assert "going on with a training" in done.stdout
+    assert "pre-flight" not in done.stdout
+    assert (divided / "models/preflight.json").read_bytes() == facts
+    assert (divided / "models/preflight.jpg").exists()
+    assert read(divided / "models/timings.json")["preflight"]["epochs"] == 12
+
+
 def refuse(root: Path) -> str:
     done = run_stage(root, "train")
     assert done.returncode == 2, done.stdout + done.stderr
