@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from keypipe.annotation import AnnotatedImage
+from keypipe.colours import keypoint_colours
 from keypipe.diagnosis import ClassStatistics, Cloud, Diagnosis, diagnose
-from keypipe.drawing import RgbImage, draw_finding, draw_pair, encode_jpeg, keypoint_colours
+from keypipe.drawing import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.duplicates import find_duplicates
 from keypipe.errors import AnnotationError
 from keypipe.findings import (

@@ -17,7 +17,7 @@ from keypipe.errors import ConfigError
 from keypipe.skeleton import Schema, schema_to_mapping
 from keypipe.yolo import view_names
 from tasks import params as read
-from tasks import snapshots, tracking, versions
+from tasks import preflight, snapshots, tracking, versions
 from tasks.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
 from tasks.engine import training as engine
 from tasks.engine.settings import configure
@@ -32,7 +32,7 @@ EPOCHS = "epochs.json"
 PROGRESS = STATE / "progress.json"
 PROGRESS_FILE = "state.json"
 
-_OWN_KEYS = {"model", "loss_sigma", "best_by", "new_head", "symmetric"}
+_OWN_KEYS = {"model", "loss_sigma", "best_by", "preflight", "new_head", "symmetric"}
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
@@ -48,6 +48,7 @@ class TrainParams(read.Section):
     model: str = Field(default="yolov8n-pose.yaml", min_length=1)
     loss_sigma: LossSigma = DEFAULT_LOSS_SIGMA
     best_by: str = Field(default="oks_AP", description="figure of the validation side that the best epoch has most of")
+    preflight: bool = Field(default=True, description="look at the first batches before anything is trained")
     new_head: bool = False
     symmetric: bool = Field(default=False, description="mirror images although no keypoint has a left/right partner")
 
@@ -148,6 +149,10 @@ def run(
         write_json(scratch / PROGRESS_FILE, progress)
         write_json(root / PROGRESS, {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"})
 
+    def on_preflight(found: preflight.Preflight | None) -> None:
+        progress.preflight = _keep_preflight(found, params, schema, scratch, root, live)
+        write_json(scratch / PROGRESS_FILE, progress)
+
     job = engine.TrainJob(
         model=_resolve_model(params.model, root),
         data=root.resolve() / VIEW / "data.yaml",
@@ -162,6 +167,7 @@ def run(
         judge=judge,
         on_epoch=on_epoch,
         new_head=params.new_head,
+        on_preflight=on_preflight if params.preflight else None,
     )
     try:
         with tracking.ending(live):
@@ -175,7 +181,7 @@ def run(
             description = {"schema": schema_to_mapping(schema), "license": LICENSE, "version": __version__}
             summary = _summarise(record, live.run_id, trained, params.best_by, notes)
             with replacing(root, MODELS) as models:
-                _collect(models, trained, summary, description, progress)
+                _collect(models, trained, scratch, summary, description, progress)
             live.log_files(root / MODELS, "models")
             live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
     finally:
@@ -194,12 +200,14 @@ class Progress(msgspec.Struct):
         epochs: figures of each epoch, by their MLflow names.
         seconds: wall time of each epoch.
         state_seconds: what keeping the exact state took, for each epoch but the last.
+        preflight: what the pre-flight took and expected; None without one.
     """
 
     run_id: str = ""
     epochs: list[dict[str, float]] = []
     seconds: list[float] = []
     state_seconds: list[float] = []
+    preflight: preflight.Times | None = None
 
     def add(self, epoch: engine.Epoch, metrics: dict[str, float]) -> None:
         """Add an epoch, in place of whatever was known of it and of later ones."""
@@ -299,8 +307,40 @@ def _summarise(
     return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value)
 
 
+def _keep_preflight(
+    found: preflight.Preflight | None,
+    params: TrainParams,
+    schema: Schema,
+    scratch: Path,
+    root: Path,
+    live: tracking.Run,
+) -> preflight.Times | None:
+    """Judge, tell and keep what the pre-flight found.
+
+    Raises:
+        PoseError: nothing would be learnt.
+    """
+    if found is None:
+        say("pre-flight: left out, a batch does not fit into the device's memory; going on with smaller ones")
+        return None
+    preflight.judge(found.facts, params.arguments)
+    for line in preflight.describe(found.facts, found.times):
+        say(line)
+    picture = scratch / preflight.PICTURE
+    picture.write_bytes(preflight.draw_batch(found.batch, schema))
+    write_json(scratch / preflight.FACTS, found.facts)
+    live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
+    say(f"pre-flight: the batch as a picture: {picture.relative_to(root)}")
+    return found.times
+
+
 def _collect(
-    models: Path, trained: engine.Trained, summary: Summary, description: Mapping[str, Any], progress: Progress
+    models: Path,
+    trained: engine.Trained,
+    scratch: Path,
+    summary: Summary,
+    description: Mapping[str, Any],
+    progress: Progress,
 ) -> None:
     models.mkdir()
     engine.write_checkpoint(trained.best, models / "best.pt", description)
@@ -308,6 +348,9 @@ def _collect(
     for name in _CURVES:
         if (trained.folder / name).exists():
             shutil.copy2(trained.folder / name, models / name)
+    for made in (scratch / preflight.FACTS, scratch / preflight.PICTURE):
+        if made.exists():
+            shutil.copy2(made, models / made.name)
     for picture in sorted([*trained.folder.glob("*.png"), *trained.folder.glob("*.jpg")]):
         shutil.copy2(picture, models / picture.name)
     write_json(models / "train.json", summary)
@@ -316,6 +359,7 @@ def _collect(
         "seconds": sum(progress.seconds),
         "seconds_per_epoch": progress.seconds,
         "state_seconds_per_epoch": progress.state_seconds,
+        "preflight": progress.preflight,
     }
     write_json(models / "timings.json", timings)
 

@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from keypipe.report import Figure, LineChart, LineCharts, Note, Notes, Report, Section, Table
-from tasks.models import Summary
+import msgspec
+
+from keypipe.report import (
+    Cell,
+    Figure,
+    Gallery,
+    KeyValues,
+    LineChart,
+    LineCharts,
+    Note,
+    Notes,
+    Picture,
+    Report,
+    Section,
+    Table,
+)
+from tasks.models import MODELS, Summary
+from tasks.preflight import FACTS, PICTURE, Facts, show_survivors
 
 
-def to_report(summary: Summary) -> Report:
-    """Build the page that a person reads."""
+def read_preflight(root: Path) -> list[Section]:
+    """Build the sections about the pre-flight of a workspace's training; none where it was left out."""
+    facts, picture = root / MODELS / FACTS, root / MODELS / PICTURE
+    if not (facts.exists() and picture.exists()):
+        return []
+    return to_preflight_sections(msgspec.json.decode(facts.read_bytes(), type=Facts), picture.read_bytes())
+
+
+def to_preflight_sections(facts: Facts, picture: bytes) -> list[Section]:
+    """Build the sections about a pre-flight.
+
+    Args:
+        facts: what it saw.
+        picture: the augmented images, the bytes of a JPEG file.
+    """
+    rows: list[tuple[str, Cell]] = [
+        *((f"{name.replace('_', ' ')} of batch {facts.batch}", f"{value:.3f}") for name, value in facts.losses.items()),
+        (f"Objects lost by augmentation, {facts.images} images", show_survivors(facts.objects)),
+        ("Keypoints lost by augmentation", show_survivors(facts.keypoints)),
+        ("Objects left without a keypoint", facts.bare_objects),
+        ("Longest side of an object, px", round(facts.largest_object_px, 1)),
+    ]
+    note = "Augmented as the network got them: look for keypoints in the wrong place, and left and right exchanged."
+    return [
+        Gallery("What the network trains on", [Picture(picture, f"batch {facts.batch}")], note, min_width_px=960),
+        KeyValues("Before the training started", rows),
+    ]
+
+
+def to_report(summary: Summary, preflight: Sequence[Section] = ()) -> Report:
+    """Build the page that a person reads.
+
+    Args:
+        summary: what the training left.
+        preflight: the sections about its pre-flight.
+    """
     epochs = summary.record.epochs
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
     x = list(range(1, len(epochs) + 1))
@@ -36,6 +87,7 @@ def to_report(summary: Summary) -> Report:
     sections: list[Section] = [
         *([Notes("Worth a look", [Note("warning", text) for text in summary.warnings])] if summary.warnings else []),
         LineCharts("Losses and figures by epoch", charts),
+        *preflight,
         Table("Parameters", ["Parameter", "Value"], [[*item] for item in sorted(summary.record.params.items())]),
         Table("Where it comes from", ["Tag", "Value"], [[*item] for item in sorted(origin.items())]),
     ]

@@ -26,7 +26,7 @@ from tasks.engine.settings import configure
 from tasks.grading import OksParams, to_grading
 from tasks.models import BEST, find_run, read_record
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
-from tasks.training_report import to_report
+from tasks.training_report import read_preflight, to_report
 from tasks.validation_plots import PLOTS, format_plots
 from tasks.validation_report import Measured, describe_headline, draw_galleries, to_figures, to_sections
 
@@ -85,7 +85,8 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
             report.mkdir()
             write_json(report / "report.json", summary)
             (report / "report.html").write_text(page, encoding="utf-8")
-            (report / "training.html").write_text(render_report(to_report(read_record(root))), encoding="utf-8")
+            training = to_report(read_record(root), read_preflight(root))
+            (report / "training.html").write_text(render_report(training), encoding="utf-8")
             for side, result in results.items():
                 write_json(report / f"predictions_{side}.json", result.measured.detections)
                 for kind, pictures in galleries[side].items():

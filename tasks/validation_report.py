@@ -13,7 +13,8 @@ from keypipe.annotation import AnnotatedImage
 from keypipe.average_precision import RECALL_THRESHOLDS, MatchedScores, precision_curves
 from keypipe.bootstrap import FEW_UNITS, LEVEL, Intervals
 from keypipe.coco import CocoFile, to_images
-from keypipe.drawing import draw_comparison, encode_jpeg, keypoint_colours
+from keypipe.colours import keypoint_colours
+from keypipe.drawing import draw_comparison, encode_jpeg
 from keypipe.evaluation import Evaluation, describe_rule
 from keypipe.gallery import (
     ImageScore,

@@ -16,6 +16,7 @@ from keypipe.errors import ConfigError, DatasetError, ModelError
 from tasks.engine.rows import Row
 from tasks.engine.settings import CHECKPOINT_KEY, first_line, use_font_in_plots
 from tasks.loss_sigma import SigmaCourse
+from tasks.preflight import Preflight
 
 RESERVED = {
     "cfg": "give the arguments themselves",
@@ -88,6 +89,8 @@ class TrainJob(msgspec.Struct):
         judge: gets the predictions for the validation side, gives figures by name.
         on_epoch: called after every epoch.
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
+        on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
+            into the device's memory; may raise to stop. Without it they are not looked at.
     """
 
     model: str
@@ -103,6 +106,7 @@ class TrainJob(msgspec.Struct):
     judge: Callable[[Sequence[Row]], Mapping[str, float]]
     on_epoch: Callable[[Epoch], None]
     new_head: bool = False
+    on_preflight: Callable[[Preflight | None], None] | None = None
 
 
 class Trained(msgspec.Struct):
@@ -172,7 +176,7 @@ def train(job: TrainJob) -> Trained:
     if arguments.get("plots"):
         use_font_in_plots()
     started: list[bool] = []
-    model.add_callback("on_train_epoch_start", lambda _: started.append(True))
+    model.add_callback("on_pretrain_routine_end", lambda _: started.append(True))
     try:
         model.train(trainer=partial(Trainer, job), **arguments)
     except (NotImplementedError, ValueError) as error:

@@ -8,16 +8,14 @@ from PIL import Image
 
 from keypipe import drawing, fonts
 from keypipe.annotation import Instance, Keypoint, Visibility
+from keypipe.colours import class_colours, keypoint_colours, oklch_to_rgb
 from keypipe.drawing import (
-    class_colours,
     draw_comparison,
     draw_instances,
     draw_overlay,
     draw_predictions,
     encode_jpeg,
-    keypoint_colours,
     match_boxes,
-    oklch_to_rgb,
 )
 from keypipe.prediction import PredictedKeypoint, Prediction
 from keypipe.skeleton import Schema, Skeleton
