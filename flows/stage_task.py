@@ -65,13 +65,14 @@ def cache_key(_context: Any, inputs: dict[str, Any]) -> str | None:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def run_stage(root: str, stage: str, fingerprint: str | None, force: bool = False) -> State[Any]:  # noqa: ARG001
+def run_stage(root: str, stage: str, fingerprint: str | None, clean: bool, force: bool = False) -> State[Any]:  # noqa: ARG001
     """Bring one stage up to date: nothing, a restore from DVC's cache, or a run.
 
     Args:
         root: the workspace.
         stage: its name.
         fingerprint: DVC's, over all that the result follows from; the cache key.
+        clean: DVC has just been asked, and had nothing to do; asking walks through all raw data.
         force: run it even when nothing changed.
 
     Returns:
@@ -79,7 +80,7 @@ def run_stage(root: str, stage: str, fingerprint: str | None, force: bool = Fals
         running, ``Completed`` after a run.
     """
     workspace = Path(root)
-    if not force and while_busy(lambda: versions.stage_version(workspace, stage)).clean:
+    if clean and not force:
         return Completed(name="Cached", message="up to date; nothing to do", data="Cached")
     with last_good_outputs(workspace, stage):
         did = _reproduce(workspace, stage, force)
@@ -140,7 +141,7 @@ def stage_state(root: Path, stage: str, *, force: bool = False) -> State[Any]:
         refresh_cache=force or not version.clean,
         result_storage=(root / RESULTS).resolve(),
     )
-    state: State[Any] = this(str(root), stage, version.fingerprint, force, return_state=True)
+    state: State[Any] = this(str(root), stage, version.fingerprint, version.clean, force, return_state=True)
     return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,8 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     workspace = Path(root).resolve()
     log = get_run_logger()
     run = _new_result()
+    # What Prefect and DVC have imported stays; looking at it again and again takes longer than walking the raw data.
+    gc.freeze()
     try:
         with _holding(workspace, run, log.info) as held:
             if _is_superseded():
