@@ -10,7 +10,7 @@ import yaml
 from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
-from keypipe.sigmas import SigmaFile, resolve_sigmas
+from keypipe.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
 from tasks import params as read
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
@@ -49,9 +49,19 @@ def check_workspace(root: Path) -> None:
         read.read_local(root)
     except ConfigError as error:
         problems += str(error).splitlines()
-    if not (root / GROUPS).exists():
-        problems.append(f"{GROUPS}: not there, and the split depends on it; `git checkout {GROUPS}` brings it back")
+    problems += find_absent(root)
     read.raise_problems(problems)
+
+
+def find_absent(root: Path) -> list[str]:
+    """Return the files kept in git that a stage depends on and that are not there; the raw data are checked apart."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    needed = {dep for stage in stages.values() for dep in stage.get("deps", ())}
+    return [
+        f"{path}: not there, and a stage depends on it; `git checkout {path}` brings it back"
+        for path in map(str, (GROUPS, SIGMAS_FILE))
+        if path in needed and not (root / path).exists()
+    ]
 
 
 def find_missing(root: Path, document: CommentedMap) -> list[str]:
