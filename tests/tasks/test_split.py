@@ -55,7 +55,7 @@ def test_the_dataset_is_laid_out_for_coco_tools_and_for_yolo(converted: Path) ->
     assert data["kpt_shape"] == [13, 3]
     assert data["flip_idx"] == [0, 2, 1, 3, 4, 6, 5, 8, 7, 10, 9, 12, 11]
     assert data["names"] == {0: "cow"}
-    assert data["kpt_oks_sigmas"] == [0.2] * 13
+    assert data["kpt_oks_sigmas"] == [0.1] * 13  # what the schedule of the loss ends with
     assert (converted / "data/yolo/data.yaml").read_text() == (converted / "data/dataset/data.yaml").read_text()
     for side in ("train", "val", "test"):
         coco = parse_coco((converted / f"data/dataset/annotations/{side}.json").read_bytes())
