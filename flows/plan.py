@@ -35,11 +35,12 @@ def check_start(root: Path, until: str | None = None, force: Sequence[str] = ())
     """Check all that can be checked without running anything, and return the stages to go through.
 
     Raises:
-        PoseError: parameters, stage names or the raw folder are wrong.
+        PoseError: parameters, stage names or the raw folder are wrong, or a file is absent.
     """
-    from tasks.check import check_workspace
+    from tasks.check import check_files, check_workspace
 
     check_workspace(root)
+    check_files(root)
     plan = plan_stages(root, until, force)
     versions.check_raw(root)
     return plan

@@ -32,7 +32,7 @@ SECTIONS: dict[str, type[read.Section]] = {
 
 
 def check_workspace(root: Path) -> None:
-    """Check ``params.yaml`` and ``local.yaml``, and that the table of groups is there.
+    """Check ``params.yaml`` and ``local.yaml``.
 
     Raises:
         ConfigError: every problem, one a line, with file and line number.
@@ -49,19 +49,24 @@ def check_workspace(root: Path) -> None:
         read.read_local(root)
     except ConfigError as error:
         problems += str(error).splitlines()
-    problems += find_absent(root)
     read.raise_problems(problems)
 
 
-def find_absent(root: Path) -> list[str]:
-    """Return the files kept in git that a stage depends on and that are not there; the raw data are checked apart."""
+def check_files(root: Path) -> None:
+    """Check that the files which stages depend on and git keeps are there; the raw data are checked apart.
+
+    Raises:
+        ConfigError: some are not.
+    """
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     needed = {dep for stage in stages.values() for dep in stage.get("deps", ())}
-    return [
-        f"{path}: not there, and a stage depends on it; `git checkout {path}` brings it back"
-        for path in map(str, (GROUPS, SIGMAS_FILE))
-        if path in needed and not (root / path).exists()
-    ]
+    read.raise_problems(
+        [
+            f"{path}: not there, and a stage depends on it; `git checkout {path}` brings it back"
+            for path in map(str, (GROUPS, SIGMAS_FILE))
+            if path in needed and not (root / path).exists()
+        ]
+    )
 
 
 def find_missing(root: Path, document: CommentedMap) -> list[str]:

@@ -13,14 +13,14 @@ def test_a_later_validation_is_kept_with_the_parameters_that_it_had(history: Toy
     root = history.root
     before = list_runs(root)[0]
     assert before.snapshot is not None
-    set_params(root, **{"validate.sigma": 0.2})
+    set_params(root, **{"validate.keypoint_conf": 0.4})
     assert history.flow().states == ["Cached", "Cached", "Cached", "Ran", "Cached"]
 
     after = list_runs(root)[0]
     assert after.snapshot is not None
     assert after.id == before.id
     assert after.snapshot.commit != before.snapshot.commit
-    assert b"sigma: 0.2" in (snapshots.read_file(root, after.snapshot.commit, "params.yaml") or b"")
+    assert b"keypoint_conf: 0.4" in (snapshots.read_file(root, after.snapshot.commit, "params.yaml") or b"")
     assert snapshots.read_file(root, after.snapshot.commit, "dvc.lock") == (root / "dvc.lock").read_bytes()
     assert tracking.list_runs(root)[-1].params
     tags = {run.id: run.tags for run in tracking.list_runs(root)}

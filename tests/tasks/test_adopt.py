@@ -9,7 +9,7 @@ import yaml
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.labelme import LabelmeOptions
 from tasks.adopt import adopt_folder
-from tasks.check import check_workspace
+from tasks.check import check_files, check_workspace
 from tasks.params import load_schema, read_params
 from tests.conftest import point, rectangle
 from tests.workspace import run_stages, set_params
@@ -50,7 +50,7 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
     assert yaml.safe_load(text)["train"] == yaml.safe_load(before)["train"]
     (drawn / "data/groups.csv").unlink()
     with pytest.raises(ConfigError, match=r"git checkout data/groups\.csv"):
-        check_workspace(drawn)
+        check_files(drawn)
     (drawn / "data/groups.csv").write_text("image,group\n")
     run_stages(drawn, "convert", "split")
 
