@@ -21,6 +21,7 @@ FILES = (
     ".gitignore",
     "data/.gitignore",
     "data/groups.csv",
+    "data/sigmas.yaml",
     ".dvc/config",
     ".dvc/.gitignore",
 )
