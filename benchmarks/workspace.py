@@ -12,19 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[1]
-CODE = ("keypipe", "tasks", "flows")
-FILES = (
-    "dvc.yaml",
-    "params.yaml",
-    ".dvcignore",
-    ".gitignore",
-    "data/.gitignore",
-    "data/groups.csv",
-    "data/sigmas.yaml",
-    ".dvc/config",
-    ".dvc/.gitignore",
-)
+from tests.imports import ROOT
+from tests.workspace import CODE, FILES
 
 
 def make_workspace(root: Path, schema: dict[str, Any]) -> Path:

@@ -282,8 +282,8 @@ def _without_sizes(figures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _difference(before: float, after: float) -> float:
-    if math.isnan(before) and math.isnan(after):
-        return 0.0
+    if math.isnan(before) or math.isnan(after):
+        return 0.0 if math.isnan(before) and math.isnan(after) else math.inf
     return abs(before - after) / max(1.0, abs(before))
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from keypipe import annotation, boxes, image, labelme, linking, parse_cache, skeleton
+from keypipe import annotation, boxes, errors, image, labelme, linking, parse_cache, placement, skeleton
 from keypipe.annotation import AnnotatedImage
 from keypipe.errors import AnnotationError, Fault
 from keypipe.image import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
@@ -188,9 +188,12 @@ def read_folder(
     return Folder(files, unlabelled, faults)
 
 
+_READERS = (annotation, boxes, errors, image, labelme, linking, parse_cache, placement, skeleton)
+"""Modules that reading a file runs, besides this one; a test holds them to the imports."""
+
+
 def _cache_key(schema: Schema, options: LabelmeOptions) -> str:
-    modules = (annotation, boxes, image, labelme, linking, parse_cache, skeleton)
-    code = hash_code(__file__, *(str(module.__file__) for module in modules))
+    code = hash_code(__file__, *(str(module.__file__) for module in _READERS))
     return hashlib.sha256(msgspec.json.encode([code, schema, options], order="deterministic")).hexdigest()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,28 @@ def test_size_is_the_one_that_labelme_and_opencv_show(image_format: str, orienta
     assert header.size_wh == decoded.shape[1::-1]
     if image_format == "PNG":
         np.testing.assert_array_equal(decoded[..., ::-1], np.asarray(shown.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"icc_profile": b"profile" * 9}, {"comment": b"Exif"}, {"dpi": (72, 72)}]
+)
+def test_a_jpeg_without_exif_has_the_header_that_pillow_reads(mode: str, options: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    Image.new(mode, (37, 21)).save(buffer, "JPEG", **options)
+    plain, filled = buffer.getvalue(), b"\xff\xd8\xff" + buffer.getvalue()[2:]  # a fill byte before the first marker
+    for content in (plain, filled):
+        header = parse_image_header(content)
+        shown = Image.open(io.BytesIO(content))
+        assert (header.format, header.size_wh, header.complete) == (shown.format, shown.size, True)
+    with pytest.raises(AnnotationError, match="smaller than"):
+        parse_image_header(plain_jpeg((9, 40)))
+
+
+def plain_jpeg(size_wh: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size_wh).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def test_the_bytes_tell_the_format_not_the_name() -> None:

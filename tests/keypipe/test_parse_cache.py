@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from keypipe import ingest
 from keypipe.ingest import Folder, read_folder
 from keypipe.labelme import LabelmeOptions
 from keypipe.parse_cache import read_entries, read_signed, write_entries
 from keypipe.skeleton import parse_schema
 from tests.conftest import point, rectangle
+from tests.imports import ROOT, closure
 
 SCHEMA = parse_schema({"classes": {"cow": {"keypoints": ["nose", "tail"]}}})
 COW = [rectangle("cow", (10, 10, 90, 90)), point("nose", 20, 20)]
@@ -115,6 +117,11 @@ def test_a_file_that_was_written_just_now_is_read_again(
     write_labelme("2.jpg", COW)
     assert cached.read()[1] == 1
     assert cached.read()[1] == 6  # by now all of them were written within the last hour
+
+
+def test_a_cache_is_of_no_use_to_any_other_code_that_reads() -> None:
+    hashed = {Path(str(module.__file__)).name for module in (ingest, *ingest._READERS)}
+    assert {f"keypipe/{name}" for name in hashed} == closure(ROOT / "keypipe/ingest.py")
 
 
 @pytest.mark.parametrize("content", [b"", b"other key\n\x90", b"key\n\x91", b"key\nnonsense"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.hashes import hash_nested
 from tests.imports import ROOT
 from tests.workspace import environment, make_workspace, run_stages
 
@@ -40,35 +41,15 @@ def train(workspace: Path, scratch: Path, **options: Any) -> int:
     return done.returncode
 
 
-def hash_tensors(value: Any, digest: Any = None) -> str:
-    """Hash every tensor and number of nested values, in full precision and in order of their names."""
-    import torch
-
-    digest = digest or hashlib.sha256()
-    if isinstance(value, torch.Tensor):
-        digest.update(str((value.dtype, tuple(value.shape))).encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            digest.update(str(key).encode())
-            hash_tensors(value[key], digest)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            hash_tensors(item, digest)
-    else:
-        digest.update(repr(value).encode())
-    return str(digest.hexdigest())
-
-
 def read_result(scratch: Path) -> dict[str, str]:
     """Return hashes of all that a training ends with."""
     import torch
 
     state = torch.load(scratch / "state.pt", weights_only=True)
-    result = {key: hash_tensors(value) for key, value in state.items()}
+    result = {key: hash_nested(value) for key, value in state.items()}
     for name in ("best.pt", "last.pt"):
         checkpoint = torch.load(scratch / "run/weights" / name, weights_only=False)
-        result[name] = hash_tensors(checkpoint["model"].state_dict())
+        result[name] = hash_nested(checkpoint["model"].state_dict())
     result["figures"] = hashlib.sha256((scratch / "figures.json").read_bytes()).hexdigest()
     result["csv"] = hashlib.sha256((scratch / "run/results.csv").read_bytes()).hexdigest()
     return result

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tasks.engine.training import check_loaded, read_train_arguments
+from tasks.engine.weights import hash_weights
 from tasks.train import TrainParams, flatten, warn
 from tests.workspace import environment, make_workspace, run_stage, run_stages, set_params
 
@@ -49,19 +50,6 @@ def test_the_model_folder_is_whole_and_carries_schema_and_license(trained_once: 
     assert checkpoint["keypipe"]["license"] == "AGPL-3.0"
     assert not (trained_once / ".keypipe/train").exists()
     assert not (trained_once / ".keypipe/progress.json").exists()
-
-
-def hash_weights(path: Path) -> str:
-    import hashlib
-
-    from ultralytics.utils.patches import torch_load
-
-    state = torch_load(path, map_location="cpu", weights_only=False)["model"].state_dict()
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def test_trained_once_more_in_another_place_weights_and_figures_are_the_same(
