@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -88,18 +91,59 @@ def to_coco(images: Iterable[AnnotatedImage], schema: Schema) -> CocoFile:
     Returns:
         Values ready for ``format_coco``; coordinates keep all their digits.
     """
-    category_id = {name: index for index, name in enumerate(schema.class_names, start=1)}
-    file = CocoFile([], [], to_categories(schema), {"description": "keypipe"})
-    for image_id, image in enumerate(sorted(images, key=lambda item: item.path), start=1):
-        width, height = image.size_wh
-        file.images.append(CocoImage(image_id, image.path, width, height, image.md5, image.source))
-        for instance in image.instances:
-            order = schema.classes[instance.class_name].keypoints
-            annotation_id = len(file.annotations) + 1
-            file.annotations.append(
-                _to_annotation(annotation_id, image_id, category_id[instance.class_name], instance, order)
-            )
+    file = CocoFile([], [], to_categories(schema), dict(_INFO))
+    for entry, objects in _number(sorted(images, key=lambda item: item.path), schema):
+        file.images.append(entry)
+        file.annotations += objects
     return file
+
+
+_INFO = {"description": "keypipe"}
+
+
+def _number(images: Iterable[AnnotatedImage], schema: Schema) -> Iterator[tuple[CocoImage, list[CocoAnnotation]]]:
+    """Turn images in the order of their paths into entries."""
+    category_id = {name: index for index, name in enumerate(schema.class_names, start=1)}
+    orders = {name: skeleton.keypoints for name, skeleton in schema.classes.items()}
+    annotation_id = 1
+    for image_id, image in enumerate(images, start=1):
+        width, height = image.size_wh
+        yield (
+            CocoImage(image_id, image.path, width, height, image.md5, image.source),
+            [
+                _to_annotation(
+                    number, image_id, category_id[instance.class_name], instance, orders[instance.class_name]
+                )
+                for number, instance in enumerate(image.instances, start=annotation_id)
+            ],
+        )
+        annotation_id += len(image.instances)
+
+
+def write_coco(path: Path, images: Iterable[AnnotatedImage], schema: Schema) -> None:
+    """Write the COCO file of annotated images, one of them in memory at a time.
+
+    Args:
+        path: where to write; it is the same as ``format_coco(to_coco(images, schema))``.
+        images: in the order of their paths.
+        schema: gives the categories.
+    """
+    encode = msgspec.json.encode
+    head = CocoFile([], [], to_categories(schema), dict(_INFO))
+    with path.open("wb") as file, tempfile.TemporaryFile(dir=path.parent) as rest:
+        file.write(_format_head(head) + b',\n"images":[')
+        rest.write(b'"annotations":[')
+        first, first_annotation = b"\n", b"\n"
+        for entry, objects in _number(images, schema):
+            file.write(first + encode(entry))
+            first = b",\n"
+            for annotation in objects:
+                rest.write(first_annotation + encode(annotation))
+                first_annotation = b",\n"
+        file.write((b"\n" if first == b"\n" else b"") + b"\n],\n")
+        rest.write((b"\n" if first_annotation == b"\n" else b"") + b"\n]}\n")
+        rest.seek(0)
+        shutil.copyfileobj(rest, file, 1 << 20)
 
 
 def to_categories(schema: Schema) -> list[CocoCategory]:
@@ -210,8 +254,14 @@ def parse_coco(content: bytes) -> CocoFile:
 def format_coco(file: CocoFile) -> bytes:
     """Format a COCO file: one line per entry, so that versions can be compared line by line."""
     encode = msgspec.json.encode
-    parts = [b'{"info":' + encode(file.info, order="deterministic")]
-    for key in ("categories", "images", "annotations"):
+    parts = [_format_head(file)]
+    for key in ("images", "annotations"):
         entries = b",\n".join(encode(entry) for entry in getattr(file, key))
         parts.append(b'"' + key.encode() + b'":[\n' + entries + b"\n]")
     return b",\n".join(parts) + b"}\n"
+
+
+def _format_head(file: CocoFile) -> bytes:
+    encode = msgspec.json.encode
+    categories = b",\n".join(encode(entry) for entry in file.categories)
+    return b'{"info":' + encode(file.info, order="deterministic") + b',\n"categories":[\n' + categories + b"\n]"

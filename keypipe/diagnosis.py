@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.annotation import AnnotatedImage, Instance, Visibility
+from keypipe.annotation import Visibility
 from keypipe.errors import Fault
 from keypipe.findings import Box, Finding, Point, Severity, find_lacking_sides, put_sides, sort_findings, to_finding
 from keypipe.ingest import Folder, Ingested, near_misses
-from keypipe.labelme import InstanceShapes, LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
-from keypipe.outliers import Examination, examine_shapes
+from keypipe.labelme import LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
+from keypipe.objects import ClassObjects, Gathering, Rows
+from keypipe.outliers import Examination, Examiner, learn_shapes
 from keypipe.skeleton import Schema, Skeleton
 
 OUTSIDE_BOX = 0.1
@@ -34,6 +35,8 @@ _RARE_CLASS = 0.05  # of the objects of the most frequent class
 _FEW_OBJECTS = 20
 _CUT_OFF = 0.05  # box sides; a keypoint expected no farther inside the image is taken to be cut off by its edge
 _SURELY_INSIDE = 0.25
+_BLOCK = 4096  # objects looked at together
+_CLOUD = 4000  # objects of a class that a picture of their keypoints is made of
 _EDGE_PX = 2.0  # a box that comes so near to the image's edge is cut off by it
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".mpo"),
@@ -43,43 +46,6 @@ _SUFFIXES = {
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
 }
-
-
-class Located(msgspec.Struct, frozen=True):
-    """An object of the dataset, its image, and where it stands in its file."""
-
-    image: AnnotatedImage
-    instance: Instance
-    shapes: InstanceShapes | None
-
-    def to_finding(
-        self,
-        kind: str,
-        severity: Severity,
-        message: str,
-        fix: str,
-        names: Sequence[str] = (),
-        expected: tuple[Point, ...] = (),
-    ) -> Finding:
-        """Make a finding of the object, or of some of its keypoints."""
-        points = [self.instance.keypoints[name] for name in names if name in self.instance.keypoints]
-        shape = None
-        if self.shapes:
-            shape = self.shapes.keypoints.get(names[0], self.shapes.box) if names else self.shapes.box
-        return Finding(
-            kind=kind,
-            severity=severity,
-            file=self.image.source,
-            shape=shape,
-            message=message,
-            fix=fix,
-            class_name=self.instance.class_name,
-            image=self.image.path,
-            box_xyxy=self.instance.box_xyxy,
-            keypoints=tuple(names),
-            points=tuple((point.x, point.y) for point in points),
-            expected=expected,
-        )
 
 
 class KeypointStatistics(msgspec.Struct, frozen=True):
@@ -104,12 +70,22 @@ class KeypointStatistics(msgspec.Struct, frozen=True):
 
 
 class ClassStatistics(msgspec.Struct, frozen=True):
-    """How a class is annotated: number of objects, images with one, its keypoints, and objects by side."""
+    """How a class is annotated.
+
+    Attributes:
+        name: of the class.
+        objects: number of objects.
+        images: with one.
+        objects_by_side: side of the split -> number of objects.
+        incomplete: objects with a keypoint that is not labelled.
+        keypoints: of the class.
+    """
 
     name: str
     objects: int
     images: int
     objects_by_side: dict[str, int]
+    incomplete: int
     keypoints: list[KeypointStatistics]
 
 
@@ -121,7 +97,8 @@ class Cloud(msgspec.Struct, frozen=True):
     Attributes:
         class_name: the class.
         mean: complex (n_keypoints,), the mean shape, x + iy; NaN for keypoints without one.
-        aligned: complex (n_instances, n_keypoints); NaN = not labelled.
+        aligned: complex (n_instances, n_keypoints); NaN = not labelled. Of many objects some, evenly spread, and all
+            that are marked.
         marked: bool (n_instances, n_keypoints), what is an outlier or exchanged.
     """
 
@@ -160,32 +137,23 @@ def diagnose(
     """
     sides = sides or {}
     at_fault = {fault.file for fault in folder.faults}
-    files = [file for file in folder.files if file.image and file.source not in at_fault]
-    objects = {name: list[Located]() for name in schema.class_names}
-    for item in _list_objects(files):
-        objects[item.instance.class_name].append(item)
-    findings = [*_locate_faults(folder, raw, schema), *_find_labels(folder, raw, schema), *_find_formats(folder)]
-    findings += _find_by_order(files, raw)
-    findings += _find_repeated_objects(files)
+    gathering = Gathering(folder.files)
+    findings = [*_locate_faults(folder, raw, schema), *_find_labels(folder, raw, schema)]
     findings += [_of_unlabelled(name) for name in folder.unlabelled]
+    for number, reading in enumerate(folder.files.readings()):
+        file = reading.file
+        findings += _find_format(file)
+        if file.image and file.source not in at_fault:
+            findings += _find_by_order(file, raw)
+            gathering.add(number, file.image.size_wh, reading.objects, sides.get(file.image.path, ""))
     classes, clouds = [], []
     for name, skeleton in schema.classes.items():
-        points, visibility = _to_arrays(objects[name], skeleton)
-        found, examination = _check_class(objects[name], points, skeleton, input_px)
-        findings += found
-        classes.append(_count_class(name, objects[name], visibility, skeleton, sides, examination))
-        if examination:
-            clouds.append(_to_cloud(name, examination, skeleton))
+        statistics, cloud = _check_class(gathering.by_class[name], skeleton, input_px, findings)
+        classes.append(statistics)
+        if cloud:
+            clouds.append(cloud)
     findings += _find_imbalance(classes, set(sides.values()))
     return Diagnosis(sort_findings(put_sides(findings, sides)), classes, clouds)
-
-
-def _list_objects(files: Iterable[Ingested]) -> Iterator[Located]:
-    for file in files:
-        assert file.image is not None
-        shapes: Sequence[InstanceShapes | None] = file.shapes or [None] * len(file.image.instances)
-        for instance, places in zip(file.image.instances, shapes, strict=True):
-            yield Located(file.image, instance, places)
 
 
 def _of_unlabelled(name: str) -> Finding:
@@ -209,7 +177,8 @@ def _locate_faults(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
     by_file: dict[str, list[Fault]] = defaultdict(list)
     for fault in folder.faults:
         by_file[fault.file].append(fault)
-    image_of = {file.source: f"raw/{file.raw_image}" for file in folder.files if file.raw_image}
+    files = (reading.file for reading in folder.files.readings()) if by_file else ()
+    image_of = {file.source: f"raw/{file.raw_image}" for file in files if file.source in by_file and file.raw_image}
     findings: list[Finding] = []
     for source, faults in by_file.items():
         found = [msgspec.structs.replace(to_finding(fault), image=image_of.get(source, "")) for fault in faults]
@@ -287,7 +256,7 @@ def _find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
     suspicious = {key for key in total if key.partition(" ")[2] in misspelt or _is_known(key, schema)}
     findings: list[Finding] = []
     seen: set[str] = set()
-    for file in folder.files:
+    for file in (reading.file for reading in folder.files.readings()) if total else ():
         new = [key for key in file.ignored if key in total and key not in seen and key not in suspicious]
         seen.update(new)
         if not new and not suspicious & file.ignored.keys():
@@ -353,143 +322,175 @@ def _image_of(file: Ingested) -> str:
     return file.image.path if file.image else f"raw/{file.raw_image}" if file.raw_image else ""
 
 
-def _find_formats(folder: Folder) -> list[Finding]:
+def _find_format(file: Ingested) -> list[Finding]:
+    known = _SUFFIXES.get(file.image_format)
+    if not (file.raw_image and known) or file.raw_image.lower().endswith(known):
+        return []
+    message = f"{file.raw_image} holds {file.image_format}"
+    fix = f"rename it to end in {known[0]}, and correct imagePath; YOLO itself reads it as it is"
+    image = _image_of(file)
+    return [Finding(kind="image-format", severity="info", file=file.source, message=message, fix=fix, image=image)]
+
+
+def _find_by_order(file: Ingested, raw: Path) -> list[Finding]:
     findings: list[Finding] = []
-    for file in folder.files:
-        known = _SUFFIXES.get(file.image_format)
-        if file.raw_image and known and not file.raw_image.lower().endswith(known):
-            message = f"{file.raw_image} holds {file.image_format}"
-            fix = f"rename it to end in {known[0]}, and correct imagePath; YOLO itself reads it as it is"
-            findings.append(
-                Finding(
-                    kind="image-format",
-                    severity="info",
-                    file=file.source,
-                    message=message,
-                    fix=fix,
-                    image=_image_of(file),
-                )
+    parsed = _read_file(raw, file.source) if file.by_list_order else None
+    for index in file.by_list_order if parsed else ():
+        shape = parsed.shapes[index]  # type: ignore[union-attr]
+        message = f"only its place in the file tells which object {str(shape.label)!r} belongs to"
+        fix = "give point and box the same group_id"
+        findings.append(
+            Finding(
+                kind="decided-by-list-order",
+                severity="warning",
+                file=file.source,
+                shape=index,
+                message=message,
+                fix=fix,
+                image=_image_of(file),
+                keypoints=(str(shape.label),),
+                points=tuple(shape.points),
             )
+        )
     return findings
-
-
-def _find_by_order(files: Iterable[Ingested], raw: Path) -> list[Finding]:
-    findings: list[Finding] = []
-    for file in files:
-        parsed = _read_file(raw, file.source) if file.by_list_order else None
-        for index in file.by_list_order if parsed else ():
-            shape = parsed.shapes[index]  # type: ignore[union-attr]
-            message = f"only its place in the file tells which object {str(shape.label)!r} belongs to"
-            fix = "give point and box the same group_id"
-            findings.append(
-                Finding(
-                    kind="decided-by-list-order",
-                    severity="warning",
-                    file=file.source,
-                    shape=index,
-                    message=message,
-                    fix=fix,
-                    image=_image_of(file),
-                    keypoints=(str(shape.label),),
-                    points=tuple(shape.points),
-                )
-            )
-    return findings
-
-
-def _find_repeated_objects(files: Iterable[Ingested]) -> list[Finding]:
-    findings: list[Finding] = []
-    for file in files:
-        objects = list(_list_objects([file]))
-        for number, item in enumerate(objects):
-            for earlier in objects[:number]:
-                same = earlier.instance.class_name == item.instance.class_name
-                if same and _iou(earlier.instance.box_xyxy, item.instance.box_xyxy) >= _SAME_BOX_IOU:
-                    also = f" (also shape {earlier.shapes.box})" if earlier.shapes else ""
-                    message = f"two boxes of {item.instance.class_name!r} lie on the same place{also}"
-                    findings.append(item.to_finding("duplicate-object", "warning", message, "delete one of them"))
-                    break
-    return findings
-
-
-def _iou(a: Box, b: Box) -> float:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 # ------------------------------------------------------------------------------ objects of a class
 
 
-def _to_arrays(objects: Sequence[Located], skeleton: Skeleton) -> tuple[NDArray[np.complex128], NDArray[np.uint8]]:
-    """Return the keypoints' places, x + iy in pixels, NaN = not labelled, and visibilities; (n, n_keypoints) both."""
-    shape = (len(objects), len(skeleton.keypoints))
-    xs, ys = np.full(shape, np.nan), np.full(shape, np.nan)
-    visibility = np.zeros(shape, dtype=np.uint8)
-    for column, name in enumerate(skeleton.keypoints):
-        found = [(row, point) for row, item in enumerate(objects) if (point := item.instance.keypoints.get(name))]
-        rows = [row for row, _ in found]
-        xs[rows, column] = [point.x for _, point in found]
-        ys[rows, column] = [point.y for _, point in found]
-        visibility[rows, column] = [point.visibility for _, point in found]
-    return xs + 1j * ys, visibility
-
-
 def _check_class(
-    objects: Sequence[Located], points: NDArray[np.complex128], skeleton: Skeleton, input_px: int | None
-) -> tuple[list[Finding], Examination | None]:
-    if not objects:
-        return [], None
-    boxes = np.array([item.instance.box_xyxy for item in objects])
+    objects: ClassObjects, skeleton: Skeleton, input_px: int | None, findings: list[Finding]
+) -> tuple[ClassStatistics, Cloud | None]:
+    """Check the objects of a class, some thousands at a time, and add what is found."""
     column = {name: number for number, name in enumerate(skeleton.keypoints)}
     partners = skeleton.partners()
-    examination = examine_shapes(
-        points,
+    rows = objects.rows
+    examiner = learn_shapes(
+        rows.points,
         [column[partners.get(name, name)] for name in skeleton.keypoints],
         [(column[a], column[b]) for a, b in skeleton.edges],
     )
-    placed = examination.placed if examination else np.full_like(points, np.nan)
-    findings = _find_missing(objects, boxes, points, placed, skeleton)
-    findings += _find_outside(objects, boxes, points, skeleton)
-    findings += _find_tiny(objects, boxes, input_px)
-    if examination:
-        findings += _find_odd_shapes(objects, examination, skeleton)
-    return findings, examination
+    odd = np.zeros(len(skeleton.keypoints), dtype=int)
+    cloud: list[tuple[NDArray[np.complex128], NDArray[np.bool_]]] = []
+    every = 1 + len(objects) // _CLOUD
+    habits = _learn_habits(objects)
+    findings += _find_repeated(objects)
+    for block in objects.blocks(_BLOCK):
+        examination = examiner.examine(block.points) if examiner else None
+        placed = examination.placed if examination else np.full_like(block.points, np.nan)
+        findings += _find_missing(objects, block, placed, skeleton, habits)
+        findings += _find_outside(objects, block, skeleton, habits)
+        findings += _find_tiny(objects, block, input_px)
+        if examination:
+            findings += _find_odd_shapes(objects, block.first, examination, skeleton)
+            marked = _marked(examination)
+            odd += marked.sum(axis=0)
+            shown = marked.any(axis=1) | (np.arange(block.first, block.first + len(marked)) % every == 0)
+            cloud.append((examination.aligned[shown], _turned(examination, marked, skeleton)[shown]))
+    statistics = _count_class(objects, rows.states, skeleton, examiner, odd)
+    if not examiner:
+        return statistics, None
+    aligned, marks = (np.concatenate(parts) for parts in zip(*cloud, strict=True))
+    return statistics, Cloud(objects.name, examiner.mean, aligned, marks)
+
+
+class _Habits(msgspec.Struct, frozen=True):
+    """What is usual for a class, and so no fault.
+
+    Attributes:
+        usual: bool (n_keypoints,), keypoints that whole objects nearly always have.
+        boxes_alone: whether many objects have no keypoint at all.
+        outside: bool (n_keypoints,), keypoints that often lie outside the box.
+    """
+
+    usual: NDArray[np.bool_]
+    boxes_alone: bool
+    outside: NDArray[np.bool_]
+
+
+def _learn_habits(objects: ClassObjects) -> _Habits:
+    n_keypoints = objects.rows.points.shape[1]
+    of_whole, outside = np.zeros(n_keypoints, dtype=int), np.zeros(n_keypoints, dtype=int)
+    n_whole = n_empty = 0
+    for block in objects.blocks(_BLOCK):
+        labelled = block.states > 0
+        empty = ~labelled.any(axis=1)
+        counted = _are_whole(block) & ~empty
+        of_whole += labelled[counted].sum(axis=0)
+        n_whole += int(counted.sum())
+        n_empty += int(empty.sum())
+        outside += _far_outside(block)[0].sum(axis=0)
+    enough = len(objects) >= _ENOUGH
+    return _Habits(
+        of_whole >= _USUAL * n_whole if n_whole >= _ENOUGH else np.zeros(n_keypoints, dtype=bool),
+        enough and n_empty > _CONVENTION * len(objects),
+        outside > _CONVENTION * len(objects) if enough else np.zeros(n_keypoints, dtype=bool),
+    )
+
+
+def _are_whole(block: Rows) -> NDArray[np.bool_]:
+    """Tell which objects the image's edge does not cut off."""
+    near = block.boxes_xyxy[:, :2] <= _EDGE_PX
+    far = block.boxes_xyxy[:, 2:] >= block.sizes_wh - _EDGE_PX
+    whole: NDArray[np.bool_] = np.all(~(near | far), axis=1)
+    return whole
+
+
+def _find_repeated(objects: ClassObjects) -> list[Finding]:
+    """Find objects whose box lies where an earlier one of the same image and class does."""
+    boxes, files = objects.rows.boxes_xyxy, objects.file_numbers
+    earlier: dict[int, int] = {}
+    later = np.arange(len(objects))
+    for step in range(1, len(objects)):  # each object with the one so many places before it
+        later = later[later >= step]
+        later = later[files[later] == files[later - step]]
+        if not len(later):
+            break
+        same = later[_ious(boxes[later - step], boxes[later]) >= _SAME_BOX_IOU]
+        earlier |= {int(row): int(row) - step for row in same}
+    findings: list[Finding] = []
+    for row, first in sorted(earlier.items()):
+        item, other = objects[row], objects[first]
+        also = f" (also shape {other.shapes.box})" if other.shapes else ""
+        message = f"two boxes of {objects.name!r} lie on the same place{also}"
+        findings.append(item.to_finding("duplicate-object", "warning", message, "delete one of them"))
+    return findings
+
+
+def _ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return intersection over union of boxes, left, top, right, bottom, pair by pair; (n, 4) both."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    iou: NDArray[np.float64] = shared / (
+        (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - shared
+    )
+    return iou
 
 
 def _find_missing(
-    objects: Sequence[Located],
-    boxes: NDArray[np.float64],
-    points: NDArray[np.complex128],
-    placed: NDArray[np.complex128],
-    skeleton: Skeleton,
+    objects: ClassObjects, block: Rows, placed: NDArray[np.complex128], skeleton: Skeleton, habits: _Habits
 ) -> list[Finding]:
     """Find keypoints that are missing although nearly all whole objects have them.
 
     What the image's edge cuts off cannot be labelled, and what is often not labelled is left out on purpose.
     """
-    labelled = np.isfinite(points)
-    size_wh = np.array([item.image.size_wh for item in objects])
-    whole = np.all(boxes[:, :2] > _EDGE_PX, axis=1) & np.all(boxes[:, 2:] < size_wh - _EDGE_PX, axis=1)
-    empty = np.all(~labelled, axis=1)
-    usual = np.zeros(len(skeleton.keypoints), dtype=bool)
-    if (whole & ~empty).sum() >= _ENOUGH:
-        usual = labelled[whole & ~empty].mean(axis=0) >= _USUAL
+    boxes, size_wh = block.boxes_xyxy, block.sizes_wh
+    labelled = block.states > 0
+    whole, empty = _are_whole(block), np.all(~labelled, axis=1)
+    if (labelled | ~habits.usual).all() and not empty.any():
+        return []
     # How far inside the image the other keypoints put a missing one, in box sides; negative outside of it.
     inside = np.minimum.reduce(
         [placed.real, size_wh[:, [0]] - placed.real, placed.imag, size_wh[:, [1]] - placed.imag]
     ) / (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
-    lacks = ~labelled & usual & (whole[:, None] | ~(inside < _CUT_OFF))
+    lacks = ~labelled & habits.usual & (whole[:, None] | ~(inside < _CUT_OFF))
     findings: list[Finding] = []
-    boxes_alone = empty.mean() > _CONVENTION and len(objects) >= _ENOUGH
     for row in np.flatnonzero(lacks.any(axis=1) | empty).tolist():
-        item, name = objects[row], objects[row].instance.class_name
+        item, name = objects[block.first + row], objects.name
         if empty[row]:
             message = f"the {name!r} has none of its {len(skeleton.keypoints)} keypoints"
             fix = "label them, or delete the box if it is no object"
-            findings.append(item.to_finding("no-keypoints", "info" if boxes_alone else "warning", message, fix))
+            findings.append(item.to_finding("no-keypoints", "info" if habits.boxes_alone else "warning", message, fix))
             continue
         columns = np.flatnonzero(lacks[row])
         missing = [skeleton.keypoints[number] for number in columns]
@@ -505,29 +506,28 @@ def _find_missing(
     return findings
 
 
-def _find_outside(
-    objects: Sequence[Located], boxes: NDArray[np.float64], points: NDArray[np.complex128], skeleton: Skeleton
-) -> list[Finding]:
-    x, y = points.real, points.imag
-    beyond = np.maximum.reduce(
-        [boxes[:, [0]] - x, x - boxes[:, [2]], boxes[:, [1]] - y, y - boxes[:, [3]], np.zeros_like(x)]
-    )
+def _far_outside(block: Rows) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Tell which keypoints lie far outside their box, and by how many pixels; (n, n_keypoints) both."""
+    boxes, x, y = block.boxes_xyxy, block.points.real, block.points.imag
+    beyond = np.maximum.reduce([boxes[:, [0]] - x, x - boxes[:, [2]], boxes[:, [1]] - y, y - boxes[:, [3]]])
     longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-    far = np.nan_to_num(beyond / longer[:, None]) > OUTSIDE_BOX
-    if len(objects) >= _ENOUGH:
-        far &= far.mean(axis=0) <= _CONVENTION
+    return beyond > OUTSIDE_BOX * longer[:, None], beyond  # not labelled is NaN, which is not greater
+
+
+def _find_outside(objects: ClassObjects, block: Rows, skeleton: Skeleton, habits: _Habits) -> list[Finding]:
+    far, beyond = _far_outside(block)
     findings: list[Finding] = []
-    for row, number in np.argwhere(far):
-        name, class_name = skeleton.keypoints[number], objects[row].instance.class_name
-        message = f"{name!r} lies {beyond[row, number]:.0f} px outside the box of its {class_name!r}"
+    for row, number in np.argwhere(far & ~habits.outside):
+        item, name = objects[block.first + row], skeleton.keypoints[number]
+        message = f"{name!r} lies {beyond[row, number]:.0f} px outside the box of its {objects.name!r}"
         fix = "move the point, widen the box, or correct the group_id"
-        findings.append(objects[row].to_finding("keypoint-outside-box", "warning", message, fix, [name]))
+        findings.append(item.to_finding("keypoint-outside-box", "warning", message, fix, [name]))
     return findings
 
 
-def _find_tiny(objects: Sequence[Located], boxes: NDArray[np.float64], input_px: int | None) -> list[Finding]:
-    sides = boxes[:, 2:] - boxes[:, :2]
-    longest = np.array([max(item.image.size_wh) for item in objects])
+def _find_tiny(objects: ClassObjects, block: Rows, input_px: int | None) -> list[Finding]:
+    sides = block.boxes_xyxy[:, 2:] - block.boxes_xyxy[:, :2]
+    longest = block.sizes_wh.max(axis=1)
     at_input = sides.max(axis=1) * (input_px / longest if input_px else np.inf)
     findings: list[Finding] = []
     for row in np.flatnonzero((sides.min(axis=1) < MIN_BOX_PX) | (at_input < MIN_INPUT_PX)).tolist():
@@ -536,15 +536,15 @@ def _find_tiny(objects: Sequence[Located], boxes: NDArray[np.float64], input_px:
         if input_px and at_input[row] < MIN_INPUT_PX:
             message += f", {at_input[row]:.1f} px at the model's input of {input_px} px"
         fix = "delete it if it is a slip; else train with a larger imgsz or on crops"
-        findings.append(objects[row].to_finding("tiny-box", "warning", message, fix))
+        findings.append(objects[block.first + row].to_finding("tiny-box", "warning", message, fix))
     return findings
 
 
-def _find_odd_shapes(objects: Sequence[Located], examination: Examination, skeleton: Skeleton) -> list[Finding]:
+def _find_odd_shapes(objects: ClassObjects, first: int, examination: Examination, skeleton: Skeleton) -> list[Finding]:
     findings: list[Finding] = []
     names, partners = skeleton.keypoints, skeleton.partners()
     for exchange in examination.exchanges:
-        item = objects[exchange.instance]
+        item = objects[first + exchange.instance]
         pairs = [(names[a], names[b]) for a, b in exchange.pairs]
         sides = all(partners.get(a) == b for a, b in pairs)
         both = [name for pair in pairs for name in pair if name in item.instance.keypoints]
@@ -557,7 +557,7 @@ def _find_odd_shapes(objects: Sequence[Located], examination: Examination, skele
         kind = "left-right-swap" if sides else "exchanged-keypoints"
         findings.append(item.to_finding(kind, "warning", message, fix, both))
     for outlier in examination.outliers:
-        item, name = objects[outlier.instance], names[outlier.keypoint]
+        item, name = objects[first + outlier.instance], names[outlier.keypoint]
         x, y = outlier.expected.real, outlier.expected.imag
         share = 100 * outlier.distance
         message = (
@@ -567,7 +567,7 @@ def _find_odd_shapes(objects: Sequence[Located], examination: Examination, skele
         fix = "look whether the point or its label is wrong"
         findings.append(item.to_finding("keypoint-outlier", "warning", message, fix, [name], ((x, y),)))
     for number in examination.unusual:
-        item = objects[number]
+        item = objects[first + number]
         message = f"the keypoints of this {item.instance.class_name!r} lie as in no other one"
         fix = "look whether points or labels are wrong; an odd view is no fault"
         findings.append(item.to_finding("unusual-shape", "info", message, fix))
@@ -578,32 +578,29 @@ def _find_odd_shapes(objects: Sequence[Located], examination: Examination, skele
 
 
 def _count_class(
-    name: str,
-    objects: Sequence[Located],
-    visibility: NDArray[np.uint8],
+    objects: ClassObjects,
+    states: NDArray[np.uint8],
     skeleton: Skeleton,
-    sides: Mapping[str, str],
-    examination: Examination | None,
+    examiner: Examiner | None,
+    odd: NDArray[np.intp],
 ) -> ClassStatistics:
-    n_keypoints = len(skeleton.keypoints)
-    odd = _marked(examination).sum(axis=0) if examination else np.zeros(n_keypoints, dtype=int)
-    spreads = examination.spread if examination else np.full(n_keypoints, np.nan)
-    by_side = Counter(sides.get(item.image.path, "") for item in objects)
+    spreads = examiner.spread if examiner else np.full(len(skeleton.keypoints), np.nan)
     return ClassStatistics(
-        name,
+        objects.name,
         len(objects),
-        len({item.image.path for item in objects}),
-        {side: count for side, count in sorted(by_side.items()) if side},
+        objects.n_images,
+        dict(sorted(objects.by_side.items())),
+        int((states == Visibility.NOT_LABELLED).any(axis=1).sum()),
         [
             KeypointStatistics(
                 keypoint,
-                int((states == Visibility.VISIBLE).sum()),
-                int((states == Visibility.OCCLUDED).sum()),
-                int((states == Visibility.NOT_LABELLED).sum()),
+                int((column == Visibility.VISIBLE).sum()),
+                int((column == Visibility.OCCLUDED).sum()),
+                int((column == Visibility.NOT_LABELLED).sum()),
                 round(float(spread), 4) if np.isfinite(spread) else None,
                 int(found),
             )
-            for keypoint, states, spread, found in zip(skeleton.keypoints, visibility.T, spreads, odd, strict=True)
+            for keypoint, column, spread, found in zip(skeleton.keypoints, states.T, spreads, odd, strict=True)
         ],
     )
 
@@ -618,12 +615,11 @@ def _marked(examination: Examination) -> NDArray[np.bool_]:
     return marked
 
 
-def _to_cloud(name: str, examination: Examination, skeleton: Skeleton) -> Cloud:
+def _turned(examination: Examination, marked: NDArray[np.bool_], skeleton: Skeleton) -> NDArray[np.bool_]:
+    """Move the marks of mirrored objects to the columns of their keypoints' partners."""
     names, partners = skeleton.keypoints, skeleton.partners()
-    marked = _marked(examination)
     flipped = marked[:, [names.index(partners.get(keypoint, keypoint)) for keypoint in names]]
-    marked = np.where(examination.mirrored[:, None], flipped, marked)
-    return Cloud(name, examination.mean, examination.aligned, marked)
+    return np.where(examination.mirrored[:, None], flipped, marked)
 
 
 def _find_imbalance(classes: Sequence[ClassStatistics], sides: set[str]) -> list[Finding]:

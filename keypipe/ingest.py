@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import operator
 import os
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import Literal, overload
 
 import msgspec
 
-from keypipe import annotation, boxes, errors, image, labelme, linking, parse_cache, placement, skeleton
+from keypipe import annotation, boxes, errors, image, labelme, linking, packed, parse_cache, placement, skeleton
 from keypipe.annotation import AnnotatedImage
 from keypipe.errors import AnnotationError, Fault
 from keypipe.image import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
@@ -29,7 +32,8 @@ from keypipe.labelme import (
     parse_labelme,
     parse_shapes,
 )
-from keypipe.parse_cache import Signature, hash_code, read_entries, read_signed, sign_file, write_entries
+from keypipe.packed import Packed, pack, unpack
+from keypipe.parse_cache import Signature, Store, hash_code, read_records, read_signed, sign_file, write_records
 from keypipe.placement import Places, learn_places
 from keypipe.skeleton import Schema
 
@@ -43,7 +47,7 @@ class Ingested(msgspec.Struct, array_like=True):
     Attributes:
         source: the JSON, relative to the raw folder.
         image: the annotated image, or None when a fault stopped it.
-        derived: bytes to write to ``image.path`` when the image is not usable where it lies, else None.
+        derived: whether the image is not usable where it lies; ``read_derived`` returns the bytes for ``image.path``.
         faults: what is wrong with it.
         ignored: shapes passed over, by type and label.
         aliased: shapes read by an alias, by label and name.
@@ -60,7 +64,7 @@ class Ingested(msgspec.Struct, array_like=True):
 
     source: str
     image: AnnotatedImage | None = None
-    derived: bytes | None = None
+    derived: bool = False
     faults: list[Fault] = []
     ignored: dict[str, int] = {}
     aliased: dict[str, int] = {}
@@ -81,17 +85,71 @@ class Ingested(msgspec.Struct, array_like=True):
         return bool(self.by_place or self.by_list_order or ambiguous)
 
 
-class _Reading(msgspec.Struct, array_like=True):
-    """What reading a file gave, and the signatures of that file and of its image."""
+class Reading(msgspec.Struct, array_like=True):
+    """What reading a file gave, as it is stored.
+
+    Attributes:
+        file: what was found, but for the objects.
+        objects: the image's objects, and where they stand in the file.
+        signature: of the file; None where it must be read again next time.
+        image_signature: of its image.
+    """
 
     file: Ingested
-    signature: Signature
-    image_signature: Signature | None
+    objects: Packed = Packed()
+    signature: Signature | None = None
+    image_signature: Signature | None = None
 
-    def may_be_kept(self) -> bool:
-        """Tell whether the same would be read again while the signatures hold; faulty files are read every time."""
-        settled = self.signature.is_settled() and self.image_signature is not None and self.image_signature.is_settled()
-        return settled and not self.file.faults and self.file.derived is None
+    def unpack(self, schema: Schema) -> Ingested:
+        """Return the file with its objects."""
+        if not self.objects:
+            return self.file
+        instances, shapes = unpack(self.objects, schema)
+        image = self.file.image and msgspec.structs.replace(self.file.image, instances=tuple(instances))
+        return msgspec.structs.replace(self.file, image=image, shapes=shapes)
+
+
+_DECODER = msgspec.msgpack.Decoder(Reading)
+
+
+class Files(Sequence[Ingested]):
+    """The files of a folder, decoded when they are looked at, so that any number of them takes little memory."""
+
+    def __init__(self, store: Store, numbers: Sequence[int], schema: Schema) -> None:
+        """Take records of a store.
+
+        Args:
+            store: holds encoded readings.
+            numbers: of the records, in the order of the files.
+            schema: by which they were read.
+        """
+        self.schema = schema
+        self._store = store
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Ingested: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Ingested]: ...
+
+    def __getitem__(self, index: int | slice) -> Ingested | list[Ingested]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return _DECODER.decode(self._store[self._numbers[index]]).unpack(self.schema)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Files) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield the files with their objects packed."""
+        for number in self._numbers:
+            yield _DECODER.decode(self._store[number])
 
 
 class Folder(msgspec.Struct):
@@ -101,28 +159,15 @@ class Folder(msgspec.Struct):
         files: one entry per JSON, by path.
         unlabelled: images that no JSON speaks of, relative to the raw folder.
         faults: all faults, those between files included.
+        ignored: number of shapes passed over, by type and label.
+        aliased: number of shapes read by an alias, by label and name.
     """
 
-    files: list[Ingested]
+    files: Files
     unlabelled: list[str]
     faults: list[Fault]
-
-    @property
-    def ignored(self) -> Counter[str]:
-        """Number of shapes passed over, by type and label."""
-        return _total(file.ignored for file in self.files)
-
-    @property
-    def aliased(self) -> Counter[str]:
-        """Number of shapes read by an alias, by label and name."""
-        return _total(file.aliased for file in self.files)
-
-
-def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return total
+    ignored: Counter[str]
+    aliased: Counter[str]
 
 
 def list_files(folder: Path) -> list[str]:
@@ -171,24 +216,19 @@ def read_folder(
     if not sources:
         raise AnnotationError(f"{raw}: no labelme JSON in it ({len(names)} other files); save annotations there first")
     images = frozenset(name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
-    key = _cache_key(schema, options)
-    kept = {reading.file.source: reading for reading in read_entries(cache, key, _Reading)} if cache else {}
     reader = _Reader(os.fspath(raw), images, schema, options)
-    readings = _read_changed(reader, sources, kept, processes, progress)
-    unlabelled = sorted(images - {reading.file.raw_image for reading in readings})
+    reading = _FolderReading(reader, processes, cache, progress)
+    reading.read(sources)
+    unlabelled = reading.list_unlabelled()
     if unlabelled_images == "negative":
-        readings += _read_changed(reader, unlabelled, kept, processes, progress)
+        reading.read(unlabelled)
         unlabelled = []
-    if cache and any(kept.get(reading.file.source) is not reading for reading in readings):
-        write_entries(cache, key, [reading for reading in readings if reading.may_be_kept()])
-    files = [reading.file for reading in readings]
-    if any(file.contested for file in files):
-        files = _read_contested_again(files, reader, processes)
-    faults = [fault for file in files for fault in file.faults] + _claimed_twice(files)
-    return Folder(files, unlabelled, faults)
+    reading.keep()
+    reading.read_contested_again()
+    return reading.finish(unlabelled)
 
 
-_READERS = (annotation, boxes, errors, image, labelme, linking, parse_cache, placement, skeleton)
+_READERS = (annotation, boxes, errors, image, labelme, linking, packed, parse_cache, placement, skeleton)
 """Modules that reading a file runs, besides this one; a test holds them to the imports."""
 
 
@@ -197,28 +237,108 @@ def _cache_key(schema: Schema, options: LabelmeOptions) -> str:
     return hashlib.sha256(msgspec.json.encode([code, schema, options], order="deterministic")).hexdigest()
 
 
-def _read_changed(
-    reader: _Reader,
-    sources: Sequence[str],
-    kept: Mapping[str, _Reading],
-    processes: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> list[_Reading]:
-    same = {source: kept[source] for source in sources if source in kept and reader.still_holds(kept[source])}
-    todo = [source for source in sources if source not in same]
-    read = {reading.file.source: reading for reading in _map(reader, todo, processes, progress)}
-    return [same.get(source) or read[source] for source in sources]
+class _FolderReading:
+    """The reading of one folder: which record belongs to which file, and what all files have in common."""
 
+    def __init__(
+        self,
+        reader: _Reader,
+        processes: int | None,
+        cache: Path | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._reader = reader
+        self._processes = processes
+        self._cache = cache
+        self._key = _cache_key(reader.schema, reader.options) if cache else ""
+        self._progress = progress
+        self._store = Store(cache.parent if cache else None)
+        self._sources: list[str] = []
+        self._numbers = array("q")  # of each source's record
+        self._to_keep = bytearray()  # 1 where the same would be read again
+        self._any_new = False
+        self._contested: list[int] = []  # positions of files
+        self._faults: dict[int, list[Fault]] = {}
+        self._ignored: Counter[str] = Counter()
+        self._aliased: Counter[str] = Counter()
+        self._claimed: dict[str, str] = {}  # image -> first file that uses it
+        self._claimed_twice: list[Fault] = []
 
-def _read_contested_again(files: Sequence[Ingested], reader: _Reader, processes: int | None) -> list[Ingested]:
-    images = (file.image for file in files if file.image and not file.contested)
-    places = learn_places(instance for image in images for instance in image.instances)
-    if not places:
-        return list(files)
-    contested = [file.source for file in files if file.contested]
-    readings = _map(reader.taught(places), contested, processes)
-    again = {reading.file.source: reading.file for reading in readings}
-    return [again.get(file.source, file) for file in files]
+    def read(self, sources: Sequence[str]) -> None:
+        """Read files: those from the cache that did not change, and all others."""
+        numbers = array("q", [-1]) * len(sources)
+        for record in read_records(self._cache, self._key) if self._cache and sources else ():
+            try:
+                reading = _DECODER.decode(record)
+            except msgspec.DecodeError:  # damaged
+                break
+            source = reading.file.source
+            position = bisect_left(sources, source)
+            if position < len(sources) and sources[position] == source and self._reader.still_holds(reading):
+                numbers[position] = self._store.append(record)
+        todo = [position for position, number in enumerate(numbers) if number < 0]
+        first_new = len(self._store)
+        records = _map(self._reader, [sources[position] for position in todo], self._processes, self._progress)
+        for position, record in zip(todo, records, strict=True):
+            numbers[position] = self._store.append(record)
+        for position, number in enumerate(numbers, start=len(self._sources)):
+            reading = _DECODER.decode(self._store[number])
+            self._to_keep.append(reading.signature is not None)
+            self._any_new |= number >= first_new and reading.signature is not None
+            self._claim(reading.file)
+            if reading.file.contested:
+                self._contested.append(position)
+            else:
+                self._count(position, reading.file)
+        self._sources += sources
+        self._numbers += numbers
+
+    def _claim(self, file: Ingested) -> None:
+        if file.raw_image is None:
+            return
+        first = self._claimed.setdefault(file.raw_image, file.source)
+        if first != file.source:
+            found = f"{file.raw_image} is annotated by {first} as well"
+            fix = "keep one of the two, or correct imagePath"
+            self._claimed_twice.append(Fault(file.source, None, "image-claimed-twice", found, fix))
+
+    def _count(self, position: int, file: Ingested) -> None:
+        if file.faults:
+            self._faults[position] = file.faults
+        self._ignored.update(file.ignored)
+        self._aliased.update(file.aliased)
+
+    def list_unlabelled(self) -> list[str]:
+        """Return the images that no file read so far speaks of."""
+        return sorted(self._reader.images - self._claimed.keys())
+
+    def keep(self) -> None:
+        """Keep what was read, for next time."""
+        if self._cache and self._any_new:
+            kept = (self._store[number] for number, keep in zip(self._numbers, self._to_keep, strict=True) if keep)
+            write_records(self._cache, self._key, kept)
+
+    def read_contested_again(self) -> None:
+        """Read the files in which boxes overlap once more, with what all others taught."""
+        if not self._contested:
+            return
+        contested = set(self._contested)
+        others = [number for position, number in enumerate(self._numbers) if position not in contested]
+        files = Files(self._store, others, self._reader.schema)
+        images = (file.image for file in files if file.image)
+        if places := learn_places(instance for image in images for instance in image.instances):
+            sources = [self._sources[position] for position in self._contested]
+            records = _map(self._reader.taught(places), sources, self._processes)
+            for position, record in zip(self._contested, records, strict=True):
+                self._numbers[position] = self._store.append(record)
+        for position in self._contested:
+            self._count(position, _DECODER.decode(self._store[self._numbers[position]]).file)
+
+    def finish(self, unlabelled: list[str]) -> Folder:
+        """Return all of it."""
+        faults = [fault for position in sorted(self._faults) for fault in self._faults[position]]
+        files = Files(self._store, self._numbers, self._reader.schema)
+        return Folder(files, unlabelled, faults + self._claimed_twice, self._ignored, self._aliased)
 
 
 def _map(
@@ -226,18 +346,29 @@ def _map(
     sources: Sequence[str],
     processes: int | None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[_Reading]:
+) -> Iterator[bytes]:
+    """Yield a record for every source, in order."""
     chunks = [sources[start : start + _CHUNK] for start in range(0, len(sources), _CHUNK)]
     workers = min(processes or os.cpu_count() or 1, max(1, len(sources) // _FILES_PER_PROCESS))
-    decoder = msgspec.msgpack.Decoder(list[_Reading])
-    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+    with ProcessPoolExecutor(workers, initializer=_take, initargs=(reader,)) if workers > 1 else nullcontext() as pool:
         done = 0
-        for encoded in pool.map(reader.read_chunk, chunks) if pool else map(reader.read_chunk, chunks):
-            readings = decoder.decode(encoded)
-            yield from readings
-            done += len(readings)
+        for records in pool.map(_read_chunk, chunks) if pool else map(reader.read_chunk, chunks):
+            yield from records
+            done += len(records)
             if progress:
                 progress(done, len(sources))
+
+
+_taken: list[_Reader] = []
+"""The reader of a process of the pool: handed over once, since it names every image of the folder."""
+
+
+def _take(reader: _Reader) -> None:
+    _taken[:] = [reader]
+
+
+def _read_chunk(sources: Sequence[str]) -> list[bytes]:
+    return _taken[0].read_chunk(sources)
 
 
 class _Reader(msgspec.Struct, frozen=True):
@@ -261,11 +392,11 @@ class _Reader(msgspec.Struct, frozen=True):
         """Return a reader that knows where keypoints usually lie."""
         return msgspec.structs.replace(self, places=places)
 
-    def read_chunk(self, sources: Sequence[str]) -> bytes:
+    def read_chunk(self, sources: Sequence[str]) -> list[bytes]:
         """Read some files; encoded, since pickling thousands of small objects would take longer than reading them."""
-        return msgspec.msgpack.encode([self.read(source) for source in sources])
+        return [msgspec.msgpack.encode(self.read(source)) for source in sources]
 
-    def still_holds(self, reading: _Reading) -> bool:
+    def still_holds(self, reading: Reading) -> bool:
         """Tell whether a file, the image that it would be joined to and that image's file are what they were."""
         file = reading.file
         if sign_file(f"{self.raw}/{file.source}") != reading.signature or file.raw_image is None:
@@ -275,33 +406,43 @@ class _Reader(msgspec.Struct, frozen=True):
         found, _ = _find_image(file.source, file.image_path, self.images)
         return found == file.raw_image and sign_file(f"{self.raw}/{found}") == reading.image_signature
 
-    def read(self, source: str) -> _Reading:
+    def read(self, source: str) -> Reading:
         """Read a JSON and its image; or an image alone, as one without objects."""
-        if source in self.images:
-            content, signature = read_signed(f"{self.raw}/{source}")
-            return _Reading(_to_negative(source, content), signature, signature)
         content, signature = read_signed(f"{self.raw}/{source}")
+        if source in self.images:
+            return self._to_reading(_to_negative(source, content), Packed(), signature, signature)
         try:
             file = parse_labelme(content)
         except LabelmeError as error:
             fix = "open it in labelme and save it again, or restore it"
             fault = Fault(source, error.shape, "broken-json", str(error), fix)
-            return _Reading(Ingested(source, faults=[fault]), signature, None)
+            return Reading(Ingested(source, faults=[fault]))
         name, refused = _find_image(source, file.image_path, self.images)
         content, image_signature = read_signed(f"{self.raw}/{name}") if name else (b"", None)
-        return _Reading(self._join(source, file, name, refused, content), signature, image_signature)
+        result, objects = self._join(source, file, name, refused, content)
+        return self._to_reading(result, objects, signature, image_signature)
 
-    def _join(self, source: str, file: LabelmeFile, name: str | None, refused: str, content: bytes) -> Ingested:
+    @staticmethod
+    def _to_reading(file: Ingested, objects: Packed, signature: Signature, image: Signature | None) -> Reading:
+        """Sign what would be read again in the same way; faulty files and images made anew are read every time."""
+        settled = signature.is_settled() and image is not None and image.is_settled()
+        if not settled or file.faults or file.derived:
+            return Reading(file, objects)
+        return Reading(file, objects, signature, image)
+
+    def _join(
+        self, source: str, file: LabelmeFile, name: str | None, refused: str, content: bytes
+    ) -> tuple[Ingested, Packed]:
         try:
             if name is None:
                 content = _embedded_image(file, refused)
             header = parse_image_header(content)
-            derived = None if name else content
+            derived = name is None or not header.complete
             if not header.complete:
-                content = derived = repair_image(content)
+                content = repair_image(content)
         except AnnotationError as error:
             fault = Fault(source, None, "bad-image" if name else "no-image", _of(name, error), _IMAGE_FIX)
-            return Ingested(source, faults=[fault], raw_image=name)
+            return Ingested(source, faults=[fault], raw_image=name), Packed()
         mismatch = _size_mismatch(source, file, header)
         shapes = parse_shapes(file, header.size_wh, self.schema, self.options, source, self.places)
         result = _to_ingested(source, name, shapes)
@@ -309,11 +450,34 @@ class _Reader(msgspec.Struct, frozen=True):
         result.image_path = file.image_path
         if mismatch:
             result.faults = [mismatch, *result.faults]
+        objects = Packed()
         if not result.faults:
-            path = f"raw/{name}" if derived is None else f"derived/{_derived_name(source, name, header)}"
-            result.image = AnnotatedImage(path, header.size_wh, _md5(content), tuple(shapes.instances), source)
+            path = f"derived/{_derived_name(source, name, header)}" if derived else f"raw/{name}"
+            result.image = AnnotatedImage(path, header.size_wh, _md5(content), (), source)
             result.derived = derived
-        return result
+            objects = pack(shapes.instances, shapes.shapes, self.schema)
+        return result, objects
+
+
+def read_derived(raw: Path, file: Ingested) -> bytes:
+    """Return the bytes of an image that is not usable where it lies: mended, or taken out of the JSON.
+
+    Args:
+        raw: the raw folder.
+        file: one of its files, with ``derived``.
+
+    Raises:
+        AnnotationError: it is not the image any more that was read.
+    """
+    assert file.image is not None
+    if file.raw_image:
+        content = repair_image((raw / file.raw_image).read_bytes())
+    else:
+        content = decode_image_data(parse_labelme((raw / file.source).read_bytes()))
+        content = content if parse_image_header(content).complete else repair_image(content)
+    if _md5(content) != file.image.md5:
+        raise AnnotationError(f"{file.source}: changed while it was read; run again")
+    return content
 
 
 def _md5(content: bytes) -> str:
@@ -335,7 +499,6 @@ def _to_ingested(source: str, name: str | None, shapes: ParsedShapes) -> Ingeste
         clipped=shapes.clipped,
         occluded_ignored=shapes.occluded_ignored,
         raw_image=name,
-        shapes=shapes.shapes,
     )
 
 
@@ -378,29 +541,16 @@ def _size_mismatch(source: str, file: LabelmeFile, header: ImageHeader) -> Fault
     return Fault(source, None, "size-mismatch", found, fix)
 
 
-def _claimed_twice(files: Iterable[Ingested]) -> list[Fault]:
-    claims: dict[str, str] = {}
-    faults: list[Fault] = []
-    for file in files:
-        if file.raw_image is None:
-            continue
-        first = claims.setdefault(file.raw_image, file.source)
-        if first != file.source:
-            found = f"{file.raw_image} is annotated by {first} as well"
-            fix = "keep one of the two, or correct imagePath"
-            faults.append(Fault(file.source, None, "image-claimed-twice", found, fix))
-    return faults
-
-
 def _to_negative(name: str, content: bytes) -> Ingested:
     """Take an image without a JSON as one without objects."""
     try:
         header = parse_image_header(content)
-        derived = None if header.complete else repair_image(content)
+        derived = not header.complete
+        content = repair_image(content) if derived else content
     except AnnotationError as error:
         return Ingested(name, faults=[Fault(name, None, "bad-image", str(error), _IMAGE_FIX)], raw_image=name)
-    path = f"raw/{name}" if derived is None else f"derived/{name}"
-    image = AnnotatedImage(path, header.size_wh, _md5(derived or content), (), name)
+    path = f"derived/{name}" if derived else f"raw/{name}"
+    image = AnnotatedImage(path, header.size_wh, _md5(content), (), name)
     return Ingested(name, image=image, derived=derived, raw_image=name, image_format=header.format)
 
 

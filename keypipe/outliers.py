@@ -32,6 +32,7 @@ MIN_INSTANCES = 30
 
 _MIN_POINTS = 3  # a similarity transform fits any two points exactly
 _MAX_FITTED = 3000  # instances that the model is fitted to; more change only the time
+_MAX_SCORED = 10_000  # instances that the limits are taken from
 _MAX_REFERENCES = 40
 _ALIGNMENTS = 8
 _CONCENTRATIONS = 8
@@ -86,7 +87,7 @@ class Outlier(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """What the shapes of one class tell.
+    """What the shapes of some instances of a class tell.
 
     Attributes:
         aligned: complex (n_instances, n_keypoints), all instances in the frame of the mean shape; NaN = not labelled.
@@ -94,8 +95,6 @@ class Examination(msgspec.Struct, frozen=True):
             of its partner.
         placed: complex (n_instances, n_keypoints), the mean shape laid over every instance, x + iy in pixels; NaN where
             it could not be.
-        mean: complex (n_keypoints,), the mean shape, with centre 0 and size 1; NaN for a keypoint left out.
-        spread: float (n_keypoints,), usual distance from where the others put the keypoint, in shape sizes.
         outliers: single keypoints out of place.
         exchanges: names exchanged.
         unusual: instances that deviate clearly, though no single keypoint explains it.
@@ -104,56 +103,93 @@ class Examination(msgspec.Struct, frozen=True):
     aligned: Shapes
     mirrored: Bools
     placed: Shapes
-    mean: Shapes
-    spread: Reals
     outliers: list[Outlier]
     exchanges: list[Exchange]
     unusual: list[int]
 
 
-def examine_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair] = ()) -> Examination | None:
-    """Look for keypoints that are not where the others put them.
+@dataclass(frozen=True)
+class Examiner:
+    """Knows what is usual for a class, and examines its instances, as many at a time as is convenient.
+
+    Attributes:
+        mean: complex (n_keypoints,), the mean shape, with centre 0 and size 1; NaN for a keypoint left out.
+        spread: float (n_keypoints,), usual distance from where the others put the keypoint, in shape sizes.
+    """
+
+    mean: Shapes
+    spread: Reals
+    _columns: Ints
+    _model: _Model
+    _limits: _Limits
+    _groups: Sequence[tuple[Pair, ...]]
+
+    def examine(self, shapes: Shapes) -> Examination:
+        """Look for keypoints that are not where the others put them.
+
+        Args:
+            shapes: complex (n_instances, n_keypoints), x + iy in pixels; NaN = not labelled.
+        """
+        model, limits, columns, width = self._model, self._limits, self._columns, shapes.shape[1]
+        known = _take(shapes, columns)
+        scores = model.score_best(known)
+        exchanges = _find_exchanges(model, known, scores, limits, self._groups)
+        settled = {found.instance for found in exchanges}
+        suspects = [index for index in np.flatnonzero(limits.suspicious(scores)) if index not in settled]
+        outliers, unusual = _find_outliers(model, known, np.array(suspects, dtype=np.intp), limits)
+        return Examination(
+            _widened(scores.aligned, columns, width),
+            scores.mirrored,
+            _widened(_place_mean(model, scores), columns, width),
+            [_renumber_outlier(found, columns) for found in outliers],
+            [_renumber_exchange(found, columns) for found in exchanges],
+            unusual,
+        )
+
+
+def learn_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair] = ()) -> Examiner | None:
+    """Learn what is usual for a class.
 
     Args:
-        shapes: complex (n_instances, n_keypoints), x + iy in pixels; NaN = not labelled.
+        shapes: complex (n_instances, n_keypoints), x + iy in pixels; NaN = not labelled. Of very many instances some,
+            evenly spread, are looked at.
         partners: for every keypoint the one it becomes when the object is mirrored; itself where it has no partner.
         edges: pairs of keypoints that are joined; pairs of partners that hang together are exchanged together.
 
     Returns:
-        What was found; None where too few instances have keypoints enough to compare them.
+        None where too few instances have keypoints enough to compare them.
     """
     flip = np.asarray(partners, dtype=np.intp)
-    seen = np.isfinite(shapes[_spread(len(shapes), _MAX_FITTED)]).sum(axis=0) >= MIN_INSTANCES
+    sample = shapes[_spread(len(shapes), _MAX_FITTED)]
+    seen = np.isfinite(sample).sum(axis=0) >= MIN_INSTANCES
     columns = np.flatnonzero(seen & seen[flip])  # a keypoint that hardly occurs has no usual place
     if len(columns) < _MIN_POINTS:
         return None
-    known = shapes[:, columns].astype(np.complex128)
-    known[~_has_extent(known)] = np.nan
+    known = _take(sample, columns)
     if (np.isfinite(known).sum(axis=1) >= _MIN_POINTS).sum() < MIN_INSTANCES:
         return None
     number = {int(column): index for index, column in enumerate(columns)}
     flip = np.array([number[int(flip[column])] for column in columns], dtype=np.intp)
     joined = [(number[a], number[b]) for a, b in edges if a in number and b in number]
-
-    model = _fit(known[_spread(len(known), _MAX_FITTED)], flip)
-    scores = model.score_best(known)
-    limits = _find_limits(scores)
-    exchanges = _find_exchanges(model, known, scores, limits, _pair_groups(flip, joined))
-    settled = {found.instance for found in exchanges}
-    suspects = [index for index in np.flatnonzero(limits.suspicious(scores)) if index not in settled]
-    outliers, unusual = _find_outliers(model, known, np.array(suspects, dtype=np.intp), limits)
-    return Examination(
-        _widened(scores.aligned, columns, shapes.shape[1]),
-        scores.mirrored,
-        _widened(_place_mean(model, scores), columns, shapes.shape[1]),
+    model = _fit(known, flip)
+    scores = model.score_best(_take(shapes[_spread(len(shapes), _MAX_SCORED)], columns))
+    spread = np.full(shapes.shape[1], np.nan)
+    spread[columns] = np.nanmedian(np.abs(scores.errors), axis=0)
+    return Examiner(
         _widened(model.mean[None], columns, shapes.shape[1])[0],
-        _widened(np.nanmedian(np.abs(scores.errors), axis=0)[None].astype(np.complex128), columns, shapes.shape[1])[
-            0
-        ].real,
-        [_renumber_outlier(found, columns) for found in outliers],
-        [_renumber_exchange(found, columns) for found in exchanges],
-        unusual,
+        spread,
+        columns,
+        model,
+        _find_limits(scores),
+        _pair_groups(flip, joined),
     )
+
+
+def _take(shapes: Shapes, columns: Ints) -> Shapes:
+    """Take some keypoints; shapes without extent tell nothing."""
+    known = shapes[:, columns].astype(np.complex128)
+    known[~_has_extent(known)] = np.nan
+    return known
 
 
 def _has_extent(shapes: Shapes) -> Bools:

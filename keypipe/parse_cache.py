@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
+import tempfile
 import time
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
-
-Entry = TypeVar("Entry")
 
 RECENT_NS = 2_000_000_000
 """A file that was written so shortly before it was read may change once more without its times telling; such a one
@@ -73,27 +74,67 @@ def hash_code(*modules: str) -> str:
     return digest.hexdigest()
 
 
-def read_entries(path: Path, key: str, kind: type[Entry]) -> list[Entry]:
-    """Read a cache.
+class Store:
+    """Records in a file, found by number: what reading a hundred thousand files gave need not be in memory."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Make an empty store, in a file without a name.
+
+        Args:
+            folder: where there is room for it; None: where the system keeps such files.
+        """
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=_BUFFER)  # noqa: SIM115 - open as long as the store
+        self._starts = array("q", [0])
+
+    def append(self, record: bytes) -> int:
+        """Keep a record; return its number, counted from 0."""
+        self._file.seek(self._starts[-1])
+        self._file.write(record)
+        self._starts.append(self._starts[-1] + len(record))
+        return len(self._starts) - 2
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, number: int) -> bytes:
+        start = self._starts[number]
+        self._file.seek(start)
+        record: bytes = self._file.read(self._starts[number + 1] - start)
+        return record
+
+
+_BUFFER = 1 << 18
+_LENGTH = struct.Struct("<I")
+
+
+def read_records(path: Path, key: str) -> Iterator[bytes]:
+    """Yield the records of a cache, one in memory at a time; none when it is absent or of another key.
 
     Args:
         path: of the cache.
         key: says of what parameters and code it must be.
-        kind: of its entries.
-
-    Returns:
-        What was kept; nothing when the cache is absent, damaged, or of another key.
     """
     try:
-        head, _, body = path.read_bytes().partition(b"\n")
-        return msgspec.msgpack.decode(body, type=list[kind]) if head == key.encode() else []  # type: ignore[valid-type]
-    except (OSError, msgspec.DecodeError):
-        return []
+        file = path.open("rb", buffering=_BUFFER)
+    except OSError:
+        return
+    with file:
+        if file.readline() != key.encode() + b"\n":
+            return
+        while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
+            record = file.read(_LENGTH.unpack(head)[0])
+            yield record
 
 
-def write_entries(path: Path, key: str, entries: list[Any]) -> None:
+def write_records(path: Path, key: str, records: Iterable[bytes]) -> None:
     """Write a cache, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.write_bytes(key.encode() + b"\n" + msgspec.msgpack.encode(entries))
+    with scratch.open("wb", buffering=_BUFFER) as file:
+        file.write(key.encode() + b"\n")
+        for record in records:
+            file.write(_LENGTH.pack(len(record)))
+            file.write(record)
     scratch.replace(path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,13 @@ import numpy as np
 from pydantic import Field
 
 from keypipe.annotation import AnnotatedImage
-from keypipe.coco import format_coco, to_coco
+from keypipe.coco import write_coco
 from keypipe.diagnosis import Diagnosis, diagnose
 from keypipe.drawing import draw_instances, encode_jpeg
 from keypipe.duplicates import find_duplicates
 from keypipe.errors import DatasetError, Fault, FaultsError
 from keypipe.findings import Finding, count_findings, sort_findings
-from keypipe.ingest import Folder, near_misses, read_folder
+from keypipe.ingest import Folder, Ingested, near_misses, read_derived, read_folder
 from keypipe.labelme import LabelmeOptions
 from keypipe.media import read_image
 from keypipe.report import (
@@ -93,25 +94,85 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     if folder.faults and params.on_error == "fail":
         advice = "mend them, or set convert.on_error: quarantine to go on without these images"
         raise FaultsError(folder.faults, advice)
-    set_aside = {fault.file for fault in folder.faults}
-    images = [file.image for file in folder.files if file.image and file.source not in set_aside]
-    _check_any_object(images, folder, schema)
-    diagnosis = _diagnose(root, folder, schema, images, set_aside, doctor)
+    overview = look_over(folder)
+    _check_any_object(overview, folder, schema)
+    diagnosis = _diagnose(root, folder, schema, overview, doctor)
     findings = diagnosis.findings
-    summary = summarise(images, folder, schema, sorted(set_aside), diagnosis)
+    summary = summarise(folder, overview, schema, diagnosis)
     with (
         replacing(root, DERIVED) as derived,
         replacing(root, COCO) as coco,
         replacing(root, REPORT) as report,
     ):
         derived.mkdir()
-        _write_derived(derived, folder, set_aside)
-        coco.write_bytes(format_coco(to_coco(images, schema)))
+        _write_derived(derived, root / RAW, folder, overview)
+        write_coco(coco, overview.images(folder), schema)
         report.mkdir()
         write_json(report / "report.json", summary)
-        page = to_report(summary, folder.faults, findings, draw_examples(root, images, derived, schema))
+        page = to_report(summary, folder.faults, findings, draw_examples(root, folder, overview, derived, schema))
         (report / "report.html").write_text(render_report(page), encoding="utf-8")
     say(f"convert: {summary['headline']}")
+
+
+class Overview(msgspec.Struct):
+    """What all files of a folder have in common, without their objects.
+
+    Attributes:
+        set_aside: files left out for their faults.
+        order: numbers of the files whose image is converted, in the order of the images' paths.
+        with_objects: the same, of images with objects alone.
+        alike: numbers of files whose image has, in all likelihood, the same bytes as another's.
+        derived: numbers of files whose image is made anew, those set aside left out.
+        noted: files with something to tell.
+        derived_images: paths of images that are made anew.
+        clipped: boxes and keypoints moved onto the image, of all files.
+        occluded_ignored: occluded keypoints treated as not labelled, of all files.
+    """
+
+    set_aside: set[str]
+    order: Sequence[int] = ()
+    with_objects: Sequence[int] = ()
+    alike: Sequence[int] = ()
+    derived: list[int] = []
+    noted: list[Ingested] = []
+    derived_images: list[str] = []
+    clipped: int = 0
+    occluded_ignored: int = 0
+
+    def images(self, folder: Folder) -> Iterator[AnnotatedImage]:
+        """Yield the converted images in the order of their paths."""
+        return (image for number in self.order if (image := folder.files[number].image))
+
+
+def look_over(folder: Folder) -> Overview:
+    """Go through the files of a folder once."""
+    over = Overview({fault.file for fault in folder.faults})
+    numbers, paths, has_objects, digests = array("i"), list[str](), bytearray(), array("Q")
+    for number, reading in enumerate(folder.files.readings()):
+        file = reading.file
+        over.clipped += file.clipped
+        over.occluded_ignored += file.occluded_ignored
+        if file.derived_boxes or file.by_place or file.by_list_order:
+            over.noted.append(file)
+        if file.image is None:
+            continue
+        if file.derived:
+            over.derived_images.append(file.image.path)
+        if file.source in over.set_aside:
+            continue
+        if file.derived:
+            over.derived.append(number)
+        numbers.append(number)
+        paths.append(file.image.path)
+        has_objects.append(len(reading.objects) > 0)
+        digests.append(int(file.image.md5[:16], 16))
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    over.order = array("i", (numbers[position] for position in order))
+    over.with_objects = array("i", (numbers[position] for position in order if has_objects[position]))
+    values, counts = np.unique(np.frombuffer(digests, dtype=np.uint64), return_counts=True)
+    repeated = np.isin(np.frombuffer(digests, dtype=np.uint64), values[counts > 1])
+    over.alike = [numbers[position] for position in np.flatnonzero(repeated)]
+    return over
 
 
 def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
@@ -122,23 +183,17 @@ def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
     )
 
 
-def _diagnose(
-    root: Path,
-    folder: Folder,
-    schema: Schema,
-    images: list[AnnotatedImage],
-    set_aside: set[str],
-    params: DoctorParams,
-) -> Diagnosis:
+def _diagnose(root: Path, folder: Folder, schema: Schema, overview: Overview, params: DoctorParams) -> Diagnosis:
     """Run the checks that need no pixels; what was set aside for its faults stops nothing."""
     diagnosis = diagnose(folder, root / RAW, schema)
-    findings = without_ignored(sort_findings([*diagnosis.findings, *find_duplicates(images, {})]), params)
-    stop_at([finding for finding in findings if finding.file not in set_aside], params)
+    alike = [image for number in overview.alike if (image := folder.files[number].image)]
+    findings = without_ignored(sort_findings([*diagnosis.findings, *find_duplicates(alike, {})]), params)
+    stop_at([finding for finding in findings if finding.file not in overview.set_aside], params)
     return msgspec.structs.replace(diagnosis, findings=findings)
 
 
-def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Schema) -> None:
-    if any(image.instances for image in images):
+def _check_any_object(overview: Overview, folder: Folder, schema: Schema) -> None:
+    if overview.with_objects:
         return
     seen = ", ".join(f"{label} ({count})" for label, count in folder.ignored.most_common(10)) or "none"
     raise DatasetError(
@@ -147,54 +202,48 @@ def _check_any_object(images: list[AnnotatedImage], folder: Folder, schema: Sche
     )
 
 
-def _write_derived(derived: Path, folder: Folder, set_aside: set[str]) -> None:
+def _write_derived(derived: Path, raw: Path, folder: Folder, overview: Overview) -> None:
     """Write the derived images, and a list of them: without any the folder would be empty, which DVC warns of."""
     written: dict[str, str] = {}
-    for file in folder.files:
-        if file.derived is None or file.image is None or file.source in set_aside:
-            continue
+    for number in overview.derived:
+        file = folder.files[number]
+        assert file.image is not None
         name = file.image.path.removeprefix("derived/")
         path = derived / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.derived)
+        path.write_bytes(read_derived(raw, file))
         written[name] = file.source
     write_json(derived / "index.json", written)
 
 
-def summarise(
-    images: list[AnnotatedImage], folder: Folder, schema: Schema, set_aside: list[str], diagnosis: Diagnosis
-) -> dict[str, Any]:
+def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Diagnosis) -> dict[str, Any]:
     """Count what was converted, passed over and set aside.
 
     Args:
-        images: the converted images.
         folder: what reading found.
+        overview: of its files.
         schema: classes and keypoints.
-        set_aside: files left out for their faults.
         diagnosis: of the converted images, and findings of all.
 
     Returns:
         The machine-readable report; equal input gives equal values.
     """
-    instances = [instance for image in images for instance in image.instances]
-    classes = Counter(instance.class_name for instance in instances)
-    negatives = sum(not image.instances for image in images)
-    headline = f"{len(images)} images, {len(instances)} objects"
-    derived = sum(len(file.derived_boxes) for file in folder.files)
+    n_images = len(overview.order)
+    n_objects = sum(item.objects for item in diagnosis.classes)
+    headline = f"{n_images} images, {n_objects} objects"
+    derived = sum(len(file.derived_boxes) for file in overview.noted)
     if derived:
         headline += f", {derived} boxes derived from points"
-    if set_aside:
-        headline += f", {len(set_aside)} set aside"
+    if overview.set_aside:
+        headline += f", {len(overview.set_aside)} set aside"
     return {
         "headline": headline,
         "annotation_files": len(folder.files),
-        "images": len(images),
-        "negatives": negatives,
-        "objects": len(instances),
-        "objects_by_class": {name: classes[name] for name in schema.class_names},
-        "objects_missing_keypoints": sum(
-            len(instance.keypoints) < len(schema.classes[instance.class_name].keypoints) for instance in instances
-        ),
+        "images": n_images,
+        "negatives": n_images - len(overview.with_objects),
+        "objects": n_objects,
+        "objects_by_class": {item.name: item.objects for item in diagnosis.classes},
+        "objects_missing_keypoints": sum(item.incomplete for item in diagnosis.classes),
         "keypoints": {
             item.name: {
                 keypoint.name: {
@@ -210,15 +259,13 @@ def summarise(
         "misspelt_perhaps": near_misses(folder.ignored, schema),
         "unlabelled_images": folder.unlabelled,
         "read_by_alias": dict(sorted(folder.aliased.items())),
-        "boxes_from_points": {file.source: file.derived_boxes for file in folder.files if file.derived_boxes},
-        "decided_by_place": {file.source: file.by_place for file in folder.files if file.by_place},
-        "decided_by_list_order": {file.source: file.by_list_order for file in folder.files if file.by_list_order},
-        "moved_onto_the_image": sum(file.clipped for file in folder.files),
-        "occluded_ignored": sum(file.occluded_ignored for file in folder.files),
-        "derived_images": sorted(
-            file.image.path for file in folder.files if file.derived is not None and file.image is not None
-        ),
-        "set_aside": set_aside,
+        "boxes_from_points": {file.source: file.derived_boxes for file in overview.noted if file.derived_boxes},
+        "decided_by_place": {file.source: file.by_place for file in overview.noted if file.by_place},
+        "decided_by_list_order": {file.source: file.by_list_order for file in overview.noted if file.by_list_order},
+        "moved_onto_the_image": overview.clipped,
+        "occluded_ignored": overview.occluded_ignored,
+        "derived_images": sorted(overview.derived_images),
+        "set_aside": sorted(overview.set_aside),
         "findings": diagnosis.findings,
         "finding_counts": count_findings(diagnosis.findings),
         "faults": sorted(folder.faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind)),
@@ -277,21 +324,23 @@ def to_report(summary: dict[str, Any], faults: list[Fault], findings: list[Findi
     return Report("Converted annotations", summary["headline"], sections, figures, "convert")
 
 
-def draw_examples(root: Path, images: list[AnnotatedImage], derived: Path, schema: Schema) -> list[Picture]:
+def draw_examples(root: Path, folder: Folder, overview: Overview, derived: Path, schema: Schema) -> list[Picture]:
     """Draw some images with objects, evenly spread over the dataset.
 
     Args:
         root: the workspace.
-        images: the converted images.
+        folder: what reading found.
+        overview: of its files.
         derived: folder of the derived images, which may not be in place yet.
         schema: classes and skeletons.
     """
-    with_objects = sorted((image for image in images if image.instances), key=lambda image: image.path)
-    chosen = np.unique(np.linspace(0, len(with_objects) - 1, min(_EXAMPLES, len(with_objects))).astype(int))
+    numbers = overview.with_objects
+    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(_EXAMPLES, len(numbers))).astype(int))
     pictures: list[Picture] = []
-    for image in (with_objects[index] for index in chosen):
-        folder, _, name = image.path.partition("/")
-        path = derived / name if folder == "derived" else root / "data" / image.path
+    for image in (folder.files[numbers[position]].image for position in chosen):
+        assert image is not None
+        place, _, name = image.path.partition("/")
+        path = derived / name if place == "derived" else root / "data" / image.path
         pixels = np.ascontiguousarray(read_image(path)[..., ::-1])
         drawn = draw_instances(pixels, image.instances, schema, longest_side_px=_EXAMPLE_PX)
         pictures.append(Picture(encode_jpeg(drawn), image.path.removeprefix("raw/")))

@@ -25,7 +25,7 @@ from keypipe.findings import (
     put_sides,
     sort_findings,
 )
-from keypipe.ingest import Folder, read_folder
+from keypipe.ingest import Folder, Ingested, read_derived, read_folder
 from keypipe.labelme import LabelmeError, LabelmeOptions, parse_labelme, parse_shapes
 from keypipe.media import read_image
 from keypipe.pixels import PixelFacts, near_duplicates, read_pixels
@@ -176,7 +176,7 @@ def _read_sides(root: Path, folder: Folder) -> dict[str, str]:
     used = [line for line in manifest.lines if line.state == USED]
     sides = {line.image: line.side for line in used}
     by_md5 = {line.md5: line.side for line in used}
-    images = [file.image for file in folder.files if file.image]
+    images = [reading.file.image for reading in folder.files.readings() if reading.file.image]
     return sides | {image.path: by_md5[image.md5] for image in images if image.md5 in by_md5}
 
 
@@ -186,8 +186,8 @@ def _list_images(folder: Folder, look: _Pictures) -> list[AnnotatedImage]:
     for file in folder.files:
         if file.image:
             images.append(file.image)
-            if file.derived is not None:
-                look.keep(file.image.path, file.derived)
+            if file.derived:
+                look.keep(file)
         elif file.raw_image:
             images.append(look.describe(file.raw_image, file.source))
     images += [look.describe(name, name) for name in folder.unlabelled]
@@ -226,12 +226,13 @@ class _Pictures:
         self._options = options
         self._derived: dict[str, Path] = {}
 
-    def keep(self, image: str, content: bytes) -> None:
+    def keep(self, file: Ingested) -> None:
         """Put an image that is not usable where it lies into a scratch folder."""
+        assert file.image is not None
         path = self._scratch / f"{len(self._derived)}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        self._derived[image] = path
+        path.write_bytes(read_derived(self._raw, file))
+        self._derived[file.image.path] = path
 
     def path(self, image: str) -> Path:
         """Return where an image lies that is named relative to ``data/``."""

@@ -15,7 +15,7 @@ from keypipe.annotation import AnnotatedImage
 from keypipe.coco import format_coco, to_coco
 from keypipe.errors import ConfigError, DatasetError, FaultsError
 from keypipe.exchange import SCHEMA_KEY
-from keypipe.ingest import Folder
+from keypipe.ingest import Folder, read_derived
 from keypipe.labelme import format_labelme, to_shapes
 from keypipe.skeleton import Schema, schema_to_mapping
 from keypipe.yolo import to_data_yaml, to_view
@@ -69,9 +69,10 @@ def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy
     else:
         _export_labelme(exported, scratch, params.occluded_flag or "occluded")
     places = _image_places(kind, exported, schema) if not alone and images != "none" else {}
-    embedded = {file.image.path: file.derived for file in files if file.image and file.derived is not None}
+    derived = {file.image.path: file for file in files if file.image and file.derived}
     for path, place in places.items():
-        _put_image(root, path, scratch / place, embedded.get(path), images)
+        content = read_derived(root / RAW, derived[path]) if path in derived else None
+        _put_image(root, path, scratch / place, content, images)
     if target.is_dir():
         target.rmdir()
     scratch.rename(target)

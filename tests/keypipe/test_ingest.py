@@ -15,7 +15,7 @@ from PIL import Image
 
 from keypipe import demo
 from keypipe.errors import AnnotationError
-from keypipe.ingest import Folder, near_misses, read_folder
+from keypipe.ingest import Folder, near_misses, read_derived, read_folder
 from keypipe.labelme import LabelmeOptions
 from keypipe.skeleton import parse_schema
 from keypipe.yolo import parse_labels, to_yolo
@@ -77,7 +77,7 @@ def test_an_embedded_image_is_derived(tmp_path: Path, write_labelme: Write) -> N
     json.with_suffix(".jpg").unlink()
     folder = read(tmp_path / "raw")
     assert paths(folder) == ["derived/sub/a.png"]
-    assert folder.files[0].derived == buffer.getvalue()
+    assert read_derived(tmp_path / "raw", folder.files[0]) == buffer.getvalue()
 
 
 def test_a_png_name_on_jpeg_bytes_is_read_by_its_bytes(tmp_path: Path, write_labelme: Write) -> None:

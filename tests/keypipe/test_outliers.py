@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keypipe.outliers import MIN_INSTANCES, Examination, Shapes, align, examine_shapes
+from keypipe.outliers import MIN_INSTANCES, Examination, Shapes, align, learn_shapes
 
 # A beast from the side: nose, tail, and a left and a right leg of two joints before and behind.
 MEAN = np.array(
@@ -25,9 +25,9 @@ def draw_herd(n: int = 200, seed: int = 0, noise: float = 0.04) -> Shapes:
 
 
 def examine(shapes: Shapes) -> Examination:
-    found = examine_shapes(shapes, PARTNERS, EDGES)
-    assert found is not None
-    return found
+    examiner = learn_shapes(shapes, PARTNERS, EDGES)
+    assert examiner is not None
+    return examiner.examine(shapes)
 
 
 def size_of(shape: Shapes) -> float:
@@ -106,17 +106,18 @@ def test_the_mean_shape_is_laid_over_every_instance() -> None:
 
 
 def test_few_instances_or_keypoints_say_nothing() -> None:
-    assert examine_shapes(draw_herd(MIN_INSTANCES - 1), PARTNERS) is None
+    assert learn_shapes(draw_herd(MIN_INSTANCES - 1), PARTNERS) is None
     two = draw_herd()
     two[:, 2:] = np.nan
-    assert examine_shapes(two, PARTNERS) is None
+    assert learn_shapes(two, PARTNERS) is None
 
 
 def test_of_three_keypoints_none_is_blamed() -> None:
     shapes = draw_herd()[:, [0, 1, 2]]
     shapes[7, 1] += 2 * size_of(shapes[7])
-    found = examine_shapes(shapes, [0, 1, 2])
-    assert found is not None
+    examiner = learn_shapes(shapes, [0, 1, 2])
+    assert examiner is not None
+    found = examiner.examine(shapes)
     assert not found.outliers
     assert found.unusual == [7]
 
@@ -124,15 +125,31 @@ def test_of_three_keypoints_none_is_blamed() -> None:
 def test_a_keypoint_that_hardly_occurs_is_left_out() -> None:
     shapes = draw_herd()
     shapes[5:, 0] = np.nan
-    found = examine(shapes)
-    assert np.isnan(found.mean[0])
-    assert np.isfinite(found.mean[1:]).all()
+    examiner = learn_shapes(shapes, PARTNERS, EDGES)
+    assert examiner is not None
+    assert np.isnan(examiner.mean[0])
+    assert np.isfinite(examiner.mean[1:]).all()
+    assert np.isnan(examiner.examine(shapes).aligned[:, 0]).all()
 
 
 def test_equal_points_do_no_harm() -> None:
     shapes = draw_herd()
     shapes[3] = 10 + 10j
     assert not [found for found in examine(shapes).outliers if found.instance != 3]
+
+
+def test_instances_may_be_examined_some_at_a_time() -> None:
+    shapes = draw_herd()
+    shapes[3, 0] += size_of(shapes[3])
+    shapes[150, [2, 3]] = shapes[150, [3, 2]]
+    examiner = learn_shapes(shapes, PARTNERS, EDGES)
+    assert examiner is not None
+    whole, parts = examiner.examine(shapes), [examiner.examine(part) for part in np.split(shapes, 4)]
+    np.testing.assert_array_equal(whole.placed, np.concatenate([part.placed for part in parts]))
+    assert [found.instance for part in parts for found in part.outliers] == [3]
+    assert [found.instance for found in whole.outliers] == [3]
+    assert [found.instance for found in whole.exchanges] == [150]
+    assert [[found.instance for found in part.exchanges] for part in parts] == [[], [], [], [0]]
 
 
 def test_aligning_undoes_a_similarity() -> None:

@@ -9,7 +9,7 @@ import pytest
 from keypipe import ingest
 from keypipe.ingest import Folder, read_folder
 from keypipe.labelme import LabelmeOptions
-from keypipe.parse_cache import read_entries, read_signed, write_entries
+from keypipe.parse_cache import Store, read_records, read_signed, write_records
 from keypipe.skeleton import parse_schema
 from tests.conftest import point, rectangle
 from tests.imports import ROOT, closure
@@ -116,7 +116,10 @@ def test_a_file_that_was_written_just_now_is_read_again(
     monkeypatch.setattr("keypipe.parse_cache.RECENT_NS", 3_600_000_000_000)
     write_labelme("2.jpg", COW)
     assert cached.read()[1] == 1
-    assert cached.read()[1] == 6  # by now all of them were written within the last hour
+    assert cached.read()[1] == 1  # as long as it was so when it was read
+    monkeypatch.setattr("keypipe.parse_cache.RECENT_NS", 0)
+    assert cached.read()[1] == 1
+    assert cached.read()[1] == 0
 
 
 def test_a_cache_is_of_no_use_to_any_other_code_that_reads() -> None:
@@ -124,15 +127,31 @@ def test_a_cache_is_of_no_use_to_any_other_code_that_reads() -> None:
     assert {f"keypipe/{name}" for name in hashed} == closure(ROOT / "keypipe/ingest.py")
 
 
-@pytest.mark.parametrize("content", [b"", b"other key\n\x90", b"key\n\x91", b"key\nnonsense"])
-def test_a_damaged_cache_is_passed_over(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"other key\n\x01\x00\x00\x00\x90", b"key", b"key\n\x91"])
+def test_a_cache_that_is_damaged_or_of_another_key_is_passed_over(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cache"
-    assert read_entries(path, "key", int) == []
+    assert list(read_records(path, "key")) == []
     path.write_bytes(content)
-    assert read_entries(path, "key", int) == []
-    write_entries(path, "key", [1, 2])
-    assert read_entries(path, "key", int) == [1, 2]
+    assert list(read_records(path, "key")) == []
+    write_records(path, "key", [b"one", b"", b"two"])
+    assert list(read_records(path, "key")) == [b"one", b"", b"two"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["cache"]
+
+
+def test_of_a_torn_cache_the_whole_records_are_taken(cached: Cached) -> None:
+    first, _ = cached.read()
+    cached.cache.write_bytes(cached.cache.read_bytes()[:-10])
+    assert cached.read() == (first, 1)
+    assert cached.read() == (first, 0)
+
+
+def test_a_store_gives_records_back_in_any_order(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert [store.append(record) for record in (b"one", b"", b"three")] == [0, 1, 2]
+    assert [store[2], store[0]] == [b"three", b"one"]
+    assert store.append(b"four") == 3
+    assert [store[number] for number in range(len(store))] == [b"one", b"", b"three", b"four"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 1_000_000])
