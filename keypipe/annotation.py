@@ -53,3 +53,10 @@ class AnnotatedImage(msgspec.Struct, frozen=True, gc=False):
     md5: str
     instances: tuple[Instance, ...]
     source: str
+
+
+class InstanceShapes(msgspec.Struct, frozen=True):
+    """Where an instance stands in its file: the shape index of its box, and of each keypoint by name."""
+
+    box: int
+    keypoints: dict[str, int]

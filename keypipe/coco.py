@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -13,6 +10,8 @@ import msgspec
 from keypipe.annotation import AnnotatedImage, Instance, Keypoint, Visibility
 from keypipe.errors import AnnotationError
 from keypipe.skeleton import Schema
+
+Box = tuple[float, float, float, float]
 
 
 class CocoImage(msgspec.Struct, gc=False):
@@ -91,59 +90,26 @@ def to_coco(images: Iterable[AnnotatedImage], schema: Schema) -> CocoFile:
     Returns:
         Values ready for ``format_coco``; coordinates keep all their digits.
     """
-    file = CocoFile([], [], to_categories(schema), dict(_INFO))
-    for entry, objects in _number(sorted(images, key=lambda item: item.path), schema):
-        file.images.append(entry)
-        file.annotations += objects
+    category_id = {name: index for index, name in enumerate(schema.class_names, start=1)}
+    file = CocoFile([], [], to_categories(schema), dict(INFO))
+    for image_id, image in enumerate(sorted(images, key=lambda item: item.path), start=1):
+        file.images.append(to_entry(image_id, image))
+        for instance in image.instances:
+            flat: list[int | float] = []
+            for name in schema.classes[instance.class_name].keypoints:
+                point = instance.keypoints.get(name)
+                flat += NOT_LABELLED if point is None else (point.x, point.y, int(point.visibility))
+            annotation_id, category = len(file.annotations) + 1, category_id[instance.class_name]
+            file.annotations.append(
+                to_annotation(annotation_id, image_id, category, instance.box_xyxy, flat, len(instance.keypoints))
+            )
     return file
 
 
-_INFO = {"description": "keypipe"}
-
-
-def _number(images: Iterable[AnnotatedImage], schema: Schema) -> Iterator[tuple[CocoImage, list[CocoAnnotation]]]:
-    """Turn images in the order of their paths into entries."""
-    category_id = {name: index for index, name in enumerate(schema.class_names, start=1)}
-    orders = {name: skeleton.keypoints for name, skeleton in schema.classes.items()}
-    annotation_id = 1
-    for image_id, image in enumerate(images, start=1):
-        width, height = image.size_wh
-        yield (
-            CocoImage(image_id, image.path, width, height, image.md5, image.source),
-            [
-                _to_annotation(
-                    number, image_id, category_id[instance.class_name], instance, orders[instance.class_name]
-                )
-                for number, instance in enumerate(image.instances, start=annotation_id)
-            ],
-        )
-        annotation_id += len(image.instances)
-
-
-def write_coco(path: Path, images: Iterable[AnnotatedImage], schema: Schema) -> None:
-    """Write the COCO file of annotated images, one of them in memory at a time.
-
-    Args:
-        path: where to write; it is the same as ``format_coco(to_coco(images, schema))``.
-        images: in the order of their paths.
-        schema: gives the categories.
-    """
-    encode = msgspec.json.encode
-    head = CocoFile([], [], to_categories(schema), dict(_INFO))
-    with path.open("wb") as file, tempfile.TemporaryFile(dir=path.parent) as rest:
-        file.write(_format_head(head) + b',\n"images":[')
-        rest.write(b'"annotations":[')
-        first, first_annotation = b"\n", b"\n"
-        for entry, objects in _number(images, schema):
-            file.write(first + encode(entry))
-            first = b",\n"
-            for annotation in objects:
-                rest.write(first_annotation + encode(annotation))
-                first_annotation = b",\n"
-        file.write((b"\n" if first == b"\n" else b"") + b"\n],\n")
-        rest.write((b"\n" if first_annotation == b"\n" else b"") + b"\n]}\n")
-        rest.seek(0)
-        shutil.copyfileobj(rest, file, 1 << 20)
+INFO = {"description": "keypipe"}
+"""The file's section ``info``."""
+NOT_LABELLED = (0, 0, 0)
+"""Values of a keypoint that is not labelled."""
 
 
 def to_categories(schema: Schema) -> list[CocoCategory]:
@@ -159,27 +125,29 @@ def to_categories(schema: Schema) -> list[CocoCategory]:
     ]
 
 
-_NOT_LABELLED = (0, 0, 0)
+def to_entry(image_id: int, image: AnnotatedImage) -> CocoImage:
+    """Return an image's entry in ``images``."""
+    width, height = image.size_wh
+    return CocoImage(image_id, image.path, width, height, image.md5, image.source)
 
 
-def _to_annotation(
-    annotation_id: int, image_id: int, category_id: int, instance: Instance, order: Sequence[str]
+def to_annotation(
+    annotation_id: int, image_id: int, category_id: int, box_xyxy: Box, flat: list[int | float], labelled: int
 ) -> CocoAnnotation:
-    left, top, right, bottom = instance.box_xyxy
-    flat: list[int | float] = []
-    for name in order:
-        point = instance.keypoints.get(name)
-        flat += _NOT_LABELLED if point is None else (point.x, point.y, int(point.visibility))
+    """Return an object's entry in ``annotations``.
+
+    Args:
+        annotation_id: from 1.
+        image_id: of its image.
+        category_id: from 1, class order.
+        box_xyxy: left, top, right, bottom in pixels.
+        flat: x, y, visibility for each of the category's keypoints.
+        labelled: number of labelled keypoints.
+    """
+    left, top, right, bottom = box_xyxy
     width, height = right - left, bottom - top
-    return CocoAnnotation(
-        annotation_id,
-        image_id,
-        category_id,
-        (left, top, width, height),
-        width * height,
-        flat,
-        len(instance.keypoints),
-    )
+    box = (left, top, width, height)
+    return CocoAnnotation(annotation_id, image_id, category_id, box, width * height, flat, labelled)
 
 
 def to_images(file: CocoFile, *, keypoints: bool = True) -> list[AnnotatedImage]:
@@ -254,14 +222,15 @@ def parse_coco(content: bytes) -> CocoFile:
 def format_coco(file: CocoFile) -> bytes:
     """Format a COCO file: one line per entry, so that versions can be compared line by line."""
     encode = msgspec.json.encode
-    parts = [_format_head(file)]
+    parts = [format_head(file)]
     for key in ("images", "annotations"):
         entries = b",\n".join(encode(entry) for entry in getattr(file, key))
         parts.append(b'"' + key.encode() + b'":[\n' + entries + b"\n]")
     return b",\n".join(parts) + b"}\n"
 
 
-def _format_head(file: CocoFile) -> bytes:
+def format_head(file: CocoFile) -> bytes:
+    """Format a file's beginning, all that comes before ``images``."""
     encode = msgspec.json.encode
     categories = b",\n".join(encode(entry) for entry in file.categories)
     return b'{"info":' + encode(file.info, order="deterministic") + b',\n"categories":[\n' + categories + b"\n]"

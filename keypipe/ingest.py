@@ -18,12 +18,11 @@ from typing import Literal, overload
 import msgspec
 
 from keypipe import annotation, boxes, errors, image, labelme, linking, packed, parse_cache, placement, skeleton
-from keypipe.annotation import AnnotatedImage
+from keypipe.annotation import AnnotatedImage, InstanceShapes
 from keypipe.errors import AnnotationError, Fault
 from keypipe.image import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
 from keypipe.labelme import (
     RECTANGLES,
-    InstanceShapes,
     LabelmeError,
     LabelmeFile,
     LabelmeOptions,
@@ -146,9 +145,13 @@ class Files(Sequence[Ingested]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def readings(self) -> Iterator[Reading]:
-        """Yield the files with their objects packed."""
-        for number in self._numbers:
+    def readings(self, order: Iterable[int] | None = None) -> Iterator[Reading]:
+        """Yield the files with their objects packed.
+
+        Args:
+            order: numbers of the files; default: all, in their order.
+        """
+        for number in self._numbers if order is None else (self._numbers[index] for index in order):
             yield _DECODER.decode(self._store[number])
 
 

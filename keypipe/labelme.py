@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from keypipe.annotation import Instance, Keypoint, Visibility
+from keypipe.annotation import Instance, InstanceShapes, Keypoint, Visibility
 from keypipe.boxes import derive_boxes
 from keypipe.errors import AnnotationError, Fault
 from keypipe.linking import Box, BoxShape, PointShape, link_keypoints
@@ -75,13 +75,6 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
     occluded: Literal["train", "ignore"] = "train"
     unknown_labels: Literal["ignore", "fail"] = "ignore"
     box_from_points: float | None = None
-
-
-class InstanceShapes(msgspec.Struct, frozen=True):
-    """Where an instance stands in its file: the shape index of its box, and of each keypoint by name."""
-
-    box: int
-    keypoints: dict[str, int]
 
 
 class ParsedShapes(msgspec.Struct):

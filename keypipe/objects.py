@@ -10,10 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.annotation import AnnotatedImage, Instance
+from keypipe.annotation import AnnotatedImage, Instance, InstanceShapes
 from keypipe.findings import Finding, Point, Severity
 from keypipe.ingest import Files
-from keypipe.labelme import InstanceShapes
 from keypipe.packed import Packed, walk
 from keypipe.skeleton import Schema
 
@@ -164,10 +163,9 @@ class Gathering:
             packed: the objects.
             side: of the split, or "".
         """
-        for place, (name, at, state_at) in enumerate(walk(packed, self._schema)):
-            n_keypoints = len(self._schema.classes[name].keypoints)
+        for place, (number, at, state_at, n_keypoints) in enumerate(walk(packed, self._schema)):
             numbers = packed.numbers[8 * at : 8 * (at + 4 + 2 * n_keypoints)]
-            of_class = self.by_class[name]
+            of_class = self.by_class[self._schema.class_names[number]]
             of_class.add(file, place, size_wh, numbers, packed.states[state_at : state_at + n_keypoints])
             if side:
                 of_class.by_side[side] += 1

@@ -400,6 +400,24 @@ def _group_by_pattern(known: Bools) -> Iterator[tuple[Bools, Ints]]:
             yield known[rows[0]], rows
 
 
+def _find_distances(residuals: Reals, covariance: Reals) -> Reals:
+    """Compute squared Mahalanobis distances, float (n,); arguments as for ``_weigh``."""
+    squared = np.full(len(residuals), np.nan)
+    for pattern, rows in _group_by_pattern(np.isfinite(residuals[:, ::2])):
+        known, weighted, _ = _weigh_known(residuals, covariance, pattern, rows)
+        squared[rows] = (weighted * known).sum(axis=1)
+    return squared
+
+
+def _weigh_known(residuals: Reals, covariance: Reals, pattern: Bools, rows: Ints) -> tuple[Reals, Reals, Reals]:
+    """Return the known residuals of some rows, their product with the precision matrix, and that matrix."""
+    columns = np.flatnonzero(np.repeat(pattern, 2))
+    precision = np.linalg.inv(covariance[np.ix_(columns, columns)]).astype(np.float64, copy=False)
+    known = residuals if pattern.all() and len(rows) == len(residuals) else residuals[np.ix_(rows, columns)]
+    weighted: Reals = known @ precision
+    return known, weighted, precision
+
+
 def _weigh(residuals: Reals, covariance: Reals) -> tuple[Reals, Reals, Shapes]:
     """Compute Mahalanobis distances, and every keypoint's deviation from its conditional mean given the others.
 
@@ -419,10 +437,8 @@ def _weigh(residuals: Reals, covariance: Reals) -> tuple[Reals, Reals, Shapes]:
     deviations = np.full((n, width // 2), np.nan)
     errors = np.full((n, width // 2), np.nan, dtype=np.complex128)
     for pattern, rows in _group_by_pattern(np.isfinite(residuals[:, ::2])):
+        known, weighted, precision = _weigh_known(residuals, covariance, pattern, rows)
         columns = np.flatnonzero(np.repeat(pattern, 2))
-        precision = np.linalg.inv(covariance[np.ix_(columns, columns)])
-        known = residuals[np.ix_(rows, columns)]
-        weighted = known @ precision
         squared[rows] = (weighted * known).sum(axis=1)
         size = len(columns) // 2
         blocks = precision.reshape(size, 2, size, 2)[np.arange(size), :, np.arange(size), :]
@@ -450,7 +466,7 @@ def _fit(shapes: Shapes, partners: Ints) -> _Model:
     deviation = np.nanmedian(np.abs(residuals - np.nanmedian(residuals, axis=0)), axis=0) / _GAUSSIAN_QUARTILE
     centre, covariance = np.zeros(width), np.diag(deviation**2) + floor
     for _ in range(_CONCENTRATIONS):
-        ratio = _weigh(residuals - centre, covariance + free)[0] / usual
+        ratio = _find_distances(residuals - centre, covariance + free) / usual
         core = residuals[ratio <= np.quantile(ratio, _CORE)]
         filled, extra = _fill_in(core - centre, covariance, free)
         centre = centre + filled.mean(axis=0)
@@ -459,7 +475,7 @@ def _fit(shapes: Shapes, partners: Ints) -> _Model:
         covariance *= (1 - shrinkage) + shrinkage * within
         covariance += floor
         # The core is too narrow by its choice: widened so that the median distance is as it should be.
-        covariance *= np.median(_weigh(residuals - centre, covariance + free)[0] / usual)
+        covariance *= np.median(_find_distances(residuals - centre, covariance + free) / usual)
     return _Model(mean + centre[::2] + 1j * centre[1::2], covariance + free, partners)
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from keypipe.annotation import Instance, Keypoint, Visibility
-from keypipe.labelme import InstanceShapes
+from keypipe.annotation import Instance, InstanceShapes, Keypoint, Visibility
 from keypipe.skeleton import Schema
 
 _NOT_LABELLED = (math.nan, math.nan)
@@ -67,28 +66,28 @@ def unpack(packed: Packed, schema: Schema) -> tuple[list[Instance], list[Instanc
     numbers, places = memoryview(packed.numbers).cast("d").tolist(), memoryview(packed.shapes).cast("i").tolist()
     instances: list[Instance] = []
     shapes: list[InstanceShapes] = []
-    for index, (name, at, state_at) in enumerate(walk(packed, schema)):
+    for index, (number, at, state_at, n_keypoints) in enumerate(walk(packed, schema)):
+        name = schema.class_names[number]
         keypoints = schema.classes[name].keypoints
-        end = at + 4 + 2 * len(keypoints)
-        states = packed.states[state_at : state_at + len(keypoints)]
+        end = at + 4 + 2 * n_keypoints
+        states = packed.states[state_at : state_at + n_keypoints]
         points = zip(keypoints, numbers[at + 4 : end : 2], numbers[at + 5 : end : 2], states, strict=True)
         labelled = {key: Keypoint(x, y, _VISIBILITIES[state]) for key, x, y, state in points if state}
         left, top, right, bottom = numbers[at : at + 4]
         instances.append(Instance(name, (left, top, right, bottom), labelled))
         if places:
-            box, *rest = places[state_at + index : state_at + index + 1 + len(keypoints)]
+            box, *rest = places[state_at + index : state_at + index + 1 + n_keypoints]
             found = zip(keypoints, rest, strict=True)
             shapes.append(InstanceShapes(box, {key: place for key, place in found if place >= 0}))
     return instances, shapes
 
 
-def walk(packed: Packed, schema: Schema) -> Iterator[tuple[str, int, int]]:
-    """Yield, for every object, its class, where its numbers begin, and where its states begin."""
-    names = schema.class_names
+def walk(packed: Packed, schema: Schema) -> Iterator[tuple[int, int, int, int]]:
+    """Yield, for every object, the number of its class, where its numbers and its states begin, and its keypoints."""
+    sizes = [len(skeleton.keypoints) for skeleton in schema.classes.values()]
     at = state_at = 0
     for number in memoryview(packed.classes).cast("H"):
-        name = names[number]
-        yield name, at, state_at
-        n_keypoints = len(schema.classes[name].keypoints)
+        n_keypoints = sizes[number]
+        yield number, at, state_at, n_keypoints
         at += 4 + 2 * n_keypoints
         state_at += n_keypoints

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from keypipe.annotation import AnnotatedImage
-from keypipe.coco import write_coco
+from keypipe.coco_writer import write_coco
 from keypipe.diagnosis import Diagnosis, diagnose
 from keypipe.drawing import draw_instances, encode_jpeg
 from keypipe.duplicates import find_duplicates
@@ -21,6 +21,7 @@ from keypipe.findings import Finding, count_findings, sort_findings
 from keypipe.ingest import Folder, Ingested, near_misses, read_derived, read_folder
 from keypipe.labelme import LabelmeOptions
 from keypipe.media import read_image
+from keypipe.packed import Packed
 from keypipe.report import (
     BarChart,
     Faults,
@@ -139,9 +140,11 @@ class Overview(msgspec.Struct):
     clipped: int = 0
     occluded_ignored: int = 0
 
-    def images(self, folder: Folder) -> Iterator[AnnotatedImage]:
-        """Yield the converted images in the order of their paths."""
-        return (image for number in self.order if (image := folder.files[number].image))
+    def images(self, folder: Folder) -> Iterator[tuple[AnnotatedImage, Packed]]:
+        """Yield the converted images, in the order of their paths, with their objects packed."""
+        for reading in folder.files.readings(self.order):
+            assert reading.file.image is not None
+            yield reading.file.image, reading.objects
 
 
 def look_over(folder: Folder) -> Overview:

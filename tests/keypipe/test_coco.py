@@ -3,14 +3,19 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import tempfile
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keypipe.annotation import AnnotatedImage, Instance, Keypoint, Visibility
 from keypipe.coco import format_coco, parse_coco, subset, to_coco, to_images
+from keypipe.coco_writer import write_coco
 from keypipe.errors import AnnotationError
+from keypipe.packed import pack
 from keypipe.skeleton import parse_schema
 
 SCHEMA = parse_schema(
@@ -57,6 +62,19 @@ def test_what_is_written_is_read_back(images: list[AnnotatedImage]) -> None:
         images, key=lambda image: image.path
     )
     assert format_coco(parse_coco(content)) == content
+
+
+@given(images)
+def test_one_image_after_the_other_gives_the_same_file(images: list[AnnotatedImage]) -> None:
+    packed = [
+        (msgspec.structs.replace(image, instances=()), pack(image.instances, [], SCHEMA))
+        for image in sorted(images, key=lambda image: image.path)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "coco.json"
+        write_coco(path, packed, SCHEMA)
+        assert [entry.name for entry in Path(folder).iterdir()] == ["coco.json"]
+        assert path.read_bytes() == format_coco(to_coco(images, SCHEMA))
 
 
 EXAMPLE = [

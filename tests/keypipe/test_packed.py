@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keypipe.annotation import Instance, Keypoint, Visibility
-from keypipe.labelme import InstanceShapes
+from keypipe.annotation import Instance, InstanceShapes, Keypoint, Visibility
 from keypipe.packed import Packed, pack, unpack, walk
 from keypipe.skeleton import parse_schema
 
@@ -30,7 +29,7 @@ def test_what_is_packed_comes_back_to_the_last_bit(objects: list[Instance]) -> N
     assert len(packed) == len(objects)
     assert unpack(packed, SCHEMA) == (objects, shapes)
     assert unpack(pack(objects, [], SCHEMA), SCHEMA) == (objects, [])
-    assert [name for name, _, _ in walk(packed, SCHEMA)] == [item.class_name for item in objects]
+    assert [SCHEMA.class_names[number] for number, *_ in walk(packed, SCHEMA)] == [item.class_name for item in objects]
 
 
 def test_numbers_can_be_laid_out_as_columns() -> None:
@@ -41,5 +40,5 @@ def test_numbers_can_be_laid_out_as_columns() -> None:
         np.frombuffer(packed.numbers), [1, 2, 3, 4, nan, nan, 5, 6, nan, nan, 7, 8, 9, 10, nan, nan]
     )
     assert packed.states == bytes([0, 1, 0, 0])
-    assert list(walk(packed, SCHEMA)) == [("cow", 0, 0), ("post", 10, 3)]
+    assert list(walk(packed, SCHEMA)) == [(0, 0, 0, 3), (1, 10, 3, 1)]
     assert len(Packed()) == 0
