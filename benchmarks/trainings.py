@@ -17,6 +17,7 @@ from keypipe.demo import SCHEMA as DEMO_SCHEMA
 from keypipe.demo import write_demo
 
 SHARED_DATA = Path(os.environ.get("KEYPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))
+_SETSQUARE = {"classes": {"sjb_rect": {"keypoints": ["angle_30", "angle_60", "angle_90"], "pairs": []}}}
 _TRANSISTOR = {"keypoints": ["Drain", "Source", "Gate"], "skeleton": [["Drain", "Source"], ["Source", "Gate"]]}
 
 
@@ -51,9 +52,14 @@ COMMON: dict[str, Any] = {
 }
 PROTOCOLS = {
     "setsquare": Protocol(
-        {"classes": {"sjb_rect": {"keypoints": ["angle_30", "angle_60", "angle_90"], "pairs": []}}},
+        _SETSQUARE,
         "setsquare/labelme",
         {**COMMON, "epochs": 60, "imgsz": 128},
+    ),
+    "setsquare256": Protocol(
+        _SETSQUARE,
+        "setsquare/labelme",
+        {**COMMON, "epochs": 60, "imgsz": 256},
     ),
     "mos": Protocol(
         {"classes": {"nmos": _TRANSISTOR, "pmos": _TRANSISTOR}},
