@@ -101,7 +101,7 @@ def _link_plainly(boxes: Sequence[BoxShape], points: Sequence[PointShape], schem
     Returns:
         Owners; None where there are groups, a point lies in no box or in several, or a name repeats.
     """
-    if any(shape.group is not None for shape in (*boxes, *points)):
+    if any(box.group is not None for box in boxes) or any(point.group is not None for point in points):
         return None
     places = [(*box.box_xyxy, box.shape, schema.classes[box.class_name].keypoints) for box in boxes]
     owner: dict[int, int] = {}
