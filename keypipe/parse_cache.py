@@ -10,6 +10,7 @@ import os
 import struct
 import tempfile
 import time
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -87,6 +88,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder, buffering=_BUFFER)  # noqa: SIM115 - open as long as the store
         self._starts = array("q", [0])
+        weakref.finalize(self, self._file.close)
 
     def append(self, record: bytes) -> int:
         """Keep a record; return its number, counted from 0."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -288,3 +289,33 @@ def test_set_squares(shared_data: Callable[[str], Path]) -> None:
         ("MVIMG_20230331_082329.json", 0),
     ]
     assert {found.kind for found in diagnosis.findings if found.severity == "warning"} == {"missing-keypoint"}
+
+
+def test_some_objects_at_a_time_give_what_all_at_once_give(
+    tmp_path: Path, write_labelme: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["nose", "tail", "left_foot", "right_foot", "left_ear", "right_ear"]
+    places = np.array([(30, 40), (90, 40), (40, 80), (80, 80), (25, 30), (45, 25)])
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        spots = dict(zip(names, places + rng.normal(0, 1, places.shape), strict=True))
+        if number == 10:
+            spots["left_foot"], spots["right_foot"] = spots["right_foot"], spots["left_foot"]
+        if number == 20:
+            spots["tail"] += (-25, 20)
+        if number == 30:
+            del spots["nose"]
+        boxes = [rectangle("cow", (10, 10, 110, 95))] * (2 if number == 40 else 1)
+        write_labelme(f"{number}.jpg", [*boxes, *(point(name, *spot.tolist()) for name, spot in spots.items())])
+    schema = parse_schema({"classes": {"cow": {"keypoints": names, "pairs": "auto"}}})
+    whole = examine(tmp_path / "raw", schema, input_px=320)
+    monkeypatch.setattr("keypipe.diagnosis._BLOCK", 7)
+    monkeypatch.setattr("keypipe.diagnosis._CLOUD", 20)
+    parts = examine(tmp_path / "raw", schema, input_px=320)
+    kinds = {found.kind for found in whole.findings}
+    assert {"missing-keypoint", "duplicate-object", "keypoint-outlier", "left-right-swap"} <= kinds
+    assert parts.findings == whole.findings
+    assert parts.classes == whole.classes
+    (some,), (every,) = parts.clouds, whole.clouds
+    assert 15 <= len(some.aligned) < len(every.aligned) == 61
+    assert some.marked.sum() == every.marked.sum() == 3
