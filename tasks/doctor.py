@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from keypipe.annotation import AnnotatedImage
+from keypipe.class_checks import ClassStatistics, Cloud
 from keypipe.colours import keypoint_colours
-from keypipe.diagnosis import ClassStatistics, Cloud, Diagnosis, diagnose
+from keypipe.diagnosis import Diagnosis, diagnose
 from keypipe.drawing import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.duplicates import find_duplicates
 from keypipe.errors import AnnotationError

@@ -309,8 +309,8 @@ def test_some_objects_at_a_time_give_what_all_at_once_give(
         write_labelme(f"{number}.jpg", [*boxes, *(point(name, *spot.tolist()) for name, spot in spots.items())])
     schema = parse_schema({"classes": {"cow": {"keypoints": names, "pairs": "auto"}}})
     whole = examine(tmp_path / "raw", schema, input_px=320)
-    monkeypatch.setattr("keypipe.diagnosis._BLOCK", 7)
-    monkeypatch.setattr("keypipe.diagnosis._CLOUD", 20)
+    monkeypatch.setattr("keypipe.class_checks._BLOCK", 7)
+    monkeypatch.setattr("keypipe.class_checks._CLOUD", 20)
     parts = examine(tmp_path / "raw", schema, input_px=320)
     kinds = {found.kind for found in whole.findings}
     assert {"missing-keypoint", "duplicate-object", "keypoint-outlier", "left-right-swap"} <= kinds

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keypipe.outliers import MIN_INSTANCES, Examination, Shapes, align, learn_shapes
+from keypipe.outliers import MIN_INSTANCES, Examination, learn_shapes
+from keypipe.shape_model import Shapes, align
 
 # A beast from the side: nose, tail, and a left and a right leg of two joints before and behind.
 MEAN = np.array(
