@@ -218,7 +218,7 @@ def read_folder(
     sources = [name for name in names if name.lower().endswith(".json")]
     if not sources:
         raise AnnotationError(f"{raw}: no labelme JSON in it ({len(names)} other files); save annotations there first")
-    images = frozenset(name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+    images = frozenset(name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)  # noqa: PTH122
     reader = _Reader(os.fspath(raw), images, schema, options)
     reading = _FolderReading(reader, processes, cache, progress)
     reading.read(sources)
