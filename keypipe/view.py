@@ -212,7 +212,8 @@ def _read_memory(memory: Path) -> NDArray[np.int64]:
         settled = memory.stat().st_mtime_ns - _TICK_NS
     except (OSError, ValueError):
         return np.empty((0, 4), np.int64)
-    return rows[rows[:, 2:].max(axis=1, initial=0) < settled]
+    recent: NDArray[np.bool_] = rows[:, 2:].max(axis=1, initial=0) >= settled
+    return rows[~recent]
 
 
 def _write_memory(memory: Path, marks: NDArray[np.uint64], labels: NDArray[np.int64]) -> None:

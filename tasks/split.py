@@ -297,7 +297,7 @@ def _format_yaml(values: dict[str, Any]) -> str:
 
 def divide_folds(
     samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int
-) -> dict[int, dict[str, Sequence[int]]]:
+) -> dict[int, dict[str, bytes]]:
     """Return for each fold the images that it is trained on, ``train``, and validated on, ``val``.
 
     Args:
