@@ -586,6 +586,7 @@ class _Pile:
         self._counts = [have.get(name, 0) for name in total]
         self._wanted = [share * n for n in total.values()]
         self._coded: dict[Features, list[tuple[int, int]]] = {}
+        self._costs: dict[Features, float] = {}
 
     @property
     def n_images(self) -> int:
@@ -599,12 +600,16 @@ class _Pile:
 
     def added_cost(self, unit: Features) -> float:
         """Return by how much a unit would raise the chi-square."""
-        counts, wanted = self._counts, self._wanted
-        return sum(n * (n + 2 * (counts[at] - wanted[at])) / wanted[at] for at, n in self._code(unit))
+        if unit not in self._costs:
+            counts, wanted = self._counts, self._wanted
+            terms = [n * (n + 2 * (counts[at] - wanted[at])) / wanted[at] for at, n in self._code(unit)]
+            self._costs[unit] = sum(terms)
+        return self._costs[unit]
 
     def add(self, unit: Features) -> None:
         for at, n in self._code(unit):
             self._counts[at] += n
+        self._costs.clear()
 
 
 def _round_goals(shares: Mapping[str, float], n_images: int) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from keypipe.skeleton import Schema
 from keypipe.yolo import LabelFormatter, label_name, view_names
 
 _FILES_PER_PROCESS = 2000  # below this a process costs more than it saves
+_SHARE = 2 / 3  # of the labels for the other process; links take about a third as long as labels
 _TICK_NS = 50_000_000
 """A file changed so shortly before it was remembered may have changed once more without its times telling; file systems
 count time in steps of up to some milliseconds. Such a one is read again (git calls such entries racy)."""
@@ -116,9 +118,7 @@ def refresh(
     spare = [name for name in found.others if name not in texts]
     if not (len(stale) or wrong or changed) and all(name.endswith(_OF_ULTRALYTICS) for name in spare):
         return False
-    for name in spare:
-        os.unlink(f"{folder}/{name}")  # noqa: PTH108 - Path is several times as slow, here and below
-    _remove_empty(folder)
+    _remove(folder, spare)
     for place in {place.rpartition("/")[0] for place in layout.places}:
         for kind in ("images", "labels"):
             (folder / kind / place).mkdir(parents=True, exist_ok=True)
@@ -134,10 +134,12 @@ def refresh(
     else:  # making files is most of the work of a first split
         from concurrent.futures import ProcessPoolExecutor
 
+        half = round(_SHARE * len(labels))
         with ProcessPoolExecutor(1) as pool:
-            written = pool.submit(_write_labels, str(folder), labels, files, schema)
+            written = pool.submit(_write_labels, str(folder), labels[:half], files, schema)
             _write_links(str(folder), links)
-            found.labels[stale] = written.result()
+            found.labels[stale[half:]] = _write_labels(str(folder), labels[half:], files, schema)
+            found.labels[stale[:half]] = written.result()
     for name in changed:
         (folder / name).write_bytes(texts[name].encode())
     _write_memory(memory, layout.marks, found.labels)
@@ -227,10 +229,16 @@ def _read(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def _remove_empty(folder: Path) -> None:
-    for base, _, _ in os.walk(folder, topdown=False):
-        if Path(base) != folder and not any(Path(base).iterdir()):
-            Path(base).rmdir()
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove files, and the folders that become empty."""
+    parents: set[str] = set()
+    for name in names:
+        os.unlink(f"{folder}/{name}")  # noqa: PTH108 - Path is several times as slow, here and below
+        while name := name.rpartition("/")[0]:
+            parents.add(name)
+    for parent in sorted(parents, reverse=True):  # the inner ones first
+        with suppress(OSError):  # it is not empty
+            os.rmdir(f"{folder}/{parent}")  # noqa: PTH106
 
 
 def _write_links(folder: str, links: Iterable[tuple[str, str, bool]]) -> None:

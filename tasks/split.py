@@ -206,12 +206,13 @@ def read_samples(coco: CocoLines, params: SplitParams, root: Path) -> list[Sampl
         DatasetError: an image that has no group, see ``find_groups``.
     """
     names = {category.id: category.name for category in coco.categories}
-    features: dict[Features, Features] = {}
+    by_classes: dict[tuple[str, ...], Features] = {}  # images that are alike share one
     samples: list[Sample] = []
     for group, (image_line, lines) in zip(find_groups(params, coco, root), coco.entries(), strict=True):
         image = parse_image(image_line)
-        own = count_features([names[annotation.category_id] for annotation in coco.annotations(lines)])
-        samples.append(Sample(image.file_name, image.md5, features.setdefault(own, own), group))
+        classes = tuple([names[annotation.category_id] for annotation in coco.annotations(lines)])
+        features = by_classes.get(classes) or by_classes.setdefault(classes, count_features(classes))
+        samples.append(Sample(image.file_name, image.md5, features, group))
     return samples
 
 
@@ -221,6 +222,8 @@ def find_groups(params: SplitParams, coco: CocoLines, root: Path) -> Iterable[st
     Raises:
         DatasetError: an image that the expression or the table says nothing of.
     """
+    if params.group_column is None and params.group_by is None:
+        return [""] * coco.n_images
     if params.group_column is None:
         return (intern(find_group(image.file_name, params.group_by)) for image in coco.images())
     if not (root / GROUPS).exists():
@@ -295,9 +298,7 @@ def _format_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
 
 
-def divide_folds(
-    samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int
-) -> dict[int, dict[str, bytes]]:
+def divide_folds(samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int) -> dict[int, dict[str, bytes]]:
     """Return for each fold the images that it is trained on, ``train``, and validated on, ``val``.
 
     Args:

@@ -95,13 +95,15 @@ def spoil(path: Path, old: str, new: str) -> CocoLines:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"image_id":3,', '"image_id":7,', '"image_id":7,.*on an image that is not in the file'),
-        ('"image_id":3,', '"image":3,', "not an entry as keypipe writes it"),
+        ('"image_id":3,', '"image_id":7,', '"image_id":7,.*of no image of the file'),
+        ('"image_id":3,', '"image":3,', '"image":3,.*an annotation apart'),
+        ('"file_name":', '"name":', "not an entry as keypipe writes it"),
         ('"category_id":2', '"category_id":9', "expected a category of the file"),
         ("[1,1,2]", "[1,1]", "expected 3 values for the keypoints, got 2"),
         ("[1,1,2]", "[1,null,2]", "not an annotation of a COCO file"),
         ('"width":64', '"width":"64"', "not an image of a COCO file"),
-        ("\n]}\n", "\n", "truncated"),
+        ("\n]}\n", "\n", "ends where more must come"),
+        (',\n"annotations":[', "", "ends where more must come"),
     ],
 )
 def test_what_is_wrong_is_said(path: Path, old: str, new: str, message: str) -> None:
