@@ -97,7 +97,8 @@ def read_pixels(
                 found |= {facts.md5: facts for facts, _ in chunk}
                 if progress:
                     progress(len(found) - len(files) + len(todo), len(todo))
-    return {md5: found[md5] for md5 in files}
+    facts = ((md5, found[md5]) for md5 in files)
+    return {md5: PixelFacts(md5, fact.phash, fact.error) for md5, fact in facts}  # with the caller's own string
 
 
 def _read_cache(cache: Path, wanted: Collection[str]) -> dict[str, PixelFacts]:

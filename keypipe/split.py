@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
@@ -376,7 +377,7 @@ class _Contents:
         self.phashes = [_format_phash(pixels.get(sample.md5)) for sample in self._first]
         self.sides: list[tuple[str, ...]] = [()] * self.n_present
         self._add_known(known)
-        self.component = self._connect(range(len(self.sides)), self._replaced(known)).tolist()
+        self.component = array("q", self._connect(range(len(self.sides)), self._replaced(known)).tolist())
 
     def _add_known(self, known: Sequence[ManifestLine]) -> None:
         for line in known:
@@ -430,9 +431,12 @@ class _Contents:
 
     def gather(self, numbers: Iterable[int]) -> list[list[int]]:
         """Return some contents by what belongs together, in the order of the first ones."""
-        groups: dict[int, list[int]] = defaultdict(list)
+        groups: dict[int, list[int]] = {}
         for number in numbers:
-            groups[self.component[number]].append(number)
+            if (first := self.component[number]) in groups:
+                groups[first].append(number)
+            else:
+                groups[first] = [number]  # most are alone; a list that never grew is smaller
         return list(groups.values())
 
     def number(self, line: ManifestLine) -> int:
