@@ -122,8 +122,8 @@ def run(
         root: the workspace.
 
     Raises:
-        DatasetError: too few images, an image without a group, a manifest with a line that is none, or a finding as
-            grave as ``doctor.fail_on``.
+        DatasetError: another schema than was converted with, too few images, an image without a group, a manifest
+            with a line that is none, or a finding as grave as ``doctor.fail_on``.
     """
     summary = split_dataset(params, doctor, seed, schema, loss_sigmas, root)
     refresh_view(root)
@@ -144,6 +144,7 @@ def split_dataset(
     if not (root / COCO).exists():
         raise DatasetError(f"{COCO}: not there; run the convert stage first")
     coco = CocoLines(root / COCO)
+    _check_schema(coco, schema)
     samples = read_samples(coco, params, root)
     check_images(root, (sample.path for sample in samples))
     written = read_manifest(root / MANIFEST)
@@ -196,6 +197,14 @@ def split_dataset(
         write_json(report / "report.json", summary)
         (report / "report.html").write_text(render_report(to_report(summary, findings)), encoding="utf-8")
     return summary
+
+
+def _check_schema(coco: CocoLines, schema: Schema) -> None:
+    wanted = [(name, list(skeleton.keypoints)) for name, skeleton in schema.classes.items()]
+    if [(category.name, category.keypoints) for category in coco.categories] != wanted:
+        raise DatasetError(
+            f"{COCO}: converted with other classes or keypoints than `schema` has; run the convert stage"
+        )
 
 
 def read_samples(coco: CocoLines, params: SplitParams, root: Path) -> list[Sample]:
