@@ -24,7 +24,6 @@ _END_OF_FILE = b"]}\n"
 _TRUNCATED = "it ends where more must come"
 _IMAGE = re.compile(rb'\{"id":(\d+),"file_name":')
 _ANNOTATION = re.compile(rb'\{"id":\d+,"image_id":(\d+),"category_id":')
-_AFTER_IDS = b'"category_id":'
 _parse_category = msgspec.json.Decoder(CocoCategory).decode
 _decode_image = msgspec.json.Decoder(CocoImage).decode
 _decode_annotation = msgspec.json.Decoder(CocoAnnotation).decode
@@ -171,9 +170,14 @@ def parse_image(line: bytes) -> CocoImage:
         raise AnnotationError(f"{_show(line)}: not an image of a COCO file: {error}") from error
 
 
-def without_ids(line: bytes) -> bytes:
-    """Return what an annotation's line says, without the ids, which change when other images come and go."""
-    return line[line.index(_AFTER_IDS) :]
+def image_without_id(line: bytes) -> bytes:
+    """Return what an image's line says, without its id, which changes when other images come and go."""
+    return line.split(b",", 1)[1]
+
+
+def annotation_without_ids(line: bytes) -> bytes:
+    """Return what an annotation's line says, without its own id and that of its image."""
+    return line.split(b",", 2)[2]
 
 
 def pick(coco: CocoLines, paths: Iterable[str]) -> CocoFile:

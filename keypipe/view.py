@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe import yolo
-from keypipe.coco_stream import CocoLines, parse_image, without_ids
+from keypipe.coco_stream import CocoLines, annotation_without_ids, image_without_id, parse_image
 from keypipe.skeleton import Schema
 from keypipe.yolo import LabelFormatter, label_name, view_names
 
@@ -32,6 +32,13 @@ _OF_ULTRALYTICS = (".cache", ".npy")
 """What Ultralytics keeps beside labels and images; goes when anything changes, since it outlives what it describes."""
 
 _ABSENT, _WRONG, _RIGHT = 0, 1, 2
+
+
+Link = tuple[str, str, bool]
+"""A link to write: the image's place, its path, and whether something else is there."""
+
+Label = tuple[int, str, int]
+"""A label file to write: the image's number in the layout, its place, and the size of the file there, -1 for none."""
 
 
 class Layout(msgspec.Struct):
@@ -73,15 +80,15 @@ def lay_out(sides: Mapping[str, CocoLines], schema: Schema) -> Layout:
     paths: list[str] = []
     marks = array("Q")
     for side, coco in sides.items():
-        names = view_names(image.file_name for image in coco.images())
+        own = [image.file_name for image in coco.images()]
+        names = view_names(own)
         base = _digest(_code() + msgspec.json.encode([side, coco.categories, schema.class_names, schema.slots]))
-        for image_line, lines in coco.entries():
-            image = parse_image(image_line)
-            name = names[image.file_name]
-            said = [base, msgspec.json.encode([name, image.file_name, image.md5, image.width, image.height])]
-            marks.frombytes(_digest(b"\n".join([*said, *map(without_ids, lines)])))
+        for path, (image_line, lines) in zip(own, coco.entries(), strict=True):
+            name = names[path]
+            said = [base, name.encode(), image_without_id(image_line), *map(annotation_without_ids, lines)]
+            marks.frombytes(_digest(b"\n".join(said)))
             places.append(f"{side}/{name}")
-            paths.append(image.file_name)
+        paths += own
     return Layout(places, paths, np.array(marks, np.uint64))
 
 
@@ -123,23 +130,10 @@ def refresh(
         for kind in ("images", "labels"):
             (folder / kind / place).mkdir(parents=True, exist_ok=True)
     links = [(layout.places[number], layout.paths[number], found.links[number] != _ABSENT) for number in wrong]
+    sizes = found.labels[stale, 0].tolist()
+    labels = [(number, layout.places[number], size) for number, size in zip(stale, sizes, strict=True)]
     files = {side: coco.path for side, coco in sides.items()}
-    labels = [
-        (number, layout.places[number], size)
-        for number, size in zip(stale, found.labels[stale, 0].tolist(), strict=True)
-    ]
-    if min(len(links), len(labels)) < _FILES_PER_PROCESS:
-        _write_links(str(folder), links)
-        found.labels[stale] = _write_labels(str(folder), labels, files, schema)
-    else:  # making files is most of the work of a first split
-        from concurrent.futures import ProcessPoolExecutor
-
-        half = round(_SHARE * len(labels))
-        with ProcessPoolExecutor(1) as pool:
-            written = pool.submit(_write_labels, str(folder), labels[:half], files, schema)
-            _write_links(str(folder), links)
-            found.labels[stale[half:]] = _write_labels(str(folder), labels[half:], files, schema)
-            found.labels[stale[:half]] = written.result()
+    found.labels[stale] = _write_all(str(folder), links, labels, files, schema)
     for name in changed:
         (folder / name).write_bytes(texts[name].encode())
     _write_memory(memory, layout.marks, found.labels)
@@ -241,13 +235,28 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             os.rmdir(f"{folder}/{parent}")  # noqa: PTH106
 
 
-def _write_links(folder: str, links: Iterable[tuple[str, str, bool]]) -> None:
-    """Write links.
+def _write_all(
+    folder: str, links: Sequence[Link], labels: Sequence[Label], files: Mapping[str, Path], schema: Schema
+) -> NDArray[np.int64]:
+    """Write links and labels; see ``_write_links`` and ``_write_labels``.
 
-    Args:
-        folder: the YOLO folder.
-        links: of each image its place, its path, and whether there is something else in its place.
+    Making files is most of the work of a first split, so that two processes share it.
     """
+    if min(len(links), len(labels)) < _FILES_PER_PROCESS:
+        _write_links(folder, links)
+        return _write_labels(folder, labels, files, schema)
+    from concurrent.futures import ProcessPoolExecutor
+
+    others = round(_SHARE * len(labels))
+    with ProcessPoolExecutor(1) as pool:
+        theirs = pool.submit(_write_labels, folder, labels[:others], files, schema)
+        _write_links(folder, links)
+        ours = _write_labels(folder, labels[others:], files, schema)
+        return np.concatenate([theirs.result(), ours])
+
+
+def _write_links(folder: str, links: Iterable[Link]) -> None:
+    """Write links."""
     for place, path, in_the_way in links:
         name = f"images/{place}"
         if in_the_way:
@@ -255,15 +264,12 @@ def _write_links(folder: str, links: Iterable[tuple[str, str, bool]]) -> None:
         os.symlink(_target(name, path), f"{folder}/{name}")  # noqa: PTH211
 
 
-def _write_labels(
-    folder: str, labels: Sequence[tuple[int, str, int]], files: Mapping[str, Path], schema: Schema
-) -> NDArray[np.int64]:
+def _write_labels(folder: str, labels: Sequence[Label], files: Mapping[str, Path], schema: Schema) -> NDArray[np.int64]:
     """Write label files that do not hold what they must.
 
     Args:
         folder: the YOLO folder.
-        labels: of each, rising, the number of its image in the layout, its place, and the size of the file that is
-            there; -1 where there is none.
+        labels: by rising numbers.
         files: the sides' COCO files.
         schema: class ids and slots.
 

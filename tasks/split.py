@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from sys import intern
 from typing import Any
 
+import msgspec
 import numpy as np
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -154,49 +156,50 @@ def split_dataset(
         samples, params.ratios, seed, before.lines, pixels if params.near_duplicates else {}, params.folds
     )
     used = [line for line in split.lines if line.state == USED]
-    side_of = {line.image: line.side for line in used}
-    sides = [side_of.get(sample.path, "") for sample in samples]
-    counts = {
-        side: sum_features(sample.features for sample, at in zip(samples, sides, strict=True) if at == side)
-        for side in (*SIDES, "")
-    }
-    _check_objects(counts)
-    present = [side for side in SIDES if counts[side]]
-    data_yaml = to_data_yaml(schema, present, loss_sigmas)
-    found = [*find_leaks(coco, used, pixels), *find_lacking_classes(schema, counts)]
+    division = divide(samples, used, params.folds)
+    _check_objects(division.counts)
+    found = [*find_leaks(coco, used, pixels), *find_lacking_classes(schema, division.counts)]
     findings = without_ignored(sort_findings(found), doctor)
     stop_at(findings, doctor)
-    folds = divide_folds(samples, used, params.folds)
-    fold_counts = {
-        fold: sum_features(sample.features for sample, at in zip(samples, masks["val"], strict=True) if at)
-        for fold, masks in folds.items()
-    }
-    summary = summarise(split, counts, fold_counts, before, written, params) | {"findings": findings}
+    summary = summarise(split, division, before, written, params) | {"findings": findings}
+    data_yaml = to_data_yaml(schema, [side for side in SIDES if division.counts[side]], loss_sigmas)
+    _write(root, coco, division, data_yaml, Manifest(split.lines, before.draw, before.reset), summary)
+    return summary
+
+
+def _write(
+    root: Path,
+    coco: CocoLines,
+    division: Division,
+    data_yaml: dict[str, Any],
+    manifest: Manifest,
+    summary: dict[str, Any],
+) -> None:
     with (
         replacing(root, ANNOTATIONS) as annotations,
         replacing(root, DATA_YAML) as data,
-        replacing(root, FOLDS) as folds_folder,
-        replacing(root, MANIFEST) as manifest,
+        replacing(root, FOLDS) as folds,
+        replacing(root, MANIFEST) as manifest_path,
         replacing(root, REPORT) as report,
     ):
         annotations.mkdir()
         # an empty one as well, since later stages depend on the files by name
-        parts = {annotations / f"{side}.json": bytes(at == side for at in sides) for side in SIDES}
+        parts = {annotations / f"{side}.json": bytes(at == side for at in division.sides) for side in SIDES}
         data.write_text(_format_yaml(data_yaml), encoding="utf-8")
-        folds_folder.mkdir()
-        write_json(folds_folder / "index.json", {"folds": params.folds})  # DVC warns of an empty folder
-        for fold, masks in folds.items():
-            folder = folds_folder / str(fold)
+        folds.mkdir()
+        write_json(folds / "index.json", {"folds": len(division.folds)})  # DVC warns of an empty folder
+        for fold, chosen in division.folds.items():
+            folder = folds / str(fold)
             (folder / "annotations").mkdir(parents=True)
-            parts |= {folder / f"annotations/{side}.json": mask for side, mask in masks.items()}
+            parts |= {folder / f"annotations/{side}.json": some for side, some in chosen.items()}
             (folder / "data.yaml").write_text(_format_yaml(to_fold_yaml(data_yaml, fold)), encoding="utf-8")
         write_parts(coco, parts)
-        with manifest.open("w", encoding="utf-8", newline="") as file:
-            write_manifest(file, Manifest(split.lines, before.draw, before.reset))
+        with manifest_path.open("w", encoding="utf-8", newline="") as file:
+            write_manifest(file, manifest)
         report.mkdir()
         write_json(report / "report.json", summary)
-        (report / "report.html").write_text(render_report(to_report(summary, findings)), encoding="utf-8")
-    return summary
+        page = render_report(to_report(summary, summary["findings"]))
+        (report / "report.html").write_text(page, encoding="utf-8")
 
 
 def _check_schema(coco: CocoLines, schema: Schema) -> None:
@@ -307,26 +310,51 @@ def _format_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
 
 
-def divide_folds(samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int) -> dict[int, dict[str, bytes]]:
-    """Return for each fold the images that it is trained on, ``train``, and validated on, ``val``.
+class Division(msgspec.Struct):
+    """What is where, in the order of the COCO file.
+
+    Attributes:
+        sides: of every image, empty for one that is on none.
+        counts: side -> features of its images; "" for those that are on none.
+        folds: fold -> side -> for each image whether it is there, 0 or 1.
+        fold_counts: fold -> features of the images that it is validated on.
+    """
+
+    sides: list[str]
+    counts: dict[str, Counter[Feature]]
+    folds: dict[int, dict[str, bytes]]
+    fold_counts: dict[int, Counter[Feature]]
+
+
+def divide(samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int) -> Division:
+    """Look up where every image is.
 
     Args:
         samples: all images.
         used: the images on a side.
-        n_folds: their number.
-
-    Returns:
-        Fold -> side -> for each image whether it is there, 0 or 1.
+        n_folds: number of folds.
     """
-    fold_of = {line.image: line.fold for line in used if line.fold}
-    dealt = [fold_of.get(sample.path, "") for sample in samples]
-    return {
+    line_of = {line.image: line for line in used}
+    lines = [line_of.get(sample.path) for sample in samples]
+    sides = [line.side if line else "" for line in lines]
+    fold_of = [line.fold if line else "" for line in lines]
+    folds = {
         fold: {
-            "train": bytes(at not in {"", str(fold)} for at in dealt),
-            "val": bytes(at == str(fold) for at in dealt),
+            "train": bytes(at not in {"", str(fold)} for at in fold_of),
+            "val": bytes(at == str(fold) for at in fold_of),
         }
         for fold in range(1, n_folds + 1)
     }
+
+    def count(chosen: Iterable[bool | int]) -> Counter[Feature]:
+        return sum_features(sample.features for sample in compress(samples, chosen))
+
+    return Division(
+        sides,
+        {side: count(at == side for at in sides) for side in (*SIDES, "")},
+        folds,
+        {fold: count(chosen["val"]) for fold, chosen in folds.items()},
+    )
 
 
 def _check_objects(counts: Mapping[str, Mapping[Feature, int]]) -> None:
@@ -339,19 +367,13 @@ def _check_objects(counts: Mapping[str, Mapping[Feature, int]]) -> None:
 
 
 def summarise(
-    split: Split,
-    counts: Mapping[str, Mapping[Feature, int]],
-    fold_counts: Mapping[int, Mapping[Feature, int]],
-    before: Manifest,
-    written: Manifest,
-    params: SplitParams,
+    split: Split, division: Division, before: Manifest, written: Manifest, params: SplitParams
 ) -> dict[str, Any]:
     """Say what is on each side, and what became of earlier images.
 
     Args:
         split: where the images are now.
-        counts: side -> features of its images.
-        fold_counts: the same of each fold.
+        division: the same, in the order of the COCO file.
         before: the manifest that the split started from.
         written: the manifest as the last run left it; another one after a reset.
         params: the stage's parameters.
@@ -361,12 +383,14 @@ def summarise(
     """
     used = [line for line in split.lines if line.state == USED]
     known = {line.md5 for line in before.lines}
-    sides = {side: _describe(counts[side], len(used)) | {"wanted": ratio} for side, ratio in params.ratios.items()}
+    sides = {
+        side: _describe(division.counts[side], len(used)) | {"wanted": ratio} for side, ratio in params.ratios.items()
+    }
     headline = " / ".join(f"{side} {sides[side]['images']}" for side in SIDES if sides[side]["images"])
     summary = {
         "headline": headline + (f", {len(split.asides)} set aside" if split.asides else ""),
         "sides": sides,
-        "folds": {str(fold): _describe(features, len(used)) for fold, features in fold_counts.items()},
+        "folds": {str(fold): _describe(features, len(used)) for fold, features in division.fold_counts.items()},
         "groups": len({line.group for line in used if line.group}),
         "kept_together": [list(paths) for paths in split.together],
         "set_aside": [{"image": aside.image, "touches": aside.touches} for aside in split.asides],

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from keypipe.annotation import AnnotatedImage, Instance, Keypoint
 from keypipe.coco import CocoFile, format_coco, parse_coco, subset, to_coco
-from keypipe.coco_stream import CocoLines, parse_image, pick, without_ids, write_parts
+from keypipe.coco_stream import CocoLines, annotation_without_ids, image_without_id, parse_image, pick, write_parts
 from keypipe.errors import AnnotationError
 from keypipe.skeleton import parse_schema
 
@@ -69,9 +70,13 @@ def test_picked_images(path: Path) -> None:
 
 
 def test_a_line_without_its_ids_says_the_same_wherever_it_stands(path: Path) -> None:
-    lines = [line for _, own in CocoLines(path).entries() for line in own]
+    entries = list(CocoLines(path).entries())
+    lines = [line for _, own in entries for line in own]
     assert len(lines) == 3
-    assert len({without_ids(line) for line in lines}) == 2  # the two cows are equal
+    assert len(set(map(annotation_without_ids, lines))) == 2  # the two cows are equal
+    assert {"{" + image_without_id(line).decode() for line, _ in entries} == {
+        msgspec.json.encode(image).decode().replace(f'"id":{image.id},', "") for image in dataset().images
+    }
 
 
 def test_a_file_with_another_layout_is_laid_out(path: Path) -> None:
