@@ -141,41 +141,35 @@ def refresh(
 
 
 def _survey(folder: str, layout: Layout) -> _Found:
+    links, labels, others = bytearray(len(layout.places)), array("q"), list[str]()
     index = {place.rpartition(".")[0]: number for number, place in enumerate(layout.places)}
-    links = bytearray(len(layout.places))
-    labels = np.full((len(layout.places), 3), -1)
-    others: list[str] = []
-    for name, entry in _walk(f"{folder}/"):
-        kind, _, place = name.partition("/")
-        stem, _, suffix = place.rpartition(".")
-        number = index.get(stem, -1)
-        if number >= 0 and kind == "images" and place == layout.places[number]:
-            target = _target(name, layout.paths[number])
-            links[number] = _RIGHT if entry.is_symlink() and os.readlink(entry.path) == target else _WRONG  # noqa: PTH115
-        elif number >= 0 and kind == "labels" and suffix == "txt" and not entry.is_symlink():
-            labels[number] = _sign(entry.stat(follow_symlinks=False))
-        else:
-            others.append(name)
-    return _Found(links, labels, others)
+    folders = [""] if os.path.isdir(folder) else []  # noqa: PTH112
+    for base in folders:  # which grows on the way
+        kind, _, above = base.partition("/")
+        with os.scandir(f"{folder}/{base}") as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{base}{entry.name}/")
+                    continue
+                place = above + entry.name
+                stem, _, suffix = place.rpartition(".")
+                number = index.get(stem, -1)
+                if number >= 0 and kind == "images" and place == layout.places[number]:
+                    right = entry.is_symlink() and os.readlink(entry.path) == _target(place, layout.paths[number])  # noqa: PTH115
+                    links[number] = _RIGHT if right else _WRONG
+                elif number >= 0 and kind == "labels" and suffix == "txt" and not entry.is_symlink():
+                    labels.extend((number, *_sign(entry.stat(follow_symlinks=False))))
+                else:
+                    others.append(base + entry.name)
+    rows = np.array(labels, np.int64).reshape(-1, 4)
+    states = np.full((len(layout.places), 3), -1)
+    states[rows[:, 0]] = rows[:, 1:]
+    return _Found(links, states, others)
 
 
-def _walk(folder: str, base: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield what lies below a folder, other than folders; nothing where there is none."""
-    try:
-        entries = os.scandir(folder + base)
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(folder, f"{base}{entry.name}/")
-            else:
-                yield base + entry.name, entry
-
-
-def _target(name: str, path: str) -> str:
+def _target(place: str, path: str) -> str:
     """Return what the link of an image says: the way up from it to ``data/``, and down to the image."""
-    return "../" * (name.count("/") + 1) + path
+    return "../" * (place.count("/") + 2) + path
 
 
 def _sign(status: os.stat_result) -> tuple[int, int, int]:
@@ -258,10 +252,10 @@ def _write_all(
 def _write_links(folder: str, links: Iterable[Link]) -> None:
     """Write links."""
     for place, path, in_the_way in links:
-        name = f"images/{place}"
+        name = f"{folder}/images/{place}"
         if in_the_way:
-            os.unlink(f"{folder}/{name}")  # noqa: PTH108
-        os.symlink(_target(name, path), f"{folder}/{name}")  # noqa: PTH211
+            os.unlink(name)  # noqa: PTH108
+        os.symlink(_target(place, path), name)  # noqa: PTH211
 
 
 def _write_labels(folder: str, labels: Sequence[Label], files: Mapping[str, Path], schema: Schema) -> NDArray[np.int64]:
@@ -276,19 +270,20 @@ def _write_labels(folder: str, labels: Sequence[Label], files: Mapping[str, Path
     Returns:
         int64 (n, 3), size, mtime and ctime (ns) of each file as it is now.
     """
-    states = np.empty((len(labels), 3), np.int64)
+    states = array("q")
     contents = _format_labels([number for number, _, _ in labels], files, schema)
-    for row, ((_, place, size), content) in enumerate(zip(labels, contents, strict=True)):
+    for (_, place, size), content in zip(labels, contents, strict=True):
         path = f"{folder}/labels/{label_name(place)}"
         if size == len(content):
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                states[row] = _sign(os.fstat(file.fileno()))
+                state = _sign(os.fstat(file.fileno()))
                 if file.read() == content:
+                    states.extend(state)
                     continue
         with open(path, "wb", buffering=0) as file:  # noqa: PTH123
             file.write(content)
-            states[row] = _sign(os.fstat(file.fileno()))
-    return states
+            states.extend(_sign(os.fstat(file.fileno())))
+    return np.array(states, np.int64).reshape(-1, 3)
 
 
 def _format_labels(numbers: Sequence[int], files: Mapping[str, Path], schema: Schema) -> Iterator[bytes]:
