@@ -20,7 +20,6 @@ from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage, form
 from keypipe.errors import AnnotationError
 
 _BUFFER = 1 << 20  # bytes read at once
-_END_OF_FILE = b"]}\n"
 _TRUNCATED = "it ends where more must come"
 _IMAGE = re.compile(rb'\{"id":(\d+),"file_name":')
 _ANNOTATION = re.compile(rb'\{"id":\d+,"image_id":(\d+),"category_id":')
@@ -106,7 +105,7 @@ class CocoLines:
                     line = annotations.readline()
                     found = _ANNOTATION.match(line)
                 yield image_line, own
-            if line not in {_END_OF_FILE, b"\n"}:
+            if line.rstrip(b"\n") != b"]}" and line != b"\n":
                 what = f"{_show(line)}: an annotation apart from the others of its image, or of no image of the file"
                 raise AnnotationError(f"{self.path}: {what if line else _TRUNCATED}; run the stage again that wrote it")
 

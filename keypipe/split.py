@@ -412,7 +412,7 @@ class _Contents:
         Returns:
             int (n,): for each the position, in ``numbers``, of the first that belongs to it.
         """
-        position = dict(zip(numbers, range(len(numbers)), strict=True)) if len(numbers) < len(self.sides) else numbers
+        position = {number: at for at, number in enumerate(numbers)}
         firsts, seconds = [position[one] for one, _ in links], [position[other] for _, other in links]
         for group in self._by_group.values():
             members = [position[number] for number in group if number in position]
