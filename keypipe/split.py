@@ -10,8 +10,8 @@ import io
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from sys import intern
 from typing import TextIO
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.errors import ConfigError, DatasetError
-from keypipe.pixels import PixelFacts, connect, label_near_duplicates
+from keypipe.pixels import connect, label_near_duplicates
 from keypipe.yolo import SIDES
 
 BY_FOLDER = "folder"
@@ -78,6 +78,16 @@ class ManifestLine(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 _HEADER = ManifestLine.__struct_fields__
+
+
+def format_phash(phash: int | None) -> str:
+    """Format a perceptual hash as the manifest has it; None is empty."""
+    return "" if phash is None else f"{phash:016x}"
+
+
+def parse_phash(text: str) -> int:
+    """Parse a perceptual hash; none is 0, which near duplicates pass over as well."""
+    return int(text or "0", 16)
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -300,7 +310,7 @@ def assign_sides(
     ratios: Mapping[str, float],
     seed: int,
     known: Sequence[ManifestLine] = (),
-    pixels: Mapping[str, PixelFacts] | None = None,
+    phashes: Mapping[str, str] | None = None,
     n_folds: int = 0,
 ) -> Split:
     """Give every image a side; one that has a side keeps it.
@@ -313,7 +323,7 @@ def assign_sides(
         ratios: wanted shares, see ``check_ratios``.
         seed: of the draw.
         known: the manifest of the last run.
-        pixels: md5 -> facts of images whose hash is not in the manifest.
+        phashes: md5 -> perceptual hash, as the manifest has it, of images whose hash is not in it yet.
         n_folds: 0, or into how many folds the images of train and val are dealt as well.
 
     Returns:
@@ -322,7 +332,7 @@ def assign_sides(
     Raises:
         DatasetError: a side would be empty.
     """
-    contents = _Contents(samples, known, pixels or {})
+    contents = _Contents(samples, known, phashes or {})
     side_of, asides = _keep_and_join(contents, known)
     kept = [number for number, side in enumerate(side_of) if side]
     have = {side: contents.count(n for n in kept if side_of[n] == side) for side in SIDES}
@@ -358,9 +368,7 @@ class _Contents:
         component: for each the lowest number of what belongs together with it.
     """
 
-    def __init__(
-        self, samples: Sequence[Sample], known: Sequence[ManifestLine], pixels: Mapping[str, PixelFacts]
-    ) -> None:
+    def __init__(self, samples: Sequence[Sample], known: Sequence[ManifestLine], phashes: Mapping[str, str]) -> None:
         self._numbers: dict[str, int] = {}
         self._first: list[Sample] = []
         self._copies: dict[int, list[Sample]] = {}
@@ -374,7 +382,7 @@ class _Contents:
             if sample.group:
                 self._by_group[sample.group].append(number)
         self.n_present, self.n_samples = len(self._first), len(samples)
-        self.phashes = [_format_phash(pixels.get(sample.md5)) for sample in self._first]
+        self.phashes = [phashes.get(sample.md5, "") for sample in self._first]
         self.sides: list[tuple[str, ...]] = [()] * self.n_present
         self._add_known(known)
         self.component = array("q", self._connect(range(len(self.sides)), self._replaced(known)).tolist())
@@ -412,32 +420,25 @@ class _Contents:
         Returns:
             int (n,): for each the position, in ``numbers``, of the first that belongs to it.
         """
-        position = {number: at for at, number in enumerate(numbers)}
-        firsts, seconds = [position[one] for one, _ in links], [position[other] for _, other in links]
-        for group in self._by_group.values():
-            members = [position[number] for number in group if number in position]
-            firsts += members[:1] * (len(members) - 1)
-            seconds += members[1:]
-        hashes = (int(self.phashes[number] or "0", 16) for number in numbers)
+        position = np.full(len(self.sides), -1)
+        position[np.fromiter(numbers, np.intp)] = np.arange(len(numbers))
+        together = [position[some] for some in (*self._by_group.values(), *map(list, links))]
+        chains = [some[some >= 0] for some in together]
+        hashes = (parse_phash(self.phashes[number]) for number in numbers)
         alike = label_near_duplicates(np.fromiter(hashes, np.uint64, len(numbers)))
-        return connect(alike, np.array(firsts, np.intp), np.array(seconds, np.intp)) if firsts else alike
+        if not chains:
+            return alike
+        firsts = np.concatenate([some[:1].repeat(len(some[1:])) for some in chains])
+        return connect(alike, firsts, np.concatenate([some[1:] for some in chains]))
 
-    def regroup(self, numbers: Sequence[int]) -> list[list[int]]:
+    def regroup(self, numbers: Sequence[int]) -> _Groups:
         """Return what still belongs together when the others are away."""
-        groups: dict[int, list[int]] = defaultdict(list)
-        for number, label in zip(numbers, self._connect(numbers).tolist(), strict=True):
-            groups[label].append(number)
-        return list(groups.values())
+        return _Groups(np.array(numbers, np.int64), self._connect(numbers))
 
-    def gather(self, numbers: Iterable[int]) -> list[list[int]]:
-        """Return some contents by what belongs together, in the order of the first ones."""
-        groups: dict[int, list[int]] = {}
-        for number in numbers:
-            if (first := self.component[number]) in groups:
-                groups[first].append(number)
-            else:
-                groups[first] = [number]  # most are alone; a list that never grew is smaller
-        return list(groups.values())
+    def gather(self, numbers: Iterable[int]) -> _Groups:
+        """Return some contents by what belongs together."""
+        some = np.fromiter(numbers, np.int64)
+        return _Groups(some, np.array(self.component, np.int64)[some])
 
     def number(self, line: ManifestLine) -> int:
         """Return the number of the content that a line of the manifest is about."""
@@ -463,12 +464,28 @@ class _Contents:
 
     def crowded(self) -> list[int]:
         """Return the numbers of what is there and belongs together with something else that is there."""
-        members = Counter(self.component[: self.n_present])
-        return [n for n in range(self.n_present) if members[self.component[n]] > 1 or n in self._copies]
+        labels = np.array(self.component[: self.n_present], np.int64)
+        crowded = np.bincount(labels)[labels] > 1
+        crowded[list(self._copies)] = True
+        return np.flatnonzero(crowded).tolist()
 
 
-def _format_phash(fact: PixelFacts | None) -> str:
-    return "" if fact is None or fact.phash is None else f"{fact.phash:016x}"
+class _Groups:
+    """Numbers of contents by what belongs together; in arrays, since most are alone, and lists of one are large."""
+
+    def __init__(self, numbers: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        """Group numbers by their labels, in the order of the first ones."""
+        _, first, place = np.unique(labels, return_index=True, return_inverse=True)
+        order = np.argsort(first[place], kind="stable")
+        self._numbers = numbers[order]
+        self._starts = np.flatnonzero(np.diff(first[place[order]], prepend=-1))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start, end in pairwise(chain(map(int, self._starts), [len(self._numbers)])):
+            yield self._numbers[start:end].tolist()
 
 
 def _keep_and_join(contents: _Contents, known: Sequence[ManifestLine]) -> tuple[list[str], dict[int, dict[str, str]]]:
@@ -559,19 +576,20 @@ def _deal(
     for side in sides:
         total.update(have[side])
     goals = _round_goals({side: shares[side] for side in sides}, total[IMAGES])
-    order = np.random.RandomState(seed).permutation(len(units)).tolist()
+    order = np.random.RandomState(seed).permutation(len(units))
     dealt = [""] * len(units)
     kinds = set(units)
     if len({frozenset(kind) for kind in kinds}) < 2 and all((IMAGES, 1) in kind for kind in kinds):
         lacking = [side for side in reversed(sides) for _ in range(goals[side] - have[side].get(IMAGES, 0))]
-        for index, side in zip(order, [*lacking, *sides[:1] * len(units)], strict=False):
+        for index, side in zip(order.tolist(), [*lacking, *sides[:1] * len(units)], strict=False):
             dealt[index] = side
         return dealt
     n_images = {kind: dict(kind)[IMAGES] for kind in kinds}
-    rank = {kind: (-n_images[kind], -max(n / total[name] for name, n in kind)) for kind in kinds}
-    order.sort(key=lambda index: rank[units[index]])
+    scarcity = {kind: max(n / total[name] for name, n in kind) for kind in kinds}
+    keys = [np.fromiter((-of[unit] for unit in units), float, len(units)) for of in (scarcity, n_images)]
+    order = order[np.lexsort(np.array(keys)[:, order])]
     piles = {side: _Pile(have[side], total, goals[side]) for side in sides}
-    for n_dealt, index in enumerate(order):
+    for n_dealt, index in enumerate(map(int, order)):
         unit = units[index]
         empty = [side for side in sides if not piles[side].n_images]
         fitting = [side for side in sides if piles[side].n_images + n_images[unit] <= goals[side]]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -34,13 +35,6 @@ _OF_ULTRALYTICS = (".cache", ".npy")
 _ABSENT, _WRONG, _RIGHT = 0, 1, 2
 
 
-Link = tuple[str, str, bool]
-"""A link to write: the image's place, its path, and whether something else is there."""
-
-Label = tuple[int, str, int]
-"""A label file to write: the image's number in the layout, its place, and the size of the file there, -1 for none."""
-
-
 class Layout(msgspec.Struct):
     """Where the images of a dataset go, and what makes their labels; images in the order of the sides and their files.
 
@@ -59,14 +53,35 @@ class _Found(msgspec.Struct):
     """What a folder holds.
 
     Attributes:
-        links: for each image whether its link is absent, wrong or right.
+        links: uint8 (n,), for each image whether its link is absent, wrong or right.
         labels: int64 (n, 3), size, mtime and ctime (ns) of its label file; -1 where there is none.
         others: names of all else.
     """
 
-    links: bytearray
+    links: NDArray[np.uint8]
     labels: NDArray[np.int64]
     others: list[str]
+
+
+class Labels(msgspec.Struct):
+    """Label files to write.
+
+    Attributes:
+        numbers: int (n,), of their images in the layout, rising.
+        places: of these images.
+        sizes: int64 (n,), of the files that are there; -1 for none.
+    """
+
+    numbers: NDArray[np.intp]
+    places: list[str]
+    sizes: NDArray[np.int64]
+
+    def cut(self, n: int) -> tuple[Labels, Labels]:
+        """Return all but the first n, and these."""
+        return (
+            Labels(self.numbers[n:], self.places[n:], self.sizes[n:]),
+            Labels(self.numbers[:n], self.places[:n], self.sizes[:n]),
+        )
 
 
 def lay_out(sides: Mapping[str, CocoLines], schema: Schema) -> Layout:
@@ -119,21 +134,29 @@ def refresh(
     """
     found = _survey(str(folder), layout)
     known = _match(layout.marks, found.labels, _read_memory(memory))
-    stale = np.flatnonzero(~known).tolist()
-    wrong = [number for number, state in enumerate(found.links) if state != _RIGHT]
+    stale, wrong = np.flatnonzero(~known), np.flatnonzero(found.links != _RIGHT)
     changed = [name for name, text in texts.items() if _read(folder / name) != text.encode()]
     spare = [name for name in found.others if name not in texts]
-    if not (len(stale) or wrong or changed) and all(name.endswith(_OF_ULTRALYTICS) for name in spare):
+    if not (len(stale) or len(wrong) or changed) and all(name.endswith(_OF_ULTRALYTICS) for name in spare):
         return False
     _remove(folder, spare)
     for place in {place.rpartition("/")[0] for place in layout.places}:
         for kind in ("images", "labels"):
             (folder / kind / place).mkdir(parents=True, exist_ok=True)
-    links = [(layout.places[number], layout.paths[number], found.links[number] != _ABSENT) for number in wrong]
-    sizes = found.labels[stale, 0].tolist()
-    labels = [(number, layout.places[number], size) for number, size in zip(stale, sizes, strict=True)]
+    labels = Labels(stale, [layout.places[number] for number in stale], found.labels[stale, 0])
     files = {side: coco.path for side, coco in sides.items()}
-    found.labels[stale] = _write_all(str(folder), links, labels, files, schema)
+    if min(len(stale), len(wrong)) < _FILES_PER_PROCESS:
+        _write_links(str(folder), layout, found, wrong)
+        found.labels[stale] = _write_labels(str(folder), labels, files, schema)
+    else:  # making files is most of the work of a first split
+        from concurrent.futures import ProcessPoolExecutor
+
+        ours, theirs = labels.cut(round(_SHARE * len(stale)))
+        with ProcessPoolExecutor(1) as pool:
+            written = pool.submit(_write_labels, str(folder), theirs, files, schema)
+            _write_links(str(folder), layout, found, wrong)
+            found.labels[ours.numbers] = _write_labels(str(folder), ours, files, schema)
+            found.labels[theirs.numbers] = written.result()
     for name in changed:
         (folder / name).write_bytes(texts[name].encode())
     _write_memory(memory, layout.marks, found.labels)
@@ -164,7 +187,7 @@ def _survey(folder: str, layout: Layout) -> _Found:
     rows = np.array(labels, np.int64).reshape(-1, 4)
     states = np.full((len(layout.places), 3), -1)
     states[rows[:, 0]] = rows[:, 1:]
-    return _Found(links, states, others)
+    return _Found(np.array(links, np.uint8), states, others)
 
 
 def _target(place: str, path: str) -> str:
@@ -229,41 +252,22 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             os.rmdir(f"{folder}/{parent}")  # noqa: PTH106
 
 
-def _write_all(
-    folder: str, links: Sequence[Link], labels: Sequence[Label], files: Mapping[str, Path], schema: Schema
-) -> NDArray[np.int64]:
-    """Write links and labels; see ``_write_links`` and ``_write_labels``.
-
-    Making files is most of the work of a first split, so that two processes share it.
-    """
-    if min(len(links), len(labels)) < _FILES_PER_PROCESS:
-        _write_links(folder, links)
-        return _write_labels(folder, labels, files, schema)
-    from concurrent.futures import ProcessPoolExecutor
-
-    others = round(_SHARE * len(labels))
-    with ProcessPoolExecutor(1) as pool:
-        theirs = pool.submit(_write_labels, folder, labels[:others], files, schema)
-        _write_links(folder, links)
-        ours = _write_labels(folder, labels[others:], files, schema)
-        return np.concatenate([theirs.result(), ours])
-
-
-def _write_links(folder: str, links: Iterable[Link]) -> None:
-    """Write links."""
-    for place, path, in_the_way in links:
+def _write_links(folder: str, layout: Layout, found: _Found, numbers: Iterable[int]) -> None:
+    """Write the links of some images."""
+    for number in numbers:
+        place = layout.places[number]
         name = f"{folder}/images/{place}"
-        if in_the_way:
+        if found.links[number] != _ABSENT:
             os.unlink(name)  # noqa: PTH108
-        os.symlink(_target(place, path), name)  # noqa: PTH211
+        os.symlink(_target(place, layout.paths[number]), name)  # noqa: PTH211
 
 
-def _write_labels(folder: str, labels: Sequence[Label], files: Mapping[str, Path], schema: Schema) -> NDArray[np.int64]:
+def _write_labels(folder: str, labels: Labels, files: Mapping[str, Path], schema: Schema) -> NDArray[np.int64]:
     """Write label files that do not hold what they must.
 
     Args:
         folder: the YOLO folder.
-        labels: by rising numbers.
+        labels: which.
         files: the sides' COCO files.
         schema: class ids and slots.
 
@@ -271,8 +275,8 @@ def _write_labels(folder: str, labels: Sequence[Label], files: Mapping[str, Path
         int64 (n, 3), size, mtime and ctime (ns) of each file as it is now.
     """
     states = array("q")
-    contents = _format_labels([number for number, _, _ in labels], files, schema)
-    for (_, place, size), content in zip(labels, contents, strict=True):
+    contents = _format_labels(labels.numbers, files, schema)
+    for place, size, content in zip(labels.places, labels.sizes, contents, strict=True):
         path = f"{folder}/labels/{label_name(place)}"
         if size == len(content):
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
@@ -286,9 +290,9 @@ def _write_labels(folder: str, labels: Sequence[Label], files: Mapping[str, Path
     return np.array(states, np.int64).reshape(-1, 3)
 
 
-def _format_labels(numbers: Sequence[int], files: Mapping[str, Path], schema: Schema) -> Iterator[bytes]:
+def _format_labels(numbers: Iterable[int], files: Mapping[str, Path], schema: Schema) -> Iterator[bytes]:
     """Yield the label files of images, given by their numbers in the layout, rising."""
-    wanted = iter([*numbers, -1])
+    wanted = chain(map(int, numbers), [-1])
     number = next(wanted)
     start = 0
     for path in files.values():

@@ -20,7 +20,7 @@ from keypipe.coco_stream import CocoLines, parse_image, pick, write_parts
 from keypipe.duplicates import find_duplicates
 from keypipe.errors import DatasetError
 from keypipe.findings import Finding, find_lacking_sides, sort_findings
-from keypipe.pixels import CHANGED, PixelFacts, label_near_duplicates, read_pixels
+from keypipe.pixels import CHANGED, label_near_duplicates, read_pixels
 from keypipe.report import Cell, Figure, GroupedBarChart, KeyValues, Note, Notes, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
 from keypipe.split import (
@@ -37,8 +37,10 @@ from keypipe.split import (
     check_ratios,
     count_features,
     find_group,
+    format_phash,
     look_up_groups,
     parse_groups,
+    parse_phash,
     read_manifest,
     start_over,
     sum_features,
@@ -151,14 +153,14 @@ def split_dataset(
     check_images(root, (sample.path for sample in samples))
     written = read_manifest(root / MANIFEST)
     before = start_over(written, params.reset)
-    pixels = look_at_new(root, samples, before.lines)
+    phashes = look_at_new(root, samples, before.lines)
     split = assign_sides(
-        samples, params.ratios, seed, before.lines, pixels if params.near_duplicates else {}, params.folds
+        samples, params.ratios, seed, before.lines, phashes if params.near_duplicates else {}, params.folds
     )
     used = [line for line in split.lines if line.state == USED]
     division = divide(samples, used, params.folds)
     _check_objects(division.counts)
-    found = [*find_leaks(coco, used, pixels), *find_lacking_classes(schema, division.counts)]
+    found = [*find_leaks(coco, used, phashes), *find_lacking_classes(schema, division.counts)]
     findings = without_ignored(sort_findings(found), doctor)
     stop_at(findings, doctor)
     summary = summarise(split, division, before, written, params) | {"findings": findings}
@@ -244,8 +246,8 @@ def find_groups(params: SplitParams, coco: CocoLines, root: Path) -> Iterable[st
     return look_up_groups(((image.file_name, image.source) for image in coco.images()), table)
 
 
-def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestLine]) -> dict[str, PixelFacts]:
-    """Return md5 -> pixel facts of the images whose hash is not in the manifest.
+def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestLine]) -> dict[str, str]:
+    """Return md5 -> perceptual hash, as the manifest has it, of the images whose hash is not in the manifest.
 
     Raises:
         DatasetError: a picture is not the one that was converted.
@@ -257,10 +259,10 @@ def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestL
     changed = sorted(f"data/{files[md5]}" for md5, fact in facts.items() if fact.error == CHANGED)
     if changed:
         raise DatasetError(f"{len(changed)} images differ from what was converted, such as {changed[0]}; run convert")
-    return facts
+    return {md5: format_phash(facts.pop(md5).phash) for md5 in files}
 
 
-def find_leaks(coco: CocoLines, used: Sequence[ManifestLine], pixels: Mapping[str, PixelFacts]) -> list[Finding]:
+def find_leaks(coco: CocoLines, used: Sequence[ManifestLine], phashes: Mapping[str, str]) -> list[Finding]:
     """Find images that are the same, or look the same, on two sides.
 
     Images that look the same are on one side, unless ``split.near_duplicates`` is off.
@@ -268,11 +270,12 @@ def find_leaks(coco: CocoLines, used: Sequence[ManifestLine], pixels: Mapping[st
     Args:
         coco: the dataset.
         used: the images on a side.
-        pixels: md5 -> facts of images whose hash is not in the manifest.
+        phashes: md5 -> perceptual hash of images whose hash is not in the manifest.
     """
     side_of_copy: dict[str, str] = {}
     suspects = {line.md5 for line in used if side_of_copy.setdefault(line.md5, line.side) != line.side}
-    labels = label_near_duplicates(np.fromiter((_find_phash(line, pixels) for line in used), np.uint64, len(used)))
+    hashes = (parse_phash(line.phash or phashes.get(line.md5, "")) for line in used)
+    labels = label_near_duplicates(np.fromiter(hashes, np.uint64, len(used)))
     sides = np.fromiter((SIDES.index(line.side) for line in used), np.int8, len(used))
     clusters: dict[int, set[str]] = defaultdict(set)
     for number in np.flatnonzero(np.isin(labels, labels[sides != sides[labels]])).tolist():
@@ -282,13 +285,6 @@ def find_leaks(coco: CocoLines, used: Sequence[ManifestLine], pixels: Mapping[st
     side_of = {line.image: line.side for line in used if line.md5 in suspects}
     images = to_images(pick(coco, side_of))
     return [found for found in find_duplicates(images, side_of, crossing) if found.kind.endswith("across-sides")]
-
-
-def _find_phash(line: ManifestLine, pixels: Mapping[str, PixelFacts]) -> int:
-    if line.phash:
-        return int(line.phash, 16)
-    fact = pixels.get(line.md5)
-    return fact.phash or 0 if fact else 0
 
 
 def find_lacking_classes(schema: Schema, counts: Mapping[str, Mapping[Feature, int]]) -> list[Finding]:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from keypipe.errors import ConfigError, DatasetError
-from keypipe.pixels import PixelFacts
 from keypipe.split import (
     Manifest,
     ManifestLine,
@@ -26,6 +25,7 @@ from keypipe.split import (
     count_features,
     find_group,
     format_manifest,
+    format_phash,
     look_up_groups,
     parse_groups,
     parse_manifest,
@@ -62,8 +62,8 @@ def group_all(some: Sequence[Sample], group_by: str) -> list[Sample]:
     return put_groups(some, {sample.path: find_group(sample.path, group_by) for sample in some})
 
 
-def looks(hashes: Mapping[str, int | None]) -> dict[str, PixelFacts]:
-    return {f"md5-{name}": PixelFacts(f"md5-{name}", value, "") for name, value in hashes.items()}
+def looks(hashes: Mapping[str, int | None]) -> dict[str, str]:
+    return {f"md5-{name}": format_phash(value) for name, value in hashes.items()}
 
 
 def test_ratios_are_met() -> None:
@@ -195,17 +195,17 @@ def test_near_duplicates_share_a_side_and_later_ones_join_them() -> None:
     hashes["copy"] = (hashes["000"] or 0) ^ 0b101
     hashes["damaged"] = None
     some = images(*hashes)
-    first = assign_sides(some, RATIOS, 1, pixels=looks(hashes))
+    first = assign_sides(some, RATIOS, 1, phashes=looks(hashes))
     assert sides(first)["raw/copy.jpg"] == sides(first)["raw/000.jpg"]
     late = images("late")
     second = assign_sides(
-        [*some, *late], RATIOS, 1, first.lines, pixels=looks({"late": (hashes["copy"] or 0) ^ 0b11000})
+        [*some, *late], RATIOS, 1, first.lines, phashes=looks({"late": (hashes["copy"] or 0) ^ 0b11000})
     )
     assert sides(second)["raw/late.jpg"] == sides(first)["raw/000.jpg"]
     assert sides(second).items() >= sides(first).items()
     assert next(line.phash for line in second.lines if line.image == "raw/copy.jpg") == f"{hashes['copy']:016x}"
     gone = assign_sides(some[2:], RATIOS, 1, second.lines)
-    back = assign_sides([*some[2:], *images("again")], RATIOS, 1, gone.lines, pixels=looks({"again": hashes["000"]}))
+    back = assign_sides([*some[2:], *images("again")], RATIOS, 1, gone.lines, phashes=looks({"again": hashes["000"]}))
     assert sides(back)["raw/again.jpg"] == sides(first)["raw/000.jpg"]  # also by one that is absent
 
 
@@ -360,12 +360,12 @@ def test_nothing_moves_and_nothing_straddles_in_any_order_of_insertions_and_dele
         some = [image(prefix + name, f"md5-{name}") for name in present]
         some = put_groups(some, {one.path: universe[one.md5][0] for one in some})
         hashed = {line.md5 for line in manifest.lines if line.phash}
-        pixels = {one.md5: PixelFacts(one.md5, universe[one.md5][1], "") for one in some if one.md5 not in hashed}
-        split = assign_sides(some, RATIOS, seed, manifest.lines, pixels)
+        phashes = {one.md5: format_phash(universe[one.md5][1]) for one in some if one.md5 not in hashed}
+        split = assign_sides(some, RATIOS, seed, manifest.lines, phashes)
         shuffled, lines = list(some), list(manifest.lines)
         random.shuffle(shuffled)
         random.shuffle(lines)
-        assert assign_sides(shuffled, RATIOS, seed, lines, pixels) == split
+        assert assign_sides(shuffled, RATIOS, seed, lines, phashes) == split
         manifest = parse_manifest(format_manifest(Manifest(split.lines)))
         assert manifest.lines == split.lines
 
