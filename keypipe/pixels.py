@@ -7,10 +7,9 @@ import io
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,7 +42,7 @@ _TRANSPOSE = {
 }  # EXIF 2.32, tag 0x0112
 
 
-class PixelFacts(msgspec.Struct, frozen=True):
+class PixelFacts(msgspec.Struct, frozen=True, gc=False):
     """What one look at an image's pixels tells.
 
     Attributes:
@@ -64,10 +63,11 @@ class _CacheLine(msgspec.Struct, array_like=True):
 
 
 def read_pixels(
-    files: Mapping[str, Path],
+    files: Mapping[str, str | Path],
     cache: Path,
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    folder: Path = Path(),
 ) -> dict[str, PixelFacts]:
     """Decode images, as small as their format allows, and remember what was found.
 
@@ -79,37 +79,41 @@ def read_pixels(
         cache: file that remembers; it and its folder are made.
         processes: at most this many; default all cores.
         progress: called with the number of files decoded and to decode.
+        folder: where paths start.
 
     Returns:
         md5 -> facts, for every file; a file that is not there or has other content has an ``error``.
     """
-    known = _read_cache(cache)
-    found = {md5: known[md5] for md5 in files if md5 in known}
+    found = _read_cache(cache, files)
     todo = sorted((md5, str(path)) for md5, path in files.items() if md5 not in found)
     if todo:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with cache.open("ab") as memory:
             _end_torn_line(cache, memory.write)
-            for chunk in _look_at_all(todo, processes):
+            for chunk in _look_at_all(folder, todo, processes):
                 lines = [_CacheLine(_VERSION, facts) for facts, lasting in chunk if lasting]
                 memory.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
                 memory.flush()
                 found |= {facts.md5: facts for facts, _ in chunk}
                 if progress:
                     progress(len(found) - len(files) + len(todo), len(todo))
-    return {md5: found[md5] for md5 in files}
+    facts = ((md5, found[md5]) for md5 in files)
+    return {md5: PixelFacts(md5, fact.phash, fact.error) for md5, fact in facts}  # with the caller's own string
 
 
-def _read_cache(cache: Path) -> dict[str, PixelFacts]:
-    decoder = msgspec.json.Decoder(_CacheLine)
+def _read_cache(cache: Path, wanted: Collection[str]) -> dict[str, PixelFacts]:
     known: dict[str, PixelFacts] = {}
-    for line in cache.read_bytes().splitlines() if cache.exists() else ():
-        try:
-            entry = decoder.decode(line)
-        except msgspec.DecodeError:
-            continue
-        if entry.version == _VERSION:
-            known[entry.facts.md5] = entry.facts
+    if not (wanted and cache.exists()):
+        return known
+    decode = msgspec.json.Decoder(_CacheLine).decode
+    with cache.open("rb") as file:
+        for line in file:
+            try:
+                entry = decode(line)
+            except msgspec.DecodeError:
+                continue
+            if entry.version == _VERSION and entry.facts.md5 in wanted:
+                known[entry.facts.md5] = entry.facts
     return known
 
 
@@ -119,19 +123,24 @@ def _end_torn_line(cache: Path, write: Callable[[bytes], object]) -> None:
             write(b"\n")
 
 
-def _look_at_all(todo: Sequence[tuple[str, str]], processes: int | None) -> Iterator[list[tuple[PixelFacts, bool]]]:
+def _look_at_all(
+    folder: Path, todo: Sequence[tuple[str, str]], processes: int | None
+) -> Iterator[list[tuple[PixelFacts, bool]]]:
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     workers = min(processes or os.cpu_count() or 1, max(1, len(todo) // _FILES_PER_PROCESS))
+    look = partial(_look_at_chunk, folder)
     if workers == 1:
-        yield from map(_look_at_chunk, chunks)
+        yield from map(look, chunks)
         return
+    from concurrent.futures import ProcessPoolExecutor  # takes a while, and is seldom needed
+
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_look_at_chunk, chunks)
+        yield from pool.map(look, chunks)
 
 
-def _look_at_chunk(chunk: Sequence[tuple[str, str]]) -> list[tuple[PixelFacts, bool]]:
+def _look_at_chunk(folder: Path, chunk: Sequence[tuple[str, str]]) -> list[tuple[PixelFacts, bool]]:
     with _quiet():
-        return [_look_at(md5, Path(path)) for md5, path in chunk]
+        return [_look_at(md5, folder / path) for md5, path in chunk]
 
 
 def _look_at(md5: str, path: Path) -> tuple[PixelFacts, bool]:
@@ -236,15 +245,30 @@ def near_duplicates(facts: Mapping[str, PixelFacts], max_distance: int = MAX_DIS
     Returns:
         Clusters of two or more: sorted md5s, in the order of their first ones.
     """
-    by_hash: dict[int, list[str]] = defaultdict(list)
-    for md5 in sorted(facts):
-        if phash := facts[md5].phash:
-            by_hash[phash].append(md5)
-    hashes = np.array(sorted(by_hash), dtype=np.uint64)
+    md5s = sorted(md5 for md5, fact in facts.items() if fact.phash)
+    labels = label_near_duplicates(np.array([facts[md5].phash for md5 in md5s], np.uint64), max_distance)
     clusters: dict[int, list[str]] = defaultdict(list)
-    for phash, label in zip(hashes.tolist(), _components(hashes, max_distance).tolist(), strict=True):
-        clusters[label] += by_hash[phash]
-    return sorted(sorted(cluster) for cluster in clusters.values() if len(cluster) > 1)
+    for md5, label in zip(md5s, labels.tolist(), strict=True):
+        clusters[label].append(md5)
+    return [cluster for cluster in clusters.values() if len(cluster) > 1]
+
+
+def label_near_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> NDArray[np.intp]:
+    """Find near duplicates as ``near_duplicates`` does, among hashes alone.
+
+    Args:
+        hashes: uint64 (n,), perceptual hashes; 0 for what has no near duplicates.
+        max_distance: bits, 0 to 63.
+
+    Returns:
+        int (n,): for each the index of the first in its cluster, its own where it is alone.
+    """
+    labels = np.arange(len(hashes))
+    looked_at = np.flatnonzero(hashes)
+    values, place = np.unique(hashes[looked_at], return_inverse=True)
+    _, first, place = np.unique(_components(values, max_distance)[place], return_index=True, return_inverse=True)
+    labels[looked_at] = looked_at[first[place]]
+    return labels
 
 
 def _components(hashes: NDArray[np.uint64], max_distance: int) -> NDArray[np.intp]:

@@ -8,15 +8,20 @@ from __future__ import annotations
 import csv
 import io
 import re
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+from sys import intern
+from typing import TextIO
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from keypipe.annotation import AnnotatedImage
 from keypipe.errors import ConfigError, DatasetError
-from keypipe.pixels import PixelFacts, connect, near_duplicates
+from keypipe.pixels import connect, label_near_duplicates
 from keypipe.yolo import SIDES
 
 BY_FOLDER = "folder"
@@ -24,13 +29,32 @@ USED, ABSENT, ASIDE = "used", "absent", "aside"
 _DRAW = "#draw"
 _RATIO_SLACK = 1e-6
 
-Features = Counter[tuple[str, str]]
-"""What a side is balanced by: number of images, of objects by class, of images by their number of objects."""
+Feature = tuple[str, str]
+"""What a side is balanced by: ``("images", "")``, ``("images with", "2-3")`` objects, or ``("objects", class)``."""
 
-IMAGES = ("images", "")
+Features = tuple[tuple[Feature, int], ...]
+"""How often some images have each; a tuple, so that images that are alike can share one."""
+
+IMAGES: Feature = ("images", "")
 
 
-class ManifestLine(msgspec.Struct, frozen=True, order=True):
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """What a side is chosen by, of one image.
+
+    Attributes:
+        path: relative to ``data/``.
+        md5: hash of the image file's bytes, the identity of the image.
+        features: what it counts for, see ``count_features``.
+        group: images of one group share a side; empty for one without a group.
+    """
+
+    path: str
+    md5: str
+    features: Features
+    group: str = ""
+
+
+class ManifestLine(msgspec.Struct, frozen=True, order=True, gc=False):
     """One image's side.
 
     Attributes:
@@ -56,6 +80,16 @@ class ManifestLine(msgspec.Struct, frozen=True, order=True):
 _HEADER = ManifestLine.__struct_fields__
 
 
+def format_phash(phash: int | None) -> str:
+    """Format a perceptual hash as the manifest has it; None is empty."""
+    return "" if phash is None else f"{phash:016x}"
+
+
+def parse_phash(text: str) -> int:
+    """Parse a perceptual hash; none is 0, which near duplicates pass over as well."""
+    return int(text or "0", 16)
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Which image is on which side.
 
@@ -78,9 +112,25 @@ def parse_manifest(text: str) -> Manifest:
     Raises:
         DatasetError: a line that is none.
     """
-    lines: dict[tuple[str, str, str], ManifestLine] = {}
+    return _parse_rows(io.StringIO(text))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; one that is not there is empty.
+
+    Raises:
+        DatasetError: a line that is none.
+    """
+    if not path.exists():
+        return Manifest()
+    with path.open(encoding="utf-8", newline="") as file:
+        return _parse_rows(file)
+
+
+def _parse_rows(file: TextIO) -> Manifest:
+    rows: list[ManifestLine] = []
     draws: set[tuple[int, bool]] = {(1, False)}
-    for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
+    for number, row in enumerate(csv.reader(file), start=1):
         if not row or tuple(row) == _HEADER:
             continue
         if len(row) == len(_HEADER) and row[0] == _DRAW and row[1].isdecimal():
@@ -88,24 +138,44 @@ def parse_manifest(text: str) -> Manifest:
             continue
         if len(row) != len(_HEADER) or row[2] not in {*SIDES, ""} or row[6] not in {USED, ABSENT, ASIDE}:
             raise DatasetError(f"manifest line {number}: expected {','.join(_HEADER)}, got {','.join(row)!r}")
-        line = ManifestLine(*row)
-        key = (line.image, line.md5, line.side)
-        lines[key] = max(lines.get(key, line), line, key=lambda line: (line.state == USED, line))
+        image, md5, side, group, phash, fold, state = row
+        rows.append(ManifestLine(image, md5, intern(side), intern(group), phash, intern(fold), intern(state)))
+    rows.sort()
+    lines: list[ManifestLine] = []
+    for line in rows:
+        if lines and _is_same(lines[-1], line):
+            lines[-1] = max(lines[-1], line, key=lambda line: (line.state == USED, line))
+        else:
+            lines.append(line)
     draw, reset = max(draws)
-    return Manifest(tuple(sorted(lines.values())), draw, reset)
+    return Manifest(tuple(lines), draw, reset)
+
+
+def _is_same(line: ManifestLine, other: ManifestLine) -> bool:
+    return (line.image, line.md5, line.side) == (other.image, other.md5, other.side)
 
 
 def format_manifest(manifest: Manifest) -> str:
     """Format a manifest: a header, one sorted line an image, and a line on the draw after a reset."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    write_manifest(out, manifest)
+    return out.getvalue()
+
+
+def write_manifest(file: TextIO, manifest: Manifest) -> None:
+    """Write what ``format_manifest`` formats.
+
+    Args:
+        file: open for text, with ``newline=""``.
+        manifest: what to write.
+    """
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_HEADER)
     if manifest != Manifest(manifest.lines):
         writer.writerow(
             [_DRAW, manifest.draw, "reset" if manifest.reset else "kept", *[""] * (len(_HEADER) - 4), ABSENT]
         )
     writer.writerows(msgspec.structs.astuple(line) for line in sorted(manifest.lines))
-    return out.getvalue()
 
 
 def start_over(manifest: Manifest, reset: bool) -> Manifest:
@@ -183,22 +253,29 @@ def parse_groups(text: str, column: str) -> dict[str, str]:
     return groups
 
 
-def look_up_groups(images: Iterable[AnnotatedImage], table: Mapping[str, str]) -> dict[str, str]:
-    """Return path -> group for images, from a table of image or annotation files.
+def look_up_groups(images: Iterable[tuple[str, str]], table: Mapping[str, str]) -> list[str]:
+    """Return the group of each image, from a table of image or annotation files.
+
+    Args:
+        images: path relative to ``data/`` of each, and its annotation file relative to ``data/raw``.
+        table: path relative to ``data/raw`` -> group.
 
     Raises:
         DatasetError: images that the table does not have.
     """
-    found: dict[str, str | None] = {
-        image.path: table.get(image.path.partition("/")[2], table.get(image.source)) for image in images
-    }
-    lacking = sorted(path for path, group in found.items() if group is None)
+    groups: list[str] = []
+    lacking: list[str] = []
+    for path, source in images:
+        name = path.partition("/")[2]
+        group = table.get(name, table.get(source))
+        if group is None:
+            lacking.append(name)
+        groups.append(group or "")
     if lacking:
         raise DatasetError(
-            f"groups: {len(lacking)} images have no line, such as {lacking[0].partition('/')[2]};"
-            " an empty group stands for none"
+            f"groups: {len(lacking)} images have no line, such as {min(lacking)}; an empty group stands for none"
         )
-    return {path: group or "" for path, group in found.items()}
+    return groups
 
 
 class Aside(msgspec.Struct, frozen=True):
@@ -229,12 +306,11 @@ class Split(msgspec.Struct, frozen=True):
 
 
 def assign_sides(
-    images: Sequence[AnnotatedImage],
+    samples: Sequence[Sample],
     ratios: Mapping[str, float],
     seed: int,
     known: Sequence[ManifestLine] = (),
-    groups: Mapping[str, str] | None = None,
-    pixels: Mapping[str, PixelFacts] | None = None,
+    phashes: Mapping[str, str] | None = None,
     n_folds: int = 0,
 ) -> Split:
     """Give every image a side; one that has a side keeps it.
@@ -243,12 +319,11 @@ def assign_sides(
     one joins the side of those that have one, or is set aside when they are on two. The rest fills the ratios.
 
     Args:
-        images: all images of the dataset, in any order.
+        samples: all images of the dataset, in any order.
         ratios: wanted shares, see ``check_ratios``.
         seed: of the draw.
         known: the manifest of the last run.
-        groups: path -> group; empty or absent: none.
-        pixels: md5 -> facts of images whose hash is not in the manifest.
+        phashes: md5 -> perceptual hash, as the manifest has it, of images whose hash is not in it yet.
         n_folds: 0, or into how many folds the images of train and val are dealt as well.
 
     Returns:
@@ -257,126 +332,210 @@ def assign_sides(
     Raises:
         DatasetError: a side would be empty.
     """
-    contents = _Contents(images, known, groups or {}, pixels or {})
+    contents = _Contents(samples, known, phashes or {})
     side_of, asides = _keep_and_join(contents, known)
-    together = _gather(contents.present, contents.component)
-    pool = [members for members in together if not any(md5 in side_of or md5 in asides for md5 in members)]
-    have = {side: _count(contents, (md5 for md5, at in side_of.items() if at == side)) for side in SIDES}
-    dealt = _deal([_count(contents, members) for members in pool], have, ratios, seed)
-    side_of |= {md5: side for members, side in zip(pool, dealt, strict=True) for md5 in members}
+    kept = [number for number, side in enumerate(side_of) if side]
+    have = {side: contents.count(n for n in kept if side_of[n] == side) for side in SIDES}
+    pool = contents.gather(n for n, side in enumerate(side_of) if not side and n not in asides)
+    dealt = _deal([contents.features(members) for members in pool], have, ratios, seed)
+    for members, side in zip(pool, dealt, strict=True):
+        for number in members:
+            side_of[number] = side
     _check_filled(contents, side_of, asides, ratios)
-    folds = _deal_folds(contents, side_of, known, n_folds, seed) if n_folds else {}
-    paths = [
-        [image.path for md5 in members if md5 in side_of for image in contents.present[md5]] for members in together
-    ]
+    folds: dict[int, str] = {}
+    if n_folds:
+        trained = [n for n in (*kept, *chain.from_iterable(pool)) if side_of[n] != "test"]
+        folds = _deal_folds(contents, trained, known, n_folds, seed)
     return Split(
         tuple(sorted(_to_lines(contents, side_of, asides, folds, known))),
-        tuple(Aside(image.path, touches) for md5, touches in sorted(asides.items()) for image in contents.present[md5]),
-        tuple(sorted((tuple(sorted(some)) for some in paths if len(some) > 1), key=lambda some: (-len(some), some))),
+        tuple(
+            Aside(sample.path, asides[number])
+            for number in sorted(asides, key=contents.md5)
+            for sample in contents.samples(number)
+        ),
+        _list_together(contents, side_of),
     )
 
 
 class _Contents:
-    """Images by their content, present and absent ones, and the components that belong together.
+    """The images by their content, numbered: those that are there by their first path, then those known but absent.
 
     Attributes:
-        present: md5 -> images, sorted by path.
-        sides: md5 -> sides in the manifest; two where branches disagreed.
-        facts: md5 -> pixel facts, where there are any.
-        component: md5 -> name of its component.
+        n_present: how many of them are there; their numbers are the lowest.
+        n_samples: how many images are there, copies included.
+        sides: for each its sides in the manifest; two where branches disagreed.
+        phashes: for each its perceptual hash as the manifest has it.
+        component: for each the lowest number of what belongs together with it.
     """
 
-    def __init__(
-        self,
-        images: Sequence[AnnotatedImage],
-        known: Sequence[ManifestLine],
-        groups: Mapping[str, str],
-        pixels: Mapping[str, PixelFacts],
-    ) -> None:
-        self.present: dict[str, list[AnnotatedImage]] = defaultdict(list)
-        for image in sorted(images, key=lambda image: image.path):
-            self.present[image.md5].append(image)
-        self.sides: dict[str, set[str]] = defaultdict(set)
-        self.group_of = groups
-        self.groups = {md5: {groups.get(image.path, "") for image in some} for md5, some in self.present.items()}
-        self.facts = dict(pixels)
-        for line in known:
-            self.sides[line.md5] |= {line.side} - {""}
-            if line.md5 not in self.present:
-                self.groups.setdefault(line.md5, set()).add(line.group)
-            if line.phash:
-                self.facts[line.md5] = PixelFacts(line.md5, int(line.phash, 16), "")
-        self.component = self.connect(sorted(self.groups), self._replaced(known))
+    def __init__(self, samples: Sequence[Sample], known: Sequence[ManifestLine], phashes: Mapping[str, str]) -> None:
+        self._numbers: dict[str, int] = {}
+        self._first: list[Sample] = []
+        self._copies: dict[int, list[Sample]] = {}
+        self._by_group: dict[str, list[int]] = defaultdict(list)
+        for sample in sorted(samples, key=lambda sample: sample.path):
+            number = self._numbers.setdefault(sample.md5, len(self._first))
+            if number == len(self._first):
+                self._first.append(sample)
+            else:
+                self._copies.setdefault(number, [self._first[number]]).append(sample)
+            if sample.group:
+                self._by_group[sample.group].append(number)
+        self.n_present, self.n_samples = len(self._first), len(samples)
+        self.phashes = [phashes.get(sample.md5, "") for sample in self._first]
+        self.sides: list[tuple[str, ...]] = [()] * self.n_present
+        self._add_known(known)
+        self.component = array("q", self._connect(range(len(self.sides)), self._replaced(known)).tolist())
 
-    def _replaced(self, known: Sequence[ManifestLine]) -> list[list[str]]:
+    def _add_known(self, known: Sequence[ManifestLine]) -> None:
+        for line in known:
+            number = self._numbers.setdefault(line.md5, len(self.sides))
+            if number == len(self.sides):
+                self.sides.append(())
+                self.phashes.append("")
+            if line.side and line.side not in self.sides[number]:
+                self.sides[number] = tuple(sorted((*self.sides[number], line.side)))
+            if line.phash:
+                self.phashes[number] = line.phash
+            if line.group and number >= self.n_present:
+                self._by_group[line.group].append(number)
+
+    def _replaced(self, known: Sequence[ManifestLine]) -> list[tuple[int, int]]:
         """Link new content to the absent one that had its path: somebody edited or replaced the picture."""
-        at_path = {line.image: line.md5 for line in known if line.md5 not in self.present}
+        at_path = {line.image: number for line in known if (number := self.number(line)) >= self.n_present}
         return [
-            [image.md5, at_path[image.path]]
-            for some in self.present.values()
-            for image in some
-            if image.path in at_path and not self.sides.get(image.md5)
+            (number, at_path[sample.path])
+            for number in range(self.n_present if at_path else 0)
+            for sample in self.samples(number)
+            if sample.path in at_path and not self.sides[number]
         ]
 
-    def connect(self, nodes: Sequence[str], links: Iterable[Sequence[str]] = ()) -> dict[str, str]:
-        """Return md5 -> first md5 of its component, for some contents linked by groups, pixels and more."""
-        index = {md5: number for number, md5 in enumerate(nodes)}
-        by_group: dict[str, list[str]] = defaultdict(list)
-        for md5 in nodes:
-            for group in self.groups[md5] - {""}:
-                by_group[group].append(md5)
-        alike = near_duplicates({md5: self.facts[md5] for md5 in nodes if md5 in self.facts})
-        pairs = [(some[0], md5) for some in (*by_group.values(), *alike, *links) for md5 in some[1:]]
-        ends = np.array([[index[one], index[other]] for one, other in pairs], dtype=np.intp).reshape(-1, 2)
-        labels = connect(np.arange(len(nodes)), ends[:, 0], ends[:, 1])
-        return {md5: nodes[label] for md5, label in zip(nodes, labels.tolist(), strict=True)}
+    def _connect(self, numbers: Sequence[int], links: Sequence[tuple[int, int]] = ()) -> NDArray[np.intp]:
+        """Find what belongs together among some contents, by groups, pixels and more.
+
+        Args:
+            numbers: of the contents, rising.
+            links: pairs of numbers.
+
+        Returns:
+            int (n,): for each the position, in ``numbers``, of the first that belongs to it.
+        """
+        position = np.full(len(self.sides), -1)
+        position[np.fromiter(numbers, np.intp)] = np.arange(len(numbers))
+        together = [position[some] for some in (*self._by_group.values(), *map(list, links))]
+        chains = [some[some >= 0] for some in together]
+        hashes = (parse_phash(self.phashes[number]) for number in numbers)
+        alike = label_near_duplicates(np.fromiter(hashes, np.uint64, len(numbers)))
+        if not chains:
+            return alike
+        firsts = np.concatenate([some[:1].repeat(len(some[1:])) for some in chains])
+        return connect(alike, firsts, np.concatenate([some[1:] for some in chains]))
+
+    def regroup(self, numbers: Sequence[int]) -> _Groups:
+        """Return what still belongs together when the others are away."""
+        return _Groups(np.array(numbers, np.int64), self._connect(numbers))
+
+    def gather(self, numbers: Iterable[int]) -> _Groups:
+        """Return some contents by what belongs together."""
+        some = np.fromiter(numbers, np.int64)
+        return _Groups(some, np.array(self.component, np.int64)[some])
+
+    def number(self, line: ManifestLine) -> int:
+        """Return the number of the content that a line of the manifest is about."""
+        return self._numbers[line.md5]
+
+    def md5(self, number: int) -> str:
+        """Return the md5 of a content that is there."""
+        return self._first[number].md5
+
+    def samples(self, number: int) -> list[Sample]:
+        """Return the images that have a content, sorted by path; none for an absent one."""
+        return self._copies.get(number) or self._first[number : number + 1]
+
+    def features(self, numbers: Sequence[int]) -> Features:
+        """Return the features of some contents together."""
+        if len(numbers) == 1 and numbers[0] not in self._copies:
+            return self._first[numbers[0]].features  # one object for all that are alike
+        return tuple(self.count(numbers).items())
+
+    def count(self, numbers: Iterable[int]) -> Counter[Feature]:
+        """Count the features of some contents."""
+        return sum_features(sample.features for number in numbers for sample in self.samples(number))
+
+    def crowded(self) -> list[int]:
+        """Return the numbers of what is there and belongs together with something else that is there."""
+        labels = np.array(self.component[: self.n_present], np.int64)
+        crowded = np.bincount(labels)[labels] > 1
+        crowded[list(self._copies)] = True
+        return np.flatnonzero(crowded).tolist()
 
 
-def _gather(md5s: Iterable[str], component: Mapping[str, str]) -> list[list[str]]:
-    together: dict[str, list[str]] = defaultdict(list)
-    for md5 in md5s:
-        together[component[md5]].append(md5)
-    return list(together.values())
+class _Groups:
+    """Numbers of contents by what belongs together; in arrays, since most are alone, and lists of one are large."""
+
+    def __init__(self, numbers: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        """Group numbers by their labels, in the order of the first ones."""
+        _, first, place = np.unique(labels, return_index=True, return_inverse=True)
+        order = np.argsort(first[place], kind="stable")
+        self._numbers = numbers[order]
+        self._starts = np.flatnonzero(np.diff(first[place[order]], prepend=-1))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start, end in pairwise(chain(map(int, self._starts), [len(self._numbers)])):
+            yield self._numbers[start:end].tolist()
 
 
-def _keep_and_join(
-    contents: _Contents, known: Sequence[ManifestLine]
-) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Return md5 -> side for images that keep or join one, and md5 -> what they touch for those set aside."""
-    touched: dict[str, dict[str, str]] = defaultdict(dict)
+def _keep_and_join(contents: _Contents, known: Sequence[ManifestLine]) -> tuple[list[str], dict[int, dict[str, str]]]:
+    """Return a side for each content that keeps or joins one, else "", and what those that are set aside touch."""
+    members = Counter(contents.component)
+    touched: dict[int, dict[str, str]] = defaultdict(dict)
     for line in sorted(known):
-        if line.side:
-            touched[contents.component[line.md5]].setdefault(line.side, line.image)
-    side_of: dict[str, str] = {}
-    asides: dict[str, dict[str, str]] = {}
-    for md5 in contents.present:
-        sides, touches = contents.sides.get(md5) or set(), touched[contents.component[md5]]
+        number = contents.number(line)
+        component = contents.component[number]
+        if line.side and (members[component] > 1 or len(contents.sides[number]) > 1):
+            touched[component].setdefault(line.side, line.image)
+    side_of = [""] * contents.n_present
+    asides: dict[int, dict[str, str]] = {}
+    for number in range(contents.n_present):
+        sides, touches = contents.sides[number], touched.get(contents.component[number], {})
         if len(sides) == 1 or (not sides and len(touches) == 1):
-            side_of[md5] = next(iter(sides or touches))
+            side_of[number] = next(iter(sides or touches))
         elif touches:
-            asides[md5] = touches
-    split_ones = [md5 for md5 in side_of if len(touched[contents.component[md5]]) > 1]
-    for members in _gather(split_ones, contents.connect(sorted(split_ones))):
+            asides[number] = touches
+    split_ones = [n for n, side in enumerate(side_of) if side and len(touched.get(contents.component[n], ())) > 1]
+    for group in contents.regroup(split_ones):
         # Only a merge, or other rules for groups, bring members of one group onto two sides. The one that measures
         # stays: a test set that loses images cannot be compared with last month's.
-        strongest = max((side_of[md5] for md5 in members), key=SIDES.index)
-        for md5 in members:
-            if side_of[md5] != strongest:
-                asides[md5] = {side_of.pop(md5): contents.present[md5][0].path} | {
-                    strongest: contents.present[next(m for m in members if side_of.get(m) == strongest)][0].path
-                }
+        strongest = max((side_of[number] for number in group), key=SIDES.index)
+        for number in group:
+            if side_of[number] != strongest:
+                stays = next(other for other in group if side_of[other] == strongest)
+                first, other = contents.samples(number)[0], contents.samples(stays)[0]
+                asides[number] = {side_of[number]: first.path, strongest: other.path}
+                side_of[number] = ""
     return side_of, asides
 
 
-def count_features(images: Iterable[AnnotatedImage]) -> Features:
-    """Count what sides are balanced by."""
-    features: Features = Counter()
-    for image in images:
-        features[IMAGES] += 1
-        features["images with", _objects_range(len(image.instances))] += 1
-        for instance in image.instances:
-            features["objects", instance.class_name] += 1
-    return features
+def _list_together(contents: _Contents, side_of: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of used images that share a side because they must."""
+    together = [
+        tuple(sorted(sample.path for number in members if side_of[number] for sample in contents.samples(number)))
+        for members in contents.gather(contents.crowded())
+    ]
+    return tuple(sorted((paths for paths in together if len(paths) > 1), key=lambda paths: (-len(paths), paths)))
+
+
+def count_features(class_names: Sequence[str]) -> Features:
+    """Count what one image adds to what sides are balanced by.
+
+    Args:
+        class_names: class of each of its objects.
+    """
+    objects = Counter(("objects", name) for name in class_names)
+    return ((IMAGES, 1), (("images with", _objects_range(len(class_names))), 1), *objects.items())
 
 
 def _objects_range(n_objects: int) -> str:
@@ -385,11 +544,18 @@ def _objects_range(n_objects: int) -> str:
     return str(n_objects) if n_objects < 2 else f"{low}-{2 * low - 1}"
 
 
-def _count(contents: _Contents, md5s: Iterable[str]) -> Features:
-    return count_features(image for md5 in md5s for image in contents.present[md5])
+def sum_features(some: Iterable[Features]) -> Counter[Feature]:
+    """Add up the features of images."""
+    total: Counter[Feature] = Counter()
+    for features, times in Counter(some).items():
+        for name, n in features:
+            total[name] += n * times
+    return total
 
 
-def _deal(units: Sequence[Features], have: Mapping[str, Features], shares: Mapping[str, float], seed: int) -> list[str]:
+def _deal(
+    units: Sequence[Features], have: Mapping[str, Mapping[Feature, int]], shares: Mapping[str, float], seed: int
+) -> list[str]:
     """Deal units onto sides so that every feature comes as near to the shares as it can.
 
     Greedy, large units and those rich in something rare first, each to the side where it lowers Pearson's
@@ -406,32 +572,66 @@ def _deal(units: Sequence[Features], have: Mapping[str, Features], shares: Mappi
         A side for each unit.
     """
     sides = [side for side in shares if shares[side] > 0]
-    counts = {side: Counter(have[side]) for side in sides}
-    total: Features = Counter()
-    for features in (*units, *counts.values()):
-        total.update(features)
+    total = sum_features(units)
+    for side in sides:
+        total.update(have[side])
     goals = _round_goals({side: shares[side] for side in sides}, total[IMAGES])
-    order = np.random.RandomState(seed).permutation(len(units)).tolist()
+    order = np.random.RandomState(seed).permutation(len(units))
     dealt = [""] * len(units)
-    if all(unit == units[0] and unit[IMAGES] == 1 for unit in units):
-        lacking = [side for side in reversed(sides) for _ in range(goals[side] - counts[side][IMAGES])]
-        for index, side in zip(order, [*lacking, *sides[:1] * len(units)], strict=False):
+    kinds = set(units)
+    if len({frozenset(kind) for kind in kinds}) < 2 and all((IMAGES, 1) in kind for kind in kinds):
+        lacking = [side for side in reversed(sides) for _ in range(goals[side] - have[side].get(IMAGES, 0))]
+        for index, side in zip(order.tolist(), [*lacking, *sides[:1] * len(units)], strict=False):
             dealt[index] = side
         return dealt
-    order.sort(key=lambda index: (-units[index][IMAGES], -max(n / total[name] for name, n in units[index].items())))
-    for n_dealt, index in enumerate(order):
+    n_images = {kind: dict(kind)[IMAGES] for kind in kinds}
+    scarcity = {kind: max(n / total[name] for name, n in kind) for kind in kinds}
+    keys = [np.fromiter((-of[unit] for unit in units), float, len(units)) for of in (scarcity, n_images)]
+    order = order[np.lexsort(np.array(keys)[:, order])]
+    piles = {side: _Pile(have[side], total, goals[side]) for side in sides}
+    for n_dealt, index in enumerate(map(int, order)):
         unit = units[index]
-        empty = [side for side in sides if not counts[side][IMAGES]]
-        fitting = [side for side in sides if counts[side][IMAGES] + unit[IMAGES] <= goals[side]]
+        empty = [side for side in sides if not piles[side].n_images]
+        fitting = [side for side in sides if piles[side].n_images + n_images[unit] <= goals[side]]
         choice = empty if len(order) - n_dealt <= len(empty) else fitting or sides
-        costs = {side: _added_cost(unit, counts[side], total, goals[side] / total[IMAGES]) for side in choice}
-        dealt[index] = min(choice, key=lambda side: costs[side])
-        counts[dealt[index]].update(unit)
+        dealt[index] = min(choice, key=lambda side: piles[side].added_cost(unit))
+        piles[dealt[index]].add(unit)
     return dealt
 
 
-def _added_cost(unit: Features, count: Features, total: Features, share: float) -> float:
-    return sum(n * (n + 2 * (count[name] - share * total[name])) / (share * total[name]) for name, n in unit.items())
+class _Pile:
+    """What a side has while units are dealt."""
+
+    def __init__(self, have: Mapping[Feature, int], total: Mapping[Feature, int], goal: int) -> None:
+        share = goal / total[IMAGES]
+        self._columns = {name: number for number, name in enumerate(total)}
+        self._counts = [have.get(name, 0) for name in total]
+        self._wanted = [share * n for n in total.values()]
+        self._coded: dict[Features, list[tuple[int, int]]] = {}
+        self._costs: dict[Features, float] = {}
+
+    @property
+    def n_images(self) -> int:
+        return self._counts[self._columns[IMAGES]]
+
+    def _code(self, unit: Features) -> list[tuple[int, int]]:
+        """Return columns and numbers of a unit's features; units are alike, and names take long to look up."""
+        if unit not in self._coded:
+            self._coded[unit] = [(self._columns[name], n) for name, n in unit]
+        return self._coded[unit]
+
+    def added_cost(self, unit: Features) -> float:
+        """Return by how much a unit would raise the chi-square."""
+        if unit not in self._costs:
+            counts, wanted = self._counts, self._wanted
+            terms = [n * (n + 2 * (counts[at] - wanted[at])) / wanted[at] for at, n in self._code(unit)]
+            self._costs[unit] = sum(terms)
+        return self._costs[unit]
+
+    def add(self, unit: Features) -> None:
+        for at, n in self._code(unit):
+            self._counts[at] += n
+        self._costs.clear()
 
 
 def _round_goals(shares: Mapping[str, float], n_images: int) -> dict[str, int]:
@@ -444,59 +644,64 @@ def _round_goals(shares: Mapping[str, float], n_images: int) -> dict[str, int]:
 
 
 def _check_filled(
-    contents: _Contents, side_of: Mapping[str, str], asides: Collection[str], ratios: Mapping[str, float]
+    contents: _Contents, side_of: Sequence[str], asides: Collection[int], ratios: Mapping[str, float]
 ) -> None:
-    empty = [side for side in SIDES if ratios.get(side, 0.0) > 0 and side not in side_of.values()]
+    empty = [side for side in SIDES if ratios.get(side, 0.0) > 0 and side not in side_of]
     if empty:
-        n_units = len({contents.component[md5] for md5 in side_of})
+        n_units = len({contents.component[number] for number, side in enumerate(side_of) if side})
         because = f", {len(asides)} of them set aside since they touch two sides" if asides else ""
         raise DatasetError(
-            f"too few images to split: {sum(map(len, contents.present.values()))} images{because}, in {n_units} groups,"
+            f"too few images to split: {contents.n_samples} images{because}, in {n_units} groups,"
             f" leave nothing for {' and '.join(empty)}; annotate more, make smaller groups, set the side's share to 0,"
             " or draw all sides anew with split.reset: true"
         )
 
 
 def _deal_folds(
-    contents: _Contents, side_of: Mapping[str, str], known: Sequence[ManifestLine], n_folds: int, seed: int
-) -> dict[str, str]:
-    """Return md5 -> fold for the images of train and val; folds stay as long as their number does."""
+    contents: _Contents, numbers: Iterable[int], known: Sequence[ManifestLine], n_folds: int, seed: int
+) -> dict[int, str]:
+    """Return a fold for the contents of train and val; folds stay as long as their number does."""
     names = [str(number) for number in range(1, n_folds + 1)]
-    before = {line.md5: line.fold for line in known if line.fold}
+    before = {contents.number(line): line.fold for line in known if line.fold}
     if set(before.values()) != set(names):
         before = {}
-    units = _gather((md5 for md5, side in side_of.items() if side != "test"), contents.component)
+    units = contents.gather(numbers)
     if len(units) < n_folds:
         raise DatasetError(f"split.folds: {n_folds} folds need as many groups outside test, there are {len(units)}")
-    fold_of: dict[str, str] = {}
-    have: dict[str, Features] = {name: Counter() for name in names}
-    new: list[list[str]] = []
+    fold_of: dict[int, str] = {}
+    have: dict[str, Counter[Feature]] = {name: Counter() for name in names}
+    new: list[list[int]] = []
     for members in units:
-        folds = sorted({before[md5] for md5 in members if md5 in before}, key=int)
+        folds = sorted({before[number] for number in members if number in before}, key=int)
         if folds:
             fold_of |= dict.fromkeys(members, folds[0])
-            have[folds[0]].update(_count(contents, members))
+            have[folds[0]].update(contents.count(members))
         else:
             new.append(members)
-    dealt = _deal([_count(contents, members) for members in new], have, dict.fromkeys(names, 1 / n_folds), seed)
-    return fold_of | {md5: fold for members, fold in zip(new, dealt, strict=True) for md5 in members}
+    dealt = _deal([contents.features(members) for members in new], have, dict.fromkeys(names, 1 / n_folds), seed)
+    return fold_of | {number: fold for members, fold in zip(new, dealt, strict=True) for number in members}
 
 
 def _to_lines(
     contents: _Contents,
-    side_of: Mapping[str, str],
-    asides: Collection[str],
-    folds: Mapping[str, str],
+    side_of: Sequence[str],
+    asides: Collection[int],
+    folds: Mapping[int, str],
     known: Sequence[ManifestLine],
 ) -> Iterable[ManifestLine]:
-    for md5, images in contents.present.items():
-        fact = contents.facts.get(md5)
-        phash = "" if fact is None or fact.phash is None else f"{fact.phash:016x}"
-        state = ASIDE if md5 in asides else USED
-        for side in sorted(contents.sides.get(md5) or {side_of.get(md5, "")}):
-            for image in images:
-                group = contents.group_of.get(image.path, "")
-                yield ManifestLine(image.path, md5, side, group, phash, folds.get(md5, ""), state)
+    for number in range(contents.n_present):
+        state = ASIDE if number in asides else USED
+        for side in contents.sides[number] or (side_of[number],):
+            for sample in contents.samples(number):
+                yield ManifestLine(
+                    sample.path,
+                    sample.md5,
+                    side,
+                    sample.group,
+                    contents.phashes[number],
+                    folds.get(number, ""),
+                    state,
+                )
     for line in known:
-        if line.md5 not in contents.present and line.side:
+        if contents.number(line) >= contents.n_present and line.side:
             yield msgspec.structs.replace(line, state=ABSENT)

@@ -6,12 +6,8 @@ every keypoint slot; all lengths as shares of the image's width and height.
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.annotation import AnnotatedImage, Instance, Visibility
+from keypipe.coco import CocoAnnotation, CocoCategory
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.skeleton import Schema
 
 SIDES = ("train", "val", "test")
-STAMP = ".keypipe.json"
-
-_FILES_PER_PROCESS = 2000  # below this a process costs more than it saves
 
 
 class YoloInstance(msgspec.Struct, frozen=True):
@@ -78,6 +72,48 @@ def _format_line(instance: YoloInstance) -> str:
 @cache
 def _line_format(n_values: int) -> str:
     return "%d" + " %.6f" * (n_values - 1) + "\n"
+
+
+class LabelFormatter:
+    """Formats label files straight from the values of a COCO file; the same text as by way of ``to_yolo``."""
+
+    def __init__(self, categories: Sequence[CocoCategory], schema: Schema) -> None:
+        """Look up class ids and slots once.
+
+        Args:
+            categories: of the COCO file; classes of the schema.
+            schema: class ids and slots.
+        """
+        self._line_format = _line_format(5 + 3 * len(schema.slots))
+        self._classes: dict[int, tuple[int, list[int | None]]] = {}
+        for category in categories:
+            places = {name: 3 * number for number, name in enumerate(category.keypoints)}
+            slots = [places.get(name) for name in schema.slots]
+            class_id = schema.class_names.index(category.name)
+            self._classes[category.id] = (class_id, slots)
+
+    def format(self, size_wh: tuple[int, int], annotations: Iterable[CocoAnnotation]) -> str:
+        """Format a label file.
+
+        Args:
+            size_wh: the image's width and height in pixels, both > 0.
+            annotations: its objects.
+        """
+        return "".join(self._line_format % tuple(self._values(size_wh, annotation)) for annotation in annotations)
+
+    def _values(self, size_wh: tuple[int, int], annotation: CocoAnnotation) -> list[float]:
+        width, height = size_wh
+        class_id, slots = self._classes[annotation.category_id]
+        left, top, box_width, box_height = annotation.bbox
+        right, bottom, flat = left + box_width, top + box_height, annotation.keypoints
+        values = [class_id, (left + right) / 2 / width, (top + bottom) / 2 / height]
+        values += ((right - left) / width, (bottom - top) / height)
+        for at in slots:
+            if at is not None and flat[at + 2] > 0:
+                values += (flat[at] / width, flat[at + 1] / height, flat[at + 2])
+            else:
+                values += (0.0, 0.0, 0)
+        return values
 
 
 def parse_labels(text: str, kpt_shape: tuple[int, int]) -> list[YoloInstance]:
@@ -173,19 +209,26 @@ def view_names(paths: Iterable[str]) -> dict[str, str]:
     Returns:
         Path -> name relative to ``images/<side>``.
     """
-    names: dict[str, str] = {}
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(paths):
-        folder, _, name = path.partition("/")[2].rpartition("/")
-        parts = [f"{part}_" if part in {"images", "labels"} else part for part in folder.split("/")] if folder else []
-        names[path] = "/".join([*parts, name])
-        by_label[label_name(names[path])].append(path)
-    for namesakes in by_label.values():
-        if len(namesakes) > 1:
-            for path in namesakes:
-                stem, _, suffix = names[path].rpartition(".")
-                names[path] = f"{stem}_{suffix}.{suffix}"
+    names = {path: _view_name(path) for path in paths}
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for name in names.values():
+        label = label_name(name)
+        (shared if label in seen else seen).add(label)
+    for path, name in names.items() if shared else ():
+        if label_name(name) in shared:
+            stem, _, suffix = name.rpartition(".")
+            names[path] = f"{stem}_{suffix}.{suffix}"
     return names
+
+
+def _view_name(path: str) -> str:
+    name = path.partition("/")[2]
+    if "images" not in name and "labels" not in name:
+        return name
+    folder, slash, file = name.rpartition("/")
+    parts = [f"{part}_" if part in {"images", "labels"} else part for part in folder.split("/")]
+    return "/".join(parts) + slash + file
 
 
 def label_name(image_name: str) -> str:
@@ -194,11 +237,11 @@ def label_name(image_name: str) -> str:
 
 
 class View(msgspec.Struct):
-    """What the YOLO folder must hold.
+    """A YOLO folder as a whole, in memory; ``keypipe.view`` keeps a large one up to date.
 
     Attributes:
-        links: link name -> image path, both relative to the folder that holds ``yolo/``.
-        texts: file name relative to ``yolo/`` -> content.
+        links: link name relative to the folder -> image path relative to ``data/``.
+        texts: file name relative to the folder -> content.
     """
 
     links: dict[str, str]
@@ -206,14 +249,14 @@ class View(msgspec.Struct):
 
 
 def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_yaml: str) -> View:
-    """Lay out the YOLO folder of a split dataset.
+    """Lay out a YOLO folder.
 
     Args:
         sides: images of each side.
         schema: class ids and slots of the labels.
         data_yaml: text of ``data.yaml``.
     """
-    view = View({}, dict(zip(_TEXTS, [data_yaml, "".join(f"{name}\n" for name in schema.class_names)], strict=True)))
+    view = View({}, {"data.yaml": data_yaml, "classes.txt": format_classes(schema)})
     for side, members in sides.items():
         images = list(members)
         places = lay_out(side, (image.path for image in images))
@@ -224,7 +267,9 @@ def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_
     return view
 
 
-_TEXTS = ("data.yaml", "classes.txt")
+def format_classes(schema: Schema) -> str:
+    """Format ``classes.txt``: a name a line, in the order of the class ids, as labelling tools read it."""
+    return "".join(f"{name}\n" for name in schema.class_names)
 
 
 def lay_out(side: str, paths: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -234,108 +279,6 @@ def lay_out(side: str, paths: Iterable[str]) -> dict[str, tuple[str, str]]:
     }
 
 
-def is_current(folder: Path, sides: Mapping[str, Iterable[str]], folds: Iterable[int], stamp: str) -> bool:
-    """Tell whether a YOLO folder carries a stamp and still has all files of a dataset.
-
-    Args:
-        folder: ``data/yolo``.
-        sides: image paths of each side.
-        folds: numbers of the folds.
-        stamp: identifies the dataset.
-    """
-    if read_stamp(folder) != stamp:
-        return False
-    names = [*_TEXTS, *(name for fold in folds for name in _fold_texts(fold))]
-    names += [name for side, paths in sides.items() for place in lay_out(side, paths).values() for name in place]
-    return _list_names(folder).issuperset(names)
-
-
-def _fold_texts(fold: int) -> tuple[str, str, str]:
-    return f"fold{fold}.yaml", f"fold{fold}_train.txt", f"fold{fold}_val.txt"
-
-
 def to_fold_yaml(data_yaml: Mapping[str, Any], fold: int) -> dict[str, Any]:
     """Build the values of a fold's ``data.yaml``, which lies beside the view's own: images stand in lists."""
     return {**data_yaml, **{side: f"fold{fold}_{side}.txt" for side in ("train", "val")}}
-
-
-def add_fold(view: View, fold: int, sides: Mapping[str, Iterable[str]], data_yaml: str) -> None:
-    """Add a fold to the YOLO folder: lists of images that are in it already, and a data YAML that names them.
-
-    Args:
-        view: gets the files.
-        fold: its number.
-        sides: image paths of the fold's ``train`` and ``val``.
-        data_yaml: text of the fold's ``data.yaml``.
-    """
-    link_of = {image: link for link, image in view.links.items()}
-    view.texts[f"fold{fold}.yaml"] = data_yaml
-    for side, paths in sides.items():
-        view.texts[f"fold{fold}_{side}.txt"] = "".join(f"./{link_of[path]}\n" for path in paths)
-
-
-def write_view(folder: Path, view: View, stamp: str) -> None:
-    """Bring the YOLO folder up to what a view says, changing only what differs.
-
-    Args:
-        folder: ``data/yolo``; the images lie beside it, under ``data/``.
-        view: what it must hold.
-        stamp: identifies the dataset.
-    """
-    stamp_path = folder / STAMP
-    there = _list_names(folder)
-    stamp_path.unlink(missing_ok=True)
-    for name in there - view.links.keys() - view.texts.keys():
-        # Includes Ultralytics' label caches, which outlive the labels they describe.
-        os.unlink(f"{folder}/{name}")  # noqa: PTH108 - Path is several times as slow, here and below
-    _remove_empty(folder)
-    for parent in {name.rpartition("/")[0] for name in (*view.links, *view.texts)}:
-        (folder / parent).mkdir(parents=True, exist_ok=True)
-    if len(view.links.keys() - there) < _FILES_PER_PROCESS:
-        _write_links(str(folder), view.links, there)
-        _write_texts(str(folder), view.texts, there)
-    else:  # making files is most of the work of a first split
-        with ProcessPoolExecutor(1) as pool:
-            texts = pool.submit(_write_texts, str(folder), view.texts, there)
-            _write_links(str(folder), view.links, there)
-            texts.result()
-    stamp_path.write_text(msgspec.json.encode({"stamp": stamp}).decode(), encoding="utf-8")
-
-
-def read_stamp(folder: Path) -> str | None:
-    """Return the stamp of a YOLO folder, None when it has none."""
-    path = folder / STAMP
-    return msgspec.json.decode(path.read_bytes())["stamp"] if path.exists() else None
-
-
-def _list_names(folder: Path) -> set[str]:
-    """List what lies below a folder, other than folders."""
-    return {f"{base}/{name}"[len(str(folder)) + 1 :] for base, _, names in os.walk(folder) for name in names} - {STAMP}
-
-
-def _remove_empty(folder: Path) -> None:
-    for base, _, _ in os.walk(folder, topdown=False):
-        if Path(base) != folder and not any(Path(base).iterdir()):
-            Path(base).rmdir()
-
-
-def _write_links(folder: str, links: Mapping[str, str], there: Collection[str]) -> None:
-    for name, image in links.items():
-        target = "../" * (name.count("/") + 1) + image
-        path = f"{folder}/{name}"
-        if name in there:
-            if os.path.islink(path) and os.readlink(path) == target:  # noqa: PTH114, PTH115
-                continue
-            os.unlink(path)  # noqa: PTH108
-        os.symlink(target, path)  # noqa: PTH211
-
-
-def _write_texts(folder: str, texts: Mapping[str, str], there: Collection[str]) -> None:
-    for name, text in texts.items():
-        path, content = f"{folder}/{name}", text.encode()
-        if name in there:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                if file.read() == content:
-                    continue
-        with open(path, "wb", buffering=0) as file:  # noqa: PTH123
-            file.write(content)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
-from keypipe.coco import CocoFile, parse_coco, to_images
+from keypipe.coco import CocoFile, parse_coco
+from keypipe.coco_stream import CocoLines
 from keypipe.errors import DatasetError
 from keypipe.skeleton import Schema, Skeleton
-from keypipe.yolo import SIDES, add_fold, is_current, to_view, write_view
+from keypipe.view import lay_out, refresh
+from keypipe.yolo import SIDES, format_classes
+from tasks.stage import STATE
 
 ANNOTATIONS = Path("data/dataset/annotations")
 DATA_YAML = Path("data/dataset/data.yaml")
 FOLDS = Path("data/dataset/folds")
 MANIFEST = Path("data/dataset/manifest.csv")
 VIEW = Path("data/yolo")
+VIEW_MEMORY = STATE / "cache/view"
+
+
+def _find_side(root: Path, side: str) -> Path:
+    path = root / ANNOTATIONS / f"{side}.json"
+    if not path.exists():
+        raise DatasetError(f"{path}: not there; run the split stage first")
+    return path
 
 
 def read_side(root: Path, side: str) -> CocoFile:
@@ -27,10 +37,7 @@ def read_side(root: Path, side: str) -> CocoFile:
     Raises:
         DatasetError: it is not there.
     """
-    path = root / ANNOTATIONS / f"{side}.json"
-    if not path.exists():
-        raise DatasetError(f"{path}: not there; run the split stage first")
-    return parse_coco(path.read_bytes())
+    return parse_coco(_find_side(root, side).read_bytes())
 
 
 def read_sides(root: Path) -> dict[str, CocoFile]:
@@ -48,7 +55,7 @@ def read_schema(root: Path) -> Schema:
     data = yaml.safe_load((root / DATA_YAML).read_text(encoding="utf-8"))
     slots, flip = next(iter(data["kpt_names"].values())), data["flip_idx"]
     partners = {slots[i]: slots[j] for i, j in enumerate(flip) if i < j}
-    categories = read_side(root, "train").categories
+    categories = CocoLines(_find_side(root, "train")).categories
     return Schema(
         {
             category.name: Skeleton(
@@ -80,30 +87,23 @@ def refresh_view(root: Path) -> bool:
     """Bring ``data/yolo`` up to the dataset; a view that follows from it already is left alone.
 
     Returns:
-        Whether anything was written.
+        Whether anything was written or removed.
+
+    Raises:
+        DatasetError: the dataset or images of it are not there.
     """
-    files = read_sides(root)
+    files = {side: CocoLines(_find_side(root, side)) for side in SIDES}
+    sides = {side: coco for side, coco in files.items() if coco.n_images}
+    schema = read_schema(root)
+    layout = lay_out(sides, schema)
+    check_images(root, layout.paths)
+    texts = {"data.yaml": (root / DATA_YAML).read_text(encoding="utf-8"), "classes.txt": format_classes(schema)}
     folds = sorted(path for path in (root / FOLDS).glob("*") if path.is_dir())
-    sources = [root / DATA_YAML, *(root / ANNOTATIONS / f"{side}.json" for side in files)]
-    sources += [path for fold in folds for path in sorted(fold.rglob("*")) if path.is_file()]
-    digest = hashlib.sha256()
-    for path in sources:
-        digest.update(path.read_bytes())
-    paths = {side: [image.file_name for image in file.images] for side, file in files.items()}
-    check_images(root, (path for some in paths.values() for path in some))
-    stamp = digest.hexdigest()
-    if is_current(root / VIEW, paths, (int(fold.name) for fold in folds), stamp):
-        return False
-    view = to_view(
-        {side: to_images(file) for side, file in files.items()},
-        read_schema(root),
-        (root / DATA_YAML).read_text(encoding="utf-8"),
-    )
+    place_of = dict(zip(layout.paths, layout.places, strict=True)) if folds else {}
     for fold in folds:
-        lists = {
-            side: [image.file_name for image in parse_coco((fold / f"annotations/{side}.json").read_bytes()).images]
-            for side in ("train", "val")
-        }
-        add_fold(view, int(fold.name), lists, (fold / "data.yaml").read_text(encoding="utf-8"))
-    write_view(root / VIEW, view, stamp)
-    return True
+        texts[f"fold{fold.name}.yaml"] = (fold / "data.yaml").read_text(encoding="utf-8")
+        for side in ("train", "val"):
+            images = CocoLines(fold / f"annotations/{side}.json").images()
+            lines = (f"./images/{place_of[image.file_name]}\n" for image in images)
+            texts[f"fold{fold.name}_{side}.txt"] = "".join(lines)
+    return refresh(root / VIEW, layout, sides, schema, texts, root / VIEW_MEMORY)

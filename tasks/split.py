@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
+from sys import intern
 from typing import Any
 
+import msgspec
+import numpy as np
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from keypipe.annotation import AnnotatedImage
-from keypipe.coco import CocoFile, format_coco, parse_coco, subset, to_images
+from keypipe.coco import to_images
+from keypipe.coco_stream import CocoLines, parse_image, pick, write_parts
 from keypipe.duplicates import find_duplicates
 from keypipe.errors import DatasetError
 from keypipe.findings import Finding, find_lacking_sides, sort_findings
-from keypipe.pixels import CHANGED, PixelFacts, near_duplicates, read_pixels
+from keypipe.pixels import CHANGED, label_near_duplicates, read_pixels
 from keypipe.report import Cell, Figure, GroupedBarChart, KeyValues, Note, Notes, Report, Section, Table, render_report
 from keypipe.skeleton import Schema
 from keypipe.split import (
     ABSENT,
+    IMAGES,
     USED,
+    Feature,
+    Features,
     Manifest,
     ManifestLine,
+    Sample,
     Split,
     assign_sides,
     check_ratios,
     count_features,
     find_group,
-    format_manifest,
+    format_phash,
     look_up_groups,
     parse_groups,
-    parse_manifest,
+    parse_phash,
+    read_manifest,
     start_over,
+    sum_features,
+    write_manifest,
 )
 from keypipe.yolo import SIDES, to_data_yaml, to_fold_yaml
 from tasks import params as read
@@ -115,145 +126,235 @@ def run(
         root: the workspace.
 
     Raises:
-        DatasetError: too few images, an image without a group, a manifest with a line that is none, or a finding as
-            grave as ``doctor.fail_on``.
+        DatasetError: another schema than was converted with, too few images, an image without a group, a manifest
+            with a line that is none, or a finding as grave as ``doctor.fail_on``.
     """
-    if not (root / COCO).exists():
-        raise DatasetError(f"{COCO}: not there; run the convert stage first")
-    coco = parse_coco((root / COCO).read_bytes())
-    images = to_images(coco, keypoints=False)
-    check_images(root, (image.path for image in images))
-    manifest_path = root / MANIFEST
-    written = parse_manifest(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else Manifest()
-    before = start_over(written, params.reset)
-    pixels = look_at_new(root, images, before.lines)
-    groups = find_groups(params, images, root)
-    split = assign_sides(
-        images, params.ratios, seed, before.lines, groups, pixels if params.near_duplicates else {}, params.folds
-    )
-    used = [line for line in split.lines if line.state == USED]
-    side_of = {line.image: line.side for line in used}
-    sides = [side for side in SIDES if side in side_of.values()]
-    _check_objects(images, side_of)
-    data_yaml = to_data_yaml(schema, sides, loss_sigmas)
-    findings = without_ignored(sort_findings(find_leaks(coco, used, pixels, schema)), doctor)
-    stop_at(findings, doctor)
-    summary = summarise(images, split, before, written, params) | {"findings": findings}
-    with (
-        replacing(root, ANNOTATIONS) as annotations,
-        replacing(root, DATA_YAML) as data,
-        replacing(root, FOLDS) as folds,
-        replacing(root, MANIFEST) as manifest,
-        replacing(root, REPORT) as report,
-    ):
-        annotations.mkdir()
-        for side in SIDES:  # an empty one as well, since later stages depend on the files by name
-            (annotations / f"{side}.json").write_bytes(format_coco(_subset(coco, _on_side(used, side))))
-        data.write_text(_format_yaml(data_yaml), encoding="utf-8")
-        folds.mkdir()
-        write_json(folds / "index.json", {"folds": params.folds})  # DVC warns of an empty folder
-        for fold in range(1, params.folds + 1):
-            _write_fold(folds / str(fold), fold, coco, used, to_fold_yaml(data_yaml, fold))
-        lines = Manifest(split.lines, before.draw, before.reset)
-        manifest.write_text(format_manifest(lines), encoding="utf-8")
-        report.mkdir()
-        write_json(report / "report.json", summary)
-        (report / "report.html").write_text(render_report(to_report(summary, findings)), encoding="utf-8")
+    summary = split_dataset(params, doctor, seed, schema, loss_sigmas, root)
     refresh_view(root)
     for warning in summary["warnings"]:
         say(f"split: {warning}")
     say(f"split: {summary['headline']}")
 
 
-def look_at_new(root: Path, images: Sequence[AnnotatedImage], known: Sequence[ManifestLine]) -> dict[str, PixelFacts]:
-    """Return md5 -> pixel facts of the images whose hash is not in the manifest.
+def split_dataset(
+    params: SplitParams,
+    doctor: DoctorParams,
+    seed: int,
+    schema: Schema,
+    loss_sigmas: Sequence[float],
+    root: Path,
+) -> dict[str, Any]:
+    """Write ``data/dataset`` and the report, and return what the report says; see ``run``."""
+    if not (root / COCO).exists():
+        raise DatasetError(f"{COCO}: not there; run the convert stage first")
+    coco = CocoLines(root / COCO)
+    _check_schema(coco, schema)
+    samples = read_samples(coco, params, root)
+    check_images(root, (sample.path for sample in samples))
+    written = read_manifest(root / MANIFEST)
+    before = start_over(written, params.reset)
+    phashes = look_at_new(root, samples, before.lines)
+    split = assign_sides(
+        samples, params.ratios, seed, before.lines, phashes if params.near_duplicates else {}, params.folds
+    )
+    used = [line for line in split.lines if line.state == USED]
+    division = divide(samples, used, params.folds)
+    _check_objects(division.counts)
+    found = [*find_leaks(coco, used, phashes), *find_lacking_classes(schema, division.counts)]
+    findings = without_ignored(sort_findings(found), doctor)
+    stop_at(findings, doctor)
+    summary = summarise(split, division, before, written, params) | {"findings": findings}
+    data_yaml = to_data_yaml(schema, [side for side in SIDES if division.counts[side]], loss_sigmas)
+    _write(root, coco, division, data_yaml, Manifest(split.lines, before.draw, before.reset), summary)
+    return summary
+
+
+def _write(
+    root: Path,
+    coco: CocoLines,
+    division: Division,
+    data_yaml: dict[str, Any],
+    manifest: Manifest,
+    summary: dict[str, Any],
+) -> None:
+    with (
+        replacing(root, ANNOTATIONS) as annotations,
+        replacing(root, DATA_YAML) as data,
+        replacing(root, FOLDS) as folds,
+        replacing(root, MANIFEST) as manifest_path,
+        replacing(root, REPORT) as report,
+    ):
+        annotations.mkdir()
+        # an empty one as well, since later stages depend on the files by name
+        parts = {annotations / f"{side}.json": bytes(at == side for at in division.sides) for side in SIDES}
+        data.write_text(_format_yaml(data_yaml), encoding="utf-8")
+        folds.mkdir()
+        write_json(folds / "index.json", {"folds": len(division.folds)})  # DVC warns of an empty folder
+        for fold, chosen in division.folds.items():
+            folder = folds / str(fold)
+            (folder / "annotations").mkdir(parents=True)
+            parts |= {folder / f"annotations/{side}.json": some for side, some in chosen.items()}
+            (folder / "data.yaml").write_text(_format_yaml(to_fold_yaml(data_yaml, fold)), encoding="utf-8")
+        write_parts(coco, parts)
+        with manifest_path.open("w", encoding="utf-8", newline="") as file:
+            write_manifest(file, manifest)
+        report.mkdir()
+        write_json(report / "report.json", summary)
+        page = render_report(to_report(summary, summary["findings"]))
+        (report / "report.html").write_text(page, encoding="utf-8")
+
+
+def _check_schema(coco: CocoLines, schema: Schema) -> None:
+    wanted = [(name, list(skeleton.keypoints)) for name, skeleton in schema.classes.items()]
+    if [(category.name, category.keypoints) for category in coco.categories] != wanted:
+        raise DatasetError(
+            f"{COCO}: converted with other classes or keypoints than `schema` has; run the convert stage"
+        )
+
+
+def read_samples(coco: CocoLines, params: SplitParams, root: Path) -> list[Sample]:
+    """Read what sides are chosen by, in the order of the file.
+
+    Raises:
+        AnnotationError: an annotation that is none.
+        DatasetError: an image that has no group, see ``find_groups``.
+    """
+    names = {category.id: category.name for category in coco.categories}
+    by_classes: dict[tuple[str, ...], Features] = {}  # images that are alike share one
+    samples: list[Sample] = []
+    for group, (image_line, lines) in zip(find_groups(params, coco, root), coco.entries(), strict=True):
+        image = parse_image(image_line)
+        classes = tuple([names[annotation.category_id] for annotation in coco.annotations(lines)])
+        features = by_classes.get(classes) or by_classes.setdefault(classes, count_features(classes))
+        samples.append(Sample(image.file_name, image.md5, features, group))
+    return samples
+
+
+def find_groups(params: SplitParams, coco: CocoLines, root: Path) -> Iterable[str]:
+    """Return the group of every image, in the order of the file; empty: none.
+
+    Raises:
+        DatasetError: an image that the expression or the table says nothing of.
+    """
+    if params.group_column is None and params.group_by is None:
+        return [""] * coco.n_images
+    if params.group_column is None:
+        return (intern(find_group(image.file_name, params.group_by)) for image in coco.images())
+    if not (root / GROUPS).exists():
+        raise DatasetError(f"{GROUPS}: not there, but split.group_column names a column of it")
+    table = parse_groups((root / GROUPS).read_text(encoding="utf-8"), params.group_column)
+    return look_up_groups(((image.file_name, image.source) for image in coco.images()), table)
+
+
+def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestLine]) -> dict[str, str]:
+    """Return md5 -> perceptual hash, as the manifest has it, of the images whose hash is not in the manifest.
 
     Raises:
         DatasetError: a picture is not the one that was converted.
     """
     hashed = {line.md5 for line in known if line.phash}
-    files = {image.md5: root / "data" / image.path for image in images if image.md5 not in hashed}
+    files = {sample.md5: sample.path for sample in samples if sample.md5 not in hashed}
     progress = tell_progress("split", "images looked at")
-    facts = read_pixels(files, root / PIXELS, progress=progress)
-    changed = sorted(str(files[md5].relative_to(root)) for md5, fact in facts.items() if fact.error == CHANGED)
+    facts = read_pixels(files, root / PIXELS, progress=progress, folder=root / "data")
+    changed = sorted(f"data/{files[md5]}" for md5, fact in facts.items() if fact.error == CHANGED)
     if changed:
         raise DatasetError(f"{len(changed)} images differ from what was converted, such as {changed[0]}; run convert")
-    return facts
+    return {md5: format_phash(facts.pop(md5).phash) for md5 in files}
 
 
-def find_leaks(
-    coco: CocoFile, used: Sequence[ManifestLine], pixels: Mapping[str, PixelFacts], schema: Schema
-) -> list[Finding]:
-    """Find images that are the same, or look the same, on two sides, and classes that a side lacks.
+def find_leaks(coco: CocoLines, used: Sequence[ManifestLine], phashes: Mapping[str, str]) -> list[Finding]:
+    """Find images that are the same, or look the same, on two sides.
 
     Images that look the same are on one side, unless ``split.near_duplicates`` is off.
 
     Args:
         coco: the dataset.
         used: the images on a side.
-        pixels: md5 -> facts of images whose hash is not in the manifest.
-        schema: its classes.
+        phashes: md5 -> perceptual hash of images whose hash is not in the manifest.
     """
-    side_of = {line.image: line.side for line in used}
-    hashed = {line.md5: PixelFacts(line.md5, int(line.phash, 16), "") for line in used if line.phash}
-    clusters = near_duplicates(hashed | {line.md5: pixels[line.md5] for line in used if line.md5 in pixels})
-    sides_of: dict[str, set[str]] = defaultdict(set)
-    for line in used:
-        sides_of[line.md5].add(line.side)
-    crossing = [cluster for cluster in clusters if len(set().union(*(sides_of[md5] for md5 in cluster))) > 1]
-    suspects = {md5 for md5, sides in sides_of.items() if len(sides) > 1}.union(*crossing)
-    images = to_images(subset(coco, (image.id for image in coco.images if image.md5 in suspects)))
-    images = [image for image in images if image.path in side_of]
-    findings = [found for found in find_duplicates(images, side_of, crossing) if found.kind.endswith("across-sides")]
-    categories = {category.id: category.name for category in coco.categories}
-    image_of = {image.id: image.file_name for image in coco.images}
-    objects: dict[str, Counter[str]] = {name: Counter() for name in schema.class_names}
-    for annotation in coco.annotations:
-        objects[categories[annotation.category_id]][side_of.get(image_of[annotation.image_id], "")] += 1
-    for name, by_side in objects.items():
-        if by_side:
-            findings += find_lacking_sides(name, by_side, set(side_of.values()))
+    side_of_copy: dict[str, str] = {}
+    suspects = {line.md5 for line in used if side_of_copy.setdefault(line.md5, line.side) != line.side}
+    hashes = (parse_phash(line.phash or phashes.get(line.md5, "")) for line in used)
+    labels = label_near_duplicates(np.fromiter(hashes, np.uint64, len(used)))
+    sides = np.fromiter((SIDES.index(line.side) for line in used), np.int8, len(used))
+    clusters: dict[int, set[str]] = defaultdict(set)
+    for number in np.flatnonzero(np.isin(labels, labels[sides != sides[labels]])).tolist():
+        clusters[labels[number]].add(used[number].md5)
+    crossing = sorted(sorted(cluster) for cluster in clusters.values() if len(cluster) > 1)
+    suspects = suspects.union(*crossing)
+    side_of = {line.image: line.side for line in used if line.md5 in suspects}
+    images = to_images(pick(coco, side_of))
+    return [found for found in find_duplicates(images, side_of, crossing) if found.kind.endswith("across-sides")]
+
+
+def find_lacking_classes(schema: Schema, counts: Mapping[str, Mapping[Feature, int]]) -> list[Finding]:
+    """Find the classes of the dataset that a side lacks.
+
+    Args:
+        schema: the classes.
+        counts: side -> features of its images; "" for those that are on none.
+    """
+    findings: list[Finding] = []
+    for name in schema.class_names:
+        by_side = {side: features.get(("objects", name), 0) for side, features in counts.items()}
+        if any(by_side.values()):
+            findings += find_lacking_sides(name, by_side, [side for side in SIDES if counts[side]])
     return findings
-
-
-def find_groups(params: SplitParams, images: Sequence[AnnotatedImage], root: Path) -> dict[str, str]:
-    """Return path -> group of every image; empty: none.
-
-    Raises:
-        DatasetError: an image that the expression or the table says nothing of.
-    """
-    if params.group_column is None:
-        return {image.path: find_group(image.path, params.group_by) for image in images}
-    if not (root / GROUPS).exists():
-        raise DatasetError(f"{GROUPS}: not there, but split.group_column names a column of it")
-    table = parse_groups((root / GROUPS).read_text(encoding="utf-8"), params.group_column)
-    return look_up_groups(images, table)
-
-
-def _on_side(lines: Sequence[ManifestLine], *sides: str) -> set[str]:
-    return {line.image for line in lines if line.side in sides}
-
-
-def _subset(coco: CocoFile, paths: Collection[str]) -> CocoFile:
-    return subset(coco, (image.id for image in coco.images if image.file_name in paths))
 
 
 def _format_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
 
 
-def _write_fold(folder: Path, fold: int, coco: CocoFile, used: Sequence[ManifestLine], data: dict[str, Any]) -> None:
-    """Write one fold's dataset: it is validated on the fold, and trained on the others."""
-    (folder / "annotations").mkdir(parents=True)
-    val = {line.image for line in used if line.fold == str(fold)}
-    for side, paths in {"train": _on_side(used, "train", "val") - val, "val": val}.items():
-        (folder / "annotations" / f"{side}.json").write_bytes(format_coco(_subset(coco, paths)))
-    (folder / "data.yaml").write_text(_format_yaml(data), encoding="utf-8")
+class Division(msgspec.Struct):
+    """What is where, in the order of the COCO file.
+
+    Attributes:
+        sides: of every image, empty for one that is on none.
+        counts: side -> features of its images; "" for those that are on none.
+        folds: fold -> side -> for each image whether it is there, 0 or 1.
+        fold_counts: fold -> features of the images that it is validated on.
+    """
+
+    sides: list[str]
+    counts: dict[str, Counter[Feature]]
+    folds: dict[int, dict[str, bytes]]
+    fold_counts: dict[int, Counter[Feature]]
 
 
-def _check_objects(images: Sequence[AnnotatedImage], side_of: dict[str, str]) -> None:
-    objects = Counter(side_of.get(image.path) for image in images for _ in image.instances)
-    empty = [side for side in ("train", "val") if not objects[side]]
+def divide(samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int) -> Division:
+    """Look up where every image is.
+
+    Args:
+        samples: all images.
+        used: the images on a side.
+        n_folds: number of folds.
+    """
+    line_of = {line.image: line for line in used}
+    lines = [line_of.get(sample.path) for sample in samples]
+    sides = [line.side if line else "" for line in lines]
+    fold_of = [line.fold if line else "" for line in lines]
+    folds = {
+        fold: {
+            "train": bytes(at not in {"", str(fold)} for at in fold_of),
+            "val": bytes(at == str(fold) for at in fold_of),
+        }
+        for fold in range(1, n_folds + 1)
+    }
+
+    def count(chosen: Iterable[bool | int]) -> Counter[Feature]:
+        return sum_features(sample.features for sample in compress(samples, chosen))
+
+    return Division(
+        sides,
+        {side: count(at == side for at in sides) for side in (*SIDES, "")},
+        folds,
+        {fold: count(chosen["val"]) for fold, chosen in folds.items()},
+    )
+
+
+def _check_objects(counts: Mapping[str, Mapping[Feature, int]]) -> None:
+    empty = [side for side in ("train", "val") if not any(kind == "objects" for kind, _ in counts[side])]
     if empty:
         raise DatasetError(
             f"no object at all on the side {' and '.join(empty)}: too few images with objects;"
@@ -262,13 +363,13 @@ def _check_objects(images: Sequence[AnnotatedImage], side_of: dict[str, str]) ->
 
 
 def summarise(
-    images: Sequence[AnnotatedImage], split: Split, before: Manifest, written: Manifest, params: SplitParams
+    split: Split, division: Division, before: Manifest, written: Manifest, params: SplitParams
 ) -> dict[str, Any]:
     """Say what is on each side, and what became of earlier images.
 
     Args:
-        images: of the dataset.
-        split: where they are now.
+        split: where the images are now.
+        division: the same, in the order of the COCO file.
         before: the manifest that the split started from.
         written: the manifest as the last run left it; another one after a reset.
         params: the stage's parameters.
@@ -278,45 +379,41 @@ def summarise(
     """
     used = [line for line in split.lines if line.state == USED]
     known = {line.md5 for line in before.lines}
-    old_sides = {line.md5: line.side for line in written.lines if line.side}
     sides = {
-        side: _describe([image for image in images if image.path in paths], len(used)) | {"wanted": ratio}
-        for side, ratio in params.ratios.items()
-        for paths in [_on_side(used, side)]
-    }
-    folds = {
-        str(fold): _describe([image for image in images if image.path in paths], len(used))
-        for fold in range(1, params.folds + 1)
-        for paths in [{line.image for line in used if line.fold == str(fold)}]
+        side: _describe(division.counts[side], len(used)) | {"wanted": ratio} for side, ratio in params.ratios.items()
     }
     headline = " / ".join(f"{side} {sides[side]['images']}" for side in SIDES if sides[side]["images"])
     summary = {
         "headline": headline + (f", {len(split.asides)} set aside" if split.asides else ""),
         "sides": sides,
-        "folds": folds,
+        "folds": {str(fold): _describe(features, len(used)) for fold, features in division.fold_counts.items()},
         "groups": len({line.group for line in used if line.group}),
         "kept_together": [list(paths) for paths in split.together],
         "set_aside": [{"image": aside.image, "touches": aside.touches} for aside in split.asides],
         "new_images": sum(line.md5 not in known for line in used) if known else 0,
         "absent_images": sum(line.state == ABSENT for line in split.lines),
         "draw": before.draw,
-        "moved_by_reset": sum(old_sides.get(line.md5, line.side) != line.side for line in used),
+        "moved_by_reset": _count_moved(used, written) if before.draw != written.draw else 0,
     }
     return summary | {"warnings": find_warnings(summary, used, params, reset_done=before.draw != written.draw)}
 
 
-def _describe(images: Sequence[AnnotatedImage], n_images: int) -> dict[str, Any]:
-    features = count_features(images)
+def _count_moved(used: Sequence[ManifestLine], written: Manifest) -> int:
+    old_sides = {line.md5: line.side for line in written.lines if line.side}
+    return sum(old_sides.get(line.md5, line.side) != line.side for line in used)
 
+
+def _describe(features: Mapping[Feature, int], n_images: int) -> dict[str, Any]:
     def part(kind: str) -> dict[str, int]:
         return {name: count for (of, name), count in sorted(features.items()) if of == kind}
 
+    images, objects = features.get(IMAGES, 0), part("objects")
     return {
-        "images": len(images),
-        "share": len(images) / n_images,
-        "negatives": sum(not image.instances for image in images),
-        "objects": sum(len(image.instances) for image in images),
-        "objects_by_class": part("objects"),
+        "images": images,
+        "share": images / n_images,
+        "negatives": features.get(("images with", "0"), 0),
+        "objects": sum(objects.values()),
+        "objects_by_class": objects,
         "images_by_objects": part("images with"),
     }
 

@@ -7,44 +7,46 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from keypipe.annotation import AnnotatedImage, Instance
 from keypipe.errors import ConfigError, DatasetError
-from keypipe.pixels import PixelFacts
 from keypipe.split import (
     Manifest,
     ManifestLine,
+    Sample,
     Split,
     assign_sides,
     check_ratios,
     count_features,
     find_group,
     format_manifest,
+    format_phash,
     look_up_groups,
     parse_groups,
     parse_manifest,
+    read_manifest,
     start_over,
+    sum_features,
 )
 from tests.imports import ROOT
 
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
-def image(name: str, content: str | None = None, objects: Sequence[str] = ()) -> AnnotatedImage:
-    instances = tuple(Instance(class_name, (0, 0, 5, 5), {}) for class_name in objects)
-    return AnnotatedImage(f"raw/{name}.jpg", (10, 10), content or f"md5-{name}", instances, f"{name}.json")
+def image(name: str, content: str | None = None, objects: Sequence[str] = ()) -> Sample:
+    return Sample(f"raw/{name}.jpg", content or f"md5-{name}", count_features(objects))
 
 
-def images(*names: str) -> list[AnnotatedImage]:
+def images(*names: str) -> list[Sample]:
     return [image(name) for name in names]
 
 
-def numbered(n: int) -> list[AnnotatedImage]:
+def numbered(n: int) -> list[Sample]:
     return images(*(f"{index:03d}" for index in range(n)))
 
 
@@ -52,12 +54,16 @@ def sides(split: Split) -> dict[str, str]:
     return {line.image: line.side for line in split.lines if line.state == "used"}
 
 
-def group_all(some: Sequence[AnnotatedImage], group_by: str) -> dict[str, str]:
-    return {image.path: find_group(image.path, group_by) for image in some}
+def put_groups(some: Sequence[Sample], groups: Mapping[str, str]) -> list[Sample]:
+    return [msgspec.structs.replace(sample, group=groups.get(sample.path, "")) for sample in some]
 
 
-def looks(hashes: Mapping[str, int | None]) -> dict[str, PixelFacts]:
-    return {f"md5-{name}": PixelFacts(f"md5-{name}", value, "") for name, value in hashes.items()}
+def group_all(some: Sequence[Sample], group_by: str) -> list[Sample]:
+    return put_groups(some, {sample.path: find_group(sample.path, group_by) for sample in some})
+
+
+def looks(hashes: Mapping[str, int | None]) -> dict[str, str]:
+    return {f"md5-{name}": format_phash(value) for name, value in hashes.items()}
 
 
 def test_ratios_are_met() -> None:
@@ -80,33 +86,31 @@ def test_another_seed_gives_another_split() -> None:
     assert assign_sides(mixed, RATIOS, 1) != assign_sides(mixed, RATIOS, 2)
 
 
-def mixed_images(n: int, seed: int, n_groups: int) -> tuple[list[AnnotatedImage], dict[str, str]]:
+def mixed_images(n: int, seed: int, n_groups: int) -> list[Sample]:
     """Images with 0 to 9 objects of a frequent, a usual and a rare class, in groups of very different sizes."""
     rng = np.random.default_rng(seed)
     sizes = rng.geometric(1 / n_groups, n)
-    some: list[AnnotatedImage] = []
-    groups: dict[str, str] = {}
+    some: list[Sample] = []
     for index in range(n):
         count = int(rng.choice(10, p=[0.1, 0.4, 0.2, 0.1, 0.08, 0.04, 0.03, 0.02, 0.02, 0.01]))
         objects = rng.choice(["cow", "calf", "bull"], count, p=[0.8, 0.16, 0.04]).tolist()
-        some.append(image(f"{index:04d}", objects=objects))
-        groups[some[-1].path] = f"g{sizes[index]}"
-    return some, groups
+        some.append(msgspec.structs.replace(image(f"{index:04d}", objects=objects), group=f"g{sizes[index]}"))
+    return some
 
 
-def imbalance(some: Sequence[AnnotatedImage], side_of: Mapping[str, str], shares: Mapping[str, float]) -> float:
+def imbalance(some: Sequence[Sample], side_of: Mapping[str, str], shares: Mapping[str, float]) -> float:
     """Pearson's chi-square over degrees of freedom of all features over all sides."""
-    total = count_features(some)
+    total = sum_features(sample.features for sample in some)
     cost = 0.0
     for side, share in shares.items():
-        have = count_features(image for image in some if side_of[image.path] == side)
+        have = sum_features(sample.features for sample in some if side_of[sample.path] == side)
         cost += sum((have[name] - share * n) ** 2 / (share * n) for name, n in total.items())
     return cost / (len(total) * (len(shares) - 1))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sides_are_balanced_by_class_and_number_of_objects(seed: int) -> None:
-    some, _ = mixed_images(400, seed, 1)
+    some = put_groups(mixed_images(400, seed, 1), {})
     split = assign_sides(some, RATIOS, seed)
     assert Counter(sides(split).values()) == {"train": 280, "val": 60, "test": 60}
     drawn = assign_sides([image(one.path[4:-4]) for one in some], RATIOS, seed)  # as if all were alike
@@ -116,14 +120,20 @@ def test_sides_are_balanced_by_class_and_number_of_objects(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_grouped_sides_are_better_balanced_than_stratified_group_k_fold(seed: int) -> None:
-    some, groups = mixed_images(400, seed, 40)
+    some = mixed_images(400, seed, 40)
     shares = {"train": 0.8, "val": 0.2}
-    ours = sides(assign_sides(some, {**shares, "test": 0.0}, seed, groups=groups))
-    labels = [(",".join(sorted({i.class_name for i in one.instances})), len(one.instances)) for one in some]
+    ours = sides(assign_sides(some, {**shares, "test": 0.0}, seed))
+    labels = [
+        (
+            ",".join(sorted(name for (kind, name), _ in one.features if kind == "objects")),
+            sum(n for (kind, _), n in one.features if kind == "objects"),
+        )
+        for one in some
+    ]
     codes = [sorted(set(labels)).index(label) for label in labels]
     splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     theirs: list[float] = []
-    for _, val in splitter.split(some, codes, [groups[one.path] for one in some]):
+    for _, val in splitter.split(some, codes, [one.group for one in some]):
         chosen = set(val.tolist())
         theirs.append(
             imbalance(some, {one.path: "val" if i in chosen else "train" for i, one in enumerate(some)}, shares)
@@ -170,11 +180,11 @@ def test_two_copies_of_one_image_share_a_side() -> None:
 
 def test_a_group_never_straddles_two_sides_and_new_members_join_it() -> None:
     some = images(*(f"s{session}_{index}" for session in range(12) for index in range(session % 4 + 1)))
-    split = assign_sides(some, RATIOS, 42, groups=group_all(some, r"^(s\d+)_"))
+    split = assign_sides(group_all(some, r"^(s\d+)_"), RATIOS, 42)
     by_group = {line.group: line.side for line in split.lines}
     assert len({(line.group, line.side) for line in split.lines}) == len(by_group) == 12
     some += images("s3_99", "s12_0")
-    more = assign_sides(some, RATIOS, 42, split.lines, group_all(some, r"^(s\d+)_"))
+    more = assign_sides(group_all(some, r"^(s\d+)_"), RATIOS, 42, split.lines)
     assert sides(more)["raw/s3_99.jpg"] == by_group["s3"]
     counts = Counter(line.side for line in split.lines)
     assert abs(counts["val"] / len(split.lines) - 0.15) < 0.08
@@ -185,17 +195,17 @@ def test_near_duplicates_share_a_side_and_later_ones_join_them() -> None:
     hashes["copy"] = (hashes["000"] or 0) ^ 0b101
     hashes["damaged"] = None
     some = images(*hashes)
-    first = assign_sides(some, RATIOS, 1, pixels=looks(hashes))
+    first = assign_sides(some, RATIOS, 1, phashes=looks(hashes))
     assert sides(first)["raw/copy.jpg"] == sides(first)["raw/000.jpg"]
     late = images("late")
     second = assign_sides(
-        [*some, *late], RATIOS, 1, first.lines, pixels=looks({"late": (hashes["copy"] or 0) ^ 0b11000})
+        [*some, *late], RATIOS, 1, first.lines, phashes=looks({"late": (hashes["copy"] or 0) ^ 0b11000})
     )
     assert sides(second)["raw/late.jpg"] == sides(first)["raw/000.jpg"]
     assert sides(second).items() >= sides(first).items()
     assert next(line.phash for line in second.lines if line.image == "raw/copy.jpg") == f"{hashes['copy']:016x}"
     gone = assign_sides(some[2:], RATIOS, 1, second.lines)
-    back = assign_sides([*some[2:], *images("again")], RATIOS, 1, gone.lines, pixels=looks({"again": hashes["000"]}))
+    back = assign_sides([*some[2:], *images("again")], RATIOS, 1, gone.lines, phashes=looks({"again": hashes["000"]}))
     assert sides(back)["raw/again.jpg"] == sides(first)["raw/000.jpg"]  # also by one that is absent
 
 
@@ -207,12 +217,13 @@ def test_a_new_image_that_touches_two_sides_is_set_aside_with_both_named() -> No
         ManifestLine("raw/x.jpg", "md5-x", "test", "", f"{255:016x}"),
     ]
     some = images("0", "1", "2", "s1_1", "x", "s1_2", "y")
-    split = assign_sides(some, RATIOS, 1, known, {"raw/s1_1.jpg": "s1", "raw/s1_2.jpg": "s1"}, looks({"s1_2": 254}))
+    some = put_groups(some, {"raw/s1_1.jpg": "s1", "raw/s1_2.jpg": "s1"})
+    split = assign_sides(some, RATIOS, 1, known, looks({"s1_2": 254}))
     (aside,) = split.asides
     assert (aside.image, aside.touches) == ("raw/s1_2.jpg", {"train": "raw/s1_1.jpg", "test": "raw/x.jpg"})
     assert [(line.side, line.state) for line in split.lines if line.image == "raw/s1_2.jpg"] == [("", "aside")]
     assert len(sides(split)) == 6
-    again = assign_sides(some, RATIOS, 1, split.lines, {"raw/s1_1.jpg": "s1", "raw/s1_2.jpg": "s1"})
+    again = assign_sides(some, RATIOS, 1, split.lines)
     assert again == split
 
 
@@ -222,22 +233,21 @@ def test_members_of_a_group_that_a_merge_left_on_two_sides_leave_the_weaker_one(
         ManifestLine("raw/s1_1.jpg", "md5-s1_1", "train", "s1"),
         ManifestLine("raw/s1_2.jpg", "md5-s1_2", "test", "s1"),
     ]
-    some = images("0", "1", "2", "s1_1", "s1_2")
-    groups = {"raw/s1_1.jpg": "s1", "raw/s1_2.jpg": "s1"}
-    split = assign_sides(some, RATIOS, 1, known, groups)
+    some = put_groups(images("0", "1", "2", "s1_1", "s1_2"), {"raw/s1_1.jpg": "s1", "raw/s1_2.jpg": "s1"})
+    split = assign_sides(some, RATIOS, 1, known)
     (aside,) = split.asides
     assert (aside.image, aside.touches) == ("raw/s1_1.jpg", {"train": "raw/s1_1.jpg", "test": "raw/s1_2.jpg"})
     assert next(line for line in split.lines if line.image == "raw/s1_1.jpg").side == "train"
-    assert assign_sides(some, RATIOS, 1, split.lines, groups) == split
-    without = assign_sides(some[:-1], RATIOS, 1, split.lines, groups)
+    assert assign_sides(some, RATIOS, 1, split.lines) == split
+    without = assign_sides(some[:-1], RATIOS, 1, split.lines)
     assert sides(without)["raw/s1_1.jpg"] == "train"
-    assert assign_sides(some, RATIOS, 1, without.lines, groups) == split
+    assert assign_sides(some, RATIOS, 1, without.lines) == split
 
 
 def test_if_nothing_is_left_the_message_says_why() -> None:
     before = assign_sides(numbered(20), RATIOS, 1)
     with pytest.raises(DatasetError, match=r"20 images, 17 of them set aside .*split.reset: true"):
-        assign_sides(numbered(20), RATIOS, 1, before.lines, {one.path: "all" for one in numbered(20)})
+        assign_sides(group_all(numbered(20), r"\.jpg"), RATIOS, 1, before.lines)
 
 
 def test_find_group() -> None:
@@ -252,13 +262,10 @@ def test_find_group() -> None:
 
 def test_groups_from_a_table() -> None:
     table = parse_groups("\ufeffimage,animal,day\na.jpg,17,mon\nsub\\b.json,17,tue\nc.jpg,,tue\n", "animal")
-    assert look_up_groups(images("a", "sub/b", "c"), table) == {
-        "raw/a.jpg": "17",
-        "raw/sub/b.jpg": "17",
-        "raw/c.jpg": "",
-    }
+    files = [(f"raw/{name}.jpg", f"{name}.json") for name in ("a", "sub/b", "c", "d")]
+    assert look_up_groups(files[:3], table) == ["17", "17", ""]
     with pytest.raises(DatasetError, match=r"1 images have no line, such as d.jpg"):
-        look_up_groups(images("a", "d"), table)
+        look_up_groups(files, table)
 
 
 @pytest.mark.parametrize(
@@ -275,8 +282,8 @@ def test_a_table_that_says_nothing(text: str, message: str) -> None:
 
 
 def test_folds_cover_train_and_val_and_stay() -> None:
-    some, groups = mixed_images(200, 3, 30)
-    split = assign_sides(some, RATIOS, 1, groups=groups, n_folds=5)
+    some = mixed_images(200, 3, 30)
+    split = assign_sides(some, RATIOS, 1, n_folds=5)
     folds = {line.image: line.fold for line in split.lines}
     assert {line.side for line in split.lines if not line.fold} == {"test"}
     assert {line.side for line in split.lines if line.fold} == {"train", "val"}
@@ -284,9 +291,9 @@ def test_folds_cover_train_and_val_and_stay() -> None:
     assert set(counts) == {"1", "2", "3", "4", "5"}
     assert max(counts.values()) - min(counts.values()) <= 6
     assert all(len({folds[path] for path in together}) == 1 for together in split.together)
-    more = assign_sides([*some, *images("x", "y", "z")], RATIOS, 1, split.lines, groups, n_folds=5)
+    more = assign_sides([*some, *images("x", "y", "z")], RATIOS, 1, split.lines, n_folds=5)
     assert {line.image: line.fold for line in more.lines if line.image in folds} == folds
-    other = assign_sides(some, RATIOS, 1, split.lines, groups, n_folds=3)
+    other = assign_sides(some, RATIOS, 1, split.lines, n_folds=3)
     assert {line.fold for line in other.lines} == {"", "1", "2", "3"}
     assert sides(other) == sides(split)
     with pytest.raises(DatasetError, match="9 folds need as many groups"):
@@ -351,14 +358,14 @@ def test_nothing_moves_and_nothing_straddles_in_any_order_of_insertions_and_dele
         present = [*(f"anchor{index}" for index in range(N_ANCHORS)), *(f"m{index}" for index in sorted(step))]
         prefix = f"{number}-" if renamed else ""
         some = [image(prefix + name, f"md5-{name}") for name in present]
-        groups = {one.path: universe[one.md5][0] for one in some}
+        some = put_groups(some, {one.path: universe[one.md5][0] for one in some})
         hashed = {line.md5 for line in manifest.lines if line.phash}
-        pixels = {one.md5: PixelFacts(one.md5, universe[one.md5][1], "") for one in some if one.md5 not in hashed}
-        split = assign_sides(some, RATIOS, seed, manifest.lines, groups, pixels)
+        phashes = {one.md5: format_phash(universe[one.md5][1]) for one in some if one.md5 not in hashed}
+        split = assign_sides(some, RATIOS, seed, manifest.lines, phashes)
         shuffled, lines = list(some), list(manifest.lines)
         random.shuffle(shuffled)
         random.shuffle(lines)
-        assert assign_sides(shuffled, RATIOS, seed, lines, groups, pixels) == split
+        assert assign_sides(shuffled, RATIOS, seed, lines, phashes) == split
         manifest = parse_manifest(format_manifest(Manifest(split.lines)))
         assert manifest.lines == split.lines
 
@@ -441,9 +448,9 @@ class Repository:
         git(root, "init", "--quiet", "--initial-branch=main")
         shutil.copy(ROOT / ".gitattributes", root)
 
-    def split(self, some: Sequence[AnnotatedImage], groups: Mapping[str, str] | None = None) -> Split:
-        known = parse_manifest(self.path.read_text() if self.path.exists() else "")
-        split = assign_sides(some, RATIOS, 42, known.lines, groups)
+    def split(self, some: Sequence[Sample]) -> Split:
+        known = read_manifest(self.path)
+        split = assign_sides(some, RATIOS, 42, known.lines)
         self.path.write_text(format_manifest(Manifest(split.lines)))
         git(self.root, "add", "--all")
         git(self.root, "commit", "--quiet", "--allow-empty", "--message", "split")
@@ -453,7 +460,7 @@ class Repository:
 def test_two_branches_merge_line_by_line_with_git(tmp_path: Path) -> None:
     repository = Repository(tmp_path)
     first = repository.split(numbered(20))
-    added: dict[str, list[AnnotatedImage]] = defaultdict(list)
+    added: dict[str, list[Sample]] = defaultdict(list)
     splits: dict[str, Split] = {}
     for branch in ("ours", "theirs"):
         git(tmp_path, "checkout", "--quiet", "-b", branch, "main")

@@ -8,19 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keypipe.annotation import AnnotatedImage, Instance, Keypoint, Visibility
+from keypipe.coco import to_coco, to_images
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.skeleton import parse_schema
 from keypipe.yolo import (
+    LabelFormatter,
     YoloInstance,
     expand_sigmas,
     format_labels,
-    is_current,
     parse_labels,
     to_data_yaml,
-    to_view,
     to_yolo,
     view_names,
-    write_view,
 )
 
 SCHEMA = parse_schema(
@@ -45,6 +44,29 @@ lines = st.lists(
 @given(lines)
 def test_labels_are_read_back(instances: list[YoloInstance]) -> None:
     assert parse_labels(format_labels(instances), (2, 3)) == instances
+
+
+pixels = st.floats(0, 100, allow_nan=False, width=32)
+boxes = st.tuples(pixels, pixels, pixels, pixels).map(lambda b: (min(b[::2]), min(b[1::2]), max(b[::2]), max(b[1::2])))
+keypoints = st.builds(Keypoint, pixels, pixels, st.sampled_from([Visibility.OCCLUDED, Visibility.VISIBLE]))
+objects = st.sampled_from(SCHEMA.class_names).flatmap(
+    lambda name: st.builds(
+        Instance,
+        st.just(name),
+        boxes,
+        st.dictionaries(st.sampled_from(SCHEMA.classes[name].keypoints), keypoints),
+    )
+)
+
+
+@given(st.lists(objects), st.tuples(st.integers(100, 3000), st.integers(100, 3000)))
+def test_labels_straight_from_coco_are_those_by_way_of_instances(
+    some: list[Instance], size_wh: tuple[int, int]
+) -> None:
+    file = to_coco([AnnotatedImage("raw/a.jpg", size_wh, "", tuple(some), "")], SCHEMA)
+    (read,) = to_images(file)
+    expected = format_labels(to_yolo(instance, size_wh, SCHEMA) for instance in read.instances)
+    assert LabelFormatter(file.categories, SCHEMA).format(size_wh, file.annotations) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,78 +124,3 @@ def test_view_names_never_share_a_label_file() -> None:
         "raw/b/x.jpg": "b/x.jpg",
         "raw/images/y.jpg": "images_/y.jpg",
     }
-
-
-def image(path: str, *instances: Instance) -> AnnotatedImage:
-    return AnnotatedImage(path, (100, 100), path, instances, "a.json")
-
-
-def write_images(data: Path, *paths: str) -> None:
-    for path in paths:
-        (data / path).parent.mkdir(parents=True, exist_ok=True)
-        (data / path).write_bytes(path.encode())
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_the_view_is_links_and_labels_and_is_updated_in_place(tmp_path: Path) -> None:
-    write_images(tmp_path, "raw/a/1.jpg", "raw/b/1.jpg", "raw/c/2.jpg")
-    cow = Instance("cow", (0, 0, 50, 50), {"nose": Keypoint(1, 1)})
-    yolo = tmp_path / "yolo"
-    first = to_view(
-        {"train": [image("raw/a/1.jpg", cow), image("raw/b/1.jpg")], "val": [image("raw/c/2.jpg")]}, SCHEMA, "x"
-    )
-    write_view(yolo, first, "one")
-    link = yolo / "images/train/a/1.jpg"
-    assert link.is_symlink()
-    assert not link.readlink().is_absolute()
-    assert link.read_bytes() == b"raw/a/1.jpg"
-    assert (yolo / "labels/train/b/1.txt").read_bytes() == b""
-    assert (yolo / "labels/train/a/1.txt").read_text().startswith("0 0.250000")
-
-    sides = {"train": ["raw/a/1.jpg", "raw/b/1.jpg"], "val": ["raw/c/2.jpg"]}
-    assert is_current(yolo, sides, [], "one")
-    assert not is_current(yolo, sides, [1], "one")
-    assert not is_current(yolo, sides, [], "two")
-    kept = (yolo / "labels/train/a/1.txt").stat().st_mtime_ns
-    (yolo / "labels/train.cache").write_bytes(b"stale")
-    second = to_view({"train": [image("raw/a/1.jpg", cow)], "val": [image("raw/b/1.jpg")]}, SCHEMA, "x")
-    write_view(yolo, second, "two")
-    assert not (yolo / "labels/train.cache").exists()
-    assert not (yolo / "labels/train/b").exists()
-    assert not (yolo / "images/val/c").exists()
-    assert (yolo / "labels/train/a/1.txt").stat().st_mtime_ns == kept
-
-    fresh = tmp_path / "fresh" / "yolo"
-    write_images(tmp_path / "fresh", "raw/a/1.jpg", "raw/b/1.jpg")
-    write_view(fresh, second, "two")
-    assert snapshot(fresh) == snapshot(yolo)
-
-
-def test_a_damaged_view_is_mended(tmp_path: Path) -> None:
-    write_images(tmp_path, "raw/1.jpg")
-    view = to_view({"train": [image("raw/1.jpg")]}, SCHEMA, "x")
-    write_view(tmp_path / "yolo", view, "one")
-    (tmp_path / "yolo/labels/train/1.txt").unlink()
-    link = tmp_path / "yolo/images/train/1.jpg"
-    link.unlink()
-    link.symlink_to("elsewhere")
-    assert not is_current(tmp_path / "yolo", {"train": ["raw/1.jpg"]}, [], "one")
-    write_view(tmp_path / "yolo", view, "one")
-    assert (tmp_path / "yolo/labels/train/1.txt").exists()
-    assert link.read_bytes() == b"raw/1.jpg"
-    assert is_current(tmp_path / "yolo", {"train": ["raw/1.jpg"]}, [], "one")
-
-
-def test_a_large_view_is_written_by_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"raw/{index}.jpg" for index in range(6)]
-    write_images(tmp_path, *names)
-    view = to_view({"train": [image(name) for name in names]}, SCHEMA, "x")
-    write_view(tmp_path / "yolo", view, "one")
-    monkeypatch.setattr("keypipe.yolo._FILES_PER_PROCESS", 2)
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two/raw").symlink_to(tmp_path / "raw")
-    write_view(tmp_path / "two/yolo", view, "one")
-    assert snapshot(tmp_path / "two/yolo") == snapshot(tmp_path / "yolo")

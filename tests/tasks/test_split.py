@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import shutil
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from keypipe.coco import parse_coco
+from keypipe.annotation import AnnotatedImage, Instance, Keypoint
+from keypipe.coco import format_coco, parse_coco, to_coco
+from keypipe.skeleton import parse_schema
 from keypipe.split import parse_manifest
+from tasks.split import PIXELS, SplitParams, run
+from tasks.verdict import DoctorParams
 from tests.workspace import make_workspace, run_stage, run_stages, set_params
 
 
@@ -373,6 +379,59 @@ def test_bad_parameters(converted: Path, params: dict[str, Any], message: str) -
     set_params(converted, **params)
     assert message in refuse(converted)
     assert not (converted / "data/dataset/manifest.csv").exists()
+
+
+def test_a_dataset_of_another_schema_is_refused(converted: Path) -> None:
+    set_params(converted, **{"schema.classes.dog": {"keypoints": ["nose"]}})
+    assert "converted with other classes or keypoints" in refuse(converted)
+
+
+def test_one_more_image_leaves_the_rest_of_the_view_alone_and_an_edited_label_is_put_right(converted: Path) -> None:
+    before = split(converted)
+    labels = {path: path.read_bytes() for path in (converted / "data/yolo/labels").rglob("*.txt")}
+    inodes = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in labels}
+    add_copy(converted, sorted(before)[0], "0.jpg")  # the first by path: all ids change
+    edited = next(path for path, text in labels.items() if text)
+    edited.write_bytes(labels[edited][:-2] + b"9\n")
+    run_stages(converted, "convert")
+    split(converted)
+    assert {path: path.read_bytes() for path in labels} == labels
+    assert {path for path in labels if (path.stat().st_ino, path.stat().st_mtime_ns) != inodes[path]} == {edited}
+    assert len(list((converted / "data/yolo/labels").rglob("*.txt"))) == len(labels) + 1
+
+
+def test_memory_grows_by_little_with_every_image(tmp_path: Path) -> None:
+    peaks = {n_images: peak_memory(tmp_path / str(n_images), n_images) for n_images in (500, 2500)}
+    assert (peaks[2500] - peaks[500]) / 2000 < 1000  # bytes; images and objects in memory take some 8000
+
+
+def peak_memory(root: Path, n_images: int) -> int:
+    """Return the most bytes that split has at a time, on generated annotations whose pixels have been looked at."""
+    point = {f"k{index}": Keypoint(0.1 + index, 0.1 + index) for index in range(10)}
+    schema = parse_schema({"classes": {"object": {"keypoints": list(point)}}})
+    objects = [Instance("object", (0.5 + index, 0.5, 20.5 + index, 20.5), point) for index in range(3)]
+    images = [
+        AnnotatedImage(
+            f"raw/{index:06d}.jpg", (64, 48), f"{index:032x}", tuple(objects[: index % 3 + 1]), f"{index}.json"
+        )
+        for index in range(n_images)
+    ]
+    (root / "data/coco").mkdir(parents=True)
+    (root / "data/coco/keypoints.json").write_bytes(format_coco(to_coco(images, schema)))
+    (root / "data/raw").mkdir()
+    (root / PIXELS).parent.mkdir(parents=True)
+    rng = random.Random(0)
+    with (root / PIXELS).open("w") as file:
+        for image in images:
+            (root / "data" / image.path).touch()
+            file.write(json.dumps([1, {"md5": image.md5, "phash": rng.getrandbits(64), "error": ""}]) + "\n")
+    del images
+    tracemalloc.start()
+    try:
+        run(SplitParams(), DoctorParams(), 0, schema, [0.1] * 10, root)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_too_few_images(tmp_path: Path) -> None:
