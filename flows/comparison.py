@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from flows.runs import LATEST, WORKSPACE, find_run, find_snapshot, list_runs
+from flows.known_runs import LATEST, WORKSPACE, find_run, find_snapshot, list_runs
 from keypipe.coco import CocoFile, parse_coco
 from keypipe.comparison import DatasetChanges, compare_datasets
 from keypipe.errors import ConfigError, PoseError

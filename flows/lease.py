@@ -22,7 +22,7 @@ from typing import IO
 import msgspec
 
 from flows.process import end_marked, is_alive, start_time
-from flows.records import read_record, write_record
+from flows.state_files import read_record, write_record
 from tasks.stage import STATE
 
 LEASE_VARIABLE = "KEYPIPE_LEASE"

@@ -21,8 +21,8 @@ from typing import Any
 
 import msgspec
 
+from flows.known_runs import Run, find_run, find_snapshot, list_runs
 from flows.process import Tree, program_environment
-from flows.runs import Run, find_run, find_snapshot, list_runs
 from keypipe.errors import ModelError, PoseError
 from tasks import git, lockfile, params, snapshots, tracking, versions
 from tasks.stage import STATE, read_failure, remove, write_json

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from flows import lease
-from flows.runs import Child, Run, find_run, list_runs
+from flows.known_runs import Child, Run, find_run, list_runs
 from keypipe.errors import ConfigError, PoseError
 from tasks import git, lockfile, snapshots, tracking, versions
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from flows import lease, server
-from flows.records import read_record
-from flows.results import LAST_RUN, RunResult
+from flows.run_result import LAST_RUN, RunResult
 from flows.schedule_record import ScheduleRecord, active_schedule
+from flows.state_files import read_record
 from keypipe.errors import PoseError
 from tasks import versions
 from tasks.changes import schema_changes

@@ -15,10 +15,10 @@ from prefect import flow, get_run_logger, task
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import lease, recording, stage_task
+from flows import lease, provenance, stage_task
 from flows.plan import check_start
-from flows.records import write_record
-from flows.results import LAST_RUN, RunResult, StageResult
+from flows.run_result import LAST_RUN, RunResult, StageResult
+from flows.state_files import write_record
 from keypipe.errors import PoseError
 from tasks import versions
 from tasks.stage import USER_ERROR
@@ -69,10 +69,10 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
                 raise SupersededError("a later run of the same schedule is due")
             plan = check_start(workspace, until, force)
             run.raw_version = version_raw_data(str(workspace))
-            files = recording.read_files(workspace)
+            files = provenance.read_files(workspace)
             with stage_task.keeping_lease(held):
                 _run_stages(workspace, plan, set(force), run, held)
-            recording.keep_snapshot(workspace, run, files)
+            provenance.keep_snapshot(workspace, run, files)
     except SupersededError as error:
         return Cancelled(name="Superseded", message=str(error))
     except PoseError as error:
@@ -105,7 +105,7 @@ def _run_stages(root: Path, plan: list[str], force: set[str], run: RunResult, he
         held.update()
         result.headline = read_headline(root, stage)
         if stage == "train":
-            run.training = recording.record_training(root)
+            run.training = provenance.record_training(root)
 
 
 def _result_name(state: Any) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from flows.known_runs import Run, list_runs
 from flows.reproduction import Line, compare_figures, needs_equal_weights, reproduce
-from flows.runs import Run, list_runs
 from tasks import snapshots, tracking
 from tests.flows.toy import Toy, dvc
 from tests.workspace import git, make_workspace

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from flows import retention, server
+from flows.known_runs import Child, Run, find_run, list_runs
 from flows.process import Tree
 from flows.retention import decide
-from flows.runs import Child, Run, find_run, list_runs
 from keypipe.errors import PoseError
 from tasks import snapshots, tracking, versions
 from tests.flows.toy import Toy, dvc
