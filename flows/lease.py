@@ -187,9 +187,9 @@ def _end_run(root: Path, lease: Lease, say: Say) -> None:
     ended = end_marked(LEASE_VARIABLE, lease.id)
     if ended:
         say(f"ended {ended} processes that {lease.flow_run_name or 'a run'} had left behind")
-    from tasks import versions
+    from tasks.versions.repository import clear_stale_locks
 
-    versions.clear_stale_locks(root)
+    clear_stale_locks(root)
     if lease.stage is not None:
         from flows.stage_task import bring_back
 

@@ -74,10 +74,10 @@ def traces(root: Path) -> dict[str, Any]:
 
 
 def model_of(root: Path, run: Run) -> bytes:
-    from tasks import versions
+    from tasks.versions.store import opened_commit
 
     assert run.snapshot is not None
-    with versions.opened_commit(root, run.snapshot.commit) as read:
+    with opened_commit(root, run.snapshot.commit) as read:
         content = read("models/best.pt")
     assert content is not None
     return content
