@@ -30,23 +30,24 @@ class Checked(msgspec.Struct):
 
     Attributes:
         digest: of all that it depends on.
+        stages: those of ``dvc.yaml``, in the order in which they run.
     """
 
     digest: str
+    stages: list[str]
 
 
-def plan_stages(root: Path, until: str | None = None, force: Sequence[str] = ()) -> list[str]:
+def plan_stages(names: list[str], until: str | None = None, force: Sequence[str] = ()) -> list[str]:
     """Return the stages to go through, in order.
 
     Args:
-        root: the workspace.
+        names: all stages, in the order in which they run.
         until: the last one; default: all.
         force: stages to run even when nothing changed.
 
     Raises:
         ConfigError: ``until`` or ``force`` names no stage of the plan.
     """
-    names = stage_names(root)
     for name in [*([until] if until else []), *force]:
         if name not in names:
             raise ConfigError(f"{name}: no such stage; there are {', '.join(names)}")
@@ -63,14 +64,16 @@ def check_start(root: Path, until: str | None = None, force: Sequence[str] = ())
     Raises:
         PoseError: parameters, stage names or the raw folder are wrong, or a file is absent.
     """
-    checked = Checked(_digest(root))
-    if read_record(root / CHECKED, Checked) != checked:
+    digest = _digest(root)
+    checked = read_record(root / CHECKED, Checked)
+    if checked is None or checked.digest != digest:
         from tasks.check import check_files, check_workspace
 
         check_workspace(root)
         check_files(root)
+        checked = Checked(digest, stage_names(root))
         write_record(root / CHECKED, checked)
-    plan = plan_stages(root, until, force)
+    plan = plan_stages(checked.stages, until, force)
     check_raw(root)
     return plan
 

@@ -137,7 +137,7 @@ def tell_progress(stage: str, what: str, say: Callable[[str], None] = say) -> Ca
     def tell(done: int, total: int) -> None:
         nonlocal said
         now = time.monotonic()
-        if now - said < _SAY_EVERY_S or done >= total:
+        if now - said < _SAY_EVERY_S or not 0 < done < total:
             return
         said = now
         bar = "█" * round(_BAR * done / total)

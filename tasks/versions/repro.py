@@ -13,7 +13,7 @@ import msgspec
 
 from tasks.versions.raw import RawVersion
 from tasks.versions.repository import opened
-from tasks.versions.stages import hold_deps, load_stage
+from tasks.versions.stages import hold_deps
 
 BUSY = "busy"
 FAILED = "failed"
@@ -92,7 +92,7 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
         repo.scm_context.quiet = True
 
         def run(loaded: Any, **options: Any) -> Any:
-            hold_deps(loaded, load_stage(repo, root, stage), raw)
+            hold_deps(loaded, raw)
             done = loaded.reproduce(**options)
             if done:
                 done.dump(update_pipeline=False)

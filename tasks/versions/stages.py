@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -88,7 +89,7 @@ def stage_version(root: Path, stage: str, raw: RawVersion | None = None) -> Stag
     """
     with opened(root) as repo:
         loaded = load_stage(repo, root, stage)
-        complete = hold_deps(loaded, load_stage(repo, root, stage), raw)
+        complete = hold_deps(loaded, raw)
         with waiting(repo):
             changes = _list_changes(next(iter(loaded.status().values()), []))
         missing = tuple(str(out) for out in loaded.outs if not out.exists)
@@ -113,7 +114,7 @@ def load_stage(repo: Any, root: Path, stage: str) -> Any:
         raise PoseError(f"{stage}: no such stage in dvc.yaml") from error
 
 
-def hold_deps(stage: Any, again: Any, raw: RawVersion | None) -> bool:
+def hold_deps(stage: Any, raw: RawVersion | None) -> bool:
     """Let the deps of a stage be what they are now, however often and however late DVC asks.
 
     DVC hashes the deps of a stage that runs about ten times, and takes those of the last time, after the command has
@@ -121,8 +122,7 @@ def hold_deps(stage: Any, again: Any, raw: RawVersion | None) -> bool:
     ran, such as a parameter during a training, would count as what it ran on, and never be run.
 
     Args:
-        stage: DVC's object, whose deps are held.
-        again: another object of the same stage, which finds out what they are.
+        stage: DVC's object of it.
         raw: the raw data, where they have just been versioned.
 
     Returns:
@@ -132,9 +132,10 @@ def hold_deps(stage: Any, again: Any, raw: RawVersion | None) -> bool:
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta
 
-    root = Path(again.repo.root_dir)
+    root = Path(stage.repo.root_dir)
+    now = [copy.copy(dep) for dep in stage.deps]  # the stage's own say what dvc.lock has
     try:
-        for dep in again.deps:
+        for dep in now:
             if raw is not None and relative(root, dep) == RAW.as_posix():
                 dep.hash_info = HashInfo("md5", raw.md5)
                 dep.meta = Meta(isdir=True, size=raw.size_bytes, nfiles=raw.files)
@@ -142,7 +143,7 @@ def hold_deps(stage: Any, again: Any, raw: RawVersion | None) -> bool:
                 dep.save()
     except DependencyDoesNotExistError:
         return False
-    for dep, found in zip(stage.deps, again.deps, strict=True):
+    for dep, found in zip(stage.deps, now, strict=True):
         _hold(dep, found)
     return True
 
