@@ -87,11 +87,11 @@ def stage_version(root: Path, stage: str, raw: RawVersion | None = None) -> Stag
         stage: its name.
         raw: the raw data, where they have just been versioned; otherwise they are looked at.
     """
-    with opened(root) as repo:
+    # Under DVC's lock from the start: another command may be writing dvc.lock, and it writes in place.
+    with opened(root) as repo, waiting(repo):
         loaded = load_stage(repo, root, stage)
         complete = hold_deps(loaded, raw)
-        with waiting(repo):
-            changes = _list_changes(next(iter(loaded.status().values()), []))
+        changes = _list_changes(next(iter(loaded.status().values()), []))
         missing = tuple(str(out) for out in loaded.outs if not out.exists)
         known = bool(loaded.outs and any(out.hash_info for out in loaded.outs))
         if not complete:
@@ -158,7 +158,7 @@ def _hold(dep: Any, found: Any) -> None:
 
 def stage_outputs(root: Path, stage: str) -> list[Output]:
     """Return the outputs of a stage in the order of ``dvc.yaml``."""
-    with opened(root) as repo:
+    with opened(root) as repo, waiting(repo):
         return [_to_output(root, out) for out in load_stage(repo, root, stage).outs]
 
 
@@ -188,19 +188,18 @@ def restore_outputs(root: Path, stage: str) -> bool:
     """
     from dvc.exceptions import DvcException
 
-    with opened(root) as repo:
+    with opened(root) as repo, waiting(repo):
         loaded = load_stage(repo, root, stage)
         if not any(out.hash_info for out in loaded.outs):
             return False
-        with waiting(repo):
-            for out in loaded.outs:
-                if out.use_cache and out.hash_info and out.status():
-                    try:
-                        out.checkout(force=True)
-                    except DvcException as error:
-                        raise DatasetError(
-                            f"{out}: the last good version is not in DVC's cache; run `dvc pull` or `keypipe run`"
-                        ) from error
+        for out in loaded.outs:
+            if out.use_cache and out.hash_info and out.status():
+                try:
+                    out.checkout(force=True)
+                except DvcException as error:
+                    raise DatasetError(
+                        f"{out}: the last good version is not in DVC's cache; run `dvc pull` or `keypipe run`"
+                    ) from error
     return True
 
 
