@@ -65,14 +65,17 @@ def test_raw_changes_are_counted(ran: Toy) -> None:
     assert raw_changes(ran.root) == (0, 0, 0)
 
 
-def test_dirty_is_what_no_commit_holds(fresh: Toy) -> None:
-    root = fresh.root
-    assert git_state(root).commit is None
-    run(["git", "add", "."], root)
-    run(["git", "commit", "-qm", "start"], root)
-    assert git_state(root).dirty is False
+def test_a_workspace_without_data_is_dirty_until_it_is_committed(fresh: Toy) -> None:
+    assert git_state(fresh.root) == GitState(None, dirty=True)
+    run(["git", "add", "."], fresh.root)
+    run(["git", "commit", "-qm", "start"], fresh.root)
+    assert git_state(fresh.root).dirty is False
 
-    fresh.flow()
+
+def test_dirty_is_what_no_commit_holds(ran: Toy) -> None:
+    root = ran.root
+    run(["git", "add", ".", ":!data/raw.dvc", ":!dvc.lock", ":!data/dataset", ":!metrics"], root)
+    run(["git", "commit", "-qm", "start"], root)
     state = git_state(root)
     assert (state.dirty, state.changes) == (True, ("data/raw",))
     run(["git", "add", "."], root)
@@ -80,13 +83,13 @@ def test_dirty_is_what_no_commit_holds(fresh: Toy) -> None:
     assert git_state(root).dirty is False
 
     (root / "README.md").write_text("words")
-    fresh.edit(label="cow0", comment="another")
-    assert fresh.flow().states[0] == "Ran"
+    ran.edit(label="cow0", comment="another")
+    assert ran.flow().states[0] == "Ran"
     assert git_state(root).changes == ("data/raw",)
     run(["git", "add", "."], root)
     run(["git", "commit", "-qm", "data"], root)
 
-    assert fresh.flow(force=["validate", "split"]).result.exit_code == 0
+    assert ran.flow(force=["validate", "split"]).result.exit_code == 0
     assert git_state(root).dirty is False
     (root / "params.yaml").write_text((root / "params.yaml").read_text() + "# words\n")
     (root / "tasks" / "extra.py").write_text("")
