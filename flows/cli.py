@@ -14,7 +14,7 @@ import click
 from keypipe.errors import PoseError
 
 if TYPE_CHECKING:
-    from flows.results import RunResult
+    from flows.run_result import RunResult
 
 BUG = 1
 USER_ERROR = 2
@@ -48,7 +48,7 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
 
     from flows import server
     from flows.plan import check_start
-    from flows.results import RunResult
+    from flows.run_result import RunResult
 
     # The flow checks as well; here the user is told before a server is started.
     check_start(root, until, force)

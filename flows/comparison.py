@@ -10,16 +10,17 @@ from typing import Any
 import msgspec
 import yaml
 
-from flows.runs import LATEST, WORKSPACE, find_run, find_snapshot, list_runs
+from flows.known_runs import LATEST, WORKSPACE, find_run, find_snapshot, list_runs
 from keypipe.coco import CocoFile, parse_coco
 from keypipe.comparison import DatasetChanges, compare_datasets
 from keypipe.errors import ConfigError, PoseError
 from keypipe.report import Cell, GroupedBarChart, KeyValues, Report, Section, Table, format_cell, render_report
 from keypipe.report import Figure as Headline
 from keypipe.split import USED, parse_manifest
-from tasks import git, snapshots, versions
+from tasks import git, snapshots
 from tasks.params import LOCAL_FILE, PARAMS_FILE
 from tasks.stage import write_json
+from tasks.versions.store import opened_commit
 
 PAGE = Path("reports/compare/report.html")
 COCO = "data/coco/keypoints.json"
@@ -132,7 +133,7 @@ def read_subject(root: Path, name: str) -> Subject:
 
         return _to_subject(WORKSPACE, "as it is now", snapshots.write_tree(root).name, read)
     commit, label, note = _resolve(root, name)
-    with versions.opened_commit(root, commit) as reader:
+    with opened_commit(root, commit) as reader:
         return _to_subject(label, note, commit, reader)
 
 
@@ -145,7 +146,7 @@ def _resolve(root: Path, name: str) -> tuple[str, str, str]:
         if commit is None or name == LATEST:
             raise
         return commit.strip(), name, f"commit {commit[:12]}"
-    return find_snapshot(root, run).commit, run.name, f"{run.when}, {run.headline or run.status.lower()}"
+    return (find_snapshot(root, run).commit, run.name, f"{run.when}, {run.headline or run.status.lower()}")
 
 
 def _to_subject(name: str, note: str, tree: str, read: Read) -> Subject:

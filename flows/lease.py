@@ -22,7 +22,7 @@ from typing import IO
 import msgspec
 
 from flows.process import end_marked, is_alive, start_time
-from flows.records import read_record, write_record
+from flows.state_files import read_record, write_record
 from tasks.stage import STATE
 
 LEASE_VARIABLE = "KEYPIPE_LEASE"
@@ -187,9 +187,9 @@ def _end_run(root: Path, lease: Lease, say: Say) -> None:
     ended = end_marked(LEASE_VARIABLE, lease.id)
     if ended:
         say(f"ended {ended} processes that {lease.flow_run_name or 'a run'} had left behind")
-    from tasks import versions
+    from tasks.versions.repository import clear_stale_locks
 
-    versions.clear_stale_locks(root)
+    clear_stale_locks(root)
     if lease.stage is not None:
         from flows.stage_task import bring_back
 

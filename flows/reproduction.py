@@ -12,7 +12,6 @@ import fcntl
 import json
 import math
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,11 +20,15 @@ from typing import Any
 
 import msgspec
 
+from flows.known_runs import Run, find_run, find_snapshot, list_runs
 from flows.process import Tree, program_environment
-from flows.runs import Run, find_run, find_snapshot, list_runs
 from keypipe.errors import ModelError, PoseError
-from tasks import git, lockfile, params, snapshots, tracking, versions
+from tasks import git, lockfile, params, snapshots, tracking
 from tasks.stage import STATE, read_failure, remove, write_json
+from tasks.versions.raw import RAW_FILE
+from tasks.versions.repro import BUSY, FAILED, Outcome, repro_command
+from tasks.versions.stages import stage_names
+from tasks.versions.store import checkout, opened_commit, share_cache
 
 TREES = STATE / "reproduce"
 RESULTS = STATE / "reproduced"
@@ -103,7 +106,7 @@ def reproduce(root: Path, name: str, *, check: bool, tolerance: float, say: Say)
         _fetch(root, tree, check=check, same_machine=run.machine == tracking.machine_type(), say=say)
         trained = False
         recorded = lockfile.parse_lock((tree / snapshots.LOCK_FILE).read_text(encoding="utf-8"))
-        for stage in [name for name in versions.stage_names(tree) if name in recorded]:
+        for stage in [name for name in stage_names(tree) if name in recorded]:
             did = _run_stage(tree, stage, force=check, say=say)
             trained = trained or (stage == "train" and did == "ran")
         lines = tuple(_compare(root, tree, run, snapshot.commit, exact=exact, tolerance=tolerance))
@@ -169,20 +172,20 @@ def _remove_tree(root: Path, place: Path) -> None:
 
 def _fetch(root: Path, tree: Path, *, check: bool, same_machine: bool, say: Say) -> None:
     """Bring the run's data; without a check its results as well, as far as they are still there."""
-    versions.share_cache(tree, root)
+    share_cache(tree, root)
     if not same_machine:  # threads and devices of another machine are none of this one's
         remove(tree / snapshots.LOCAL_FILE)
         if (root / params.LOCAL_FILE).exists():
             shutil.copy2(root / params.LOCAL_FILE, tree / snapshots.LOCAL_FILE)
     say("data from DVC's cache")
-    missing = versions.checkout(tree, versions.RAW_FILE.as_posix())
+    missing = checkout(tree, RAW_FILE.as_posix())
     if missing:
         raise PoseError(
             f"the run's data are in neither DVC's cache nor its remote: {', '.join(missing)};"
             " `dvc remote add --default` the one that they were pushed to, or prune fewer runs"
         )
     if not check:
-        versions.checkout(tree)
+        checkout(tree)
 
 
 def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
@@ -192,8 +195,7 @@ def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
     env[snapshots.SWITCH] = "off"
     with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
         path = Path(folder) / "outcome.json"
-        command = [sys.executable, "-P", str(versions.__file__), stage, "--outcome", str(path)]
-        process = Tree([*command, *(["--force"] if force else [])], cwd=tree, env=env)
+        process = Tree(repro_command(stage, path, force=force), cwd=tree, env=env)
         try:
             for line in process.lines():
                 say(line)
@@ -202,8 +204,8 @@ def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
             process.end()
         if not path.exists():
             raise RuntimeError(f"{stage}: DVC ended without saying how")
-        outcome = msgspec.json.decode(path.read_bytes(), type=versions.Outcome)
-    if outcome.did in {versions.FAILED, versions.BUSY}:
+        outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
+    if outcome.did in {FAILED, BUSY}:
         failure = read_failure(tree, stage)
         if failure is not None:
             raise PoseError(f"{failure.stage}: {failure.message}")
@@ -220,7 +222,7 @@ def _compare(root: Path, tree: Path, run: Run, commit: str, *, exact: bool, tole
     for output, md5 in before.items():
         if output.startswith("data/"):
             yield Line(f"data {output}", md5 == after.get(output))
-    with versions.opened_commit(root, commit) as read:
+    with opened_commit(root, commit) as read:
         picked: list[Path] = sorted(file for pattern in _PICKED for file in tree.glob(pattern))
         for path in picked:
             name = path.relative_to(tree).as_posix()

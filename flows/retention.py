@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 
 from flows import lease
-from flows.runs import Child, Run, find_run, list_runs
+from flows.known_runs import Child, Run, find_run, list_runs
 from keypipe.errors import ConfigError, PoseError
-from tasks import git, lockfile, snapshots, tracking, versions
+from tasks import git, lockfile, snapshots, tracking
+from tasks.versions.store import Unused, unused_objects
 
 Say = Callable[[str], None]
 
@@ -52,7 +53,7 @@ class Pruned(msgspec.Struct, frozen=True):
 
     verdicts: tuple[Verdict, ...]
     artifact_bytes: Mapping[str, int]
-    cache: versions.Unused
+    cache: Unused
     strangers: tuple[str, ...] = ()
     unpurged: tuple[str, ...] = ()
 
@@ -205,7 +206,7 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
     gone = {run.id for run in going}
     commits = [snapshot.commit for snapshot in kept if snapshot.run_id not in gone] + worktree_commits(root)
     # What stays is read before anything goes: a commit that DVC cannot read stops the pruning.
-    unused = versions.unused_objects(root, commits, remove=False)
+    unused = unused_objects(root, commits, remove=False)
     unpurged: list[str] = []
     if not dry_run:
         for run in going:
@@ -215,7 +216,7 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
             say(f"removing MLflow run {run_id[:8]}")
             if not tracking.remove_run(root, run_id):
                 unpurged.append(run_id)
-        unused = versions.unused_objects(root, commits, remove=True)
+        unused = unused_objects(root, commits, remove=True)
     return Pruned(tuple(verdicts), sizes, unused, strangers, tuple(unpurged))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from flows.process import is_alive
-from flows.records import read_record
+from flows.state_files import read_record
 from tasks.stage import STATE
 
 SCHEDULE = STATE / "schedule.json"

@@ -21,8 +21,8 @@ from urllib.parse import urlparse
 
 from flows import server
 from flows.process import Tree, start_time
-from flows.records import write_record
 from flows.schedule_record import SCHEDULE, ScheduleRecord, active_schedule
+from flows.state_files import write_record
 from keypipe.errors import ConfigError, PoseError
 from tasks.stage import STATE
 

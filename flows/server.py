@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from flows.process import Tree, is_alive, start_time
-from flows.records import read_record, write_record
+from flows.state_files import read_record, write_record
 from keypipe.errors import PoseError
 from tasks.stage import STATE
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +22,11 @@ from flows.lease import LEASE_VARIABLE, Held, end_tracked_runs
 from flows.process import Tree, program_environment, undisturbed
 from flows.server import RESULTS
 from keypipe.errors import PoseError
-from tasks import versions
 from tasks.stage import STATE, Failure, failure_path, read_failure, remove
+from tasks.versions.raw import RawVersion
+from tasks.versions.repository import BusyError
+from tasks.versions.repro import BUSY, Outcome, repro_command
+from tasks.versions.stages import restore_outputs, stage_outputs, stage_version
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -65,7 +67,14 @@ def cache_key(_context: Any, inputs: dict[str, Any]) -> str | None:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def run_stage(root: str, stage: str, fingerprint: str | None, clean: bool, force: bool = False) -> State[Any]:  # noqa: ARG001
+def run_stage(
+    root: str,
+    stage: str,
+    fingerprint: str | None,  # noqa: ARG001 - the cache key
+    clean: bool,
+    force: bool = False,
+    raw: RawVersion | None = None,
+) -> State[Any]:
     """Bring one stage up to date: nothing, a restore from DVC's cache, or a run.
 
     Args:
@@ -74,6 +83,7 @@ def run_stage(root: str, stage: str, fingerprint: str | None, clean: bool, force
         fingerprint: DVC's, over all that the result follows from; the cache key.
         clean: DVC has just been asked, and had nothing to do; asking walks through all raw data.
         force: run it even when nothing changed.
+        raw: the raw data, where the run has just versioned them.
 
     Returns:
         A completed state: ``Cached`` where DVC has nothing to do, ``Restored`` where it brought outputs back without
@@ -83,7 +93,7 @@ def run_stage(root: str, stage: str, fingerprint: str | None, clean: bool, force
     if clean and not force:
         return Completed(name="Cached", message="up to date; nothing to do", data="Cached")
     with last_good_outputs(workspace, stage):
-        did = _reproduce(workspace, stage, force)
+        did = _reproduce(workspace, stage, force, raw)
     return {
         "nothing": Completed(name="Cached", message="up to date; nothing to do", data="Cached"),
         "restored": Completed(name="Restored", message="outputs brought back from DVC's cache", data="Restored"),
@@ -109,7 +119,7 @@ def while_busy(ask: Callable[[], T]) -> T:
     while True:
         try:
             return ask()
-        except versions.BusyError as error:
+        except BusyError as error:
             if not told:
                 get_run_logger().info("waiting: %s", str(error).splitlines()[0])
             told = True
@@ -127,13 +137,19 @@ def keeping_lease(held: Held) -> Iterator[None]:
         _held = None
 
 
-def stage_state(root: Path, stage: str, *, force: bool = False) -> State[Any]:
+def stage_state(root: Path, stage: str, *, force: bool = False, raw: RawVersion | None = None) -> State[Any]:
     """Run the Prefect task of a stage, natively cached by DVC's fingerprint, and return its state.
 
     The key alone would lie over a deleted output and over an edit taken back, so Prefect's cache is offered only
     where ``dvc status`` finds nothing changed.
+
+    Args:
+        root: the workspace.
+        stage: its name.
+        force: run it even when nothing changed.
+        raw: the raw data, where the run has just versioned them; otherwise they are looked at.
     """
-    version = while_busy(lambda: versions.stage_version(root, stage))
+    version = while_busy(lambda: stage_version(root, stage, raw))
     this = _run_stage.with_options(
         name=stage,
         task_run_name=stage,
@@ -141,15 +157,15 @@ def stage_state(root: Path, stage: str, *, force: bool = False) -> State[Any]:
         refresh_cache=force or not version.clean,
         result_storage=(root / RESULTS).resolve(),
     )
-    state: State[Any] = this(str(root), stage, version.fingerprint, version.clean, force, return_state=True)
+    state: State[Any] = this(str(root), stage, version.fingerprint, version.clean, force, raw, return_state=True)
     return state
 
 
-def _reproduce(root: Path, stage: str, force: bool) -> str:
+def _reproduce(root: Path, stage: str, force: bool, raw: RawVersion | None) -> str:
     """Reproduce the stage in a process of its own; what DVC did, or an exception that says why not."""
     log = get_run_logger()
     failure_path(root, stage).unlink(missing_ok=True)
-    outcome = while_busy(lambda: _run_process(root, stage, force, log.info))
+    outcome = while_busy(lambda: _run_process(root, stage, force, raw, log.info))
     if outcome.did != "failed":
         return outcome.did
     failure = read_failure(root, stage)
@@ -167,11 +183,10 @@ def format_failure(failure: Failure) -> str:
     return f"{failure.stage}: {failure.message}"
 
 
-def _run_process(root: Path, stage: str, force: bool, say: Callable[[str], None]) -> versions.Outcome:
+def _run_process(root: Path, stage: str, force: bool, raw: RawVersion | None, say: Callable[[str], None]) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
         path = Path(folder) / "outcome.json"
-        command = [sys.executable, "-P", str(versions.__file__), stage, "--outcome", str(path)]
-        tree = Tree([*command, *(["--force"] if force else [])], cwd=root, env=stage_environment())
+        tree = Tree(repro_command(stage, path, force=force, raw=raw), cwd=root, env=stage_environment())
         if _held is not None:
             _held.update(session=tree.session, stage=stage)
         try:
@@ -183,11 +198,11 @@ def _run_process(root: Path, stage: str, force: bool, say: Callable[[str], None]
         if _held is not None:
             _held.update(session=None, stage=stage)
         if path.exists():
-            outcome = msgspec.json.decode(path.read_bytes(), type=versions.Outcome)
-            if outcome.did == versions.BUSY:
-                raise versions.BusyError(outcome.message)
+            outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
+            if outcome.did == BUSY:
+                raise BusyError(outcome.message)
             return outcome
-        return versions.Outcome("failed", code, f"DVC ended with exit code {code}")
+        return Outcome("failed", code, f"DVC ended with exit code {code}")
 
 
 def stage_environment() -> dict[str, str]:
@@ -260,7 +275,7 @@ def take_aside(root: Path, stage: str) -> None:
     building = folder.with_name(f".{stage}")
     remove(building)
     building.mkdir(parents=True)
-    for output in versions.stage_outputs(root, stage):
+    for output in stage_outputs(root, stage):
         source = root / output.path
         if output.cached or not source.exists():
             continue
@@ -284,8 +299,8 @@ def bring_back(root: Path, stage: str) -> bool:
     """
     if not (root / ASIDE / stage).exists():
         return False
-    known = versions.restore_outputs(root, stage)
-    for output in versions.stage_outputs(root, stage):
+    known = restore_outputs(root, stage)
+    for output in stage_outputs(root, stage):
         path, copy = root / output.path, root / ASIDE / stage / output.path
         if copy.exists():
             remove(path)

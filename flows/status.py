@@ -8,13 +8,15 @@ from pathlib import Path
 import msgspec
 
 from flows import lease, server
-from flows.records import read_record
-from flows.results import LAST_RUN, RunResult
+from flows.run_result import LAST_RUN, RunResult
 from flows.schedule_record import ScheduleRecord, active_schedule
+from flows.state_files import read_record
 from keypipe.errors import PoseError
-from tasks import versions
 from tasks.changes import schema_changes
 from tasks.stage import STATE
+from tasks.versions.raw import raw_changes, raw_version
+from tasks.versions.repository import BusyError
+from tasks.versions.stages import StageVersion, stage_names, stage_version
 
 PROGRESS = STATE / "progress.json"
 
@@ -87,7 +89,7 @@ def read_status(root: Path) -> Status:
     return Status(
         workspace=str(root),
         stages=_running_stages(root, running) if running else _resting_stages(root),
-        raw_version=versions.raw_version(root),
+        raw_version=raw_version(root),
         raw_changes=_raw_changes(root),
         schema_changes=_schema_changes(root),
         running=running,
@@ -101,7 +103,7 @@ def read_status(root: Path) -> Status:
 def _running_stages(root: Path, running: lease.Lease) -> list[StageStatus]:
     progress = read_record(root / PROGRESS, Progress)
     stages: list[StageStatus] = []
-    for stage in versions.stage_names(root):
+    for stage in stage_names(root):
         state = running.stages.get(stage)
         if state == "Running":
             known = progress is not None and progress.stage == stage
@@ -116,9 +118,9 @@ def _running_stages(root: Path, running: lease.Lease) -> list[StageStatus]:
 
 def _resting_stages(root: Path) -> list[StageStatus]:
     try:
-        found = [(stage, versions.stage_version(root, stage)) for stage in versions.stage_names(root)]
-    except versions.BusyError:
-        return [StageStatus(stage, "unknown", "another DVC command is at work") for stage in versions.stage_names(root)]
+        found = [(stage, stage_version(root, stage)) for stage in stage_names(root)]
+    except BusyError:
+        return [StageStatus(stage, "unknown", "another DVC command is at work") for stage in stage_names(root)]
     stages: list[StageStatus] = []
     stale: str | None = None
     for stage, version in found:
@@ -131,7 +133,7 @@ def _resting_stages(root: Path) -> list[StageStatus]:
     return stages
 
 
-def _describe(stage: str, version: versions.StageVersion) -> StageStatus:
+def _describe(stage: str, version: StageVersion) -> StageStatus:
     if version.clean:
         return StageStatus(stage, "up to date")
     if not version.known:
@@ -142,7 +144,7 @@ def _describe(stage: str, version: versions.StageVersion) -> StageStatus:
 
 def _raw_changes(root: Path) -> str:
     try:
-        changes = versions.raw_changes(root)
+        changes = raw_changes(root)
     except PoseError as error:
         return str(error)
     if changes is None:

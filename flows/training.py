@@ -15,13 +15,13 @@ from prefect import flow, get_run_logger, task
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import lease, recording, stage_task
+from flows import lease, provenance, stage_task
 from flows.plan import check_start
-from flows.records import write_record
-from flows.results import LAST_RUN, RunResult, StageResult
+from flows.run_result import LAST_RUN, RunResult, StageResult
+from flows.state_files import write_record
 from keypipe.errors import PoseError
-from tasks import versions
-from tasks.stage import USER_ERROR
+from tasks.stage import USER_ERROR, tell_progress
+from tasks.versions.raw import RAW, RawVersion, version_raw
 
 FLOW_NAME = "keypipe-training"
 RAW_TASK = "version raw data"
@@ -38,12 +38,15 @@ def flow_run_name() -> str:
 
 
 @task(name=RAW_TASK, task_run_name=RAW_TASK)
-def version_raw_data(root: str) -> str:
+def version_raw_data(root: str) -> RawVersion:
     """Version ``data/raw`` and return DVC's name for its content."""
-    version = stage_task.while_busy(lambda: versions.version_raw(Path(root)))
+    log = get_run_logger()
+    version = stage_task.while_busy(
+        lambda: version_raw(Path(root), lambda what: tell_progress(str(RAW), what, log.info))
+    )
     what = "a new version" if version.changed else "unchanged"
-    get_run_logger().info("%s: %s, %d files, %s", versions.RAW, what, version.files, version.md5)
-    return version.md5
+    log.info("%s: %s, %d files, %s", RAW, what, version.files, version.md5)
+    return version
 
 
 @flow(name=FLOW_NAME, flow_run_name=flow_run_name, validate_parameters=False)
@@ -68,11 +71,12 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
             if _is_superseded():
                 raise SupersededError("a later run of the same schedule is due")
             plan = check_start(workspace, until, force)
-            run.raw_version = version_raw_data(str(workspace))
-            files = recording.read_files(workspace)
+            raw = version_raw_data(str(workspace))
+            run.raw_version = raw.md5
+            files = provenance.read_files(workspace) if "train" in plan else None
             with stage_task.keeping_lease(held):
-                _run_stages(workspace, plan, set(force), run, held)
-            recording.keep_snapshot(workspace, run, files)
+                _run_stages(workspace, plan, set(force), raw, run, held)
+            provenance.keep_snapshot(workspace, run, files)
     except SupersededError as error:
         return Cancelled(name="Superseded", message=str(error))
     except PoseError as error:
@@ -89,12 +93,14 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     return Failed(message=run.message, data=data)
 
 
-def _run_stages(root: Path, plan: list[str], force: set[str], run: RunResult, held: lease.Held) -> None:
+def _run_stages(
+    root: Path, plan: list[str], force: set[str], raw: RawVersion, run: RunResult, held: lease.Held
+) -> None:
     """Run the stages in order; after one that fails the rest is skipped."""
     for position, stage in enumerate(plan):
         started = time.monotonic()
         held.record(stage, "Running")
-        state = stage_task.stage_state(root, stage, force=stage in force)
+        state = stage_task.stage_state(root, stage, force=stage in force, raw=raw)
         result = StageResult(stage, _result_name(state), time.monotonic() - started)
         run.stages.append(result)
         held.record(stage, result.state)
@@ -105,7 +111,7 @@ def _run_stages(root: Path, plan: list[str], force: set[str], run: RunResult, he
         held.update()
         result.headline = read_headline(root, stage)
         if stage == "train":
-            run.training = recording.record_training(root)
+            run.training = provenance.record_training(root)
 
 
 def _result_name(state: Any) -> str:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tasks import versions
+from tasks.versions.raw import read_md5
+from tasks.versions.stages import hash_entry
 
 Entries = dict[str, dict[str, Any]]
 Read = Callable[[str], bytes | None]
@@ -46,10 +47,10 @@ def locked_fingerprint(text: str, stage: str) -> str | None:
         stage: its name.
 
     Returns:
-        What ``versions.stage_fingerprint`` gave then; None where the stage has not run.
+        What ``stage_fingerprint`` gave then; None where the stage has not run.
     """
     entry = parse_lock(text).get(stage)
-    return versions.hash_entry(entry) if entry else None
+    return hash_entry(entry) if entry else None
 
 
 def locked_outputs(text: str) -> dict[str, str]:
@@ -120,7 +121,7 @@ def _find_md5(path: str, outputs: Mapping[str, str], read: Read, folders: Folder
             return folders.get(md5, {}).get(path.removeprefix(f"{output}/"))
     content = read(path)
     if content is None and (versioned := read(f"{path}.dvc")):
-        return versions.read_md5(versioned.decode("utf-8"))
+        return read_md5(versioned.decode("utf-8"))
     return None if content is None else hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

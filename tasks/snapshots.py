@@ -18,9 +18,11 @@ from pathlib import Path
 
 import msgspec
 
-from tasks import git, versions
+from tasks import git
 from tasks.lockfile import join_locks, locked_fingerprint, locked_folders
 from tasks.stage import say
+from tasks.versions.stages import all_outputs, stage_names
+from tasks.versions.store import list_folders
 
 REFS = "refs/keypipe"
 TAG = "keypipe.snapshot"
@@ -256,11 +258,11 @@ def _overlay(root: Path, begun: str) -> str:
     Returns:
         The tree: ``dvc.lock`` as far as it is the training's, and the outputs of its stages that DVC does not cache.
     """
-    texts = (read_file(root, begun, LOCK_FILE) or b"").decode("utf-8"), (root / LOCK_FILE).read_text(encoding="utf-8")
-    folders = versions.list_folders(root, locked_folders(*texts))
-    order = versions.stage_names(root)
+    texts = ((read_file(root, begun, LOCK_FILE) or b"").decode("utf-8"), (root / LOCK_FILE).read_text(encoding="utf-8"))
+    folders = list_folders(root, locked_folders(*texts))
+    order = stage_names(root)
     joined = join_locks(*texts, order, STAGE, lambda path: read_file(root, begun, path), folders)
-    outputs = versions.all_outputs(root)
+    outputs = all_outputs(root)
     plain = {stage: [output.path for output in outputs[stage] if not output.cached] for stage in order}
     gone = [path for stage in order[order.index(STAGE) :] if stage not in joined.stages for path in plain[stage]]
     new = [path for stage in order if stage in joined.current for path in plain[stage]]

@@ -121,12 +121,13 @@ _SAY_EVERY_S = 2.0
 _BAR = 20
 
 
-def tell_progress(stage: str, what: str) -> Callable[[int, int], None]:
+def tell_progress(stage: str, what: str, say: Callable[[str], None] = say) -> Callable[[int, int], None]:
     """Return a function that says how far a stage is, every two seconds.
 
     Args:
         stage: its name.
         what: is being done, such as ``files read``.
+        say: gets the lines; default: they are printed.
 
     Returns:
         A function of how many are done, and how many there are.
@@ -136,7 +137,7 @@ def tell_progress(stage: str, what: str) -> Callable[[int, int], None]:
     def tell(done: int, total: int) -> None:
         nonlocal said
         now = time.monotonic()
-        if now - said < _SAY_EVERY_S or done >= total:
+        if now - said < _SAY_EVERY_S or not 0 < done < total:
             return
         said = now
         bar = "█" * round(_BAR * done / total)

@@ -17,16 +17,18 @@ from keypipe.errors import ConfigError
 from keypipe.skeleton import Schema, schema_to_mapping
 from keypipe.yolo import view_names
 from tasks import params as read
-from tasks import preflight, snapshots, tracking, versions
+from tasks import preflight, snapshots, tracking
 from tasks.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
 from tasks.engine import training as engine
 from tasks.engine.settings import configure
-from tasks.git import git_state
+from tasks.git_state import git_state
 from tasks.grading import GradingParams, to_grading
 from tasks.judging import FIGURES, make_judge
 from tasks.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.models import LICENSE, MODELS, Summary
 from tasks.stage import STATE, remove, replacing, run_program, say, write_json
+from tasks.versions.raw import raw_version
+from tasks.versions.stages import stage_fingerprint
 
 EPOCHS = "epochs.json"
 PROGRESS = STATE / "progress.json"
@@ -274,7 +276,7 @@ def _epoch_line(epoch: engine.Epoch, metrics: Mapping[str, float]) -> str:
         for key, value in metrics.items()
         if key.startswith("train/") and key.endswith("_loss")
     )
-    box, pose = metrics.get("val_ultralytics/box_mAP50", 0.0), metrics.get("val_ultralytics/pose_mAP50", 0.0)
+    box, pose = (metrics.get("val_ultralytics/box_mAP50", 0.0), metrics.get("val_ultralytics/pose_mAP50", 0.0))
     return (
         f"epoch {epoch.number}/{epoch.total}  {epoch.seconds:.1f} s  loss: {losses}"
         f"  val: box mAP50 {box:.3f}, pose mAP50 {pose:.3f}, OKS AP {metrics.get('val_epoch/oks_AP', 0.0):.3f}"
@@ -380,9 +382,9 @@ def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> trac
     if git.commit:
         tags["mlflow.source.git.commit"] = git.commit
     for stage in ("convert", "split"):
-        tags[f"keypipe.fingerprint.{stage}"] = versions.stage_fingerprint(root, stage)
-    fingerprint = versions.stage_fingerprint(root, "train")
-    return tracking.TrainingRecord(fingerprint, params, tags, versions.raw_version(root) or "", {})
+        tags[f"keypipe.fingerprint.{stage}"] = stage_fingerprint(root, stage)
+    fingerprint = stage_fingerprint(root, "train")
+    return tracking.TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

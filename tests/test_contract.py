@@ -55,7 +55,7 @@ def test_a_stage_depends_on_its_own_section(stage: str) -> None:
 
 
 def test_nothing_is_left_in_packages_that_deps_would_miss() -> None:
-    for package in ("keypipe", "tasks", "flows", "tasks/engine"):
+    for package in ("keypipe", "tasks", "flows", "tasks/engine", "tasks/versions"):
         for node in ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body:
             is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             is_version = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
@@ -63,7 +63,7 @@ def test_nothing_is_left_in_packages_that_deps_would_miss() -> None:
 
 
 def test_the_flow_runs_the_stages_in_the_order_of_dvc_yaml() -> None:
-    from tasks.versions import stage_names
+    from tasks.versions.stages import stage_names
 
     assert stage_names(ROOT) == list(DVC)
 

@@ -41,7 +41,7 @@ ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "ultralytics": "tasks/engine/",
     "torch": "tasks/engine/",
     "mlflow": "tasks/tracking.py",
-    "dvc": "tasks/versions.py",
+    "dvc": "tasks/versions/",
     "openvino": "tasks/engine/",
     "onnxruntime": ("keypipe/predictor.py", "tasks/engine/quantization.py"),
 }

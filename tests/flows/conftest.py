@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.flows.recorded import copy_recorded, edit_data, make_recorded, set_epochs
-from tests.flows.toy import Api, Toy, dvc, make_workspace
+from tests.flows.toy import Api, Outcome, Toy, dvc, make_workspace
 
 
 @pytest.fixture(autouse=True)
@@ -59,13 +60,27 @@ def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_workspace(tmp_path_factory.mktemp("fresh") / "toy")
 
 
+class FirstRun(NamedTuple):
+    """The first run of a workspace: where, what came of it, and the stages whose programs it started."""
+
+    root: Path
+    outcome: Outcome
+    ran: list[str]
+
+
 @pytest.fixture(scope="session")
-def ran_template(fresh_template: Path, tmp_path_factory: pytest.TempPathFactory, api: Api) -> Path:
-    """A workspace in which everything has run once."""
+def first_run(fresh_template: Path, tmp_path_factory: pytest.TempPathFactory, api: Api) -> FirstRun:
     root = tmp_path_factory.mktemp("ran") / "toy"
     shutil.copytree(fresh_template, root, symlinks=True)
-    assert Toy(root, api).flow().states == ["Ran"] * 5
-    return root
+    toy = Toy(root, api)
+    return FirstRun(root, toy.flow(), toy.ran())
+
+
+@pytest.fixture(scope="session")
+def ran_template(first_run: FirstRun) -> Path:
+    """A workspace in which everything has run once."""
+    assert first_run.outcome.states == ["Ran"] * 5
+    return first_run.root
 
 
 @pytest.fixture

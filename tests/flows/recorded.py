@@ -21,7 +21,9 @@ TRAIN = '''\
 """Stands for a training: its weights follow from data, code and parameters, and from nothing else."""
 import hashlib, os, pathlib, random
 from tasks import params as read
-from tasks import snapshots, tracking, versions
+from tasks import snapshots, tracking
+from tasks.versions.raw import raw_version
+from tasks.versions.stages import stage_fingerprint
 from tasks.dataset import read_side
 from tasks.models import MODELS, Summary
 from tasks.stage import replacing, run_program, say, write_json
@@ -29,10 +31,10 @@ from tasks.stage import replacing, run_program, say, write_json
 
 def main(root):
     document = read.read_params(root)
-    fingerprint = versions.stage_fingerprint(root, "train")
+    fingerprint = stage_fingerprint(root, "train")
     tags = {tracking.MACHINE: os.environ.get("TOY_MACHINE", tracking.machine_type())}
     params = {"train.epochs": str(document["train"]["epochs"])}
-    record = tracking.TrainingRecord(fingerprint, params, tags, versions.raw_version(root) or "", {})
+    record = tracking.TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
     live = tracking.start_training(root, record)
     live.set_tags(snapshots.take(root, live.run_id, fingerprint))
     drift = os.environ.get("TOY_DRIFT", "")

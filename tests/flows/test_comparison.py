@@ -10,7 +10,7 @@ import pytest
 
 from flows import comparison
 from flows.comparison import Figure, format_figure, parse_figures, parse_keypoints
-from flows.runs import list_runs
+from flows.known_runs import list_runs
 from keypipe.errors import PoseError
 from tests.flows.toy import Toy
 from tests.workspace import git

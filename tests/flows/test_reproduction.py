@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from flows.known_runs import Run, list_runs
 from flows.reproduction import Line, compare_figures, needs_equal_weights, reproduce
-from flows.runs import Run, list_runs
 from tasks import snapshots, tracking
 from tests.flows.toy import Toy, dvc
 from tests.workspace import git, make_workspace
@@ -74,10 +74,10 @@ def traces(root: Path) -> dict[str, Any]:
 
 
 def model_of(root: Path, run: Run) -> bytes:
-    from tasks import versions
+    from tasks.versions.store import opened_commit
 
     assert run.snapshot is not None
-    with versions.opened_commit(root, run.snapshot.commit) as read:
+    with opened_commit(root, run.snapshot.commit) as read:
         content = read("models/best.pt")
     assert content is not None
     return content

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from flows import retention, server
+from flows.known_runs import Child, Run, find_run, list_runs
 from flows.process import Tree
 from flows.retention import decide
-from flows.runs import Child, Run, find_run, list_runs
 from keypipe.errors import PoseError
-from tasks import snapshots, tracking, versions
+from tasks import snapshots, tracking
+from tasks.versions.raw import raw_changes
+from tasks.versions.stages import stage_version
+from tasks.versions.store import checkout, opened_commit, share_cache
 from tests.flows.toy import Toy, dvc
 from tests.workspace import git
 
@@ -103,7 +106,7 @@ def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> Non
     assert all(run.snapshot is not None and run.snapshot.complete for run in (fourth, third, second, first))
     assert [run.headline for run in (first, second, third, fourth)] == ["2 epochs", "3 epochs", "3 epochs", "4 epochs"]
     assert tracking.list_runs(root)[-1].tags[snapshots.TAG] == first.snapshot.commit
-    objects, artifacts = cached(root), {path.name for path in (root / "mlartifacts").iterdir()}
+    objects, artifacts = (cached(root), {path.name for path in (root / "mlartifacts").iterdir()})
 
     assert f"{second.name} is kept" in history.keypipe("keep", second.name)
     output = history.keypipe("prune", "--keep", "1", "--dry-run")
@@ -129,10 +132,10 @@ def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> Non
     for run in (second, fourth):
         place = root.parent / run.name
         git(root, "worktree", "add", "--quiet", "--detach", str(place), run.snapshot.commit)
-        versions.share_cache(place, root)
-        assert versions.checkout(place) == []
-        assert versions.raw_changes(place) == (0, 0, 0)
-        assert versions.stage_version(place, "train").clean
+        share_cache(place, root)
+        assert checkout(place) == []
+        assert raw_changes(place) == (0, 0, 0)
+        assert stage_version(place, "train").clean
     # what went is gone
     for run in (first, third):
         lock = git(root, "show", f"{run.snapshot.commit}:dvc.lock")
@@ -171,7 +174,7 @@ def test_what_other_servers_know_stays(history: Toy) -> None:
     assert done.strangers == ("0123456789abcdef",)
     lost = before - cached(root)
     assert lost
-    with versions.opened_commit(root, "refs/keypipe/0123456789abcdef") as read:
+    with opened_commit(root, "refs/keypipe/0123456789abcdef") as read:
         assert read("models/best.pt") is not None
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks import lockfile, snapshots, versions
+from tasks import lockfile, snapshots
+from tasks.versions.stages import stage_fingerprint
+from tasks.versions.store import opened_commit
 from tests.flows.toy import Toy, dvc, run
 from tests.workspace import git
 
@@ -80,7 +82,7 @@ def test_a_snapshot_holds_the_files_as_they_are(work: Path) -> None:
 
 def test_what_came_of_a_training_is_laid_over_what_it_started_from(ran: Toy) -> None:
     root = ran.root
-    fingerprint = versions.stage_fingerprint(root, "train")
+    fingerprint = stage_fingerprint(root, "train")
     (root / "dvc.lock").rename(root / "lock")
     begun = snapshots.take(root, "run1", fingerprint)[snapshots.TAG]
     (root / "lock").rename(root / "dvc.lock")
@@ -104,7 +106,7 @@ def test_what_came_of_a_training_is_laid_over_what_it_started_from(ran: Toy) -> 
 def test_the_fingerprint_in_the_lock_is_the_one_that_the_stage_had(ran: Toy) -> None:
     lock = ran.text("dvc.lock")
     for stage in ("convert", "split", "train", "validate", "export"):
-        assert lockfile.locked_fingerprint(lock, stage) == versions.stage_fingerprint(ran.root, stage)
+        assert lockfile.locked_fingerprint(lock, stage) == stage_fingerprint(ran.root, stage)
     assert lockfile.locked_fingerprint(lock, "unknown") is None
     assert lockfile.locked_fingerprint("<<<<<<< HEAD", "train") is None
 
@@ -146,13 +148,13 @@ def test_a_workspace_inside_a_larger_repository(ran: Toy, tmp_path: Path) -> Non
     ran.root.rename(outer / "inside")
     root = outer / "inside"
     (outer / "outside.txt").write_text("not the workspace's")
-    commit = snapshots.take(root, "run1", versions.stage_fingerprint(root, "train"))[snapshots.TAG]
+    commit = snapshots.take(root, "run1", stage_fingerprint(root, "train"))[snapshots.TAG]
     assert "inside/params.yaml" in kept(outer, commit)
     assert "outside.txt" not in kept(outer, commit)
     assert snapshots.read_file(root, commit, "params.yaml") == (root / "params.yaml").read_bytes()
     settled = snapshots.settle(root)
     assert settled is not None
-    with versions.opened_commit(root, settled.commit) as read:
+    with opened_commit(root, settled.commit) as read:
         assert read("models/best.pt") == (root / "models/best.pt").read_bytes()
         assert read("params.yaml") == (root / "params.yaml").read_bytes()
     assert "up to date" in dvc(root, "status")
@@ -166,7 +168,7 @@ def test_a_broken_repository_does_not_stop_a_training(work: Path, capsys: pytest
 
 def test_a_failed_attempt_at_the_same_training_is_not_taken_for_it(ran: Toy) -> None:
     root = ran.root
-    fingerprint = versions.stage_fingerprint(root, "train")
+    fingerprint = stage_fingerprint(root, "train")
     snapshots.take(root, "failed", fingerprint)
     (root / "models" / "train.json").write_text('{"run_id": "own"}')
     assert snapshots.settle(root) is None

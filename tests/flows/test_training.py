@@ -7,28 +7,29 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.conftest import FirstRun
 from tests.flows.toy import STAGES, Toy, dvc, run, write_raw
 
 MODEL = "models/best.pt"
 METRICS = "metrics/validate.json"
 
 
-def test_a_run_leaves_dvc_nothing_to_do_and_the_next_run_is_cached(fresh: Toy) -> None:
-    first = fresh.flow()
+def test_a_run_leaves_dvc_nothing_to_do_and_the_next_run_is_cached(first_run: FirstRun, ran: Toy) -> None:
+    first = first_run.outcome
     assert first.states == ["Ran"] * 5
     assert first.result.raw_version.endswith(".dir")
-    assert fresh.ran() == STAGES
-    assert "up to date" in dvc(fresh.root, "status")
-    assert "Running stage" not in dvc(fresh.root, "repro")
-    names = fresh.api.task_states(first.result.flow_run_id)
+    assert first_run.ran == STAGES
+    assert "up to date" in dvc(ran.root, "status")
+    assert "Running stage" not in dvc(ran.root, "repro")
+    names = ran.api.task_states(first.result.flow_run_id)
     assert names == {"version raw data": ("Completed", 1), **dict.fromkeys(STAGES, ("Completed", 1))}
+    assert list((first_run.root / ".keypipe" / "prefect-results").iterdir())
 
-    second = fresh.flow()
+    second = ran.flow()
     assert second.states == ["Cached"] * 5
-    assert fresh.ran() == []
-    states = fresh.api.task_states(second.result.flow_run_id)
+    assert ran.ran() == []
+    states = ran.api.task_states(second.result.flow_run_id)
     assert {states[stage][0] for stage in STAGES} == {"Cached"}
-    assert list((fresh.root / ".keypipe" / "prefect-results").iterdir())
 
 
 def test_after_dvc_repro_everything_is_cached(fresh: Toy) -> None:

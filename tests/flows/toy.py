@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from flows.results import RunResult
+    from flows.run_result import RunResult
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ["convert", "split", "train", "validate", "export"]
@@ -261,7 +261,7 @@ class Toy:
         """Run the training flow in this process."""
         import msgspec
 
-        from flows.results import RunResult
+        from flows.run_result import RunResult
         from flows.training import training_flow
 
         before = dict(os.environ)

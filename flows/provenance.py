@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 from prefect import get_run_logger
 
-from flows.records import read_record, write_record
-from flows.results import RunResult
+from flows.run_result import RunResult
+from flows.state_files import read_record, write_record
 from tasks import git, lockfile, snapshots
 from tasks.stage import STATE
 

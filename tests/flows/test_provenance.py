@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows import retention
-from flows.runs import list_runs
+from flows.known_runs import list_runs
 from tasks import snapshots, tracking
 from tests.flows.toy import Toy
 from tests.workspace import set_params

@@ -1,0 +1,183 @@
+"""The raw data as DVC versions them: ``data/raw``, and the name of its content in ``data/raw.dvc``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keypipe.errors import DatasetError
+from tasks import git
+from tasks.versions.repository import opened, waiting
+
+RAW = Path("data/raw")
+RAW_FILE = Path("data/raw.dvc")
+
+Progress = Callable[[str], Callable[[int, int], None]]
+"""Gets what is being done, such as ``files hashed``; returns a function of how many are done and how many there are."""
+
+
+class RawChanges(NamedTuple):
+    """Files of ``data/raw`` that differ from its last version."""
+
+    added: int
+    modified: int
+    deleted: int
+
+
+class RawVersion(NamedTuple):
+    """The raw data that a run sees.
+
+    Attributes:
+        md5: name of DVC's ``.dir`` object, which lists an md5 for every file.
+        files: number of files.
+        size_bytes: of all files together.
+        changed: it differs from what was versioned before.
+    """
+
+    md5: str
+    files: int
+    size_bytes: int
+    changed: bool
+
+
+def raw_version(root: Path) -> str | None:
+    """Return the ``.dir`` md5 that ``data/raw.dvc`` names, or None before the first version."""
+    return read_md5((root / RAW_FILE).read_text(encoding="utf-8")) if (root / RAW_FILE).exists() else None
+
+
+def read_md5(text: str) -> str | None:
+    """Return the md5 that a ``.dvc`` file names."""
+    import yaml
+
+    outs = (yaml.safe_load(text) or {}).get("outs") or [{}]
+    md5 = outs[0].get("md5")
+    return str(md5) if md5 else None
+
+
+def raw_changes(root: Path) -> RawChanges | None:
+    """Count the files of ``data/raw`` that differ from its last version; takes no lock.
+
+    Returns:
+        The counts, or None when there is no version to compare with.
+    """
+    with opened(root) as repo:
+        if not (root / RAW_FILE).exists():
+            return None
+        (out,) = _load(repo, root).outs
+        if not out.exists:
+            return None
+        from dvc_data.hashfile.build import build
+
+        _, _, now = build(out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, dry_run=True)
+        if now.hash_info == out.hash_info:
+            return RawChanges(0, 0, 0)
+        before = out.get_obj()
+        if before is None:
+            return None
+        old, new = ({key: hash_info.value for key, _, hash_info in tree} for tree in (before, now))
+        modified = sum(old[key] != new[key] for key in old.keys() & new.keys())
+        return RawChanges(len(new.keys() - old.keys()), modified, len(old.keys() - new.keys()))
+
+
+def version_raw(root: Path, progress: Progress | None = None) -> RawVersion:
+    """Version the raw folder, and name its content.
+
+    As ``dvc add data/raw`` does, with two differences. The files are walked through once, where DVC walks for its
+    status and again for the addition. And the files stay what they are: DVC would link them anew to its cache where
+    its ``cache.type`` says so, and labelme cannot save into a read-only link.
+
+    Args:
+        root: the workspace.
+        progress: is told how far it is.
+
+    Raises:
+        DatasetError: the folder is absent, empty, a link, or has files that git tracks.
+    """
+    check_raw(root)
+    with opened(root) as repo, waiting(repo), repo.scm_context(quiet=True):
+        from dvc.exceptions import DvcException
+        from dvc.lock import LockError
+        from dvc_data.hashfile.build import build
+        from dvc_data.hashfile.db import add_update_tree
+        from dvc_data.hashfile.transfer import transfer
+
+        before = raw_version(root)
+        try:
+            stage = _load(repo, root) if before is not None else _create(repo, root)
+            (out,) = stage.outs
+            callback = _callback(progress, "files hashed")
+            staging, meta, tree = build(
+                out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, callback=callback
+            )
+            version = RawVersion(
+                str(tree.hash_info.value), int(meta.nfiles), int(meta.size), changed=tree.hash_info.value != before
+            )
+            if not version.changed and not out.changed_cache():
+                return version
+            out.ignore()
+            add_update_tree(out.cache, tree)
+            transfer(
+                staging, out.cache, {tree.hash_info}, shallow=False, callback=_callback(progress, "new files kept")
+            )
+            out.obj, out.hash_info, out.meta, out.files = (tree, tree.hash_info, meta, None)
+            stage.dump()
+        except LockError:
+            raise
+        except DvcException as error:
+            raise DatasetError(f"{RAW}: DVC cannot version it: {error}") from error
+        return version
+
+
+def _callback(progress: Progress | None, what: str) -> Any:
+    """Return fsspec's form of a function that is told of progress."""
+    from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+
+    if progress is None:
+        return DEFAULT_CALLBACK
+    tell = progress(what)
+
+    class Told(Callback):  # type: ignore[misc]
+        def call(self, *_: Any, **__: Any) -> None:
+            if self.size:
+                tell(self.value, self.size)
+
+    return Told()
+
+
+def _load(repo: Any, root: Path) -> Any:
+    return repo.stage.load_one(path=str(root / RAW_FILE))
+
+
+def _create(repo: Any, root: Path) -> Any:
+    """Return a new ``data/raw.dvc``, not yet written, that overlaps with nothing that DVC keeps."""
+    from dvc.repo.add import get_or_create_stage
+
+    stage, _ = get_or_create_stage(repo, str(root / RAW))
+    repo.check_graph(stages=[stage])
+    return stage
+
+
+def check_raw(root: Path) -> None:
+    """Check that the raw folder is one that DVC can version.
+
+    Raises:
+        DatasetError: the folder is absent, empty, a link, or has files that git tracks.
+    """
+    raw = root / RAW
+    advice = "put your labelme JSON files and images there, or run `keypipe demo`"
+    if not raw.exists() and not raw.is_symlink():
+        raise DatasetError(f"{RAW}: not there; {advice}")
+    if any(part.is_symlink() for part in (raw, raw.parent)):
+        raise DatasetError(f"{RAW}: is a link, which DVC does not follow; put the files themselves there")
+    if not raw.is_dir():
+        raise DatasetError(f"{RAW}: is not a folder; {advice}")
+    if not any(path.is_file() for path in raw.rglob("*")):
+        raise DatasetError(f"{RAW}: empty; {advice}")
+    tracked = git.ask(root, "ls-files", "--", str(RAW))
+    if tracked:
+        names = tracked.splitlines()
+        raise DatasetError(
+            f"{RAW}: git tracks {len(names)} of its files, such as {names[0]}, and DVC needs them to itself; "
+            f"run `git rm -r --cached {RAW}`"
+        )

@@ -1,0 +1,111 @@
+"""DVC's repository of a workspace: opening it, waiting for its lock, and what it refuses as messages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keypipe.errors import PoseError
+
+LOCK_PATIENCE_SECONDS = 60.0
+"""DVC holds its repository lock while it hashes, not while a stage runs: a minute is long."""
+
+
+class BusyError(PoseError):
+    """Another DVC command holds the workspace."""
+
+
+@contextmanager
+def opened(root: Path, *, quiet: bool = True) -> Iterator[Any]:
+    """Open the workspace's DVC repository and close it again.
+
+    Args:
+        root: the workspace.
+        quiet: DVC reports errors alone.
+
+    Raises:
+        BusyError: another DVC command holds what the block asks for.
+        PoseError: DVC is not set up here, or refuses what it finds in the files.
+    """
+    if not (root / "dvc.yaml").exists():
+        raise PoseError(f"{root}: no dvc.yaml here; run from a keypipe workspace (a clone of the repository)")
+    if not (root / ".dvc").is_dir():
+        raise PoseError(f"{root}: DVC is not set up here; run `dvc init` (or `dvc init --no-scm` outside git)")
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.logger import set_loggers_level
+    from dvc.repo import Repo
+
+    with set_loggers_level(logging.ERROR if quiet else logging.INFO):
+        try:
+            repo = Repo(str(root))
+        except NotDvcRepoError as error:
+            raise PoseError(f"{root}: DVC is not set up here; run `dvc init`") from error
+        except DvcException as error:
+            raise PoseError(f"DVC: {error}") from error
+        try:
+            yield repo
+        except LockError as error:
+            raise BusyError(f"another DVC command holds the workspace: {error}") from error
+        except DvcException as error:
+            # What DVC itself refuses is in the files: dvc.yaml, dvc.lock, params.yaml, .dvc/config, the cache.
+            raise PoseError(f"DVC: {error}") from error
+        finally:
+            repo.close()
+
+
+@contextmanager
+def waiting(repo: Any) -> Iterator[None]:
+    """Hold DVC's repository lock, after waiting for another DVC command to let go of it."""
+    from dvc.lock import LockError
+
+    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            repo.lock.lock()
+            break
+        except LockError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+    try:
+        yield
+    finally:
+        repo.lock.unlock()
+
+
+def relative(root: Path, out: Any) -> str:
+    """Return the path of one of DVC's outputs or dependencies inside the workspace."""
+    return Path(os.path.relpath(out.fs_path, root)).as_posix()
+
+
+def clear_stale_locks(root: Path) -> None:
+    """Drop entries of DVC's lock file whose process is gone, also where its number has been given away again."""
+    import psutil
+
+    path = root / ".dvc" / "tmp" / "rwlock"
+    try:
+        written = path.stat().st_mtime
+        locks: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return
+
+    def is_live(entry: Mapping[str, Any]) -> bool:
+        try:
+            return float(psutil.Process(int(entry["pid"])).create_time()) <= written
+        except psutil.Error:
+            return False
+
+    write = {place: entry for place, entry in locks.get("write", {}).items() if is_live(entry)}
+    read = {place: [entry for entry in entries if is_live(entry)] for place, entries in locks.get("read", {}).items()}
+    live = {"write": write, "read": {place: entries for place, entries in read.items() if entries}}
+    if live != locks:
+        temporary = path.with_name("rwlock.keypipe")
+        temporary.write_text(json.dumps(live), encoding="utf-8")
+        temporary.replace(path)

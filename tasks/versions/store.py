@@ -1,0 +1,141 @@
+"""What DVC keeps of earlier versions: files of other commits, shared caches, and what nothing needs any more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.versions.repository import opened, relative, waiting
+
+
+class Unused(NamedTuple):
+    """What of DVC's cache nothing needs.
+
+    Attributes:
+        objects: number of files in the cache.
+        size_bytes: of all of them.
+        shared_cache: the cache, where it lies outside the workspace; it may serve others and was not looked at.
+    """
+
+    objects: int
+    size_bytes: int
+    shared_cache: str = ""
+
+
+def unused_objects(root: Path, commits: Sequence[str], *, remove: bool) -> Unused:
+    """Find, and remove, what neither the workspace nor a tip of a branch, a tag or one of some commits needs.
+
+    This is ``dvc gc --workspace --all-branches --all-tags --all-experiments``, for which DVC takes one further commit
+    at most.
+
+    Args:
+        root: the workspace, in git.
+        commits: further commits whose objects stay.
+        remove: remove them as well.
+    """
+    from dvc_data.hashfile.gc import gc
+
+    with opened(root) as repo, waiting(repo):
+        cache = Path(repo.cache.local_cache_dir)
+        if not cache.resolve().is_relative_to(root.resolve()):
+            return Unused(0, 0, str(cache))
+        by_remote = repo.used_objs(
+            all_branches=True, all_tags=True, all_experiments=True, revs=list(commits), force=True
+        )
+        used = set().union(*by_remote.values())
+        objects = size = 0
+        for odb in {id(odb): odb for _, odb in repo.cache.by_scheme() if odb}.values():
+            names = {info.value for info in used if info.name == odb.hash_name}
+            sizes = [odb.fs.size(odb.oid_to_path(oid)) for oid in odb.all() if oid not in names]
+            objects, size = objects + len(sizes), size + sum(sizes)
+            if remove:
+                gc(odb, used)
+        return Unused(objects, size)
+
+
+def list_folders(root: Path, md5s: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the md5 of every file of some folders, by its path inside, as far as DVC's cache has their lists.
+
+    Args:
+        root: the workspace.
+        md5s: names of the folders' lists, such as ``3434b78c….dir``.
+    """
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    found: dict[str, dict[str, str]] = {}
+    with opened(root) as repo:
+        for md5 in md5s:
+            if repo.cache.local.exists(md5):
+                tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
+                found[md5] = {"/".join(key): str(entry.value) for key, (_, entry) in tree.iteritems()}
+    return found
+
+
+def share_cache(root: Path, owner: Path) -> None:
+    """Let a workspace use the cache and the remotes of another one, by its ``.dvc/config.local``.
+
+    Args:
+        root: the workspace that borrows.
+        owner: the workspace that has them.
+    """
+    with opened(owner) as repo:
+        cache = repo.cache.local_cache_dir
+        remotes = {name: {**remote, "url": str(remote["url"])} for name, remote in repo.config["remote"].items()}
+        default = repo.config["core"].get("remote")
+    with opened(root) as repo, repo.config.edit("local") as config:
+        config["cache"]["dir"] = cache
+        config["remote"] = remotes
+        if default:
+            config["core"]["remote"] = default
+
+
+def checkout(root: Path, *targets: str) -> list[str]:
+    """Bring versioned files into the workspace, from the cache or else from the remote.
+
+    Args:
+        root: the workspace.
+        targets: what to bring, relative to it; default: everything.
+
+    Returns:
+        What neither of them has.
+    """
+    from dvc.exceptions import CheckoutError, DvcException
+
+    paths = [str(root / target) for target in targets] or None
+    with opened(root) as repo:
+        try:
+            repo.checkout(paths, force=True)
+        except CheckoutError:
+            if repo.config["core"].get("remote"):
+                with suppress(DvcException):  # what it could not bring is named below
+                    repo.fetch(paths)
+            try:
+                repo.checkout(paths, force=True)
+            except CheckoutError as error:
+                never_made = {relative(root, out) for out in repo.index.outs if not out.hash_info}
+                missing = {Path(os.path.relpath(path, root)).as_posix() for path in error.target_infos}
+                return sorted(missing - never_made)
+    return []
+
+
+@contextmanager
+def opened_commit(root: Path, commit: str) -> Iterator[Callable[[str], bytes | None]]:
+    """Yield a function that reads a file of a commit, whether git or DVC holds it, by its path in the workspace.
+
+    The function returns None for a file that the commit does not have or the cache has lost.
+    """
+    with opened(root) as repo, repo.switch(commit):
+
+        def read(path: str) -> bytes | None:
+            place = repo.dvcfs.from_os_path(path)
+            try:
+                with repo.dvcfs.open(f"/{place}", "rb") as file:
+                    return bytes(file.read())
+            except (FileNotFoundError, IsADirectoryError):
+                return None
+
+        yield read
