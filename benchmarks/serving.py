@@ -4,8 +4,8 @@
 
 Latency: one client; every image is predicted on by the server and then in this process, so that whatever else the
 machine does meets both. Throughput: so many clients, each of which asks again as soon as it has its answer, and in turn
-with them this process, one image after the other. The clients share the cores with the server, as they would not in use.
-Without ``--model`` a YOLOv8n-pose of random weights is made; see ``benchmarks.prediction``.
+with them this process, one image after the other. The clients share the cores with the server, which they would not in
+use. Without ``--model`` a YOLOv8n-pose of random weights is made; see ``benchmarks.prediction``.
 """
 
 from __future__ import annotations

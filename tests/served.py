@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -36,17 +36,21 @@ def surroundings() -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str | Path) -> Iterator[Served]:
+def serving(
+    folder: Path, *arguments: str | Path, program: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Served]:
     """Start a server on a free port, wait until it listens, and end it afterwards.
 
     Args:
         folder: where it is started; in a workspace it is the command of the clone, elsewhere the package's own.
         arguments: the model and options.
+        program: another ``keypipe serve`` than this clone's.
+        env: its environment.
     """
     with subprocess.Popen(
-        command(*arguments, "--port", "0"),
+        [*(program or command()), *map(str, arguments), "--port", "0"],
         cwd=folder,
-        env=surroundings(),
+        env=surroundings() if env is None else env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
