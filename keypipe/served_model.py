@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from keypipe.colours import Colour, class_colours, keypoint_colours
 from keypipe.errors import AnnotationError
 from keypipe.image import parse_image_header
 from keypipe.media import decode_image
-from keypipe.predictor import ModelInfo, Predictor, RawModel
+from keypipe.predictor import ModelInfo, Predictor, RawModel, load_onnx_model
 from keypipe.results import Heading, ImageResult, ModelStamp, Thresholds, round_prediction
 from keypipe.skeleton import schema_to_mapping
 
@@ -163,6 +164,7 @@ def open_model(
     thresholds: Thresholds,
     device: str | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    parallel: int = 1,
 ) -> ServedModel:
     """Open an ONNX model and run it once.
 
@@ -171,6 +173,7 @@ def open_model(
         thresholds: those of requests that name none.
         device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU where this onnxruntime serves one.
         max_megapixels: largest image, millions of pixels.
+        parallel: threads that will call it at the same time. One has all cores; several share them.
 
     Returns:
         The model.
@@ -178,9 +181,23 @@ def open_model(
     Raises:
         ModelError: no such file, not an ONNX pose model, or no such device.
     """
-    model, info = load_model(path, device, {})
+
+    def load(file: Path, on: str | None) -> tuple[RawModel, ModelInfo]:
+        return load_onnx_model(file, threads=_threads_for(parallel), device=on)
+
+    model, info = load_model(path, device, {".onnx": load})
     heading = make_heading(path, info, thresholds)
     named = msgspec.structs.replace(heading, model=msgspec.structs.replace(heading.model, path=path.name))
     served = ServedModel(model, info, named, int(max_megapixels * MEGA))
     served.warm_up()
     return served
+
+
+def _threads_for(parallel: int) -> int | None:
+    """Return the size of the session's pool of threads, which includes one caller; None: as ``keypipe predict`` has it.
+
+    All callers and the pool together are as many as there are cores.
+    """
+    if parallel == 1:
+        return None
+    return max(1, len(os.sched_getaffinity(0)) - parallel + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.resources
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -109,7 +110,7 @@ def serve(
         ConfigError: the address cannot be listened on.
         ModelError: the model cannot be used.
     """
-    served = open_model(model, thresholds, device, settings.max_megapixels)
+    served = open_model(model, thresholds, device, settings.max_megapixels, settings.parallel)
     with contextlib.closing(_listen(settings.host, settings.port)) as listener, _signals_that_end_nothing():
         level = "info" if settings.access_log else "warning"
         config = uvicorn.Config(
@@ -153,7 +154,9 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # create_server repeats the address in its message.
+        of_a_name = isinstance(error, socket.gaierror) or error.errno is None
+        reason = error.strerror if of_a_name else os.strerror(error.errno)
         raise ConfigError(f"cannot listen on {host} port {port} ({reason}); choose --host or --port") from error
 
 

@@ -60,7 +60,8 @@ def test_without_an_export_it_says_what_makes_one(clone: Path) -> None:
 def of_click() -> dict[str, Any]:
     """Return option -> default of the clone's command."""
     found = cli.commands["serve"]
-    return {item.opts[0]: item.default for item in found.params if isinstance(item, click.Option)}
+    values = found.make_context("serve", []).params
+    return {item.opts[0]: values[str(item.name)] for item in found.params if isinstance(item, click.Option)}
 
 
 def of_argparse() -> dict[str, Any]:
