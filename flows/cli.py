@@ -190,7 +190,7 @@ def predict(
 @click.option("--access-log", is_flag=True, help="Write a line for every request.")
 @click.pass_obj
 def serve(
-    root: Path, model: Path | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
+    root: Path, /, model: Path | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
 ) -> None:
     """Answer HTTP requests with keypoints, until Ctrl-C; default model: the export."""
     from flows.prediction import EXPORTED_MODEL

@@ -8,7 +8,7 @@ import importlib.resources
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,8 +155,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         # create_server repeats the address in its message.
-        of_a_name = isinstance(error, socket.gaierror) or error.errno is None
-        reason = error.strerror if of_a_name else os.strerror(error.errno)
+        of_a_name = isinstance(error, socket.gaierror) or not error.errno
+        reason = error.strerror if of_a_name else os.strerror(error.errno or 0)
         raise ConfigError(f"cannot listen on {host} port {port} ({reason}); choose --host or --port") from error
 
 
@@ -295,7 +295,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
