@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from keypipe.batch import load_model, make_heading
 from keypipe.colours import Colour, class_colours, keypoint_colours
@@ -108,13 +110,14 @@ class ServedModel:
         )
 
     def warm_up(self) -> None:
-        """Predict once on an even grey image, so that no client waits for what the first run allocates.
+        """Predict once on an even grey image, so that no client waits for what the first run loads and allocates.
 
         Raises:
             ModelError: the model's output does not fit its classes and keypoints.
         """
-        height, width = self._predictor.info.imgsz
-        self._predictor.detect(np.full((height, width, 3), 114, dtype=np.uint8))
+        image = io.BytesIO()
+        Image.new("RGB", (16, 16), "grey").save(image, "JPEG")
+        self.predict(image.getvalue(), "", self.thresholds)
 
     def predict(self, content: bytes, file: str, thresholds: Thresholds, waited_s: float = 0.0) -> ServedResult:
         """Find the objects on an image.
