@@ -203,4 +203,4 @@ def _threads_for(parallel: int) -> int | None:
     """
     if parallel == 1:
         return None
-    return max(1, len(os.sched_getaffinity(0)) - parallel + 1)
+    return max(1, (os.cpu_count() or 1) - parallel + 1)

@@ -354,6 +354,21 @@ def test_a_full_line_sends_clients_away_and_takes_them_again(constant: Path, tmp
         wait_until_taken(server.url, 0)
 
 
+def test_a_crowd_is_answered_or_sent_away(onnx: Path, photos: Path, tmp_path: Path) -> None:
+    content = (photos / "new.webp").read_bytes()
+    with served(tmp_path, onnx, "--queue", "3") as server:
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda _: ask(server, content), range(200)))
+        wait_until_taken(server.url, 0)
+        counts = httpx.get(f"{server.url}/metrics").text
+    given, refused = ([answer for answer in answers if answer.status_code == status] for status in (200, 503))
+    assert len(given) + len(refused) == 200
+    assert len(given) >= 4
+    assert len({json.dumps(answer.json()["predictions"]) for answer in given}) == 1
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert f'keypipe_requests_total{{status="200"}} {len(given)}.0' in counts
+
+
 def test_a_client_that_leaves_frees_its_place(constant: Path, tmp_path: Path) -> None:
     with served(tmp_path, constant, "--queue", "0", "--parallel", "1") as server:
         with closing(PartOfARequest(server.port, JPEG)):
