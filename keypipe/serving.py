@@ -353,8 +353,8 @@ def _error(status: int, message: str, headers: Any = None) -> Response:
 class _ReadOn:
     """Reads what a client still sends of a refused body before the answer goes out, for some seconds.
 
-    A connection that is closed on unread data is reset, and the client loses the answer with it. uvicorn itself reads on
-    only where the connection is kept, which ``urllib`` for one does not ask for.
+    A connection that is closed on unread data is reset, and the client loses the answer with it. uvicorn itself reads
+    on only where the connection is kept, which ``urllib`` for one does not ask for.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -621,6 +621,30 @@ def test_the_page_shows_keypoints(page_server: Served, browser: Any, tmp_path: P
     assert entries == []
 
 
+DROP_OR_PASTE = """
+const [kind, name, done] = arguments;
+const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 48 });
+canvas.toBlob((blob) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([blob], name, { type: "image/png" }));
+  const options = { bubbles: true, dataTransfer: transfer, clipboardData: transfer };
+  document.body.dispatchEvent(kind === "drop" ? new DragEvent("drop", options) : new ClipboardEvent("paste", options));
+  done();
+});
+"""
+
+
+def test_an_image_can_be_dropped_and_pasted(page_server: Served, browser: Any) -> None:
+    browser.get(page_server.url)
+    for kind in ("drop", "paste"):
+        browser.execute_async_script(DROP_OR_PASTE, kind, f"{kind}.png")
+        wait_for(browser, f"return document.getElementById('facts').textContent === '{kind}.png, 64 × 48 px'")
+    link = browser.find_element("css selector", "#json")
+    assert link.get_attribute("href").startswith("blob:")
+    assert link.get_attribute("download") == "keypoints.json"
+    assert browser.get_log("browser") == []
+
+
 def test_the_page_asks_nobody_else(page_server: Served) -> None:
     answer = httpx.get(page_server.url)
     policy = answer.headers["content-security-policy"]
