@@ -73,7 +73,8 @@ def of_argparse() -> dict[str, Any]:
 
 def of_the_docs() -> dict[str, str]:
     """Return option -> default as the documentation's table has them."""
-    section = (ROOT / "docs/serving.md").read_text(encoding="utf-8").partition("## Options")[2]
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Options\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`--[^|]+) \| ([^|]+) \|", section, flags=re.MULTILINE)
     pairs = [zip(re.findall(r"--[\w-]+", names), defaults.split(", "), strict=True) for names, defaults in rows]
     return dict(pair for row in pairs for pair in row)
