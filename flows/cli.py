@@ -177,6 +177,32 @@ def predict(
 
 
 @cli.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path), metavar="[MODEL.onnx]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="0 takes any free one.")
+@click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
+@click.option("--keypoint-conf", default=0.5, show_default=True, help="Smallest confidence of a keypoint to be drawn.")
+@click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--parallel", default=1, show_default=True, help="Images predicted at the same time.")
+@click.option("--queue", default=16, show_default=True, help="Requests that wait at most.")
+@click.option("--max-mb", default=32.0, show_default=True, help="Largest body.")
+@click.option("--max-megapixels", default=100.0, show_default=True, help="Largest image.")
+@click.option("--access-log", is_flag=True, help="Write a line for every request.")
+@click.pass_obj
+def serve(
+    root: Path, /, model: Path | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
+) -> None:
+    """Answer HTTP requests with keypoints, until Ctrl-C; default model: the export."""
+    from flows.prediction import EXPORTED_MODEL
+    from keypipe.results import Thresholds
+    from keypipe.serving import Settings
+    from keypipe.serving import serve as serve_model
+
+    thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
+    serve_model(model or root / EXPORTED_MODEL, Settings(**settings), thresholds, device, click.echo)
+
+
+@cli.command()
 @click.option("--images", default=240, show_default=True, help="How many to draw.")
 @click.option("--seed", default=0, show_default=True)
 @click.pass_obj

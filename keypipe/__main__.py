@@ -8,6 +8,9 @@ from pathlib import Path
 
 USER_ERROR = 2
 
+ANYWHERE = {"predict": "keypipe.predict_command", "serve": "keypipe.serve_command"}
+"""Commands that need no workspace, and the modules that run them there."""
+
 
 def find_workspace(folder: Path) -> Path | None:
     """Return the nearest folder, from this one upwards, that holds ``dvc.yaml`` and ``flows/``."""
@@ -29,9 +32,10 @@ def main() -> None:
 
 
 def _outside() -> int:
-    """Predict with the library alone; for everything else say what is needed."""
-    if sys.argv[1:2] == ["predict"]:
-        return int(importlib.import_module("keypipe.predict_command").main(sys.argv[2:]))
+    """Predict or serve with the library alone; for everything else say what is needed."""
+    module = ANYWHERE.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if module:
+        return int(importlib.import_module(module).main(sys.argv[2:]))
     print(  # noqa: T201 - the program's output
         "keypipe: no workspace here; run it inside a clone of the keypipe repository (a folder with dvc.yaml)",
         file=sys.stderr,

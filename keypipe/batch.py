@@ -102,13 +102,18 @@ def predict(
     outputs = plan_outputs(sources, taken=[INDEX])
     check_output(output, sources, outputs)
     raw_model, info = load_model(model, device, loaders or {})
-    heading = Heading(
+    heading = make_heading(model, info, thresholds)
+    progress = Progress(len(sources), say)
+    return Batch(Predictor(raw_model, info), heading, output, progress).run(sources, outputs)
+
+
+def make_heading(model: Path, info: ModelInfo, thresholds: Thresholds) -> Heading:
+    """Say what every result begins with: the model by its name and hash, the thresholds, the keypoints' names."""
+    return Heading(
         model=ModelStamp(str(model), _sha256(model), info.license, info.version),
         thresholds=thresholds,
         keypoint_names={name: skeleton.keypoints for name, skeleton in info.schema.classes.items()},
     )
-    progress = Progress(len(sources), say)
-    return Batch(Predictor(raw_model, info), heading, output, progress).run(sources, outputs)
 
 
 def raise_for_faults(summary: Summary) -> None:

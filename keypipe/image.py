@@ -19,6 +19,7 @@ _START_OF_SCAN = 0xDA
 _APP_EXIF_AND_MPF = (0xE1, 0xE2)  # XMP and colour profiles stand in such segments as well
 _PNG_END = b"IEND\xaeB`\x82"
 _MIN_SIDE_PX = 10  # Ultralytics refuses anything smaller (ultralytics.data.utils.check_image)
+_MAX_PIXELS = 178_956_970  # where Pillow takes an image for a decompression bomb; a JPEG's header is read without it
 _TRANSPOSING = {5, 6, 7, 8}  # EXIF 2.32, tag 0x0112: row and column exchanged
 
 
@@ -60,6 +61,8 @@ def parse_image_header(content: bytes) -> ImageHeader:
             width, height = image.size
             # A camera's preview orientation lives in the same tag for every format that carries EXIF.
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Image.DecompressionBombError as error:
+        raise AnnotationError(f"image of more than {_MAX_PIXELS // 1_000_000} megapixels") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise AnnotationError("not an image, or one that is damaged at its start") from error
     image_format = image.format or "unknown"
@@ -97,6 +100,8 @@ def _size_of_plain_jpeg(content: bytes) -> tuple[int, int] | None:
 def _check_size(size_wh: tuple[int, int]) -> None:
     if min(size_wh) < _MIN_SIDE_PX:
         raise AnnotationError(f"image of {size_wh[0]}x{size_wh[1]} px is smaller than {_MIN_SIDE_PX} px")
+    if size_wh[0] * size_wh[1] > _MAX_PIXELS:
+        raise AnnotationError(f"image of more than {_MAX_PIXELS // 1_000_000} megapixels")
 
 
 def _is_complete(content: bytes, image_format: str) -> bool:

@@ -43,6 +43,8 @@ ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "mlflow": "tasks/tracking.py",
     "dvc": "tasks/versions/",
     "openvino": "tasks/engine/",
+    "fastapi": "keypipe/serving.py",
+    "uvicorn": "keypipe/serving.py",
     "onnxruntime": ("keypipe/predictor.py", "tasks/engine/quantization.py"),
 }
 

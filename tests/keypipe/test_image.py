@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,23 @@ def test_a_jpeg_without_exif_has_the_header_that_pillow_reads(mode: str, options
         assert (header.format, header.size_wh, header.complete) == (shown.format, shown.size, True)
     with pytest.raises(AnnotationError, match="smaller than"):
         parse_image_header(plain_jpeg((9, 40)))
+
+
+def stated_size(content: bytes, marker: bytes, offset: int, layout: str, size: tuple[int, int]) -> bytes:
+    """Write another size into a header."""
+    at = content.index(marker) + offset
+    return content[:at] + struct.pack(layout, *size) + content[at + struct.calcsize(layout) :]
+
+
+def test_a_header_that_promises_too_many_pixels_is_refused() -> None:
+    for content in (
+        stated_size(plain_jpeg((40, 20)), b"\xff\xc0", 5, ">HH", (60_000, 60_000)),
+        stated_size(encode(orientation=6), b"\xff\xc0", 5, ">HH", (60_000, 60_000)),  # with EXIF Pillow reads it
+        stated_size(encode(image_format="BMP"), b"BM", 18, "<ii", (40_000, 40_000)),
+    ):
+        for read in (parse_image_header, decode_image):
+            with pytest.raises(AnnotationError, match="image of more than 178 megapixels"):
+                read(content)
 
 
 def plain_jpeg(size_wh: tuple[int, int]) -> bytes:

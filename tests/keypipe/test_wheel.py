@@ -1,31 +1,41 @@
-"""The wheel in an empty environment: it predicts, and brings none of the engines."""
+"""The wheel in an empty environment: it predicts and serves, and brings none of the engines."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 
 from keypipe.demo import write_demo
 from keypipe.media import read_image
+from keypipe.prediction import Prediction
 from keypipe.predictor import Predictor, load_onnx_model
 from tests.imports import ROOT
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
+from tests.served import serving
 
 ENGINES = {"torch", "torchvision", "ultralytics", "prefect", "dvc", "mlflow", "scikit-learn", "openvino", "labelme"}
 
 
+def surroundings() -> dict[str, str]:
+    """Return the environment variables without those that lead to this environment."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+
+
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command that must succeed, away from this environment."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    done = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*map(str, command)], cwd=cwd, env=surroundings(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -46,9 +56,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with ``keypipe[predict]`` and nothing else: the folder of its programs."""
-    folder = tmp_path_factory.mktemp("empty") / "venv"
+    return make_environment(tmp_path_factory.mktemp("empty") / "venv", f"{wheel}[predict]")
+
+
+@pytest.fixture(scope="module")
+def serving_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with ``keypipe[serve]``."""
+    return make_environment(tmp_path_factory.mktemp("empty") / "venv", f"{wheel}[serve]")
+
+
+def make_environment(folder: Path, package: str) -> Path:
+    """Make an environment with a package and what it needs; return the folder of its programs."""
     run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
-    run(folder / "bin/python", "-m", "pip", "install", "--quiet", f"{wheel}[predict]", cwd=folder.parent)
+    run(folder / "bin/python", "-m", "pip", "install", "--quiet", package, cwd=folder.parent)
     return folder / "bin"
 
 
@@ -67,11 +87,16 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_predict_brings_no_engine(environment: Path, tmp_path: Path) -> None:
-    listed = json.loads(run(environment / "python", "-m", "pip", "list", "--format", "json", cwd=tmp_path))
-    installed = {item["name"].lower() for item in listed}
+    installed = packages(environment, tmp_path)
     assert {"keypipe", "onnxruntime", "opencv-python-headless"} <= installed
-    assert not installed & ENGINES
-    run(environment / "python", "-m", "pip", "check", cwd=tmp_path)
+    assert not installed & (ENGINES | {"fastapi", "uvicorn"})
+
+
+def packages(environment: Path, cwd: Path) -> set[str]:
+    """Return the names of the packages in an environment, which has everything that they need."""
+    run(environment / "python", "-m", "pip", "check", cwd=cwd)
+    listed = json.loads(run(environment / "python", "-m", "pip", "list", "--format", "json", cwd=cwd))
+    return {item["name"].lower() for item in listed}
 
 
 @pytest.mark.slow
@@ -86,12 +111,42 @@ def test_it_predicts_as_it_does_here(environment: Path, onnx: Path, tmp_path: Pa
     for entry in index["files"]:
         assert (tmp_path / "found" / entry["drawn"]).is_file()
         found = json.loads((tmp_path / "found" / entry["json"]).read_text(encoding="utf-8"))["predictions"]
-        expected = predictor.predict_image(read_image(tmp_path / entry["file"]))
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            for keypoint, twin in zip(one["keypoints"], other.keypoints, strict=True):
-                assert keypoint["name"] == twin.name
-                assert abs(keypoint["x"] - twin.x) < 0.5
-                assert abs(keypoint["y"] - twin.y) < 0.5
+        assert_alike(found, predictor.predict_image(read_image(tmp_path / entry["file"])))
         n_found += len(found)
     assert n_found > 20
+
+
+def assert_alike(found: list[dict[str, Any]], expected: list[Prediction]) -> None:
+    """Compare keypoints by name and to half a pixel: other versions of onnxruntime round otherwise."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for keypoint, twin in zip(one["keypoints"], other.keypoints, strict=True):
+            assert keypoint["name"] == twin.name
+            assert abs(keypoint["x"] - twin.x) < 0.5
+            assert abs(keypoint["y"] - twin.y) < 0.5
+
+
+@pytest.mark.slow
+def test_it_serves_without_an_engine(serving_environment: Path, onnx: Path, tmp_path: Path) -> None:
+    installed = packages(serving_environment, tmp_path)
+    assert {"keypipe", "onnxruntime", "fastapi", "uvicorn"} <= installed
+    assert not installed & ENGINES
+    predictor = Predictor(*load_onnx_model(onnx))
+    program = [str(serving_environment / "keypipe"), "serve"]
+    n_found = 0
+    with serving(tmp_path, onnx, program=program, env=surroundings()) as server:
+        assert "Drop an image here" in httpx.get(server.url).text
+        for path in write_demo(tmp_path / "images", 4, seed=5, size_wh=(200, 150)):
+            for body in ({"content": path.read_bytes()}, {"files": {"file": path.read_bytes()}}):
+                found = httpx.post(f"{server.url}/predict", **body, timeout=60).json()["predictions"]
+                assert_alike(found, predictor.predict_image(read_image(path)))
+                n_found += len(found)
+    assert n_found > 20
+
+
+@pytest.mark.slow
+def test_serving_says_what_is_missing(environment: Path, onnx: Path, tmp_path: Path) -> None:
+    command = [str(environment / "keypipe"), "serve", str(onnx)]
+    done = subprocess.run(command, cwd=tmp_path, env=surroundings(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"keypipe: \w+ is not installed: pip install 'keypipe\[serve\]'\n", done.stderr)

@@ -1,0 +1,68 @@
+"""A prediction server as its users start it: a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.imports import ROOT
+
+
+class Served(NamedTuple):
+    """A server that listens."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """Return the command line of ``keypipe serve``, of the code of this clone."""
+    return [sys.executable, "-m", "keypipe", "serve", *map(str, arguments)]
+
+
+def surroundings() -> dict[str, str]:
+    """Return an environment in which this clone's library is found from any folder."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def serving(
+    folder: Path, *arguments: str | Path, program: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Served]:
+    """Start a server on a free port, wait until it listens, and end it afterwards.
+
+    Args:
+        folder: where it is started; in a workspace it is the command of the clone, elsewhere the package's own.
+        arguments: the model and options.
+        program: another ``keypipe serve`` than this clone's.
+        env: its environment.
+    """
+    with subprocess.Popen(
+        [*(program or command()), *map(str, arguments), "--port", "0"],
+        cwd=folder,
+        env=surroundings() if env is None else env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("serving "), process.communicate()[1]
+            yield Served(process, line.split()[-1])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
