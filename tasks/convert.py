@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,11 +115,20 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     say(f"convert: {summary['headline']}")
 
 
-def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
-    """Read the raw folder as the parameters say; faults are collected, not raised."""
-    progress = tell_progress("convert", "files read")
+def read_raw(
+    params: ConvertParams, schema: Schema, root: Path, progress: Callable[[int, int], None] | None = None
+) -> Folder:
+    """Read the raw folder as the parameters say; faults are collected, not raised.
+
+    Args:
+        params: how to read it.
+        schema: classes and keypoints.
+        root: the workspace.
+        progress: is told the number of files read, and to read; None prints it.
+    """
+    tell = progress or tell_progress("convert", "files read")
     return read_folder(
-        root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=progress
+        root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=tell
     )
 
 
