@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw
 from keypipe.colours import INK, PAPER, Colour, class_colours, keypoint_colours, left_of_pair
 from keypipe.fonts import load_font
 from keypipe.layer import Box, Ink, Layer, RgbImage, blend
-from keypipe.markings import DrawnObject, Point, size_wh, unit_px
+from keypipe.markings import DrawnObject, Point, overlap, size_wh, unit_px
 from keypipe.skeleton import Schema
 
+Array = NDArray[np.float64]
 Place = tuple[int, int, int, int]
 """Left, top, right, bottom of a plate, pixels."""
 
@@ -53,42 +54,32 @@ def place_tags(boxes: Sequence[Box], sizes_wh: Sequence[tuple[int, int]], pictur
     Returns:
         Left, top, right, bottom of each tag.
     """
-    taken = np.empty((len(boxes), 4))
-    places: list[Place] = []
-    for index, (box, size) in enumerate(zip(boxes, sizes_wh, strict=True)):
-        candidates = np.array([_moved_inside(corner, size, picture_wh) for corner in _tag_corners(box, size)])
+    sizes = np.array(sizes_wh).reshape(-1, 1, 2)
+    corners = _moved_inside(_tag_corners(np.array(boxes).reshape(-1, 4, 1), sizes_wh), sizes, picture_wh)
+    candidates = np.concatenate([corners, corners + sizes], axis=2)
+    taken = np.empty((len(boxes), 4), dtype=np.int64)
+    for index, own in enumerate(candidates):
         others = taken[:index]
-        apart = (
-            (candidates[:, None, 0] >= others[:, 2])
-            | (candidates[:, None, 2] <= others[:, 0])
-            | (candidates[:, None, 1] >= others[:, 3])
-            | (candidates[:, None, 3] <= others[:, 1])
-        ).all(axis=1)
-        taken[index] = candidates[apart.argmax()]  # the first that is free, else the first
-        left, top, right, bottom = taken[index].astype(int).tolist()
-        places.append((left, top, right, bottom))
-    return places
+        meet = (own[:, None, :2] < others[:, 2:]) & (own[:, None, 2:] > others[:, :2])
+        free = ~meet.all(axis=2).any(axis=1)
+        taken[index] = own[free.argmax()]  # the first that is free, else the first
+    return [(left, top, right, bottom) for left, top, right, bottom in taken.tolist()]
 
 
-def _tag_corners(box: Box, size: tuple[int, int]) -> list[Point]:
-    """Return upper left corners for a tag: above the box, below it, inside it."""
-    (left, top, right, bottom), (width, height) = box, size
-    return [
-        (left, top - height - _GAP_PX),
-        (right - width, top - height - _GAP_PX),
-        (left, bottom + _GAP_PX),
-        (right - width, bottom + _GAP_PX),
-        (left + _GAP_PX, top + _GAP_PX),
-        (right - width - _GAP_PX, bottom - height - _GAP_PX),
-    ]
+def _tag_corners(boxes: Array, sizes_wh: Sequence[tuple[int, int]]) -> Array:
+    """Return upper left corners for tags, (n, 6, 2): above the box, below it, inside it."""
+    left, top, right, bottom = boxes.swapaxes(0, 1)
+    width, height = np.array(sizes_wh).reshape(-1, 2, 1).swapaxes(0, 1)
+    xs = [left, right - width, left, right - width, left + _GAP_PX, right - width - _GAP_PX]
+    above, below = top - height - _GAP_PX, bottom + _GAP_PX
+    ys = [above, above, below, below, top + _GAP_PX, bottom - height - _GAP_PX]
+    return np.stack([np.hstack(xs), np.hstack(ys)], axis=2)
 
 
-def _moved_inside(corner: Point, size: tuple[int, int], picture_wh: tuple[int, int]) -> Place:
-    left, top = (
-        min(max(round(start), 1), max(1, side - length - 1))
-        for start, length, side in zip(corner, size, picture_wh, strict=True)
-    )
-    return left, top, left + size[0], top + size[1]
+def _moved_inside(corners: Array, sizes: NDArray[np.int64], picture_wh: tuple[int, int]) -> NDArray[np.int64]:
+    """Move plates into the picture and to whole pixels; corners and sizes are (..., 2)."""
+    last = np.maximum(np.array(picture_wh) - sizes - 1, 1)
+    return np.minimum(np.maximum(np.rint(corners), 1), last).astype(np.int64)
 
 
 def draw_names(picture: RgbImage, names: Sequence[tuple[str, Point]]) -> None:
@@ -102,25 +93,19 @@ def draw_names(picture: RgbImage, names: Sequence[tuple[str, Point]]) -> None:
     gap = _NAME_GAP_PX
     for name, (x, y) in names:
         width, height = size = _plate_size(name, _NAME_FONT_PX)
-        corners = [
-            (x + gap, y - height / 2),
-            (x - gap - width, y - height / 2),
-            (x - width / 2, y + gap),
-            (x - width / 2, y - gap - height),
-        ]
-        places = [_moved_inside(corner, size, size_wh(picture)) for corner in corners]
+        middle, beside = y - height / 2, x - width / 2
+        wanted = np.array([(x + gap, middle), (x - gap - width, middle), (beside, y + gap), (beside, y - gap - height)])
+        corners = _moved_inside(wanted, np.array(size), size_wh(picture))
+        places: list[Place] = [(left, top, left + width, top + height) for left, top in corners.tolist()]
+        whole = (corners == np.rint(wanted)).all(axis=1)
         free = [
             place
-            for place, corner in zip(places, corners, strict=True)
-            if place[:2] == (round(corner[0]), round(corner[1])) and not any(_meet(place, other) for other in taken)
+            for place, is_whole in zip(places, whole, strict=True)
+            if is_whole and not any(overlap(place, other) for other in taken)
         ]
         place = free[0] if free else places[0]
         taken.append(place)
         _put(picture, _plate(name, _NAME_FONT_PX, (*INK, 200), PAPER), place[:2])
-
-
-def _meet(a: Place, b: Place) -> bool:
-    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
 def draw_caption(picture: RgbImage, text: str) -> None:

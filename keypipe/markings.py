@@ -169,7 +169,9 @@ def _draw_edges(
     if not edges:
         return
     starts, ends = (_to_array([points[name].xy for name in names]) for names in zip(*edges, strict=True))
-    layer.lines(starts, ends, sizes.line + 2 * sizes.casing, [_ink(INK, _CASING)] * len(edges))
+    # The ends of edges lie below their keypoints.
+    casing = [_ink(INK, _CASING)] * len(edges)
+    layer.lines(starts, ends, sizes.line + 2 * sizes.casing, casing, round_ends=False)
     lengths = np.hypot(*(ends - starts).T)
     n_steps = np.clip(np.ceil(lengths / max(_EDGE_STEP_PX, 2 * sizes.line)), 1, _EDGE_STEPS).astype(int)
     edge = np.repeat(np.arange(len(edges)), n_steps)
@@ -180,7 +182,8 @@ def _draw_edges(
     middle = (share + after) / 2
     mixed = np.rint(colours[:, 0] + middle * (colours[:, 1] - colours[:, 0])).astype(int).tolist()
     inks = [(red, green, blue, 255) for red, green, blue in mixed]
-    layer.lines(first + share * (last - first), first + after * (last - first), sizes.line, inks)
+    along = last - first
+    layer.lines(first + share * along, first + after * along, sizes.line, inks, round_ends=False)
 
 
 def _draw_points(

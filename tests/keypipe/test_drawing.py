@@ -98,7 +98,7 @@ def test_nothing_to_draw_leaves_the_picture() -> None:
 
 def test_points_below_the_threshold_are_not_drawn() -> None:
     colour = keypoint_colours(PAIRED)["right_ear"]
-    sure, unsure = prediction({"right_ear": (80, 70, 0.9)}), prediction({"right_ear": (80, 70, 0.4)})
+    sure, unsure = prediction({"right_ear": (80.5, 70.5, 0.9)}), prediction({"right_ear": (80.5, 70.5, 0.4)})
     assert nearest_colour_shares(draw_predictions(GREY, [sure], PAIRED), colour, (80, 70), 1) > 0.5
     assert nearest_colour_shares(draw_predictions(GREY, [unsure], PAIRED), colour, (80, 70), 3) == 0
     lower = draw_predictions(GREY, [unsure], PAIRED, keypoint_conf=0.3)

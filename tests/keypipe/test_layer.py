@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from keypipe.layer import Ink, Layer
 
 WHITE: Ink = (255, 255, 255, 255)
-SIZES = [(60, 40), (1500, 1200), (4000, 3200)]
-"""Pictures whose layer is three times, twice and once as large."""
+SIZES = [(60, 40), (4000, 3200)]
+"""Pictures whose layer is twice as large, and as large as they are."""
 
 
 def blank(size_wh: tuple[int, int]) -> NDArray[np.uint8]:
@@ -30,8 +30,9 @@ def centroid(shares: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.average(xs + 0.5, weights=weights)), float(np.average(ys + 0.5, weights=weights))
 
 
-@pytest.mark.parametrize("size_wh", SIZES)
-@pytest.mark.parametrize("radius", [1.0, 1.7, 3.0, 8.5, 17.0])
+@pytest.mark.parametrize(
+    ("size_wh", "radius"), [(SIZES[0], 1.0), *((size_wh, radius) for size_wh in SIZES for radius in (1.7, 3.0, 17.0))]
+)
 @pytest.mark.parametrize("centre", [(22.0, 19.0), (22.37, 19.61)])
 def test_a_disc_is_as_large_as_it_should_be_and_where_it_should_be(
     size_wh: tuple[int, int], radius: float, centre: tuple[float, float]
@@ -40,16 +41,16 @@ def test_a_disc_is_as_large_as_it_should_be_and_where_it_should_be(
     layer = Layer(picture, (0, 0, *size_wh))
     layer.discs(np.array([centre]), np.array([radius]), [WHITE])
     shares = coverage(picture, layer)
-    # A tenth of a pixel of its radius, or a quarter where OpenCV's own smoothing has to do.
-    tolerance = 0.1 if size_wh == SIZES[0] else 0.3
+    tolerance = 0.1 if size_wh == SIZES[0] else 0.2
     assert math.sqrt(shares.sum() / math.pi) == pytest.approx(radius, abs=tolerance)
-    assert centroid(shares) == pytest.approx(centre, abs=0.12)
+    assert centroid(shares) == pytest.approx(centre, abs=0.1)
     assert ((shares > 0) & (shares < 1)).sum() >= 4 * radius  # its edge is smooth
 
 
-@pytest.mark.parametrize("size_wh", SIZES)
 @pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 4, math.pi / 2, 2.5])
-@pytest.mark.parametrize("width", [1.0, 2.5, 6.0])
+@pytest.mark.parametrize(
+    ("size_wh", "width"), [(SIZES[0], 1.0), *((size_wh, width) for size_wh in SIZES for width in (2.5, 6.0))]
+)
 def test_a_line_has_its_width_and_round_ends(size_wh: tuple[int, int], angle: float, width: float) -> None:
     picture = blank(size_wh)
     start, length = np.array([[25.0, 20.0]]), 12.0
@@ -58,7 +59,7 @@ def test_a_line_has_its_width_and_round_ends(size_wh: tuple[int, int], angle: fl
     layer.lines(start, end, width, [WHITE])
     area = coverage(picture, layer).sum()
     expected = length * width + math.pi * width**2 / 4
-    tolerance = 0.2 if size_wh == SIZES[0] else 0.6
+    tolerance = 0.2 if size_wh == SIZES[0] else 0.4
     assert area == pytest.approx(expected, abs=tolerance * length)
 
 

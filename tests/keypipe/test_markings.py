@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keypipe.colours import keypoint_colours
 from keypipe.layer import Box
 from keypipe.markings import DrawnObject, DrawnPoint, draw_objects, group_regions, overlap
 from keypipe.skeleton import Schema, Skeleton
@@ -64,8 +67,11 @@ def test_edges_of_any_length(distance: float) -> None:
 
 def test_an_edge_goes_over_from_colour_to_colour() -> None:
     picture = np.full((100, 500, 3), 90, np.uint8)
-    points = {"nose": DrawnPoint((50, 50)), "tail": DrawnPoint((450, 50))}
+    points = {"nose": DrawnPoint((50, 50.5)), "tail": DrawnPoint((450, 50.5))}
     draw_objects(picture, [DrawnObject("cow", "", (20, 20, 480, 80), points)], SCHEMA)
-    middle_line = picture[50, 60:440].astype(int)
-    colours = [tuple(colour) for colour in middle_line[np.r_[True, (np.diff(middle_line, axis=0) != 0).any(axis=1)]]]
-    assert len(set(colours)) == 8
+    along = [tuple(colour) for colour in picture[50, 50:450].tolist()]
+    lengths = Counter(along)
+    assert len([colour for colour, length in lengths.items() if length > 35]) == 8
+    first, last = (np.array(keypoint_colours(SCHEMA)[name], dtype=int) for name in ("nose", "tail"))
+    assert np.abs(along[15] - (first + (last - first) / 16)).max() <= 1
+    assert np.abs(along[-15] - (last - (last - first) / 16)).max() <= 1
