@@ -98,7 +98,7 @@ class Layer:
             self._fill_between(centre + outer * circle, centre + inner * circle, ink)
 
     def rectangle(self, box: Box, width: float, radius: float, ink: Ink) -> None:
-        """Draw the outline of a rectangle with rounded corners.
+        """Draw the outline of a rectangle with rounded corners, its sides on whole pixels of the layer.
 
         Args:
             box: left, top, right, bottom of the outline's middle line.
@@ -106,12 +106,27 @@ class Layer:
             radius: of the corners, outside.
             ink: its colour.
         """
-        low, high = self._at(np.array([box[:2], box[2:]]))
-        middle, half_size = (low + high) / 2, (high - low) / 2
-        half_width, radius = self._inner(width / 2), radius * self._factor - _RIM_PX
-        outer = _rounded_rectangle(middle, half_size + half_width, radius)
-        inner = _rounded_rectangle(middle, half_size - half_width, radius - 2 * half_width)
-        self._fill_between(outer, inner, ink)
+        cv2, colour = self._cv2, _premultiply(ink)
+        line = max(1, round(width * self._factor))
+        # From here on borders between pixels, which OpenCV has at halves.
+        borders = self._at(np.array([box[:2], box[2:]])) + 0.5
+        left, top = np.rint(borders[0] - line / 2).astype(int).tolist()
+        right, bottom = np.rint(borders[1] + line / 2).astype(int).tolist()
+        right, bottom = max(right, left + line), max(bottom, top + line)
+        corner = min(round(radius * self._factor), (right - left) // 2, (bottom - top) // 2)
+        for x1, y1, x2, y2 in (
+            (left + corner, top, right - corner, top + line),
+            (left + corner, bottom - line, right - corner, bottom),
+            (left, top + corner, left + line, bottom - corner),
+            (right - line, top + corner, right, bottom - corner),
+        ):
+            if x2 > x1 and y2 > y1:
+                cv2.rectangle(self._pixels, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
+        outer = max(0.0, corner - _RIM_PX)
+        arcs = _quarter_rings(outer, min(outer, max(0.0, corner - line + _RIM_PX)))
+        centres = np.array([(x, y) for y in (top + corner, bottom - corner) for x in (left + corner, right - corner)])
+        for arc in _to_fixed(arcs + centres[:, None] - 0.5):
+            cv2.fillPoly(self._pixels, [arc], colour, cv2.LINE_AA, _FRACTION_BITS)
 
     def paste(self) -> None:
         """Put what was drawn onto the picture."""
@@ -217,19 +232,12 @@ def _capsules(starts: Array, ends: Array, radius: float) -> Array:
     return np.concatenate([starts[:, None] + caps, ends[:, None] - caps], axis=1)
 
 
-@cache
-def _unit_corners(n_corners: int) -> tuple[Array, Array]:
-    """Return a unit circle whose quarters have both ends, (n_corners + 4, 2), and the signs of each quarter."""
-    quarter = n_corners // 4
-    turns = (np.arange(4)[:, None] * quarter + np.arange(quarter + 1)).ravel() % n_corners
-    signs = np.repeat(np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]]), quarter + 1, axis=0)
-    return _unit_circle(n_corners)[turns], signs
-
-
-def _rounded_rectangle(middle: Array, half_size: Array, radius: float) -> Array:
-    """Return the outline of a rectangle with round corners, (n_corners, 2)."""
-    half_size = np.maximum(half_size, 0.0)
-    radius = min(max(radius, 0.0), float(half_size.min()))
-    circle, signs = _unit_corners(_n_corners(radius))
-    outline: Array = middle + signs * (half_size - radius) + radius * circle
-    return outline
+@lru_cache(maxsize=256)
+def _quarter_rings(outer: float, inner: float) -> Array:
+    """Return the outlines of a ring's quarters, (4, n_corners, 2): left and right above, left and right below."""
+    n_corners = _n_corners(outer)
+    arc = _unit_circle(n_corners)[: n_corners // 4]
+    arc = np.concatenate([arc, [[0.0, 1.0]]])
+    outline = np.concatenate([outer * arc, inner * arc[::-1]])
+    signs = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
+    return outline * signs[:, None]
