@@ -26,6 +26,8 @@ from keypipe.demo import write_demo
 from keypipe.media import read_image
 from keypipe.predictor import DEFAULT_CONF, Predictor, load_onnx_model
 
+ROOT = Path(__file__).parents[1]
+
 
 def make_model(folder: Path, imgsz: int) -> Path:
     """Write an ONNX file of random weights and return its path."""
@@ -78,19 +80,18 @@ def measure(folder: Path, model: Path, source: Path, conf: float, times: int) ->
     programs = Path(sys.executable).parent
     settings = {"YOLO_CONFIG_DIR": str(folder / "ultralytics"), "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"}
     quiet = os.environ | settings
+    here = os.environ | {"PYTHONPATH": str(ROOT)}  # this clone, wherever the environment's keypipe was installed from
     ours, theirs = folder / "ours", folder / "theirs"
 
     def keypipe() -> Run:
         shutil.rmtree(ours, ignore_errors=True)
         command = [str(programs / "keypipe"), "predict", str(source), "--model", str(model), "--output", str(ours)]
-        return run([*command, "--conf", str(conf), "--device", "cpu"], folder)
+        return run([*command, "--conf", str(conf), "--device", "cpu"], folder, here)
 
     def yolo() -> Run:
         shutil.rmtree(theirs, ignore_errors=True)
         command = [str(programs / "yolo"), "pose", "predict", f"model={model}", f"source={source}", f"conf={conf}"]
-        return run(
-            [*command, f"project={theirs}", "name=run", "save_txt=True", "device=cpu"], folder, os.environ | quiet
-        )
+        return run([*command, f"project={theirs}", "name=run", "save_txt=True", "device=cpu"], folder, quiet)
 
     keypipe()  # neither pays for cold files
     yolo()
