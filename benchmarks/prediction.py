@@ -5,7 +5,7 @@
 Both draw every image into a folder of their own and say what they found (keypipe as JSON, Ultralytics as label files).
 The programs take turns. Without ``--model`` a YOLOv8n-pose of random weights for inputs of 640 px is made, and drawings
 to run it on; what it finds makes no sense, and the score from which it counts is chosen so that it finds as many
-objects on an image as ``--objects`` says: keypipe draws each with more care, which costs time where there are hundreds.
+objects on an image as ``--objects`` says: where there are hundreds, drawing them takes as long as finding them.
 """
 
 from __future__ import annotations

@@ -239,5 +239,6 @@ def _quarter_rings(outer: float, inner: float) -> Array:
     arc = _unit_circle(n_corners)[: n_corners // 4]
     arc = np.concatenate([arc, [[0.0, 1.0]]])
     outline = np.concatenate([outer * arc, inner * arc[::-1]])
-    signs = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
-    return outline * signs[:, None]
+    signs = np.array([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+    outlines: Array = outline * signs[:, None]
+    return outlines
