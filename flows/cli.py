@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -208,10 +209,12 @@ def serve(
 @click.pass_obj
 def demo(root: Path, images: int, seed: int) -> None:
     """Draw the demo dataset into an empty data/raw."""
+    from flows.progress_bar import progress_bar
     from keypipe.demo import write_demo
 
     _refuse_while_running(root)
-    written = write_demo(root / "data" / "raw", images, seed)
+    with progress_bar("drawing") as progress:
+        written = write_demo(root / "data" / "raw", images, seed, progress=partial(progress, "drawing"))
     click.echo(f"data/raw: {len(written)} annotated images drawn; next: keypipe run")
 
 
@@ -220,10 +223,13 @@ def demo(root: Path, images: int, seed: int) -> None:
 @click.pass_obj
 def use(root: Path, folder: Path) -> None:
     """Take FOLDER's annotations in place of data/raw."""
+    from flows.progress_bar import progress_bar
     from tasks.adopt import adopt_folder
 
     _refuse_while_running(root)
-    click.echo(adopt_folder(root, folder.resolve()))
+    with progress_bar("reading annotations") as progress:
+        told = adopt_folder(root, folder.resolve(), progress)
+    click.echo(told)
 
 
 def _refuse_while_running(root: Path) -> None:
@@ -247,12 +253,15 @@ def _refuse_while_running(root: Path) -> None:
 @click.pass_obj
 def import_command(root: Path, /, kind: Any, source: Path, **options: Any) -> None:
     """Bring COCO, YOLO-pose or DeepLabCut labels into data/raw, as labelme files."""
+    from flows.progress_bar import progress_bar
     from tasks.label_import import ImportOptions, import_labels
 
     _refuse_while_running(root)
     for key in ("classes", "keypoints"):
         options[key] = tuple(name.strip() for name in options[key].split(",") if name.strip())
-    click.echo(import_labels(root, kind, source, ImportOptions(**options)))
+    with progress_bar("reading labels") as progress:
+        told = import_labels(root, kind, source, ImportOptions(**options), progress)
+    click.echo(told)
 
 
 @cli.command("export-labels")
@@ -262,9 +271,12 @@ def import_command(root: Path, /, kind: Any, source: Path, **options: Any) -> No
 @click.pass_obj
 def export_labels_command(root: Path, kind: Any, target: Path, images: Any) -> None:
     """Write what convert reads from data/raw for other tools."""
+    from flows.progress_bar import progress_bar
     from tasks.label_export import export_labels
 
-    click.echo(export_labels(root, kind, target, images))
+    with progress_bar("reading annotations") as progress:
+        told = export_labels(root, kind, target, images, progress)
+    click.echo(told)
 
 
 @cli.command()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from flows.progress_bar import progress_bar
 from tasks.doctor import Examined
 
 FOUND = 2
@@ -28,7 +26,7 @@ def doctor_main(root: Path, folder: Path | None, *, as_json: bool) -> int:
     """
     from tasks.doctor import examine
 
-    with _progress() as progress:
+    with progress_bar("reading annotations") as progress:
         examined = examine(root, folder, progress)
     if as_json:
         import msgspec
@@ -38,17 +36,6 @@ def doctor_main(root: Path, folder: Path | None, *, as_json: bool) -> int:
     else:
         _show(root, examined)
     return FOUND if examined.stops else 0
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on stderr, where a person looks at it, while files are read and images decoded."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("reading annotations", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def _show(root: Path, examined: Examined) -> None:

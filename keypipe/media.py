@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from keypipe.errors import AnnotationError, PoseError
 from keypipe.image import parse_image_header, repair_image
+from keypipe.opencv import import_cv2
 
 BgrImage = NDArray[np.uint8]
 
@@ -56,7 +57,7 @@ def decode_image(content: bytes) -> BgrImage:
     Raises:
         AnnotationError: not an image, or pixels are missing.
     """
-    cv2 = _import_cv2()
+    cv2 = import_cv2()
     try:
         header = parse_image_header(content)
     except ImportError as error:
@@ -103,7 +104,7 @@ def open_video(path: Path) -> Iterator[tuple[Video, Iterator[BgrImage]]]:
     Raises:
         AnnotationError: there is no such file, or it holds no frame that can be read.
     """
-    cv2 = _import_cv2()
+    cv2 = import_cv2()
     capture = cv2.VideoCapture(str(path)) if path.is_file() else None
     try:
         found, first = capture.read() if capture is not None else (False, None)
@@ -142,7 +143,7 @@ class VideoWriter:
         Raises:
             PoseError: the file cannot be written.
         """
-        cv2 = _import_cv2()
+        cv2 = import_cv2()
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size_wh)
         if not self._writer.isOpened():
             raise PoseError(f"{path}: OpenCV cannot write this video ({size_wh[0]}x{size_wh[1]} px, {fps:g} fps)")
@@ -158,11 +159,3 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.release()
-
-
-def _import_cv2() -> Any:
-    try:
-        import cv2
-    except ModuleNotFoundError as error:
-        raise PoseError("OpenCV is not installed: pip install 'keypipe[predict]'") from error
-    return cv2

@@ -6,6 +6,7 @@ import io
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from keypipe.ingest import list_files
 from keypipe.labelme import LabelmeError, LabelmeFile, parse_labelme
 from keypipe.skeleton import Schema, find_pairs
 from tasks import params as read
+from tasks.progress import Progress, follow, tell_nobody
 from tasks.split import GROUPS
 from tasks.stage import STATE
 
@@ -37,7 +39,7 @@ FOLLOWS = (
 """What follows from the data; outdated once they are replaced."""
 
 
-def adopt_folder(root: Path, folder: Path) -> str:
+def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> str:
     """Take a folder of labelme annotations as the workspace's data.
 
     Nothing is lost: the old data and all that followed from them move to ``.keypipe/replaced/``. The folder itself
@@ -46,6 +48,7 @@ def adopt_folder(root: Path, folder: Path) -> str:
     Args:
         root: the workspace.
         folder: labelme JSON files and images, in any subfolders.
+        progress: is told how far it is.
 
     Returns:
         What was done, for the user to read.
@@ -57,13 +60,14 @@ def adopt_folder(root: Path, folder: Path) -> str:
     source, raw = folder.resolve(), root.resolve() / RAW
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
-    schema = _draft(source)
+    tell = progress or tell_nobody
+    schema = _draft(source, tell)
     aside = root / STATE / "replaced" / time.strftime("%Y-%m-%d_%H.%M.%S")
     aside.mkdir(parents=True)
     incoming = root / STATE / "tmp" / "incoming"
     if source != raw:
         shutil.rmtree(incoming, ignore_errors=True)
-        shutil.copytree(source, incoming, ignore=shutil.ignore_patterns(".*"))
+        _copy_folder(source, incoming, tell)
     shutil.copy2(root / read.PARAMS_FILE, aside / read.PARAMS_FILE)
     moved = [name for name in _outdated(root, keep_raw=source == raw) if _move_aside(root, name, aside)]
     if source != raw:
@@ -74,8 +78,8 @@ def adopt_folder(root: Path, folder: Path) -> str:
     return _tell(schema, aside.relative_to(root), moved)
 
 
-def _draft(folder: Path) -> Schema:
-    files = list(_read_all(folder))
+def _draft(folder: Path, tell: Progress) -> Schema:
+    files = list(_read_all(folder, tell))
     if not files:
         raise AnnotationError(f"{folder}: no labelme JSON in it; give the folder that labelme saved into")
     schema = draft_schema(files)
@@ -89,13 +93,24 @@ def _draft(folder: Path) -> Schema:
     return schema
 
 
-def _read_all(folder: Path) -> Iterator[LabelmeFile]:
-    for name in list_files(folder):
-        if name.lower().endswith(".json"):
-            try:
-                yield parse_labelme((folder / name).read_bytes())
-            except LabelmeError:
-                continue  # convert reports it, with all the other faults
+def _read_all(folder: Path, tell: Progress) -> Iterator[LabelmeFile]:
+    names = [name for name in list_files(folder) if name.lower().endswith(".json")]
+    for name in follow(names, "reading annotations", tell):
+        try:
+            yield parse_labelme((folder / name).read_bytes())
+        except LabelmeError:
+            continue  # convert reports it, with all the other faults
+
+
+def _copy_folder(source: Path, target: Path, tell: Progress) -> None:
+    """Copy a folder without its hidden files."""
+    n_files, done = len(list_files(source)), count(1)
+
+    def copy(file: str, place: str) -> None:
+        shutil.copy2(file, place)
+        tell("copying files", next(done), n_files)
+
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*"), copy_function=copy)
 
 
 def _outdated(root: Path, *, keep_raw: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,11 +178,20 @@ def look_over(folder: Folder) -> Overview:
     return over
 
 
-def read_raw(params: ConvertParams, schema: Schema, root: Path) -> Folder:
-    """Read the raw folder as the parameters say; faults are collected, not raised."""
-    progress = tell_progress("convert", "files read")
+def read_raw(
+    params: ConvertParams, schema: Schema, root: Path, progress: Callable[[int, int], None] | None = None
+) -> Folder:
+    """Read the raw folder as the parameters say; faults are collected, not raised.
+
+    Args:
+        params: how to read it.
+        schema: classes and keypoints.
+        root: the workspace.
+        progress: is told the number of files read, and to read; None prints it.
+    """
+    tell = progress or tell_progress("convert", "files read")
     return read_folder(
-        root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=progress
+        root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=tell
     )
 
 

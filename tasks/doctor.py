@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from keypipe.split import USED, Manifest, parse_manifest
 from tasks import params as read
 from tasks.convert import PARSED, RAW, ConvertParams
 from tasks.dataset import MANIFEST
+from tasks.progress import Progress, tell_nobody
 from tasks.split import PIXELS
 from tasks.stage import STATE, remove, replacing, write_json
 from tasks.verdict import DoctorParams, format_counts, to_section, without_ignored
@@ -60,12 +61,6 @@ _PICTURE_WH = (240, 180)
 _PICTURE_QUALITY = 72
 _MAX_DOTS = 250
 _DEFAULT_INPUT_PX = 640  # Ultralytics' imgsz
-
-Progress = Callable[[str, int, int], None]
-"""Gets what is being done, how many are done, and how many there are."""
-
-
-def _tell_nobody(_what: str, _done: int, _total: int) -> None: ...
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -136,7 +131,7 @@ def run(
     raw = folder or root / RAW
     options = convert.options()
     cache = None if folder else root / PARSED
-    tell = progress or _tell_nobody
+    tell = progress or tell_nobody
     found = read_folder(
         raw, schema, options, convert.unlabelled_images, cache=cache, progress=partial(tell, "reading annotations")
     )

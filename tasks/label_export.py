@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,13 +23,16 @@ from keypipe.yolo import to_data_yaml, to_view
 from tasks import params as read
 from tasks.convert import RAW, ConvertParams, read_raw
 from tasks.loss_sigma import read_final_sigmas
+from tasks.progress import Progress, follow, tell_nobody
 from tasks.stage import remove
 
 Target = Literal["coco", "yolo", "labelme"]
 Images = Literal["copy", "link", "none"]
 
 
-def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy") -> str:
+def export_labels(
+    root: Path, kind: Target, target: Path, images: Images = "copy", progress: Progress | None = None
+) -> str:
     """Write what convert would read from ``data/raw`` for other tools.
 
     Args:
@@ -37,6 +41,7 @@ def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy
             YOLO-pose folder) or ``labelme`` (a JSON beside each image, every object under a group of its own).
         target: must not exist, or be an empty folder.
         images: ``copy`` them, ``link`` to them, or ``none``.
+        progress: is told how far it is.
 
     Returns:
         What was written, and what the format cannot hold.
@@ -52,7 +57,8 @@ def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy
     document = read.read_params(root)
     params = read.load_section(document, "convert", ConvertParams)
     schema = read.load_schema(document)
-    folder = read_raw(params, schema, root)
+    tell = progress or tell_nobody
+    folder = read_raw(params, schema, root, partial(tell, "reading annotations"))
     if folder.faults and params.on_error == "fail":
         raise FaultsError(folder.faults, "mend them, or set convert.on_error: quarantine to go on without these images")
     set_aside = {fault.file for fault in folder.faults}
@@ -65,12 +71,12 @@ def export_labels(root: Path, kind: Target, target: Path, images: Images = "copy
     if kind == "coco":
         _export_coco(exported, schema, scratch, alone=alone)
     elif kind == "yolo":
-        _export_yolo(exported, schema, scratch, read_final_sigmas(document, len(schema.slots)).tolist())
+        _export_yolo(exported, schema, scratch, read_final_sigmas(document, len(schema.slots)).tolist(), tell)
     else:
-        _export_labelme(exported, scratch, params.occluded_flag or "occluded")
+        _export_labelme(exported, scratch, params.occluded_flag or "occluded", tell)
     places = _image_places(kind, exported, schema) if not alone and images != "none" else {}
     derived = {file.image.path: file for file in files if file.image and file.derived}
-    for path, place in places.items():
+    for path, place in follow(list(places.items()), "copying images", tell):
         content = read_derived(root / RAW, derived[path]) if path in derived else None
         _put_image(root, path, scratch / place, content, images)
     if target.is_dir():
@@ -97,19 +103,21 @@ def _export_coco(images: Sequence[AnnotatedImage], schema: Schema, target: Path,
     path.write_bytes(format_coco(file))
 
 
-def _export_yolo(images: Sequence[AnnotatedImage], schema: Schema, target: Path, sigmas: Sequence[float]) -> None:
+def _export_yolo(
+    images: Sequence[AnnotatedImage], schema: Schema, target: Path, sigmas: Sequence[float], tell: Progress
+) -> None:
     data = to_data_yaml(schema, ["train"], sigmas)
     # Ultralytics wants both; the split is keypipe's own business, and data/yolo has it.
     data = {"train": data["train"], "val": data["train"]} | data | {SCHEMA_KEY: schema_to_mapping(schema)}
     view = to_view({"train": images}, schema, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
-    for name, text in view.texts.items():
+    for name, text in follow(list(view.texts.items()), "writing labels", tell):
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _export_labelme(images: Sequence[AnnotatedImage], target: Path, occluded_flag: str) -> None:
-    for image in images:
+def _export_labelme(images: Sequence[AnnotatedImage], target: Path, occluded_flag: str, tell: Progress) -> None:
+    for image in follow(images, "writing labels", tell):
         path = target / _below(image.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = format_labelme(to_shapes(image.instances, occluded_flag), path.name, image.size_wh)

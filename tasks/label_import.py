@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
@@ -16,19 +17,22 @@ from keypipe.deeplabcut import parse_collected_data
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, format_faults
 from keypipe.exchange import LabelledImage, LabelSet, holds, merge_label_sets, merge_schemas
 from keypipe.image import IMAGE_SUFFIXES, parse_image_header
-from keypipe.ingest import list_files, read_folder
+from keypipe.ingest import Folder, list_files, read_folder
 from keypipe.labelme import format_labelme, to_points, to_shapes
 from keypipe.skeleton import Schema
 from keypipe.yolo_labels import YoloTexts, parse_yolo_labels
 from tasks import params as read
 from tasks.adopt import format_schema, write_schema
 from tasks.convert import RAW, ConvertParams
+from tasks.progress import Progress, follow, tell_nobody
 from tasks.stage import STATE, remove
 
 Source = Literal["coco", "yolo", "dlc"]
 
 _LAYOUT_FOLDERS = {"images", "labeled-data", "JPEGImages"}
 """Folders that belong to a format's layout and say nothing about the image."""
+
+_READING = "reading labels"
 
 
 class ImportOptions(msgspec.Struct, frozen=True):
@@ -62,7 +66,9 @@ class _Incoming(msgspec.Struct):
     target: str = ""
 
 
-def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions | None = None) -> str:
+def import_labels(
+    root: Path, kind: Source, source: Path, options: ImportOptions | None = None, progress: Progress | None = None
+) -> str:
     """Write labels of another tool as labelme files, with copies of the images, into a new folder of ``data/raw``.
 
     Args:
@@ -71,6 +77,7 @@ def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions
             one of its videos, or a ``CollectedData*.csv``).
         source: file or folder; nothing in it is changed.
         options: how to read it.
+        progress: is told how far it is.
 
     Returns:
         What was read, mended, lost, and what ``params.yaml`` needs, for the user to read.
@@ -79,7 +86,7 @@ def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions
         AnnotationError: nothing there that could be read; as ``FaultsError`` all that is wrong with it.
         ConfigError: the folder below ``data/raw`` exists, or names do not fit the data.
     """
-    options = options or ImportOptions()
+    options, tell = options or ImportOptions(), progress or tell_nobody
     name = options.name or (source.stem if source.is_file() else source.resolve().name)
     target = root / RAW / name
     if PurePosixPath(name).parts != (name,) or name.startswith("."):
@@ -91,8 +98,8 @@ def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions
     schema = read.load_schema(document)
     was_empty = not any((root / RAW).rglob("*.json"))
     images_folder = options.images or (source if source.is_dir() else source.parent)
-    labels = _read_labels(kind, source, images_folder, options)
-    incoming, faults = _find_images([image for image in labels.images if not image.faulty], images_folder)
+    labels = _read_labels(kind, source, images_folder, options, tell)
+    incoming, faults = _find_images([image for image in labels.images if not image.faulty], images_folder, tell)
     faulty = sorted([*labels.faults, *faults])
     if faulty and not options.skip_faulty:
         raise FaultsError(faulty, "correct them, or give --skip-faulty to go on without these images")
@@ -104,9 +111,9 @@ def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions
     remove(scratch)
     scratch.mkdir(parents=True)
     flag = params.occluded_flag or "occluded"
-    for image in incoming:
+    for image in follow(incoming, "copying images", tell):
         _write_image(scratch, image, flag)
-    ahead = read_folder(scratch, needed, params.options()).faults if needed.classes else []
+    ahead = _read_as_convert(scratch, needed, params, tell).faults if needed.classes else []
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch.rename(target)
     lines = [_headline(RAW / name, incoming, labels)]
@@ -121,26 +128,30 @@ def import_labels(root: Path, kind: Source, source: Path, options: ImportOptions
     return "\n".join([*lines, "next: keypipe run --until split"])
 
 
+def _read_as_convert(folder: Path, schema: Schema, params: ConvertParams, tell: Progress) -> Folder:
+    return read_folder(folder, schema, params.options(), progress=partial(tell, "reading what was written"))
+
+
 # --------------------------------------------------------------------------------------------- reading
 
 
-def _read_labels(kind: Source, source: Path, images: Path, options: ImportOptions) -> LabelSet:
+def _read_labels(kind: Source, source: Path, images: Path, options: ImportOptions, tell: Progress) -> LabelSet:
     if not source.exists():
         raise AnnotationError(f"{source}: no such file or folder")
     if kind == "coco":
-        return _read_coco(source)
+        return _read_coco(source, tell)
     if kind == "yolo":
-        return _read_yolo(source, images, options)
-    return _read_dlc(source, options)
+        return _read_yolo(source, images, options, tell)
+    return _read_dlc(source, options, tell)
 
 
-def _read_coco(source: Path) -> LabelSet:
+def _read_coco(source: Path, tell: Progress) -> LabelSet:
     paths = [source] if source.is_file() else sorted(source.rglob("*.json"))
     if source.is_dir():
         paths = [path for path in paths if _looks_like_coco(path)]
     if not paths:
         raise AnnotationError(f"{source}: no COCO JSON in it")
-    return merge_label_sets(parse_coco_labels(path.read_bytes(), path.name) for path in paths)
+    return merge_label_sets(parse_coco_labels(path.read_bytes(), path.name) for path in follow(paths, _READING, tell))
 
 
 def _looks_like_coco(path: Path) -> bool:
@@ -149,13 +160,13 @@ def _looks_like_coco(path: Path) -> bool:
     return any(f'"{key}"'.encode() in start for key in ("images", "annotations", "categories"))
 
 
-def _read_yolo(source: Path, images: Path, options: ImportOptions) -> LabelSet:
+def _read_yolo(source: Path, images: Path, options: ImportOptions, tell: Progress) -> LabelSet:
     if not source.is_dir():
         raise AnnotationError(f"{source}: give the folder of the dataset, with images and labels in it")
     texts = YoloTexts({}, {}, {}, _read_data_yaml(source), _read_classes(source))
     label_files = {name for name in list_files(source) if name.endswith(".txt") and not _is_listing(name)}
     unused = set(label_files)
-    for name in _list_images(images):
+    for name in follow(_list_images(images), _READING, tell):
         header = _read_header(images / name)
         if isinstance(header, str):
             continue  # found again, and told, when the image is looked for
@@ -208,7 +219,7 @@ def _read_classes(source: Path) -> list[str]:
     return []
 
 
-def _read_dlc(source: Path, options: ImportOptions) -> LabelSet:
+def _read_dlc(source: Path, options: ImportOptions, tell: Progress) -> LabelSet:
     paths = [source] if source.is_file() else sorted(source.rglob("CollectedData*.csv"))
     if not paths:
         raise AnnotationError(f"{source}: no CollectedData*.csv in it; give a DeepLabCut project or one of its videos")
@@ -223,7 +234,7 @@ def _read_dlc(source: Path, options: ImportOptions) -> LabelSet:
             options.box_margin,
             loaded if isinstance(loaded, dict) else {},
         )
-        for path in paths
+        for path in follow(paths, _READING, tell)
     )
 
 
@@ -242,14 +253,14 @@ def _read_header(path: Path) -> tuple[int, int] | str:
         return str(error)
 
 
-def _find_images(images: Sequence[LabelledImage], folder: Path) -> tuple[list[_Incoming], list[Fault]]:
+def _find_images(images: Sequence[LabelledImage], folder: Path, tell: Progress) -> tuple[list[_Incoming], list[Fault]]:
     """Find each image's file by the end of its path, read its size, and choose its name below the new folder."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in _list_images(folder):
         by_name[PurePosixPath(name).name].append(name)
     found: list[_Incoming] = []
     faults: list[Fault] = []
-    for image in images:
+    for image in follow(images, "looking for the images", tell):
         file = _best_match(image.name, by_name.get(PurePosixPath(image.name).name, []))
         if file is None:
             reason = f"no image of this name below {folder}, or several"

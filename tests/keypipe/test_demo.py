@@ -14,6 +14,9 @@ from labelme._label_file import LabelFile
 from PIL import Image
 
 from keypipe import demo
+from keypipe.demo_animal import KEYPOINT_NAMES, AnimalPainter, View
+from keypipe.demo_canvas import SUPERSAMPLING, Canvas
+from keypipe.demo_places import PLACES
 from keypipe.errors import PoseError
 from keypipe.ingest import read_folder
 from keypipe.labelme import LabelmeOptions
@@ -21,7 +24,7 @@ from keypipe.skeleton import parse_schema
 
 SMALL_WH = (128, 96)
 SHAPE_KEYS = ("label", "points", "group_id", "description", "shape_type", "flags", "mask")
-PAIRS = [(name, name.replace("left", "right")) for name in demo.KEYPOINT_NAMES if "left" in name]
+PAIRS = [(name, name.replace("left", "right")) for name in KEYPOINT_NAMES if "left" in name]
 
 
 def draw(seed: int, **given: Any) -> demo.Scene:
@@ -96,7 +99,7 @@ def test_points_lie_in_their_box_and_boxes_in_the_image(scenes: list[demo.Scene]
             assert 0 <= x1 < x2 <= width
             assert 0 <= y1 < y2 <= height
             names = [point.name for point in animal.keypoints]
-            assert names == [name for name in demo.KEYPOINT_NAMES if name in names]
+            assert names == [name for name in KEYPOINT_NAMES if name in names]
             assert len(names) >= 4
             for point in animal.keypoints:
                 assert x1 <= point.xy_px[0] <= x2
@@ -105,26 +108,26 @@ def test_points_lie_in_their_box_and_boxes_in_the_image(scenes: list[demo.Scene]
 
 def test_box_is_tight_around_what_was_drawn() -> None:
     """The picture of a lone animal differs from the one without it inside the box only, and up to its edges."""
-    view = demo.View(facing=1, turn=0.2, tilt=0.2, unit_px=70.0, feet_px=(150.0, 180.0))
-    canvas = demo.Canvas((320, 240))
-    painter = demo._AnimalPainter(canvas, np.random.default_rng(0), view)
+    view = View(facing=1, turn=0.2, tilt=0.2, unit_px=70.0, feet_px=(150.0, 180.0))
+    canvas = Canvas((320, 240))
+    painter = AnimalPainter(canvas, np.random.default_rng(0), view)
     painter.paint()
     rows, columns = np.nonzero(np.asarray(canvas.layers) > 0)
     drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    assert np.abs(np.array(painter.bounds_xyxy_px()) - np.array(drawn) / demo.SUPERSAMPLING).max() < 1.0
+    assert np.abs(np.array(painter.bounds_xyxy_px()) - np.array(drawn) / SUPERSAMPLING).max() < 1.0
 
 
 @pytest.mark.parametrize(("facing", "near", "far"), [(1, "right", "left"), (-1, "left", "right")])
 def test_the_near_side_is_the_side_an_animal_shows(facing: int, near: str, far: str) -> None:
     """Whoever faces right shows the right side: its feet stand lower in the picture and are not hidden."""
-    view = demo.View(facing=facing, turn=0.0, tilt=0.25, unit_px=60.0, feet_px=(100.0, 100.0))
+    view = View(facing=facing, turn=0.0, tilt=0.25, unit_px=60.0, feet_px=(100.0, 100.0))
     sides = {"left": 0.17, "right": -0.17}
     (_, near_y), (_, far_y) = view.project([(0.3, sides[near], 0.0), (0.3, sides[far], 0.0)])
     assert near_y > far_y
     nose, tail = view.project([(1.0, 0.0, 1.0), (-0.6, 0.0, 1.0)])
     assert (nose[0] > tail[0]) == (facing > 0)
-    canvas = demo.Canvas((200, 160))
-    painter = demo._AnimalPainter(canvas, np.random.default_rng(1), view)
+    canvas = Canvas((200, 160))
+    painter = AnimalPainter(canvas, np.random.default_rng(1), view)
     painter.paint()
     points = painter.keypoints_px()
     assert not any(
@@ -134,7 +137,7 @@ def test_the_near_side_is_the_side_an_animal_shows(facing: int, near: str, far: 
 
 
 def test_what_is_drawn_over_a_point_hides_it() -> None:
-    canvas = demo.Canvas((40, 40))
+    canvas = Canvas((40, 40))
     layer = canvas.next_layer()
     canvas.ellipse((20, 20), (5, 5), (255, 0, 0))
     assert not canvas.covered((20, 20), layer)
@@ -149,7 +152,7 @@ def test_the_mix_has_occlusions_overlaps_groups_and_several_animals(scenes: list
     assert 0.08 < np.mean([point.occluded for point in points]) < 0.4
     assert {len(scene.animals) for scene in scenes} == {1, 2, 3}
     assert 0.35 < np.mean([scene.grouped for scene in scenes]) < 0.65
-    assert {scene.place for scene in scenes} == set(demo.PLACES)
+    assert {scene.place for scene in scenes} == set(PLACES)
 
 
 def test_without_group_ids_the_boxes_are_apart(scenes: list[demo.Scene]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keypipe import drawing, fonts
+from keypipe import fonts, lettering
 from keypipe.annotation import Instance, Keypoint, Visibility
 from keypipe.colours import class_colours, keypoint_colours, oklch_to_rgb
 from keypipe.drawing import (
@@ -98,7 +98,7 @@ def test_nothing_to_draw_leaves_the_picture() -> None:
 
 def test_points_below_the_threshold_are_not_drawn() -> None:
     colour = keypoint_colours(PAIRED)["right_ear"]
-    sure, unsure = prediction({"right_ear": (80, 70, 0.9)}), prediction({"right_ear": (80, 70, 0.4)})
+    sure, unsure = prediction({"right_ear": (80.5, 70.5, 0.9)}), prediction({"right_ear": (80.5, 70.5, 0.4)})
     assert nearest_colour_shares(draw_predictions(GREY, [sure], PAIRED), colour, (80, 70), 1) > 0.5
     assert nearest_colour_shares(draw_predictions(GREY, [unsure], PAIRED), colour, (80, 70), 3) == 0
     lower = draw_predictions(GREY, [unsure], PAIRED, keypoint_conf=0.3)
@@ -221,29 +221,14 @@ def test_chinese_is_drawn() -> None:
 
 
 def test_without_the_font_package_pillows_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = (fonts.font_path, fonts.load_font, lettering._plate, lettering._plate_size)
     monkeypatch.setattr(fonts, "find_spec", lambda _: None)
-    fonts.font_path.cache_clear()
-    fonts.load_font.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
     try:
         assert fonts.font_path() is None
         drawn = draw_predictions(GREY, [Prediction("奶牛", 0.5, (40, 30, 120, 100), [])], SCHEMA, legend=True)
         assert (drawn[:120] != GREY).any()
     finally:
-        fonts.font_path.cache_clear()
-        fonts.load_font.cache_clear()
-
-
-def test_tags_keep_out_of_each_others_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    placed: list[tuple[float, ...]] = []
-    original = drawing.ImageDraw.ImageDraw.rounded_rectangle
-
-    def record(self: object, xy: tuple[float, ...], *args: object, **options: object) -> None:
-        if options.get("fill") is not None:
-            placed.append(xy)
-        original(self, xy, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(drawing.ImageDraw.ImageDraw, "rounded_rectangle", record)
-    found = [Prediction("cow", 0.9, (200, 200, 500, 400), []), Prediction("cow", 0.8, (205, 205, 505, 405), [])]
-    draw_predictions(np.zeros((600, 800, 3), np.uint8), found, PAIRED)
-    (a, b) = placed
-    assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        for cached in caches:
+            cached.cache_clear()

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keypipe.cells import common_decimals, format_cell
+from keypipe.charts import lay_out_lines, lay_out_skeleton, nice_ticks
 from keypipe.drawing import encode_jpeg
 from keypipe.errors import Fault
 from keypipe.report import (
@@ -36,11 +38,6 @@ from keypipe.report import (
     SkeletonPlot,
     SkeletonPlots,
     Table,
-    common_decimals,
-    format_cell,
-    lay_out_lines,
-    lay_out_skeleton,
-    nice_ticks,
     render_report,
 )
 

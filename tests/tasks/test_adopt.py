@@ -92,3 +92,13 @@ def test_real_annotations(shared_data: Callable[[str], Path], drawn: Path) -> No
     assert schema.class_names == ("sjb_rect",)
     assert schema.slots == ("angle_30", "angle_60", "angle_90")
     assert LabelmeOptions()
+
+
+def test_how_far_it_is_is_told(drawn: Path, own: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    (own / ".hidden").mkdir()
+    (own / ".hidden/notes.txt").write_text("stays where it is")
+    adopt_folder(drawn, own, lambda *now: told.append(now))
+    read, copied = ([now[1:] for now in told if now[0] == what] for what in ("reading annotations", "copying files"))
+    assert read == [(done, 61) for done in range(62)]
+    assert copied == [(done, 122) for done in range(1, 123)]

@@ -9,7 +9,7 @@ import yaml
 
 from keypipe.coco import parse_coco
 from keypipe.errors import ConfigError, FaultsError
-from tasks.label_export import export_labels
+from tasks.label_export import Target, export_labels
 from tests.conftest import point, rectangle
 from tests.workspace import set_params
 
@@ -92,3 +92,21 @@ def test_nothing_is_overwritten(drawn: Path, tmp_path: Path) -> None:
     for target in (tmp_path / "out", tmp_path / "out/keypoints.json"):
         with pytest.raises(ConfigError, match="is there already"):
             export_labels(drawn, "coco", target)
+
+
+@pytest.mark.parametrize(
+    ("kind", "phases"),
+    [
+        ("coco", ["reading annotations", "copying images"]),
+        ("yolo", ["reading annotations", "writing labels", "copying images"]),
+        ("labelme", ["reading annotations", "writing labels", "copying images"]),
+    ],
+)
+def test_how_far_it_is_is_told(
+    drawn: Path, tmp_path: Path, kind: Target, phases: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    export_labels(drawn, kind, tmp_path / "out", progress=lambda *now: told.append(now))
+    assert list(dict.fromkeys(what for what, _, _ in told)) == phases
+    assert told[-1] == ("copying images", 12, 12)
+    assert capsys.readouterr().out == ""  # convert's own lines are for convert

@@ -334,3 +334,17 @@ def test_a_deeplabcut_project(empty: Path, tmp_path: Path) -> None:
     folder = read_raw(ConvertParams(), schema, empty)
     assert [fault.kind for fault in folder.faults] == ["keypoint-without-object"]
     assert [item.box_xyxy for file in folder.files if file.image for item in file.image.instances] == [(15, 15, 45, 35)]
+
+
+def test_how_far_it_is_is_told(empty: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    options = ImportOptions(write_schema=True)
+    import_labels(empty, "coco", write_coco(tmp_path / "blog"), options, lambda *now: told.append(now))
+    assert list(dict.fromkeys(what for what, _, _ in told)) == [
+        "reading labels",
+        "looking for the images",
+        "copying images",
+        "reading what was written",
+    ]
+    for what in ("looking for the images", "copying images"):
+        assert [now[1:] for now in told if now[0] == what] == [(0, 2), (1, 2), (2, 2)]

@@ -1,0 +1,20 @@
+"""OpenCV, imported where it is used: the library without prediction and pictures does without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keypipe.errors import PoseError
+
+
+def import_cv2() -> Any:
+    """Return OpenCV's module.
+
+    Raises:
+        PoseError: it is not installed.
+    """
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise PoseError("OpenCV is not installed: pip install 'keypipe[predict]'") from error
+    return cv2
