@@ -13,6 +13,9 @@ from tasks.versions.repository import opened, waiting
 RAW = Path("data/raw")
 RAW_FILE = Path("data/raw.dvc")
 
+ATTEMPTS = 3
+"""How often files that people save while they are versioned are looked at anew."""
+
 Progress = Callable[[str], Callable[[int, int], None]]
 """Gets what is being done, such as ``files hashed``; returns a function of how many are done and how many there are."""
 
@@ -98,35 +101,70 @@ def version_raw(root: Path, progress: Progress | None = None) -> RawVersion:
     with opened(root) as repo, waiting(repo), repo.scm_context(quiet=True):
         from dvc.exceptions import DvcException
         from dvc.lock import LockError
-        from dvc_data.hashfile.build import build
-        from dvc_data.hashfile.db import add_update_tree
-        from dvc_data.hashfile.transfer import transfer
 
         before = raw_version(root)
         try:
             stage = _load(repo, root) if before is not None else _create(repo, root)
             (out,) = stage.outs
-            callback = _callback(progress, "files hashed")
-            staging, meta, tree = build(
-                out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, callback=callback
-            )
-            version = RawVersion(
-                str(tree.hash_info.value), int(meta.nfiles), int(meta.size), changed=tree.hash_info.value != before
-            )
-            if not version.changed and not out.changed_cache():
-                return version
+            for _ in range(ATTEMPTS):
+                staging, meta, tree = _build(out, progress)
+                version = RawVersion(
+                    str(tree.hash_info.value), int(meta.nfiles), int(meta.size), changed=tree.hash_info.value != before
+                )
+                if not version.changed and not out.changed_cache():
+                    return version
+                edited = _keep(out, staging, tree, progress)
+                if not edited:
+                    break
+            else:
+                raise DatasetError(f"{RAW}: {edited[0]} changes again and again while it is versioned; run again later")
             out.ignore()
-            add_update_tree(out.cache, tree)
-            transfer(
-                staging, out.cache, {tree.hash_info}, shallow=False, callback=_callback(progress, "new files kept")
-            )
-            out.obj, out.hash_info, out.meta, out.files = (tree, tree.hash_info, meta, None)
+            out.obj, out.hash_info, out.meta, out.files = tree, tree.hash_info, meta, None
             stage.dump()
         except LockError:
             raise
         except DvcException as error:
             raise DatasetError(f"{RAW}: DVC cannot version it: {error}") from error
         return version
+
+
+def _build(out: Any, progress: Progress | None) -> Any:
+    """Hash the files that are new or changed, and return where they are staged, the sizes, and the list of all."""
+    from dvc_data.hashfile.build import build
+
+    callback = _callback(progress, "files hashed")
+    return build(out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, callback=callback)
+
+
+def _keep(out: Any, staging: Any, tree: Any, progress: Progress | None) -> list[str]:
+    """Copy what DVC's cache does not have.
+
+    DVC copies a file some time after it has hashed it, and trusts its cache from then on. A file that somebody saves
+    in between would lie there under a name that is not its own, so such copies are removed again.
+
+    Returns:
+        The files that were edited meanwhile; none: the cache has everything.
+    """
+    from dvc_data.hashfile.transfer import transfer
+
+    callback = _callback(progress, "new files kept")
+    done = transfer(staging, out.cache, {tree.hash_info}, shallow=False, callback=callback)
+    edited: list[str] = []
+    for key, meta, hash_info in tree:
+        if hash_info in done.failed or (hash_info in done.transferred and _is_edited(Path(out.fs_path, *key), meta)):
+            edited.append("/".join(key))
+            Path(out.cache.oid_to_path(hash_info.value)).unlink(missing_ok=True)
+    if edited and tree.hash_info in done.transferred:
+        Path(out.cache.oid_to_path(tree.oid)).unlink(missing_ok=True)
+    return edited
+
+
+def _is_edited(path: Path, meta: Any) -> bool:
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return True
+    return (now.st_mtime, now.st_size, now.st_ino) != (meta.mtime, meta.size, meta.inode)
 
 
 def _callback(progress: Progress | None, what: str) -> Any:

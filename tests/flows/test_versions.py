@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -190,7 +191,51 @@ def test_versioning_tells_how_far_it_is(ran: Toy) -> None:
 
     version = version_raw(ran.root, progress)
     assert ("files hashed", version.files, version.files) in told
-    assert told[-1] == ("new files kept", 1, 1)
+    assert ("new files kept", 1, 1) in told
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_file_that_is_saved_while_it_is_versioned_is_never_kept_under_a_wrong_name(ran: Toy, times: int) -> None:
+    before = raw_version(ran.root)
+    left = times
+    write_raw(ran.root, "new.json", label="0")
+
+    def progress(what: str) -> Callable[[int, int], None]:
+        nonlocal left
+        if what == "new files kept" and left:  # hashed, and not yet copied
+            left -= 1
+            write_raw(ran.root, "new.json", label=f"{left} more to come")
+        return lambda done, total: None
+
+    if times == 1:
+        version = version_raw(ran.root, progress)
+        assert version.md5 == raw_version(ran.root) != before
+        assert "up to date" in dvc(ran.root, "status", "data/raw.dvc")
+        (ran.root / "data/raw/new.json").unlink()
+        dvc(ran.root, "checkout", "data/raw.dvc")
+        assert json.loads((ran.root / "data/raw/new.json").read_text()) == {"label": "0 more to come"}
+    else:
+        with pytest.raises(DatasetError, match=r"new\.json changes again and again"):
+            version_raw(ran.root, progress)
+        assert raw_version(ran.root) == before
+    for path in (ran.root / ".dvc/cache/files/md5").rglob("*"):
+        if path.is_file():
+            name = f"{path.parent.name}{path.name}".removesuffix(".dir")
+            assert hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == name
+
+
+def test_a_file_that_is_removed_while_it_is_versioned_is_no_part_of_the_version(ran: Toy) -> None:
+    before = raw_version(ran.root)
+    new = ran.root / "data/raw/new.json"
+    write_raw(ran.root, "new.json", label="x")
+
+    def progress(what: str) -> Callable[[int, int], None]:
+        if what == "new files kept":
+            new.unlink(missing_ok=True)
+        return lambda done, total: None
+
+    version = version_raw(ran.root, progress)
+    assert (version.md5, version.changed) == (before, False)
 
 
 @pytest.fixture(scope="session")
