@@ -1,7 +1,9 @@
 """keypipe's default ``train.loss_sigma`` beside plain Ultralytics, which takes 1/n for n keypoints.
 
-Both train from scratch with the same arguments, steps and seeds; the weights that each calls best are measured
-on the test side by keypipe's evaluation, sigma 0.1. Cells that a results file holds are not run again.
+All train from scratch with the same images, steps and seeds: keypipe and ``ultralytics`` with the same arguments,
+``defaults`` with what Ultralytics takes when it is told no more than epochs, image size and batch. The weights that
+each calls best are measured on the test side by keypipe's evaluation, sigma 0.1. Cells that a results file holds are
+not run again.
 
     python -m benchmarks.loss_sigma --work FOLDER [--data setsquare mos demo] [--seeds 0 1 2] [--only ultralytics]
     python -m benchmarks.loss_sigma --work FOLDER --summarise
@@ -34,7 +36,9 @@ from keypipe.coco import CocoFile, parse_coco
 from keypipe.evaluation import Detection, evaluate
 from keypipe.yolo import expand_sigmas
 
-VARIANTS = ("ultralytics", "keypipe")
+VARIANTS = ("ultralytics", "defaults", "keypipe")
+TOLD = ("epochs", "imgsz", "batch")
+"""Arguments that Ultralytics is given when it is to take its own defaults."""
 SIGMA = 0.1
 DRAWS = 200
 RESULTS = "loss_sigma.jsonl"
@@ -46,7 +50,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for workspaces and results; kept")
     parser.add_argument("--data", nargs="+", choices=[*PROTOCOLS], default=[*PROTOCOLS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--only", choices=VARIANTS, help="one of the two, to share the work between processes")
+    parser.add_argument("--only", choices=VARIANTS, help="one of them, to share the work between processes")
     parser.add_argument("--summarise", action="store_true", help="run nothing")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -93,6 +97,8 @@ def run_cell(work: Path, name: str, variant: str, seed: int) -> None:
         run_quietly(stage("train"), root, environment())
         weights = root / "models/best.pt"
     else:
+        if variant == "defaults":
+            arguments = {name: arguments[name] for name in TOLD}
         run_quietly(plain_command(root, seed, arguments), root, plain_environment(root))
         weights = root / "plain/run/weights/best.pt"
     detections = predict(root, weights, work)
@@ -146,27 +152,23 @@ def summarise(work: Path, names: Sequence[str]) -> list[dict[str, Any]]:
         cells[cell["data"]][cell["variant"]].append(cell["seed"])
     rows: list[dict[str, Any]] = []
     for name in names:
-        seeds = sorted(set(cells[name]["ultralytics"]) & set(cells[name]["keypipe"]))
-        if not seeds:
+        there = [variant for variant in VARIANTS if cells[name][variant]]
+        seeds = sorted(set.intersection(*(set(cells[name][variant]) for variant in there))) if there else []
+        if "keypipe" not in there or not seeds:
             continue
         truth = parse_coco((work / f"{name}.test.json").read_bytes())
         rng = np.random.default_rng(0)
         n_images = len(truth.images)
         draws = [np.arange(n_images), *rng.integers(0, n_images, (DRAWS, n_images))]
-        values = {variant: _bootstrap(work, name, variant, seeds, truth, draws) for variant in VARIANTS}
+        values = {variant: _bootstrap(work, name, variant, seeds, truth, draws) for variant in there}
         for figure in ("AP", "AP50", "within"):
-            ours, theirs = (np.array([value[figure] for value in values[variant]]) for variant in VARIANTS[::-1])
-            rows.append(
-                {
-                    "data": name,
-                    "seeds": seeds,
-                    "figure": figure,
-                    "ultralytics": _with_interval(theirs),
-                    "keypipe": _with_interval(ours),
-                    "difference": _with_interval(ours - theirs),
-                    "ratio": float(ours[0] / theirs[0]) if theirs[0] else None,
-                }
-            )
+            of = {variant: np.array([value[figure] for value in values[variant]]) for variant in there}
+            row = {"data": name, "seeds": seeds, "figure": figure, "keypipe": _with_interval(of["keypipe"])}
+            for variant in there[:-1]:
+                row[variant] = _with_interval(of[variant])
+                row[f"over_{variant}"] = _with_interval(of["keypipe"] - of[variant])
+                row[f"ratio_{variant}"] = float(of["keypipe"][0] / of[variant][0]) if of[variant][0] else None
+            rows.append(row)
     return rows
 
 
@@ -209,12 +211,12 @@ def _with_interval(values: Any) -> list[float]:
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the table that a person reads."""
-    lines = ["| data | seeds | figure | Ultralytics | keypipe | difference |", "|---|---|---|---|---|---|"]
+    """Return the table that a person reads; what stands last is keypipe less Ultralytics with the same arguments."""
+    lines = ["| data | seeds | figure | same arguments | its defaults | keypipe | gain |", "|---" * 7 + "|"]
     for row in rows:
         shown = [
-            f"{row[key][0]:.3f} ({row[key][1]:.3f} to {row[key][2]:.3f})"
-            for key in ("ultralytics", "keypipe", "difference")
+            f"{row[key][0]:.3f} ({row[key][1]:.3f} to {row[key][2]:.3f})" if key in row else ""
+            for key in ("ultralytics", "defaults", "keypipe", "over_ultralytics")
         ]
         lines.append(f"| {row['data']} | {len(row['seeds'])} | {row['figure']} | {' | '.join(shown)} |")
     return "\n".join(lines)
