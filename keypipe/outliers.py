@@ -30,8 +30,7 @@ Pair = tuple[int, int]
 MIN_INSTANCES = 30
 """Fewer objects of a class do not tell what is usual."""
 
-_MAX_FITTED = 3000  # instances that the model is fitted to; more change only the time
-_MAX_SCORED = 10_000  # instances that the limits are taken from
+_MAX_FITTED = 3000  # instances that model and limits are taken from; more change only the time
 
 # The limits below were set on generated data with seeded faults (benchmarks/doctor.py) and on two real sets.
 _MIN_DEVIATION = 8.0
@@ -164,7 +163,7 @@ def learn_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair] 
     flip = np.array([number[int(flip[column])] for column in columns], dtype=np.intp)
     joined = [(number[a], number[b]) for a, b in edges if a in number and b in number]
     model = fit_model(known, flip)
-    scores = model.score_best(_take(shapes[spread_evenly(len(shapes), _MAX_SCORED)], columns))
+    scores = model.score_best(known)
     spread = np.full(shapes.shape[1], np.nan)
     spread[columns] = np.nanmedian(np.abs(scores.errors), axis=0)
     return Examiner(
