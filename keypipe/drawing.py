@@ -25,6 +25,7 @@ from keypipe.markings import (
     draw_rings,
     overlap,
 )
+from keypipe.opencv import import_cv2
 from keypipe.prediction import Prediction
 from keypipe.skeleton import Schema
 
@@ -385,5 +386,7 @@ def _resized(image_rgb: RgbImage, scale: float) -> RgbImage:
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
     if size_wh == (width, height):
         return image_rgb.copy()
-    resampling = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image_rgb)).resize(size_wh, resampling)).copy()
+    cv2 = import_cv2()
+    resampling = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    resized: RgbImage = cv2.resize(np.ascontiguousarray(image_rgb), size_wh, interpolation=resampling)
+    return resized

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined
 from PIL import Image
 
 from keypipe.cells import Cell, common_decimals, format_cell
@@ -137,6 +137,14 @@ def _check_section(section: Section) -> None:
             raise ValueError(f"{section.title}: {name} has {length} values, expected {expected}")
 
 
+def _bytecode_cache() -> FileSystemBytecodeCache | None:
+    """Keep the compiled template among the user's temporary files: compiling takes longer than all other work."""
+    try:
+        return FileSystemBytecodeCache()
+    except (RuntimeError, OSError):  # no folder there that is this user's alone
+        return None
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -145,6 +153,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        bytecode_cache=_bytecode_cache(),
     )
     environment.filters |= {
         "cell": format_cell,

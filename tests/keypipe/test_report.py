@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +39,7 @@ from keypipe.report import (
     SkeletonPlot,
     SkeletonPlots,
     Table,
+    _environment,
     render_report,
 )
 
@@ -155,6 +157,28 @@ def test_nothing_is_fetched() -> None:
 
 def test_equal_reports_are_equal_files() -> None:
     assert render_report(make_report()) == render_report(make_report())
+
+
+def test_the_compiled_template_is_kept_where_nobody_else_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    report = Report("Title", "headline")
+
+    def render() -> str:
+        _environment.cache_clear()
+        return render_report(report)
+
+    first = render()
+    (folder,) = tmp_path.iterdir()
+    assert list(folder.iterdir())
+    assert render() == first
+    shutil.rmtree(folder)
+    folder.write_text("not a folder")
+    assert render() == first
+    assert folder.read_text() == "not a folder"
+    monkeypatch.undo()
+    _environment.cache_clear()
 
 
 def test_a_report_of_nothing() -> None:
