@@ -183,6 +183,14 @@ def list_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def _check_names(raw: Path, names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise AnnotationError(f"{raw}: the file name {name!a} is not UTF-8; rename it") from error
+
+
 def read_folder(
     raw: Path,
     schema: Schema,
@@ -215,6 +223,7 @@ def read_folder(
     if not raw.is_dir():
         raise AnnotationError(f"{raw}: no such folder; put your labelme JSON files and images there")
     names = list_files(raw)
+    _check_names(raw, names)
     sources = [name for name in names if name.lower().endswith(".json")]
     if not sources:
         raise AnnotationError(f"{raw}: no labelme JSON in it ({len(names)} other files); save annotations there first")
@@ -297,11 +306,12 @@ class _FolderReading:
         self._numbers += numbers
 
     def _claim(self, file: Ingested) -> None:
-        if file.raw_image is None:
+        image = file.raw_image or (file.image.path if file.image else None)
+        if image is None:
             return
-        first = self._claimed.setdefault(file.raw_image, file.source)
+        first = self._claimed.setdefault(image, file.source)
         if first != file.source:
-            found = f"{file.raw_image} is annotated by {first} as well"
+            found = f"{image} is annotated by {first} as well"
             fix = "keep one of the two, or correct imagePath"
             self._claimed_twice.append(Fault(file.source, None, "image-claimed-twice", found, fix))
 
@@ -410,7 +420,19 @@ class _Reader(msgspec.Struct, frozen=True):
         return found == file.raw_image and sign_file(f"{self.raw}/{found}") == reading.image_signature
 
     def read(self, source: str) -> Reading:
-        """Read a JSON and its image; or an image alone, as one without objects."""
+        """Read a JSON and its image; or an image alone, as one without objects.
+
+        Raises:
+            AnnotationError: a file is not there any more.
+        """
+        try:
+            return self._read(source)
+        except FileNotFoundError as error:
+            raise AnnotationError(
+                f"{error.filename}: gone since it was listed, or a link to nothing; run again"
+            ) from error
+
+    def _read(self, source: str) -> Reading:
         content, signature = read_signed(f"{self.raw}/{source}")
         if source in self.images:
             return self._to_reading(_to_negative(source, content), Packed(), signature, signature)
@@ -419,7 +441,8 @@ class _Reader(msgspec.Struct, frozen=True):
         except LabelmeError as error:
             fix = "open it in labelme and save it again, or restore it"
             fault = Fault(source, error.shape, "broken-json", str(error), fix)
-            return Reading(Ingested(source, faults=[fault]))
+            name, _ = _find_image(source, None, self.images)  # which is not one without objects
+            return Reading(Ingested(source, faults=[fault], raw_image=name))
         name, refused = _find_image(source, file.image_path, self.images)
         content, image_signature = read_signed(f"{self.raw}/{name}") if name else (b"", None)
         result, objects = self._join(source, file, name, refused, content)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from keypipe import yolo
 from keypipe.coco_stream import CocoLines, annotation_without_ids, image_without_id, parse_image
+from keypipe.errors import DatasetError
 from keypipe.skeleton import Schema
 from keypipe.yolo import LabelFormatter, label_name, view_names
 
@@ -131,7 +132,12 @@ def refresh(
 
     Returns:
         Whether anything was written or removed.
+
+    Raises:
+        DatasetError: the folder is a link.
     """
+    if folder.is_symlink():
+        raise DatasetError(f"{folder} is a link; what is not of the dataset is removed there, so it must be a folder")
     found = _survey(str(folder), layout)
     known = _match(layout.marks, found.labels, _read_memory(memory))
     stale, wrong = np.flatnonzero(~known), np.flatnonzero(found.links != _RIGHT)

@@ -215,10 +215,14 @@ def view_names(paths: Iterable[str]) -> dict[str, str]:
     for name in names.values():
         label = label_name(name)
         (shared if label in seen else seen).add(label)
-    for path, name in names.items() if shared else ():
-        if label_name(name) in shared:
-            stem, _, suffix = name.rpartition(".")
-            names[path] = f"{stem}_{suffix}.{suffix}"
+    for path in sorted(path for path, name in names.items() if label_name(name) in shared) if shared else ():
+        stem, _, suffix = names[path].rpartition(".")
+        name, number = f"{stem}_{suffix}.{suffix}", 1
+        while label_name(name) in seen:  # somebody else's own name
+            number += 1
+            name = f"{stem}_{suffix}_{number}.{suffix}"
+        names[path] = name
+        seen.add(label_name(name))
     return names
 
 

@@ -107,7 +107,11 @@ def version_raw(root: Path, progress: Progress | None = None) -> RawVersion:
             stage = _load(repo, root) if before is not None else _create(repo, root)
             (out,) = stage.outs
             for _ in range(ATTEMPTS):
-                staging, meta, tree = _build(out, progress)
+                try:
+                    staging, meta, tree = _build(out, progress)
+                except FileNotFoundError as error:  # listed, and gone when it was read
+                    edited = [str(error.filename)]
+                    continue
                 version = RawVersion(
                     str(tree.hash_info.value), int(meta.nfiles), int(meta.size), changed=tree.hash_info.value != before
                 )
@@ -117,15 +121,25 @@ def version_raw(root: Path, progress: Progress | None = None) -> RawVersion:
                 if not edited:
                     break
             else:
-                raise DatasetError(f"{RAW}: {edited[0]} changes again and again while it is versioned; run again later")
+                what = f"{edited[0]} changes again and again, or is gone, while it is versioned"
+                raise DatasetError(f"{RAW}: {what}; run again later")
             out.ignore()
             out.obj, out.hash_info, out.meta, out.files = tree, tree.hash_info, meta, None
             stage.dump()
         except LockError:
             raise
+        except UnicodeEncodeError as error:
+            raise DatasetError(f"{RAW}: a file name in it is not UTF-8: {error.object!a}; rename it") from error
         except DvcException as error:
             raise DatasetError(f"{RAW}: DVC cannot version it: {error}") from error
         return version
+
+
+def hash_raw(repo: Any, root: Path) -> str:
+    """Return the md5 of the raw data as they are now, which DVC's state makes a walk without reading."""
+    (out,) = _load(repo, root).outs
+    _, _, tree = _build(out, None)
+    return str(tree.hash_info.value)
 
 
 def _build(out: Any, progress: Progress | None) -> Any:

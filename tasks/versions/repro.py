@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from tasks.versions.raw import RawVersion
-from tasks.versions.repository import opened
+from tasks.versions.raw import RAW, RawVersion, hash_raw
+from tasks.versions.repository import opened, relative
 from tasks.versions.stages import hold_deps
 
 BUSY = "busy"
@@ -92,7 +92,8 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
         repo.scm_context.quiet = True
 
         def run(loaded: Any, **options: Any) -> Any:
-            hold_deps(loaded, raw)
+            if hold_deps(loaded, raw):
+                _refuse_edited_raw(repo, root, loaded, started)
             done = loaded.reproduce(**options)
             if done:
                 done.dump(update_pipeline=False)
@@ -112,6 +113,21 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
     if not done:
         return Outcome("nothing")
     return Outcome("ran" if started.seen else "restored")
+
+
+def _refuse_edited_raw(repo: Any, root: Path, stage: Any, started: _StartedWatch) -> None:
+    """Let a stage fail that may have read other raw data than it is held to: DVC would keep its result as theirs."""
+    from dvc.exceptions import DvcException
+
+    held = [dep.get_hash().value for dep in stage.deps if relative(root, dep) == RAW.as_posix()]
+    save_deps = stage.save_deps
+
+    def check_and_save(*arguments: Any, **options: Any) -> Any:
+        if started.seen and held and hash_raw(repo, root) != held[0]:
+            raise DvcException(f"{RAW} was edited while {stage.addressing} read it; run again")
+        return save_deps(*arguments, **options)
+
+    stage.save_deps = check_and_save
 
 
 def _exit_status(error: BaseException | None) -> int | None:

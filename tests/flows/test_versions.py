@@ -224,6 +224,12 @@ def test_a_file_that_is_saved_while_it_is_versioned_is_never_kept_under_a_wrong_
             assert hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == name
 
 
+def test_a_link_to_nothing_is_named(ran: Toy) -> None:
+    (ran.root / "data/raw/lost.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(DatasetError, match=r"lost\.jpg"):
+        version_raw(ran.root)
+
+
 def test_a_file_that_is_removed_while_it_is_versioned_is_no_part_of_the_version(ran: Toy) -> None:
     before = raw_version(ran.root)
     new = ran.root / "data/raw/new.json"
@@ -277,7 +283,7 @@ def test_a_run_walks_through_the_raw_data_once(
     assert changed.changes == ("modified: data/raw",)
     monkeypatch.chdir(ran.root)
     assert reproduce(ran.root, "convert", raw=version) == Outcome("ran")
-    assert raw_walks() == 0, "in this process; the stage's program has one of its own"
+    assert raw_walks() == 1, "whether they are still what the stage was held to; its program has one of its own"
     assert stage_version(ran.root, "convert").clean
     assert changed.fingerprint == stage_fingerprint(ran.root, "convert")
     assert "up to date" in dvc(ran.root, "status", "convert")
@@ -295,7 +301,8 @@ def test_what_is_edited_while_a_stage_runs_is_not_taken_for_what_it_ran_on(ran: 
     ran.edit(label="calf")
     params = ran.root / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 40", "epochs: 41"))
-    assert process.wait(60) == 0
+    # What convert read of edited raw data is unknown, and its result would be kept as that of the old ones.
+    assert process.wait(60) == {"convert": 1, "train": 0}[stage]
     assert lockfile.locked_fingerprint(ran.text("dvc.lock"), stage) == before
     edited = {"convert": "modified: data/raw", "train": "modified: params.yaml train"}[stage]
-    assert stage_version(ran.root, stage).changes == (edited,)
+    assert edited in stage_version(ran.root, stage).changes

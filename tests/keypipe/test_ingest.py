@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -247,3 +248,32 @@ def test_drawn_animals_that_overlap_are_told_apart_without_their_groups(tmp_path
                 if (name, keypoint.x, keypoint.y) in by_place:
                     assert instance.box_xyxy == owners[file.source, name, keypoint.x, keypoint.y]
     assert decided >= 10
+
+
+def test_the_image_of_a_broken_json_is_not_one_without_objects(tmp_path: Path, write_labelme: Write) -> None:
+    write_labelme("a.jpg", COW)
+    write_labelme("b.jpg", COW).write_text("{", encoding="utf-8")
+    folder = read(tmp_path / "raw", unlabelled_images="negative")
+    assert paths(folder) == ["raw/a.jpg"]
+    assert kinds(folder) == ["broken-json"]
+
+
+def test_a_link_to_nothing_and_a_name_that_is_no_text_are_named(tmp_path: Path, write_labelme: Write) -> None:
+    write_labelme("a.jpg", COW)
+    link = tmp_path / "raw/lost.json"
+    link.symlink_to("nowhere.json")
+    with pytest.raises(AnnotationError, match=r"lost\.json: gone since it was listed"):
+        read(tmp_path / "raw")
+    link.unlink()
+    Path(os.fsdecode(os.fsencode(tmp_path / "raw") + b"/K\xfche.jpg")).write_bytes(b"")
+    with pytest.raises(AnnotationError, match=r"K.udcfche\.jpg' is not UTF-8"):
+        read(tmp_path / "raw")
+
+
+def test_two_files_may_not_make_one_image(tmp_path: Path, write_labelme: Write) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 100)).save(buffer, "PNG")
+    json = write_labelme("a.jpg", COW, imageData=base64.b64encode(buffer.getvalue()).decode())
+    json.with_suffix(".jpg").unlink()
+    json.with_suffix(".JSON").write_bytes(json.read_bytes())
+    assert kinds(read(tmp_path / "raw")) == ["image-claimed-twice"]

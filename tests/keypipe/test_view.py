@@ -9,6 +9,7 @@ import pytest
 from keypipe.annotation import AnnotatedImage, Instance, Keypoint
 from keypipe.coco import format_coco, to_coco
 from keypipe.coco_stream import CocoLines
+from keypipe.errors import DatasetError
 from keypipe.skeleton import parse_schema
 from keypipe.view import lay_out, refresh
 from keypipe.yolo import to_view
@@ -201,3 +202,15 @@ def test_a_large_view_is_written_by_two_processes(
     assert workspace.refresh(dataset())
     workspace.settle()
     assert not workspace.refresh(dataset())
+
+
+def test_a_folder_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("mine")
+    workspace.yolo.parent.mkdir(parents=True)
+    workspace.yolo.symlink_to(elsewhere)
+    with pytest.raises(DatasetError, match="is a link"):
+        workspace.refresh(dataset())
+    assert [path.name for path in elsewhere.iterdir()] == ["thesis.txt"]

@@ -16,6 +16,7 @@ from keypipe.yolo import (
     YoloInstance,
     expand_sigmas,
     format_labels,
+    label_name,
     parse_labels,
     to_data_yaml,
     to_yolo,
@@ -124,3 +125,9 @@ def test_view_names_never_share_a_label_file() -> None:
         "raw/b/x.jpg": "b/x.jpg",
         "raw/images/y.jpg": "images_/y.jpg",
     }
+
+
+def test_a_name_made_for_a_namesake_is_nobody_elses() -> None:
+    names = view_names(["raw/a.jpg", "raw/a.png", "raw/a_jpg.jpg", "raw/a_png_2.txt.jpg"])
+    assert names["raw/a_jpg.jpg"] == "a_jpg.jpg"
+    assert len({label_name(name) for name in names.values()}) == 4
