@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import Fault
-from keypipe.findings import Box, Finding, Point, to_finding
+from keypipe.findings import Box, Finding, Point, Severity, to_finding
 from keypipe.ingest import Folder, Ingested, near_misses
 from keypipe.labelme import LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
 from keypipe.skeleton import Schema
@@ -147,26 +147,22 @@ def _to_suspicious(file: Ingested, index: int, shape: LabelmeShape, misspelt: Ma
     else:
         message = f"{label!r} is drawn as a {shape.shape_type}, and ignored"
         fix = "draw objects as rectangles and keypoints as points"
-    return Finding(
-        kind="misspelt-label" if known else "wrong-shape-type",
-        severity="warning",
-        file=file.source,
-        shape=index,
-        message=message,
-        fix=fix,
-        image=_image_of(file),
-        box_xyxy=_bounds(shape) if len(shape.points) > 1 else None,
-        points=tuple(shape.points) if len(shape.points) == 1 else (),
-    )
+    return _of_shape(file, index, shape, "misspelt-label" if known else "wrong-shape-type", "warning", message, fix)
 
 
 def _to_unknown(file: Ingested, index: int, shape: LabelmeShape, count: int) -> Finding:
     times = "once" if count == 1 else f"{count} times"
     message = f"the label {str(shape.label)!r} ({shape.shape_type}) is not in the schema; it is there {times}"
     fix = "put it into the schema if it is to be learnt"
+    return _of_shape(file, index, shape, "unknown-label", "info", message, fix)
+
+
+def _of_shape(
+    file: Ingested, index: int, shape: LabelmeShape, kind: str, severity: Severity, message: str, fix: str
+) -> Finding:
     return Finding(
-        kind="unknown-label",
-        severity="info",
+        kind=kind,
+        severity=severity,
         file=file.source,
         shape=index,
         message=message,

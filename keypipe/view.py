@@ -164,6 +164,7 @@ def refresh(
             found.labels[ours.numbers] = _write_labels(str(folder), ours, files, schema)
             found.labels[theirs.numbers] = written.result()
     for name in changed:
+        (folder / name).unlink(missing_ok=True)  # a link that somebody put in its place stays what it leads to
         (folder / name).write_bytes(texts[name].encode())
     _write_memory(memory, layout.marks, found.labels)
     return True

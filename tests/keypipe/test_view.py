@@ -214,3 +214,14 @@ def test_a_folder_elsewhere_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is a link"):
         workspace.refresh(dataset())
     assert [path.name for path in elsewhere.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_link_leads_to_is_not_written(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.refresh(dataset())
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("mine")
+    (workspace.yolo / "data.yaml").unlink()
+    (workspace.yolo / "data.yaml").symlink_to(mine)
+    assert workspace.refresh(dataset())
+    assert mine.read_text() == "mine"
