@@ -22,16 +22,16 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.timing import Run, alternate, median, ratios, run
-from keypipe.demo import write_demo
-from keypipe.media import read_image
-from keypipe.predictor import DEFAULT_CONF, Predictor, load_onnx_model
+from keypipe.demo.scene import write_demo
+from keypipe.images.media import read_image
+from keypipe.inference.predictor import DEFAULT_CONF, Predictor, load_onnx_model
 
 ROOT = Path(__file__).parents[1]
 
 
 def make_model(folder: Path, imgsz: int) -> Path:
     """Write an ONNX file of random weights and return its path."""
-    from tasks.engine.exporting import export
+    from tasks.engine.exporting.files import export
     from tasks.engine.settings import configure
     from tests.pose_checkpoint import write_random_checkpoint
 

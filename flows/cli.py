@@ -15,7 +15,7 @@ import click
 from keypipe.errors import PoseError
 
 if TYPE_CHECKING:
-    from flows.run_result import RunResult
+    from flows.pipeline.run_result import RunResult
 
 BUG = 1
 USER_ERROR = 2
@@ -36,7 +36,7 @@ def cli() -> None:
 def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequence[str]) -> None:
     """Bring the pipeline up to date; only what changed runs."""
     if assignments:
-        from flows.set_params import set_params
+        from flows.commands.set_params import set_params
 
         for line in set_params(root, assignments):
             click.echo(line)
@@ -47,14 +47,14 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     """Run the training flow in this process and show what became of it; returns the exit code."""
     import msgspec
 
-    from flows import server
-    from flows.plan import check_start
-    from flows.run_result import RunResult
+    from flows.pipeline.plan import check_start
+    from flows.pipeline.run_result import RunResult
+    from flows.services import server
 
     # The flow checks as well; here the user is told before a server is started.
     check_start(root, until, force)
     with server.connected(root, click.echo):
-        from flows import training
+        from flows.pipeline import flow as training
 
         state: Any = training.training_flow(str(root), until, list(force), return_state=True)
         server.settle(state.state_details.flow_run_id)
@@ -116,7 +116,7 @@ def places(root: Path) -> list[tuple[str, str]]:
 @click.pass_obj
 def status(root: Path, as_json: bool) -> None:
     """Say what is up to date, what is not and why."""
-    from flows import status as module
+    from flows.commands import status as module
 
     found = module.read_status(root)
     if as_json:
@@ -133,7 +133,7 @@ def status(root: Path, as_json: bool) -> None:
 @click.pass_obj
 def schedule(root: Path, cron: str, timezone: str | None) -> None:
     """Run the pipeline on a schedule, until Ctrl-C."""
-    from flows import scheduling
+    from flows.commands import scheduling
 
     scheduling.serve(root, cron, timezone, click.echo)
 
@@ -142,7 +142,7 @@ def schedule(root: Path, cron: str, timezone: str | None) -> None:
 @click.pass_obj
 def ui(root: Path) -> None:
     """Keep both dashboards up, until Ctrl-C."""
-    from flows import dashboards
+    from flows.commands import dashboards
 
     dashboards.serve(root, click.echo)
 
@@ -169,7 +169,7 @@ def predict(
     flow: bool,
 ) -> None:
     """Draw keypoints into pictures or a video, and write them as JSON."""
-    from flows.prediction import predict_main
+    from flows.commands.prediction import predict_main
 
     summary = predict_main(
         source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device, flow=flow, root=root
@@ -194,10 +194,10 @@ def serve(
     root: Path, /, model: Path | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
 ) -> None:
     """Answer HTTP requests with keypoints, until Ctrl-C; default model: the export."""
-    from flows.prediction import EXPORTED_MODEL
-    from keypipe.results import Thresholds
-    from keypipe.serving import Settings
-    from keypipe.serving import serve as serve_model
+    from flows.commands.prediction import EXPORTED_MODEL
+    from keypipe.inference.results import Thresholds
+    from keypipe.serving.app import Settings
+    from keypipe.serving.app import serve as serve_model
 
     thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
     serve_model(model or root / EXPORTED_MODEL, Settings(**settings), thresholds, device, click.echo)
@@ -209,8 +209,8 @@ def serve(
 @click.pass_obj
 def demo(root: Path, images: int, seed: int) -> None:
     """Draw the demo dataset into an empty data/raw."""
-    from flows.progress_bar import progress_bar
-    from keypipe.demo import write_demo
+    from flows.system.progress_bar import progress_bar
+    from keypipe.demo.scene import write_demo
 
     _refuse_while_running(root)
     with progress_bar("drawing") as progress:
@@ -223,8 +223,8 @@ def demo(root: Path, images: int, seed: int) -> None:
 @click.pass_obj
 def use(root: Path, folder: Path) -> None:
     """Take FOLDER's annotations in place of data/raw."""
-    from flows.progress_bar import progress_bar
-    from tasks.adopt import adopt_folder
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.adopt import adopt_folder
 
     _refuse_while_running(root)
     with progress_bar("reading annotations") as progress:
@@ -233,7 +233,7 @@ def use(root: Path, folder: Path) -> None:
 
 
 def _refuse_while_running(root: Path) -> None:
-    from flows import lease
+    from flows.pipeline import lease
 
     if lease.is_locked(root):
         held = lease.read_lease(root)
@@ -253,8 +253,8 @@ def _refuse_while_running(root: Path) -> None:
 @click.pass_obj
 def import_command(root: Path, /, kind: Any, source: Path, **options: Any) -> None:
     """Bring COCO, YOLO-pose or DeepLabCut labels into data/raw, as labelme files."""
-    from flows.progress_bar import progress_bar
-    from tasks.label_import import ImportOptions, import_labels
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.label_import import ImportOptions, import_labels
 
     _refuse_while_running(root)
     for key in ("classes", "keypoints"):
@@ -271,8 +271,8 @@ def import_command(root: Path, /, kind: Any, source: Path, **options: Any) -> No
 @click.pass_obj
 def export_labels_command(root: Path, kind: Any, target: Path, images: Any) -> None:
     """Write what convert reads from data/raw for other tools."""
-    from flows.progress_bar import progress_bar
-    from tasks.label_export import export_labels
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.label_export import export_labels
 
     with progress_bar("reading annotations") as progress:
         told = export_labels(root, kind, target, images, progress)
@@ -285,7 +285,7 @@ def export_labels_command(root: Path, kind: Any, target: Path, images: Any) -> N
 @click.pass_obj
 def doctor(root: Path, folder: Path | None, as_json: bool) -> None:
     """Examine the annotations and their images; FOLDER: others than those in data/raw."""
-    from flows.diagnosis import doctor_main
+    from flows.commands.diagnosis import doctor_main
 
     sys.exit(doctor_main(root, folder.resolve() if folder else None, as_json=as_json))
 
@@ -302,7 +302,7 @@ def doctor(root: Path, folder: Path | None, as_json: bool) -> None:
 @click.pass_obj
 def sigmas(root: Path, folders: Sequence[Path], output: Path | None) -> None:
     """Estimate evaluation sigmas from folders of the same images, annotated by different people."""
-    from flows.sigmas import sigmas_main
+    from flows.commands.sigmas import sigmas_main
 
     sigmas_main(root, folders, output)
 
@@ -316,7 +316,7 @@ def keep(root: Path, runs: Sequence[str], undo: bool) -> None:
 
     RUN is the start of an MLflow run's id, or `latest`.
     """
-    from flows import retention
+    from flows.history import retention
 
     if not runs:
         retention.show_kept(root)
@@ -333,7 +333,7 @@ def prune(root: Path, number: int, dry_run: bool) -> None:
 
     What is kept, registered, in the workspace, or on the tip of a branch or a tag stays.
     """
-    from flows import retention
+    from flows.history import retention
 
     pruned = retention.prune(root, number, dry_run=dry_run, say=click.echo)
     retention.show_pruned(pruned, dry_run=dry_run, say=click.echo)
@@ -349,7 +349,7 @@ def reproduce(root: Path, run: str, check: bool, tolerance: float) -> None:
 
     RUN is the start of an MLflow run's id, or `latest`. Exit code 1: something differs that should not.
     """
-    from flows import reproduction
+    from flows.history import reproduction
 
     done = reproduction.reproduce(root, run, check=check, tolerance=tolerance, say=click.echo)
     reproduction.show(done, click.echo)
@@ -364,7 +364,7 @@ def compare(root: Path, runs: Sequence[str]) -> None:
 
     RUN is the start of an MLflow run's id, `latest`, `workspace`, or a commit of git.
     """
-    from flows import comparison
+    from flows.history import comparison
 
     found = comparison.compare(root, runs)
     comparison.show(found)

@@ -10,16 +10,16 @@ import yaml
 from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
-from keypipe.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
-from tasks import params as read
+from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
-from tasks.loss_sigma import SigmaCourse
-from tasks.sigmas import read_sigmas
+from tasks.grading.loss_sigma import SigmaCourse
+from tasks.grading.sigmas import read_sigmas
 from tasks.split import GROUPS, SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
-from tasks.verdict import DoctorParams
+from tasks.workspace import params as read
+from tasks.workspace.verdict import DoctorParams
 
 SECTIONS: dict[str, type[read.Section]] = {
     "doctor": DoctorParams,

@@ -11,18 +11,19 @@ import msgspec
 import numpy as np
 from pydantic import Field
 
-from keypipe.annotation import AnnotatedImage
-from keypipe.coco_writer import write_coco
-from keypipe.diagnosis import Diagnosis, diagnose
-from keypipe.drawing import draw_instances, encode_jpeg
-from keypipe.duplicates import find_duplicates
+from keypipe.annotations.folder import Folder, Ingested, near_misses, read_derived, read_folder
+from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.dataset.coco_writer import write_coco
+from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
+from keypipe.diagnosis.duplicates import find_duplicates
+from keypipe.diagnosis.findings import Finding, count_findings, sort_findings
+from keypipe.drawing.pictures import draw_instances, encode_jpeg
 from keypipe.errors import DatasetError, Fault, FaultsError
-from keypipe.findings import Finding, count_findings, sort_findings
-from keypipe.ingest import Folder, Ingested, near_misses, read_derived, read_folder
-from keypipe.labelme import LabelmeOptions
-from keypipe.media import read_image
-from keypipe.packed import Packed
-from keypipe.report import (
+from keypipe.images.media import read_image
+from keypipe.keypoints.instances import AnnotatedImage
+from keypipe.keypoints.packed import Packed
+from keypipe.keypoints.skeleton import Schema
+from keypipe.report.page import (
     BarChart,
     Faults,
     Figure,
@@ -37,11 +38,10 @@ from keypipe.report import (
     Table,
     render_report,
 )
-from keypipe.skeleton import Schema
-from tasks import params as read
-from tasks.changes import schema_changes
-from tasks.stage import STATE, replacing, run_program, say, tell_progress, write_json
-from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
+from tasks.workspace import params as read
+from tasks.workspace.changes import schema_changes
+from tasks.workspace.program import STATE, replacing, run_program, say, tell_progress, write_json
+from tasks.workspace.verdict import DoctorParams, stop_at, to_section, without_ignored
 
 RAW = Path("data/raw")
 DERIVED = Path("data/derived")

@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from keypipe import __version__
-from keypipe.coco import to_images
+from keypipe.dataset.coco import to_images
 from keypipe.errors import ModelError
-from keypipe.letterbox import letterbox
-from keypipe.media import read_image
-from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, format_keypipe_metadata
-from keypipe.report import render_report
-from keypipe.skeleton import Schema
-from tasks import params as read
-from tasks import tracking
-from tasks.dataset import VIEW, read_schema, read_side, refresh_view
-from tasks.engine.exporting import export, format_titles
-from tasks.engine.quantization import quantize
-from tasks.engine.runtimes import RUNTIMES, OnnxRuntime, PyTorch, UltralyticsBackend
+from keypipe.images.media import read_image
+from keypipe.inference.letterbox import letterbox
+from keypipe.inference.predictor import METADATA_KEY, ModelInfo, RawModel, format_keypipe_metadata
+from keypipe.keypoints.skeleton import Schema
+from keypipe.report.page import render_report
+from tasks.engine.exporting.files import export, format_titles
+from tasks.engine.exporting.quantization import quantize
+from tasks.engine.exporting.runtimes import RUNTIMES, OnnxRuntime, PyTorch, UltralyticsBackend
 from tasks.engine.settings import configure
-from tasks.export_report import Summary, to_headline, to_report
-from tasks.export_timing import BATCHES, Latency, measure_latency
-from tasks.grading import Grading, GradingParams, to_grading
-from tasks.models import BEST, LICENSE, find_run, read_record
-from tasks.proof import Candidate, Proof, Tolerance, prove
-from tasks.stage import STATE, remove, replacing, run_program, say, write_json
+from tasks.grading.rules import Grading, GradingParams, to_grading
+from tasks.pages.export import Summary, to_headline, to_report
+from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
+from tasks.proofs.timing import BATCHES, Latency, measure_latency
+from tasks.tracking import runs as tracking
+from tasks.workspace import params as read
+from tasks.workspace.dataset import VIEW, read_schema, read_side, refresh_view
+from tasks.workspace.models import BEST, LICENSE, find_run, read_record
+from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
 
 EXPORTS = Path("exports")
 REPORT = Path("reports/export")

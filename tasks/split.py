@@ -15,15 +15,27 @@ import numpy as np
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from keypipe.coco import to_images
-from keypipe.coco_stream import CocoLines, parse_image, pick, write_parts
-from keypipe.duplicates import find_duplicates
+from keypipe.dataset.coco import to_images
+from keypipe.dataset.coco_stream import CocoLines, parse_image, pick, write_parts
+from keypipe.dataset.yolo import SIDES, to_data_yaml, to_fold_yaml
+from keypipe.diagnosis.duplicates import find_duplicates
+from keypipe.diagnosis.findings import Finding, find_lacking_sides, sort_findings
 from keypipe.errors import DatasetError
-from keypipe.findings import Finding, find_lacking_sides, sort_findings
-from keypipe.pixels import CHANGED, label_near_duplicates, read_pixels
-from keypipe.report import Cell, Figure, GroupedBarChart, KeyValues, Note, Notes, Report, Section, Table, render_report
-from keypipe.skeleton import Schema
-from keypipe.split import (
+from keypipe.images.pixels import CHANGED, label_near_duplicates, read_pixels
+from keypipe.keypoints.skeleton import Schema
+from keypipe.report.page import (
+    Cell,
+    Figure,
+    GroupedBarChart,
+    KeyValues,
+    Note,
+    Notes,
+    Report,
+    Section,
+    Table,
+    render_report,
+)
+from keypipe.splits.assignment import (
     ABSENT,
     IMAGES,
     USED,
@@ -46,12 +58,11 @@ from keypipe.split import (
     sum_features,
     write_manifest,
 )
-from keypipe.yolo import SIDES, to_data_yaml, to_fold_yaml
-from tasks import params as read
-from tasks.dataset import ANNOTATIONS, DATA_YAML, FOLDS, MANIFEST, check_images, refresh_view
-from tasks.loss_sigma import read_final_sigmas
-from tasks.stage import STATE, replacing, run_program, say, tell_progress, write_json
-from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
+from tasks.grading.loss_sigma import read_final_sigmas
+from tasks.workspace import params as read
+from tasks.workspace.dataset import ANNOTATIONS, DATA_YAML, FOLDS, MANIFEST, check_images, refresh_view
+from tasks.workspace.program import STATE, replacing, run_program, say, tell_progress, write_json
+from tasks.workspace.verdict import DoctorParams, stop_at, to_section, without_ignored
 
 COCO = Path("data/coco/keypoints.json")
 GROUPS = Path("data/groups.csv")

@@ -12,23 +12,25 @@ import msgspec
 from pydantic import ConfigDict, Field, field_validator
 
 from keypipe import __version__
-from keypipe.coco import CocoFile
+from keypipe.dataset.coco import CocoFile
+from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
-from keypipe.skeleton import Schema, schema_to_mapping
-from keypipe.yolo import view_names
-from tasks import params as read
-from tasks import preflight, snapshots, tracking
-from tasks.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
-from tasks.engine import training as engine
+from keypipe.keypoints.skeleton import Schema, schema_to_mapping
 from tasks.engine.settings import configure
-from tasks.git_state import git_state
-from tasks.grading import GradingParams, to_grading
-from tasks.judging import FIGURES, make_judge
-from tasks.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
-from tasks.models import LICENSE, MODELS, Summary
-from tasks.stage import STATE, remove, replacing, run_program, say, write_json
+from tasks.engine.training import run as engine
+from tasks.grading import preflight
+from tasks.grading.epochs import FIGURES, make_judge
+from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
+from tasks.grading.rules import GradingParams, to_grading
+from tasks.tracking import runs as tracking
+from tasks.versions import snapshots
+from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
+from tasks.workspace import params as read
+from tasks.workspace.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
+from tasks.workspace.models import LICENSE, MODELS, Summary
+from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
 
 EPOCHS = "epochs.json"
 PROGRESS = STATE / "progress.json"

@@ -7,28 +7,28 @@ from pathlib import Path
 import msgspec
 from pydantic import Field
 
-from keypipe.average_precision import match_by_oks
-from keypipe.bootstrap import Intervals, measure_intervals
-from keypipe.coco import CocoFile
+from keypipe.dataset.coco import CocoFile
 from keypipe.errors import ModelError
-from keypipe.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
-from keypipe.keypoint_errors import tabulate_keypoints
-from keypipe.matching import match_instances
-from keypipe.report import Report, render_report
-from keypipe.skeleton import Schema
-from keypipe.split import parse_manifest
-from tasks import params as read
-from tasks import tracking
-from tasks.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
-from tasks.detections import to_detections
+from keypipe.evaluation.average_precision import match_by_oks
+from keypipe.evaluation.bootstrap import Intervals, measure_intervals
+from keypipe.evaluation.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
+from keypipe.evaluation.keypoint_errors import tabulate_keypoints
+from keypipe.evaluation.matching import match_instances
+from keypipe.keypoints.skeleton import Schema
+from keypipe.report.page import Report, render_report
+from keypipe.splits.assignment import parse_manifest
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
-from tasks.grading import OksParams, to_grading
-from tasks.models import BEST, find_run, read_record
-from tasks.stage import STATE, remove, replacing, run_program, say, write_json
-from tasks.training_report import read_preflight, to_report
-from tasks.validation_plots import PLOTS, format_plots
-from tasks.validation_report import Measured, describe_headline, draw_galleries, to_figures, to_sections
+from tasks.grading.detections import to_detections
+from tasks.grading.rules import OksParams, to_grading
+from tasks.pages.plots import PLOTS, format_plots
+from tasks.pages.training import read_preflight, to_report
+from tasks.pages.validation import Measured, describe_headline, draw_galleries, to_figures, to_sections
+from tasks.tracking import runs as tracking
+from tasks.workspace import params as read
+from tasks.workspace.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
+from tasks.workspace.models import BEST, find_run, read_record
+from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
 
 REPORT = Path("reports/validate")
 METRICS = Path("metrics/validate.json")

@@ -9,7 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("keypipe", "tasks", "flows")
 
-DATA_OF = {"keypipe/report.py": sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "keypipe/templates").iterdir())}
+DATA_OF = {
+    "keypipe/report/page.py": sorted(
+        p.relative_to(ROOT).as_posix() for p in (ROOT / "keypipe/report/templates").iterdir()
+    )
+}
 """Files that a module reads when it runs."""
 
 

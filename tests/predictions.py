@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keypipe.coco import to_images
-from keypipe.media import read_image
-from keypipe.predictor import Predictor, load_onnx_model
-from tasks.dataset import read_side
+from keypipe.dataset.coco import to_images
+from keypipe.images.media import read_image
+from keypipe.inference.predictor import Predictor, load_onnx_model
+from tasks.workspace.dataset import read_side
 
 
 def assert_as_ultralytics_on_every_validation_image(root: Path, conf: float, tolerance_px: float = 0.5) -> int:

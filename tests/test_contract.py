@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.imports import ROOT, closure
+from tests.imports import PACKAGES, ROOT, closure
 
 DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -55,11 +55,11 @@ def test_a_stage_depends_on_its_own_section(stage: str) -> None:
 
 
 def test_nothing_is_left_in_packages_that_deps_would_miss() -> None:
-    for package in ("keypipe", "tasks", "flows", "tasks/engine", "tasks/versions"):
-        for node in ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body:
+    for path in (path for top in PACKAGES for path in (ROOT / top).rglob("__init__.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             is_version = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
-            assert is_docstring or is_version, f"{package}/__init__.py: {ast.unparse(node)}"
+            assert is_docstring or is_version, f"{path}: {ast.unparse(node)}"
 
 
 def test_the_flow_runs_the_stages_in_the_order_of_dvc_yaml() -> None:

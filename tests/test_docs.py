@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from tasks.check import SECTIONS
-from tasks.params import Local
+from tasks.workspace.params import Local
 from tests.imports import ROOT
 
 PAGE = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
@@ -51,8 +51,8 @@ def test_the_shipped_params_spell_out_the_defaults_and_nothing_unknown() -> None
 
 
 def test_the_shipped_schema_is_the_demos() -> None:
-    from keypipe.demo import SCHEMA
-    from keypipe.skeleton import parse_schema
+    from keypipe.demo.scene import SCHEMA
+    from keypipe.keypoints.skeleton import parse_schema
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shipped = parse_schema(params["schema"])

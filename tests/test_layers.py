@@ -40,12 +40,12 @@ FORBIDDEN = {
 ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "ultralytics": "tasks/engine/",
     "torch": "tasks/engine/",
-    "mlflow": "tasks/tracking.py",
+    "mlflow": "tasks/tracking/runs.py",
     "dvc": "tasks/versions/",
     "openvino": "tasks/engine/",
-    "fastapi": "keypipe/serving.py",
-    "uvicorn": "keypipe/serving.py",
-    "onnxruntime": ("keypipe/predictor.py", "tasks/engine/quantization.py"),
+    "fastapi": "keypipe/serving/app.py",
+    "uvicorn": "keypipe/serving/app.py",
+    "onnxruntime": ("keypipe/inference/predictor.py", "tasks/engine/exporting/quantization.py"),
 }
 
 
@@ -65,7 +65,11 @@ def test_the_library_imports_without_the_pipeline() -> None:
     """The library's own imports, followed for real, bring none of the engines."""
     import subprocess
 
-    modules = [f"keypipe.{path.stem}" for path in (ROOT / "keypipe").glob("*.py") if path.stem != "__init__"]
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "keypipe").rglob("*.py")
+        if path.stem != "__init__"
+    ]
     code = f"import sys, {', '.join(modules)}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
     assert not set(output.split()) & {

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from keypipe.demo import write_demo
+from keypipe.demo.scene import write_demo
 from tests.imports import ROOT
 from tests.second_opinion import shake
 from tests.workspace import environment, git, make_workspace, set_params

@@ -36,11 +36,11 @@ FIGURES = [0.1, 0.2, 0.4, 0.3, 0.3, 0.2]
 
 def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     """Train, or go on."""
-    from tasks.dataset import read_side
-    from tasks.engine import training as engine
     from tasks.engine.settings import configure
-    from tasks.loss_sigma import SigmaCourse, SigmaSchedule
+    from tasks.engine.training import run as engine
+    from tasks.grading.loss_sigma import SigmaCourse, SigmaSchedule
     from tasks.train import count_instances
+    from tasks.workspace.dataset import read_side
 
     scratch.mkdir(parents=True, exist_ok=True)
     configure(scratch, threads=1)

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
-from tasks.engine.rows import Row
+from keypipe.inference.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
+from keypipe.keypoints.rows import Row
 from tasks.engine.settings import CHECKPOINT_KEY, load_weights
 
 
@@ -114,7 +114,7 @@ class TorchForward:
 
 
 def load_torch_model(weights: Path, device: str | None = None) -> tuple[RawModel, ModelInfo]:
-    """Load a checkpoint for ``keypipe.predictor.Predictor``.
+    """Load a checkpoint for ``keypipe.inference.predictor.Predictor``.
 
     Args:
         weights: the checkpoint.

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from keypipe.drawing.fonts import font_path
 from keypipe.errors import ModelError
-from keypipe.fonts import font_path
-from tasks.stage import STATE
+from tasks.workspace.program import STATE
 
 CHECKPOINT_KEY = "keypipe"
 """Entry of a checkpoint under which keypipe keeps the schema, the license and its version."""

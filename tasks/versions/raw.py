@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keypipe.errors import DatasetError
-from tasks import git
+from tasks.versions import git
 from tasks.versions.repository import opened, waiting
 
 RAW = Path("data/raw")

@@ -20,13 +20,14 @@ from tests.workspace import git, make_workspace, set_params
 TRAIN = '''\
 """Stands for a training: its weights follow from data, code and parameters, and from nothing else."""
 import hashlib, os, pathlib, random
-from tasks import params as read
-from tasks import snapshots, tracking
+from tasks.tracking import runs as tracking
+from tasks.workspace import params as read
+from tasks.versions import snapshots
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
-from tasks.dataset import read_side
-from tasks.models import MODELS, Summary
-from tasks.stage import replacing, run_program, say, write_json
+from tasks.workspace.dataset import read_side
+from tasks.workspace.models import MODELS, Summary
+from tasks.workspace.program import replacing, run_program, say, write_json
 
 
 def main(root):
@@ -62,13 +63,13 @@ VALIDATE = '''\
 """Stands for a validation: the answers are the truth, moved by so many pixels as the training had few epochs."""
 import os, pathlib
 import numpy as np
-from keypipe.evaluation import Detection, evaluate, flatten_figures
-from tasks import params as read
-from tasks import tracking
-from tasks.dataset import read_sides
-from tasks.models import find_run
-from tasks.stage import replacing, run_program, write_json
-from tasks.validation_plots import PLOTS
+from keypipe.evaluation.evaluation import Detection, evaluate, flatten_figures
+from tasks.workspace import params as read
+from tasks.tracking import runs as tracking
+from tasks.workspace.dataset import read_sides
+from tasks.workspace.models import find_run
+from tasks.workspace.program import replacing, run_program, write_json
+from tasks.pages.plots import PLOTS
 
 
 def main(root):
@@ -106,7 +107,7 @@ if __name__ == "__main__":
 EXPORT = '''\
 """Stands for an export."""
 import pathlib
-from tasks.stage import replacing, run_program, write_json
+from tasks.workspace.program import replacing, run_program, write_json
 
 
 def main(root):

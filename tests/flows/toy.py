@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from flows.run_result import RunResult
+    from flows.pipeline.run_result import RunResult
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ["convert", "split", "train", "validate", "export"]
@@ -90,7 +90,7 @@ STAGE_PROGRAM = '''\
 """Toy stage: its outputs follow from its inputs, line by line."""
 import hashlib, json, os, pathlib, signal, subprocess, sys, time
 from keypipe.errors import DatasetError
-from tasks.stage import replacing, run_program, say
+from tasks.workspace.program import replacing, run_program, say
 
 STAGE = "{stage}"
 INPUTS = {inputs}
@@ -161,7 +161,8 @@ def make_workspace(root: Path) -> Path:
         program = STAGE_PROGRAM.format(stage=stage, inputs=inputs, outputs=outputs)
         _write(root / "tasks" / f"{stage}.py", program)
     _write(root / "tasks" / "__init__.py", "")
-    shutil.copy(REPOSITORY / "tasks" / "stage.py", root / "tasks" / "stage.py")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "tasks" / "workspace", root / "tasks" / "workspace", ignore=ignored)
     _write(root / "params.yaml", PARAMS)
     _write(root / "dvc.yaml", DVC_YAML)
     _write(root / ".dvcignore", ".keypipe\n")
@@ -211,7 +212,7 @@ class Api:
 
     def task_states(self, flow_run_id: str) -> dict[str, tuple[str, int]]:
         """Name of the last state and number of attempts of every task run, by name."""
-        from flows import server
+        from flows.services import server
 
         server.settle(flow_run_id)
         runs = self._read("read_task_runs", flow_run_id)
@@ -261,8 +262,8 @@ class Toy:
         """Run the training flow in this process."""
         import msgspec
 
-        from flows.run_result import RunResult
-        from flows.training import training_flow
+        from flows.pipeline.flow import training_flow
+        from flows.pipeline.run_result import RunResult
 
         before = dict(os.environ)
         os.environ.update({"TOY_LOG": str(self.log), **env})

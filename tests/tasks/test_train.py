@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tasks.engine.training import check_loaded, read_train_arguments
+from tasks.engine.training.run import check_loaded, read_train_arguments
 from tasks.engine.weights import hash_weights
 from tasks.train import TrainParams, flatten, warn
 from tests.workspace import environment, make_workspace, run_stage, run_stages, set_params
@@ -314,7 +314,7 @@ def test_several_devices_are_refused(divided: Path) -> None:
 
 
 def test_a_seed_of_zero_is_a_seed(tmp_path: Path) -> None:
-    from tasks import params as read
+    from tasks.workspace import params as read
 
     (tmp_path / "params.yaml").write_text("seed: 0\n")
     seed = read.load_seed(read.read_params(tmp_path))

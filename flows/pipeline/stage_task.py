@@ -1,0 +1,313 @@
+"""The Prefect task that runs one stage by reproducing its DVC stage in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from prefect import get_run_logger, task
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.states import Completed
+
+from flows.pipeline.lease import LEASE_VARIABLE, Held, end_tracked_runs
+from flows.services.server import RESULTS
+from flows.system.process import Tree, program_environment, undisturbed
+from keypipe.errors import PoseError
+from tasks.versions.raw import RawVersion
+from tasks.versions.repository import BusyError
+from tasks.versions.repro import BUSY, Outcome, repro_command
+from tasks.versions.stages import restore_outputs, stage_outputs, stage_version
+from tasks.workspace.program import STATE, Failure, failure_path, read_failure, remove
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+ASIDE = STATE / "aside"
+SCRATCH = STATE / "tmp"
+RETRIES = 2
+CANCEL_POLL_SECONDS = 5.0
+BUSY_POLL_SECONDS = 2.0
+
+
+class StageInputError(PoseError):
+    """The input of a stage is at fault: running it again would not help."""
+
+
+class StageError(Exception):
+    """A stage ended with an error of its own, which its log shows; running it again would not help."""
+
+
+class StageCrashError(Exception):
+    """A stage's process was ended from outside, as by the system when memory runs out."""
+
+
+class RunCancelled(BaseException):
+    """The run was cancelled in Prefect; no error, and nothing to retry."""
+
+
+def is_crash(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Retry condition: a crash may not come again, every other failure would."""
+    return isinstance(state.data, StageCrashError) or isinstance(getattr(state.data, "result", None), StageCrashError)
+
+
+def cache_key(_context: Any, inputs: dict[str, Any]) -> str | None:
+    """Return the key under which Prefect remembers a stage: workspace, stage and DVC's fingerprint."""
+    if inputs["fingerprint"] is None:
+        return None
+    parts = (str(Path(inputs["root"]).resolve()), inputs["stage"], inputs["fingerprint"])
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def run_stage(
+    root: str,
+    stage: str,
+    fingerprint: str | None,  # noqa: ARG001 - the cache key
+    clean: bool,
+    force: bool = False,
+    raw: RawVersion | None = None,
+) -> State[Any]:
+    """Bring one stage up to date: nothing, a restore from DVC's cache, or a run.
+
+    Args:
+        root: the workspace.
+        stage: its name.
+        fingerprint: DVC's, over all that the result follows from; the cache key.
+        clean: DVC has just been asked, and had nothing to do; asking walks through all raw data.
+        force: run it even when nothing changed.
+        raw: the raw data, where the run has just versioned them.
+
+    Returns:
+        A completed state: ``Cached`` where DVC has nothing to do, ``Restored`` where it brought outputs back without
+        running, ``Completed`` after a run.
+    """
+    workspace = Path(root)
+    if clean and not force:
+        return Completed(name="Cached", message="up to date; nothing to do", data="Cached")
+    with last_good_outputs(workspace, stage):
+        did = _reproduce(workspace, stage, force, raw)
+    return {
+        "nothing": Completed(name="Cached", message="up to date; nothing to do", data="Cached"),
+        "restored": Completed(name="Restored", message="outputs brought back from DVC's cache", data="Restored"),
+    }.get(did, Completed(message=f"{stage} ran", data="Ran"))
+
+
+_run_stage: Any = task(
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=cache_key),
+    persist_result=True,
+    result_serializer="json",
+    retries=RETRIES,
+    retry_condition_fn=is_crash,
+)(run_stage)
+
+_held: Held | None = None
+
+T = TypeVar("T")
+
+
+def while_busy(ask: Callable[[], T]) -> T:
+    """Ask DVC again and again while another DVC command, such as a ``dvc repro`` by hand, holds what is asked for."""
+    told = False
+    while True:
+        try:
+            return ask()
+        except BusyError as error:
+            if not told:
+                get_run_logger().info("waiting: %s", str(error).splitlines()[0])
+            told = True
+            time.sleep(BUSY_POLL_SECONDS)
+
+
+@contextmanager
+def keeping_lease(held: Held) -> Iterator[None]:
+    """Have the stages that run inside the block write themselves into the run's lease."""
+    global _held  # noqa: PLW0603 - a Prefect task has no other way to something that is no parameter
+    _held = held
+    try:
+        yield
+    finally:
+        _held = None
+
+
+def stage_state(root: Path, stage: str, *, force: bool = False, raw: RawVersion | None = None) -> State[Any]:
+    """Run the Prefect task of a stage, natively cached by DVC's fingerprint, and return its state.
+
+    The key alone would lie over a deleted output and over an edit taken back, so Prefect's cache is offered only
+    where ``dvc status`` finds nothing changed.
+
+    Args:
+        root: the workspace.
+        stage: its name.
+        force: run it even when nothing changed.
+        raw: the raw data, where the run has just versioned them; otherwise they are looked at.
+    """
+    version = while_busy(lambda: stage_version(root, stage, raw))
+    this = _run_stage.with_options(
+        name=stage,
+        task_run_name=stage,
+        description=f"DVC stage `{stage}`: python -m tasks.{stage}",
+        refresh_cache=force or not version.clean,
+        result_storage=(root / RESULTS).resolve(),
+    )
+    state: State[Any] = this(str(root), stage, version.fingerprint, version.clean, force, raw, return_state=True)
+    return state
+
+
+def _reproduce(root: Path, stage: str, force: bool, raw: RawVersion | None) -> str:
+    """Reproduce the stage in a process of its own; what DVC did, or an exception that says why not."""
+    log = get_run_logger()
+    failure_path(root, stage).unlink(missing_ok=True)
+    outcome = while_busy(lambda: _run_process(root, stage, force, raw, log.info))
+    if outcome.did != "failed":
+        return outcome.did
+    failure = read_failure(root, stage)
+    if failure is not None:
+        raise StageInputError(format_failure(failure))
+    if outcome.status is not None and is_signal(outcome.status):
+        if _held is not None:
+            end_tracked_runs(root, _held.lease.id, log.warning)
+        raise StageCrashError(f"{stage}: its process was ended by {signal_name(outcome.status)}")
+    raise StageError(f"{stage}: {outcome.message}; the log above has the details")
+
+
+def format_failure(failure: Failure) -> str:
+    """Return what a stage left behind as the message for the user."""
+    return f"{failure.stage}: {failure.message}"
+
+
+def _run_process(root: Path, stage: str, force: bool, raw: RawVersion | None, say: Callable[[str], None]) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
+        path = Path(folder) / "outcome.json"
+        tree = Tree(repro_command(stage, path, force=force, raw=raw), cwd=root, env=stage_environment())
+        if _held is not None:
+            _held.update(session=tree.session, stage=stage)
+        try:
+            for line in tree.lines(_cancel_poll()):
+                say(line)
+            code = tree.wait()
+        finally:
+            tree.end()
+        if _held is not None:
+            _held.update(session=None, stage=stage)
+        if path.exists():
+            outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
+            if outcome.did == BUSY:
+                raise BusyError(outcome.message)
+            return outcome
+        return Outcome("failed", code, f"DVC ended with exit code {code}")
+
+
+def stage_environment() -> dict[str, str]:
+    """Return the environment of a stage's process."""
+    lease = {LEASE_VARIABLE: _held.lease.id} if _held is not None else {}
+    return program_environment() | lease
+
+
+def is_signal(status: int) -> bool:
+    """Tell whether an exit status stands for a signal, straight (-9) or as a shell passes it on (137)."""
+    return status < 0 or status > 128
+
+
+def signal_name(status: int) -> str:
+    """Return the name of the signal that an exit status stands for."""
+    number = -status if status < 0 else status - 128
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _cancel_poll() -> Callable[[], None]:
+    """Return a check, to be called often, that raises when the flow run was cancelled in Prefect.
+
+    Prefect itself tells only runs that a runner has started.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    next_check = time.monotonic() + CANCEL_POLL_SECONDS
+
+    def check() -> None:
+        nonlocal next_check
+        if flow_run is None or time.monotonic() < next_check:
+            return
+        next_check = time.monotonic() + CANCEL_POLL_SECONDS
+        # A server that does not answer just now is no reason to stop a training.
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run.id).state
+            if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                raise RunCancelled("the run was cancelled in Prefect")
+
+    return check
+
+
+@contextmanager
+def last_good_outputs(root: Path, stage: str) -> Iterator[None]:
+    """Bring a stage's last good outputs back when the block fails, in whatever way."""
+    take_aside(root, stage)
+    try:
+        yield
+    except BaseException:
+        with undisturbed():
+            bring_back(root, stage)
+        raise
+    remove(root / ASIDE / stage)
+
+
+def take_aside(root: Path, stage: str) -> None:
+    """Copy the outputs that DVC's cache does not hold.
+
+    A copy that is already there is of a run that died: older, and good.
+    """
+    folder = root / ASIDE / stage
+    if folder.exists():
+        return
+    building = folder.with_name(f".{stage}")
+    remove(building)
+    building.mkdir(parents=True)
+    for output in stage_outputs(root, stage):
+        source = root / output.path
+        if output.cached or not source.exists():
+            continue
+        target = building / output.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+    building.rename(folder)
+
+
+def bring_back(root: Path, stage: str) -> bool:
+    """Put a stage's outputs back as they were before the run that failed.
+
+    Without an earlier run there is nothing to bring back: what the failed one wrote goes, except what DVC keeps
+    through a rerun as well.
+
+    Returns:
+        True when a run had been begun and not ended, so that there was something to do.
+    """
+    if not (root / ASIDE / stage).exists():
+        return False
+    known = restore_outputs(root, stage)
+    for output in stage_outputs(root, stage):
+        path, copy = root / output.path, root / ASIDE / stage / output.path
+        if copy.exists():
+            remove(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy.rename(path)
+        elif not output.persist and not (known and output.cached):
+            remove(path)
+    remove(root / SCRATCH)
+    remove(root / ASIDE / stage)
+    return True

@@ -1,0 +1,1 @@
+"""labelme folders: reading and writing files, and which keypoint belongs to which object."""

@@ -1,0 +1,1 @@
+"""Datasets on disk: COCO files, YOLO folders, and what changed from one version to another."""

@@ -1,0 +1,1 @@
+"""What is wrong, or probably wrong, with annotations and their images."""

@@ -1,0 +1,1 @@
+"""Skeletons, boxes and text drawn on pictures."""

@@ -1,0 +1,1 @@
+"""Train, val and test: how images get a split and keep it."""
