@@ -7,14 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from flows.system.process import Tree, read_lines
-from tests.flows.toy import REPOSITORY, Toy, wait_until
+from tests.flows.toy import PATIENCE, Toy, wait_until
 
 MODEL = "models/best.pt"
 
@@ -34,10 +31,11 @@ def test_a_run_that_is_ended_leaves_nothing_behind(ran: Toy, number: int, code: 
     wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
     if number == signal.SIGINT:
         assert_status_answers(ran)
+        assert process.poll() is None  # nobody has waited for the training
     os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, output
-    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone", 15)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
     if number != signal.SIGKILL:
         assert ran.text(MODEL) == before
     else:
@@ -53,9 +51,7 @@ def test_a_run_that_is_ended_leaves_nothing_behind(ran: Toy, number: int, code: 
 
 def assert_status_answers(toy: Toy) -> None:
     (toy.root / ".keypipe" / "progress.json").write_text('{"stage":"train","done":3,"total":40,"unit":"epoch"}')
-    started = time.monotonic()
     found = json.loads(toy.keypipe("status", "--json"))
-    assert time.monotonic() - started < 8
     stages = {stage["stage"]: (stage["state"], stage["detail"]) for stage in found["stages"]}
     assert stages["split"] == ("up to date", "ran")
     assert stages["train"] == ("running", "epoch 3 of 40")
@@ -71,8 +67,8 @@ def test_an_ended_run_loses_no_uncached_output_and_leaves_no_record_running(ran:
     wait_until((ran.root / ".keypipe" / "asleep-validate").exists, "validate to be at work")
     tracked = start_tracked_run(ran)
     process.send_signal(number)
-    process.communicate(timeout=30)
-    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone", 15)
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
     assert (ran.root / "metrics/validate.json").exists() == (number == signal.SIGINT)
     if number == signal.SIGKILL:
         assert "in validate" in ran.keypipe("status").partition("killed     run training")[2]
@@ -114,7 +110,7 @@ def test_a_run_that_is_cancelled_in_prefect_ends(ran: Toy) -> None:
     flow_run_id = UUID(json.loads(ran.text(".keypipe/lease.json"))["flow_run_id"])
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run_id, Cancelling())
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, output
     assert "cancelled in Prefect" in output
     assert ran.text(MODEL) == before
@@ -128,7 +124,7 @@ def test_two_runs_take_turns(ran: Toy) -> None:
     first = ran.start("run", TOY_SLEEP_TRAIN="4")
     wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
     second = ran.start("run")
-    outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
     assert "waiting for run training" in outputs[1]
     assert f"pid {first.pid} since" in outputs[1]
@@ -143,84 +139,16 @@ def test_a_run_waits_for_a_dvc_command_by_hand(ran: Toy) -> None:
     by_hand = subprocess.Popen(command, cwd=ran.root, env={**environment, "TOY_SLEEP_TRAIN": "5"})
     wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
     outcome = ran.flow()
-    assert by_hand.wait(60) == 0
+    assert by_hand.wait(PATIENCE) == 0
     assert outcome.states[:3] == ["Cached"] * 3
     assert "calf" in ran.text(MODEL)
 
 
 def test_a_killed_run_takes_its_temporary_server_with_it(fresh: Toy) -> None:
     process = fresh.start("run", own_server=True, TOY_SLEEP_CONVERT="600")
-    wait_until((fresh.root / ".keypipe" / "asleep-convert").exists, "convert to be at work", 120)
+    wait_until((fresh.root / ".keypipe" / "asleep-convert").exists, "convert to be at work")
     assert any("uvicorn" in line for line in fresh.processes())
     process.kill()
-    process.communicate(timeout=30)
-    wait_until(lambda: not fresh.processes(), f"{fresh.processes()} to be gone", 20)
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not fresh.processes(), f"{fresh.processes()} to be gone")
     assert (fresh.root / ".keypipe" / "prefect.db").exists()
-
-
-def test_the_exit_code_of_a_fault_and_its_message(ran: Toy) -> None:
-    output = ran.keypipe("run", "--force", "validate", code=2, TOY_FAULT="validate")
-    assert "keypipe: validate: 3 images are too few to split" in output
-    assert "Skipped" in output
-    assert "Traceback" not in output.split("keypipe: validate")[1]
-
-
-FORKER = """
-import os, sys, time
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        signal = __import__("signal"); signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        open(sys.argv[1], "w").write(str(os.getpid()))
-        time.sleep(600)
-    os._exit(0)
-os.wait()
-time.sleep(float(sys.argv[2]))
-sys.exit(7)
-"""
-
-
-def test_a_tree_ends_with_all_that_has_forked_away(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
-    tree = Tree([sys.executable, "-c", FORKER, str(note), "600"], cwd=tmp_path, env=dict(os.environ), grace=0.5)
-    wait_until(lambda: note.exists() and note.read_text(), "the fork")
-    pid = int(note.read_text())
-    assert psutil.pid_exists(pid)
-    tree.end()
-    assert not psutil.pid_exists(pid)
-
-
-def test_a_tree_tells_the_exit_code_and_leaves_no_fork(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
-    tree = Tree([sys.executable, "-c", FORKER, str(note), "0.1"], cwd=tmp_path, env=dict(os.environ))
-    assert list(tree.lines()) == []
-    assert tree.wait() == 7
-    assert not psutil.pid_exists(int(note.read_text()))
-
-
-def test_a_tree_survives_the_death_of_its_watcher_by_nobody(tmp_path: Path) -> None:
-    tree = Tree([sys.executable, "-c", "import time; time.sleep(600)"], cwd=tmp_path, env=dict(os.environ))
-    wait_until(lambda: psutil.Process(tree.session).children(), "the command")
-    (child,) = psutil.Process(tree.session).children()
-    os.kill(tree.session, signal.SIGKILL)
-    assert tree.wait() == -signal.SIGKILL
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the command to end", 5)
-
-
-def test_lines_are_split_at_carriage_returns_as_well(tmp_path: Path) -> None:
-    code = r"import sys; sys.stdout.write('one\r\n\n  \rtwo\x1b[0m 1%\rtwo 2%\nthree')"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=tmp_path)
-    assert process.stdout is not None
-    with process:
-        lines = list(read_lines(process.stdout, lambda: None, 0.1, lambda: process.poll() is not None))
-    assert lines == ["one", "two 1%", "two 2%", "three"]
-
-
-def test_outside_a_workspace_one_line_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "keypipe", "run"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    )
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "clone" in done.stderr
