@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import subprocess
 import sys
@@ -40,6 +42,16 @@ EXAMPLES = sorted(
 
 def test_names_that_are_in_use_stay() -> None:
     assert {name for (name, *rest), _ in COMMANDS if not rest} >= set(OF_BEFORE)
+
+
+def test_every_command_is_run_somewhere() -> None:
+    """By the README, whose commands a test runs, or by a test of flows."""
+    words = set(re.findall(r"^keypipe ([\w-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in (ROOT / "tests" / "flows").rglob("*.py"):
+        if path.name != Path(__file__).name:
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            words |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not {command.short for _, command in COMMANDS if isinstance(command, Command)} - words
 
 
 def test_a_planned_name_means_one_thing() -> None:
