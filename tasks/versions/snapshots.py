@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from tasks.versions import git
-from tasks.versions.lockfile import join_locks, locked_fingerprint, locked_folders
+from tasks.versions.acceptance import earlier_fingerprints
+from tasks.versions.lockfile import Files, join_locks, locked_fingerprint, locked_folders
 from tasks.versions.stages import all_outputs, stage_names
 from tasks.versions.store import list_folders
 from tasks.workspace.program import say
@@ -115,8 +116,8 @@ def settle(root: Path) -> Snapshot | None:
         The snapshot of the workspace's training; None where there is none.
     """
     found = of_workspace(root)
-    if found is None:
-        return None
+    if found is None or found.fingerprint != _locked(root):  # accepted: dvc.lock speaks of today's code, not the run's
+        return found
     tree = _overlay(root, found.commit)
     if found.complete and tree == git.read(root, "rev-parse", f"{found.commit}^{{tree}}").strip():
         return found
@@ -139,18 +140,25 @@ def renew(root: Path, run_id: str, fingerprint: str, tree: Tree) -> Snapshot | N
 
 
 def of_workspace(root: Path) -> Snapshot | None:
-    """Return the snapshot of the training that the workspace's ``dvc.lock`` holds."""
-    lock = root / LOCK_FILE
-    if not lock.exists() or not git.is_repository(root):
+    """Return the snapshot of the training that the workspace's ``dvc.lock`` holds, also where it was accepted since."""
+    fingerprint = _locked(root)
+    if fingerprint is None or not git.is_repository(root):
         return None
-    fingerprint = locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE)
-    same = [snapshot for snapshot in list_snapshots(root) if snapshot.fingerprint == fingerprint]
+    snapshots = list_snapshots(root)
+    names = [fingerprint, *earlier_fingerprints(root, fingerprint)]
+    named = ([snapshot for snapshot in snapshots if snapshot.fingerprint == name] for name in names)
+    same = next(filter(None, named), [])
     run_id = _own_run_id(root)
     if run_id:
         # Others began the same training and failed; a complete one is the same run under another server's id.
         own = [snapshot for snapshot in same if snapshot.run_id == run_id]
         same = own or [snapshot for snapshot in same if snapshot.complete]
     return next(iter(same), None)
+
+
+def _locked(root: Path) -> str | None:
+    lock = root / LOCK_FILE
+    return locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE) if lock.exists() else None
 
 
 def _own_run_id(root: Path) -> str:
@@ -204,6 +212,17 @@ def read_file(root: Path, commit: str, path: str) -> bytes | None:
         return git.read_bytes(root, "cat-file", "blob", f"{commit}:./{path}")
     except git.GitError:
         return None
+
+
+def list_files(root: Path, commit: str, folder: str) -> list[str]:
+    """Return the files that git holds below a folder of a commit, relative to it; none where it has no such folder.
+
+    Args:
+        root: the workspace.
+        commit: any name of the commit, or of a tree.
+        folder: relative to the workspace.
+    """
+    return _names(git.ask(root, "ls-tree", "-r", "-z", "--name-only", f"{commit}:{git.prefix(root)}{folder}") or "")
 
 
 def write_tree(root: Path) -> Tree:
@@ -261,7 +280,8 @@ def _overlay(root: Path, begun: str) -> str:
     texts = ((read_file(root, begun, LOCK_FILE) or b"").decode("utf-8"), (root / LOCK_FILE).read_text(encoding="utf-8"))
     folders = list_folders(root, locked_folders(*texts))
     order = stage_names(root)
-    joined = join_locks(*texts, order, STAGE, lambda path: read_file(root, begun, path), folders)
+    files = Files(lambda path: read_file(root, begun, path), lambda path: list_files(root, begun, path))
+    joined = join_locks(*texts, order, STAGE, files, folders)
     outputs = all_outputs(root)
     plain = {stage: [output.path for output in outputs[stage] if not output.cached] for stage in order}
     gone = [path for stage in order[order.index(STAGE) :] if stage not in joined.stages for path in plain[stage]]
