@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.versions.lockfile import Files, Joined, join_locks, locked_fingerprint, locked_folders, locked_outputs, parse_lock
+from tasks.versions.lockfile import (
+    Files,
+    Joined,
+    join_locks,
+    locked_fingerprint,
+    locked_folders,
+    locked_outputs,
+    parse_lock,
+)
 
 ORDER = ["split", "train", "validate", "export"]
 RAW, CODE, PARAMS = "md5 of raw", b"code", "validate: {sigma: 0.1}\n"
