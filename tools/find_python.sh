@@ -51,8 +51,7 @@ else
 fi
 
 {
-    echo "keypipe needs $said (3.11.0 at least); found: ${seen:-none}${seen:+
-}"
+    echo "keypipe needs $said (3.11.0 at least); found: ${seen:-none}"
     echo "Install one of them with its module venv (on Debian or Ubuntu: apt install python3-venv), or name yours:"
     echo "  make PYTHON=/path/to/python3"
     command -v uv >/dev/null && printf '%s\n' "uv fetches one if you want it to:" \
