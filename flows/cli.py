@@ -169,12 +169,18 @@ def predict(
     flow: bool,
 ) -> None:
     """Draw keypoints into pictures or a video, and write them as JSON."""
-    from flows.commands.prediction import predict_main
+    settings: Any = {"conf": conf, "keypoint_conf": keypoint_conf, "device": device}
+    if flow:
+        from flows.services import server
 
-    summary = predict_main(
-        source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device, flow=flow, root=root
-    )
-    click.echo(str(summary))
+        server.configure(root)
+        from flows.commands.prediction_flow import run_prediction
+
+        click.echo(str(run_prediction(root, source, model, output, **settings)))
+    else:
+        from flows.commands.prediction import predict_main
+
+        click.echo(str(predict_main(source, model, output, root=root, **settings)))
 
 
 @cli.command()

@@ -1,10 +1,10 @@
-"""``keypipe predict``: a plain function, and the same as a Prefect flow."""
+"""``keypipe predict``: finds the workspace's model and predicts with it."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keypipe.errors import ModelError
 from keypipe.inference import batch
@@ -26,7 +26,6 @@ def predict_main(
     conf: float = 0.25,
     keypoint_conf: float = 0.5,
     device: str | None = None,
-    flow: bool = False,
     root: Path | None = None,
 ) -> batch.Summary:
     """Predict on an image, a folder, a pattern or a video; the command ``keypipe predict``.
@@ -38,7 +37,6 @@ def predict_main(
         conf: smallest score of an object.
         keypoint_conf: smallest confidence of a keypoint that is drawn.
         device: such as ``cpu`` or ``cuda:0``; None takes a GPU where the model's engine has one.
-        flow: record it as a run of Prefect.
         root: the workspace; None is the current folder.
 
     Returns:
@@ -50,8 +48,6 @@ def predict_main(
         FaultsError: some files could not be read; all others are done.
     """
     root = root or Path.cwd()
-    if flow:
-        return _run_flow(root, source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device)
     summary = predict_in_workspace(root, source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device)
     batch.raise_for_faults(summary)
     return summary
@@ -102,27 +98,3 @@ def _load_checkpoint(root: Path, path: Path, device: str | None) -> tuple[RawMod
 
     configure(root)
     return load_torch_model(path, device)
-
-
-def _run_flow(
-    root: Path,
-    source: str,
-    model: str | None,
-    output: str | None,
-    *,
-    conf: float,
-    keypoint_conf: float,
-    device: str | None,
-) -> batch.Summary:
-    from flows.services import server
-
-    with server.connected(root, print):
-        # Prefect reads its settings when it is imported: not before it is known which server to use.
-        from flows.commands.prediction_flow import prediction_flow
-
-        state: Any = prediction_flow(
-            str(root), source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device, return_state=True
-        )
-        server.settle(state.state_details.flow_run_id)
-        summary: batch.Summary = state.result()
-        return summary

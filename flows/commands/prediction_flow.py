@@ -1,4 +1,7 @@
-"""The prediction flow: ``keypipe predict`` as a run that Prefect records and can start."""
+"""The prediction flow: ``keypipe predict`` as a run that Prefect records and can start.
+
+Prefect reads its settings when it is imported: call ``flows.services.server.configure`` before this module is.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows.commands.prediction import predict_in_workspace
+from flows.services import server
 from keypipe.errors import PoseError
 from keypipe.inference import batch
 
@@ -65,3 +69,23 @@ def prediction_flow(
         logger.error("%s", error)
         return Failed(message=str(error).splitlines()[0], data=error)
     return summary
+
+
+def run_prediction(
+    root: Path,
+    source: str,
+    model: str | None = None,
+    output: str | None = None,
+    *,
+    conf: float = 0.25,
+    keypoint_conf: float = 0.5,
+    device: str | None = None,
+) -> batch.Summary:
+    """Run the flow in this process, with a Prefect server; see ``flows.commands.prediction.predict_main``."""
+    with server.connected(root, print):
+        state: Any = prediction_flow(
+            str(root), source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device, return_state=True
+        )
+        server.settle(state.state_details.flow_run_id)
+        summary: batch.Summary = state.result()
+        return summary

@@ -191,7 +191,7 @@ def _end_run(root: Path, lease: Lease, say: Say) -> None:
 
     clear_stale_locks(root)
     if lease.stage is not None:
-        from flows.pipeline.stage_task import bring_back
+        from flows.pipeline.last_good import bring_back
 
         if bring_back(root, lease.stage):
             say(f"{lease.stage}: brought the last good outputs back after a run that was killed")
