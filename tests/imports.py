@@ -31,7 +31,11 @@ def imported_names(path: Path) -> frozenset[str]:
 
 @cache
 def imported_files(path: Path) -> frozenset[Path]:
-    """Return the project files that a module imports directly; packages' ``__init__`` are left out."""
+    """Return the project files that a module imports directly.
+
+    Packages' ``__init__`` are left out: they hold nothing but names for users, which type checkers follow and Python
+    loads when one is asked for. The project's own code goes past them (tests/test_lazy.py).
+    """
     files: set[Path] = set()
     for name in imported_names(path):
         if name.partition(".")[0] in PACKAGES:

@@ -124,10 +124,31 @@ def test_a_stage_depends_on_its_own_section(stage: str) -> None:
 
 def test_nothing_is_left_in_packages_that_deps_would_miss() -> None:
     for path in (path for top in PACKAGES for path in (ROOT / top).rglob("__init__.py")):
+        package = ".".join(path.relative_to(ROOT).parts[:-1])
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            is_version = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
-            assert is_docstring or is_version, f"{path}: {ast.unparse(node)}"
+            is_constant = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in {"__version__", "__all__"}
+            is_switch = ast.unparse(node) == "from typing import TYPE_CHECKING"
+            assert is_docstring or is_constant or is_switch or offers_names(node, package), (
+                f"{path}: {ast.unparse(node)}"
+            )
+
+
+def offers_names(node: ast.stmt, package: str) -> bool:
+    """Whether a statement offers names of the package's own modules: to type checkers at once, to Python lazily."""
+    if not isinstance(node, ast.If) or ast.unparse(node.test) != "TYPE_CHECKING" or len(node.orelse) != 2:
+        return False
+    mechanism, offer = node.orelse
+    return (
+        all(isinstance(line, ast.ImportFrom) and str(line.module).startswith(f"{package}.") for line in node.body)
+        and ast.unparse(mechanism) == "from keypipe.lazy import offer"
+        and isinstance(offer, ast.Assign)
+        and ast.unparse(offer.targets[0]) == "(__getattr__, __dir__)"
+        and isinstance(offer.value, ast.Call)
+        and ast.unparse(offer.value.func) == "offer"
+        and [ast.unparse(argument) for argument in offer.value.args] == ["__name__"]
+        and all(ast.literal_eval(keyword.value) for keyword in offer.value.keywords)
+    )
 
 
 def test_the_flow_runs_the_stages_in_the_order_of_dvc_yaml() -> None:
