@@ -37,7 +37,8 @@ def _outside() -> int:
     if module:
         return int(importlib.import_module(module).main(sys.argv[2:]))
     print(  # noqa: T201 - the program's output
-        "keypipe: no workspace here; run it inside a clone of the keypipe repository (a folder with dvc.yaml)",
+        "keypipe: no workspace here; run it inside a clone of the keypipe repository (a folder with dvc.yaml);"
+        f" {' and '.join(f'`keypipe {name}`' for name in ANYWHERE)} work anywhere",
         file=sys.stderr,
     )
     return USER_ERROR

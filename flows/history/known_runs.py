@@ -119,7 +119,7 @@ def find_run(runs: list[Run], name: str) -> Run:
     known = ", ".join(run.name for run in runs[:5]) or "none yet"
     raise ConfigError(
         f"{name}: no training's id begins so (the newest: {known}; at least {MIN_PREFIX} characters;"
-        " `keypipe keep` lists all)"
+        " `keypipe runs` lists all)"
     )
 
 
