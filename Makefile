@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export TORCH_INDEX INSTALLER
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all install lock deps lint format browser clean
+.PHONY: demo test quick test-all install lock deps lint format browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -16,6 +16,10 @@ demo: install
 
 test: install
 	$(PYTEST) -m "not slow and not benchmark and not faults"
+
+# What every interpreter must pass, beside the suite on one of them: minutes.
+quick: install
+	$(PYTEST) -m quick
 
 test-all: install
 	$(PYTEST)
@@ -48,7 +52,9 @@ format: install
 
 # The tests of pages want a real browser; without one they are skipped.
 browser:
-	command -v chromium chromedriver || { apt-get update -q && apt-get install -qy --no-install-recommends chromium chromium-driver; }
+	command -v chromium chromedriver || { \
+	sudo=$$([ $$(id -u) = 0 ] || echo sudo) && $$sudo apt-get update -q && \
+	$$sudo apt-get install -qy --no-install-recommends chromium chromium-driver; }
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

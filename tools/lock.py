@@ -24,10 +24,10 @@ EVERYWHERE = ("sys_platform == 'linux'", f"python_full_version < '{BELOW}'")
 CUDA = re.compile(r"^(torch|torchvision|triton|nvidia-|cuda-)")
 HEADER = """\
 # Exact versions of everything, transitive ones too, for Linux and every Python that pyproject.toml admits.
-# Made by `make lock`; installed by tools/install.py with --no-deps, since two are left out on purpose: opencv-python, for
-# opencv-python-headless gives the same cv2 without needing the system's libGL, and openvino-telemetry, which reports
-# what is converted to its makers. Without hashes, since builds of torch for other machines have the same version and
-# other hashes, pip wants them for all packages or for none, and they would make 5,000 lines of these 300.
+# Made by `make lock`; installed by tools/install.py with --no-deps, since two are left out on purpose: opencv-python,
+# for opencv-python-headless gives the same cv2 without needing the system's libGL, and openvino-telemetry, which
+# reports what is converted to its makers. Without hashes, since builds of torch for other machines have the same
+# version and other hashes, pip wants hashes for all packages or for none, and they would be 5,000 lines to these 300.
 # Download for Linux on x86-64: {all} MB, of these torch with CUDA {cuda} MB.
 """
 
