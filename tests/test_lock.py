@@ -20,7 +20,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from tests.imports import ROOT
-from tools.lock import BELOW, LEAST, LEFT_OUT
+from tools.lock import BELOW, LEAST, LEFT_OUT, LOCKS
 
 pytestmark = pytest.mark.quick
 
@@ -82,10 +82,12 @@ def here() -> dict[NormalizedName, str]:
     return {name: version for name, version in pins.items() if name in installed}
 
 
-def test_every_line_is_one_exact_version_and_no_address() -> None:
-    for line in TEXT.splitlines():
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_line_is_one_exact_version_and_no_address(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for line in text.splitlines():
         assert line.startswith("#") or re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( ; [\w.' ()<>=!]+)?", line), line
-    assert "://" not in TEXT
+    assert "://" not in text
 
 
 def test_the_least_and_the_last_interpreter_are_the_same_everywhere() -> None:
