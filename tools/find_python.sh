@@ -2,7 +2,7 @@
 # Print the Python that keypipe's environment is made of: the one that is named, else the one that it was made of before,
 # else `python3` or the newest `python3.N` of the PATH, else one that uv keeps. Called by make: find_python.sh FOLDER [NAME]
 folder=$1 named=$2
-range='>=3.11,<3.15'
+range='>=3.11,!=3.14.1,<3.15'
 said='Python 3.11, 3.12, 3.13 or 3.14'
 
 # An environment is made of the interpreter below another environment, hence the base.
@@ -10,7 +10,7 @@ look() {
     "$1" - <<'END' 2>/dev/null
 import sys, sysconfig
 fits = (3, 11) <= sys.version_info[:2] < (3, 15) and sys.implementation.name == "cpython"
-fits = fits and not sysconfig.get_config_var("Py_GIL_DISABLED")
+fits = fits and sys.version_info[:3] != (3, 14, 1) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 try:
     import ensurepip, venv
 except ImportError:

@@ -16,8 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, TextIO
 
 TORCH = re.compile(r"^(torch|torchvision)==")
 # nvidia-ml-py asks a driver for what it does; ultralytics wants it with every build of torch.
@@ -39,8 +40,8 @@ def main() -> None:
     settings = read_pip_settings(os.environ)
     installer = os.environ.get("INSTALLER") or choose_installer(settings, shutil.which("uv"))
     say_what_comes(given.folder, lines, installer, settings, index)
-    kind = Uv if installer == "uv" else Pip
-    install(kind(given.folder, pins), pins, index, given.project)
+    made = Uv(given.folder) if installer == "uv" else Pip(given.folder, pins)
+    install(made, pins, index, given.project)
 
 
 def read_pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -53,7 +54,7 @@ def read_pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
     files += [Path("/etc/pip.conf"), home / ".pip/pip.conf"]
     files += [Path(environ.get("XDG_CONFIG_HOME", home / ".config")) / "pip/pip.conf"]
     files += [Path(environ["PIP_CONFIG_FILE"])] if "PIP_CONFIG_FILE" in environ else []
-    found = {}
+    found: dict[str, str] = {}
     for path in files:
         parser = configparser.RawConfigParser(strict=False)
         try:
@@ -74,7 +75,9 @@ def choose_installer(settings: Mapping[str, str], uv: str | None) -> str:
 
 def say_what_comes(folder: Path, lines: list[str], installer: str, settings: Mapping[str, str], index: str) -> None:
     """Print what is about to be downloaded, how large it is, and how less can be had."""
-    why = f", as pip has {', '.join(sorted(settings))}" if settings and installer == "pip" and shutil.which("uv") else ""
+    why = (
+        f", as pip has {', '.join(sorted(settings))}" if settings and installer == "pip" and shutil.which("uv") else ""
+    )
     say(f"making {folder} with Python {platform.python_version()}, by {installer}{why}")
     sizes = next((re.findall(r"(\d+) MB", line) for line in lines if line.startswith("# Download")), [])
     if len(sizes) < 2:
@@ -84,11 +87,12 @@ def say_what_comes(folder: Path, lines: list[str], installer: str, settings: Map
     if index:
         say(f"about to download {everything - cuda} MB, and the build of torch that TORCH_INDEX has")
         return
-    say(f"about to download {everything / 1000:.1f} GB ({cuda / 1000:.1f} GB of these are torch with CUDA), for 8 GB on disk")
+    total, part = f"{everything / 1000:.1f} GB", f"{cuda / 1000:.1f} GB"
+    say(f"about to download {total} ({part} of these are torch with CUDA), which take 8 GB of the disk")
     if has_nvidia_driver():
         return
-    say("this machine has no NVIDIA driver. The CPU build of torch does the same here and is 2.8 GB less: press Ctrl-C,")
-    say("  and run: make install TORCH_INDEX=<the address that PyTorch's site names for pip and CPU>")
+    say("this machine has no NVIDIA driver. The CPU build of torch does the same here, and is much smaller:")
+    say("  press Ctrl-C, and run: make install TORCH_INDEX=<the address that PyTorch's site names for pip and CPU>")
     if settings:
         say("  (where pip's settings lead to a CPU build, that is taken, and CUDA is left out)")
 
@@ -99,7 +103,7 @@ def has_nvidia_driver() -> bool:
     return any(Path(place).exists() for place in places) or shutil.which("nvidia-smi") is not None
 
 
-def install(installer: Pip | Uv, pins: list[str], index: str, project: Path | None) -> None:
+def install(installer: Installer, pins: list[str], index: str, project: Path | None) -> None:
     """Install torch first: what it asks for tells whether its build needs CUDA's libraries."""
     torch = [pin for pin in pins if TORCH.match(pin)]
     rest = [pin for pin in pins if pin not in torch]
@@ -110,7 +114,8 @@ def install(installer: Pip | Uv, pins: list[str], index: str, project: Path | No
             say("this build of torch needs no CUDA, which is left out")
     installer.install(rest)
     if project:
-        installer.install_project(project)
+        # Built by the setuptools that is locked.
+        installer.run("--quiet", "--no-build-isolation", "--editable", project)
 
 
 def read_needs(python: Path, package: str) -> list[str]:
@@ -119,34 +124,52 @@ def read_needs(python: Path, package: str) -> list[str]:
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.splitlines()
 
 
+class Installer(Protocol):
+    """What installs into an environment."""
+
+    python: Path
+
+    def install(self, pins: list[str], options: list[str] | None = None) -> None:
+        """Install exactly these, and show progress."""
+
+    def run(self, *arguments: str | Path) -> None:
+        """Install as arguments of ``pip install`` say, or give up."""
+
+
 class Pip:
     """The environment's own pip, in the version that is locked."""
 
     def __init__(self, folder: Path, pins: list[str]) -> None:
         self.python, self.log = folder / "bin/python", folder / "install.log"
-        made_by = make_fresh(folder)
-        subprocess.run([sys.executable, "-m", "venv", *made_by, folder], check=True)
+        subprocess.run([sys.executable, "-m", "venv", *make_fresh(folder), folder], check=True)
         self.log.unlink(missing_ok=True)
         own = [pin for pin in pins if pin.startswith("pip==")]
         if own:
             self.run("--quiet", *own)
+        # The pip of an older Python does not know it.
+        self.progress_bar = "raw" if own else "off"
 
     def install(self, pins: list[str], options: list[str] | None = None) -> None:
-        """Install exactly these."""
-        requirements = self.log.with_name("install.txt")
-        requirements.write_text("\n".join(pins) + "\n", encoding="utf-8")
-        self.run("--progress-bar", "raw", *(options or []), "--requirement", requirements, n_packages=len(pins))
-
-    def install_project(self, project: Path) -> None:
-        """Install a folder's project, built by the setuptools that is locked."""
-        self.run("--quiet", "--no-build-isolation", "--editable", project)
+        """Install exactly these, and show progress."""
+        requirements = write_requirements(self.log.parent, pins)
+        arguments: list[str | Path] = [
+            "--progress-bar",
+            self.progress_bar,
+            *(options or []),
+            "--requirement",
+            requirements,
+        ]
+        self.run(*arguments, n_packages=len(pins))
 
     def run(self, *arguments: str | Path, n_packages: int = 0) -> None:
         """Run ``pip install``; what it prints goes to the log, and progress to the screen."""
         command = [self.python, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", *arguments]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-        ) as process, self.log.open("a", encoding="utf-8") as log:
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        output = subprocess.PIPE
+        with (
+            subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True, env=environment) as process,
+            self.log.open("a", encoding="utf-8") as log,
+        ):
             assert process.stdout is not None
             show(read_progress(process.stdout, log, n_packages))
         if process.returncode:
@@ -156,28 +179,38 @@ class Pip:
 class Uv:
     """The uv on the PATH, which shows its own progress."""
 
-    def __init__(self, folder: Path, pins: list[str]) -> None:
-        self.python, self.log = folder / "bin/python", folder / "install.log"
+    def __init__(self, folder: Path) -> None:
+        self.python = folder / "bin/python"
         self.environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
         fresh = make_fresh(folder) or ["--allow-existing"]
-        command = ["uv", "venv", "--quiet", "--no-project", *fresh, "--python", sys.executable, folder]
+        command: list[str | Path] = [
+            "uv",
+            "venv",
+            "--quiet",
+            "--no-project",
+            *fresh,
+            "--python",
+            sys.executable,
+            folder,
+        ]
         subprocess.run(command, check=True, env=self.environment)
 
     def install(self, pins: list[str], options: list[str] | None = None) -> None:
         """Install exactly these."""
-        requirements = self.log.with_name("install.txt")
-        requirements.write_text("\n".join(pins) + "\n", encoding="utf-8")
-        self.run(*(options or []), "--requirement", requirements)
-
-    def install_project(self, project: Path) -> None:
-        """Install a folder's project, built by the setuptools that is locked."""
-        self.run("--quiet", "--no-build-isolation", "--editable", project)
+        self.run(*(options or []), "--requirement", write_requirements(self.python.parents[1], pins))
 
     def run(self, *arguments: str | Path) -> None:
         """Run ``uv pip install``."""
         command = ["uv", "pip", "install", "--python", self.python, "--no-deps", *arguments]
         if subprocess.run(command, check=False, env=self.environment).returncode:
             sys.exit("keypipe: uv could not install the packages, see above; INSTALLER=pip takes pip instead")
+
+
+def write_requirements(folder: Path, pins: list[str]) -> Path:
+    """Write pins to a file in the environment; return it."""
+    path = folder / "install.txt"
+    path.write_text("\n".join(pins) + "\n", encoding="utf-8")
+    return path
 
 
 def make_fresh(folder: Path) -> list[str]:
@@ -188,17 +221,17 @@ def make_fresh(folder: Path) -> list[str]:
     return ["--clear"] if version and version[1] != ".".join(platform.python_version_tuple()[:2]) else []
 
 
-def read_progress(lines: Iterator[str], log: object, n_packages: int) -> Iterator[str]:
+def read_progress(lines: Iterable[str], log: TextIO, n_packages: int) -> Iterator[str]:
     """Turn what pip prints into one short text each time something has moved; everything else goes to the log."""
     n_found, n_bytes, name = 0, 0, ""
     for line in lines:
         moved = re.match(r"\s*Progress (\d+) of (\d+)", line)
         if moved:
             done, size = int(moved[1]), int(moved[2])
+            yield f"{n_found} of {n_packages} packages, {(n_bytes + done) / 1e6:,.0f} MB, {name}"
             n_bytes += size if done == size else 0
-            yield f"{n_found} of {n_packages} packages, {(n_bytes + (done if done < size else 0)) / 1e6:,.0f} MB, {name}"
             continue
-        print(line, end="", file=log, flush=True)  # type: ignore[call-overload]
+        print(line, end="", file=log, flush=True)
         if line.startswith("Collecting "):
             n_found += 1
         file = re.match(r"\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|tar\.gz|zip))", line)
@@ -209,7 +242,7 @@ def read_progress(lines: Iterator[str], log: object, n_packages: int) -> Iterato
             yield f"unpacking {n_packages} packages; the larger ones take a minute"
 
 
-def show(texts: Iterator[str]) -> None:
+def show(texts: Iterable[str]) -> None:
     """Show progress: one line that changes on a terminal, else a line every ten seconds."""
     shown = -10.0
     on_terminal = sys.stdout.isatty()

@@ -1,7 +1,8 @@
-"""Write ``requirements.lock``: exact versions of ``pyproject.toml``'s extra ``dev``, one list for every interpreter.
+"""Write the locks: exact versions of everything, one list for every interpreter.
 
-Run by ``make lock``, in an environment that has uv. Nothing is installed, and no address of a registry gets into the
-lock. Versions in the lock stay as long as they fit; ``make lock UPGRADE=--upgrade`` takes the newest of all.
+``requirements.lock`` holds ``pyproject.toml``'s extra ``dev``, and ``requirements-labelme.lock`` its group ``labelme``.
+Run by ``make lock``, in an environment that has uv. Nothing is installed, and no address of a registry gets into a
+lock. Versions in a lock stay as long as they fit; ``make lock UPGRADE=--upgrade`` takes the newest of all.
 """
 
 from __future__ import annotations
@@ -22,24 +23,33 @@ LEFT_OUT = ("opencv-python", "openvino-telemetry")
 EVERYWHERE = ("sys_platform == 'linux'", f"python_full_version < '{BELOW}'")
 """What holds wherever keypipe is installed, and says nothing in a marker."""
 CUDA = re.compile(r"^(torch|torchvision|triton|nvidia-|cuda-)")
-HEADER = """\
+LOCKS = {"requirements.lock": ("--extra", "dev"), "requirements-labelme.lock": ("--group", "labelme")}
+HEADERS = {
+    "requirements.lock": """\
 # Exact versions of everything, transitive ones too, for Linux and every Python that pyproject.toml admits.
-# Made by `make lock`; installed by tools/install.py with --no-deps, since two are left out on purpose: opencv-python, for
-# opencv-python-headless gives the same cv2 without needing the system's libGL, and openvino-telemetry, which reports
-# what is converted to its makers. Without hashes, since builds of torch for other machines have the same version and
-# other hashes, pip wants them for all packages or for none, and they would make 5,000 lines of these 300.
+# Made by `make lock`; installed by tools/install.py with --no-deps, since two are left out on purpose: opencv-python,
+# for opencv-python-headless gives the same cv2 without needing the system's libGL, and openvino-telemetry, which
+# reports what is converted to its makers. Without hashes, since builds of torch for other machines have the same
+# version and other hashes, pip wants hashes for all packages or for none, and they would be 5,000 lines to these 300.
 # Download for Linux on x86-64: {all} MB, of these torch with CUDA {cuda} MB.
-"""
+""",
+    "requirements-labelme.lock": """\
+# Exact versions of the newest labelme and all that it needs. Made by `make lock`, installed by `make labelme`.
+# Download for Linux on x86-64: {all} MB.
+""",
+}
 
 
 def main() -> None:
     """Resolve and write."""
-    lock = ROOT / "requirements.lock"
-    with tempfile.TemporaryDirectory() as folder:
-        resolved = resolve(Path(folder), lock.read_text(encoding="utf-8"), sys.argv[1:])
-        sizes = measure(Path(folder), resolved)
-    header = HEADER.format_map({name: round(size / 1e6) for name, size in sizes.items()})
-    lock.write_text(header + resolved, encoding="utf-8")
+    for name, selection in LOCKS.items():
+        lock = ROOT / name
+        known = lock.read_text(encoding="utf-8") if lock.exists() else ""
+        with tempfile.TemporaryDirectory() as folder:
+            resolved = resolve(Path(folder), known, [*selection, *sys.argv[1:]])
+            sizes = measure(Path(folder), resolved)
+        header = HEADERS[name].format_map({part: round(size / 1e6) for part, size in sizes.items()})
+        lock.write_text(header + resolved, encoding="utf-8")
 
 
 def resolve(folder: Path, known: str, options: list[str]) -> str:
@@ -49,7 +59,7 @@ def resolve(folder: Path, known: str, options: list[str]) -> str:
     project.write_text(f'{text}\n[tool.uv]\nenvironments = ["{" and ".join(EVERYWHERE)}"]\n', encoding="utf-8")
     lock.write_text(known, encoding="utf-8")
     left_out = [part for name in LEFT_OUT for part in ("--no-emit-package", name)]
-    run_uv(folder, "--universal", "--python-version", LEAST, "--extra", "dev", *left_out, *options, "-o", lock, project)
+    run_uv(folder, "--universal", "--python-version", LEAST, *left_out, *options, "-o", lock, project)
     lines = lock.read_text(encoding="utf-8").splitlines()
     return "".join(f"{shorten_marker(line)}\n" for line in lines if line[:1] not in "#-")
 
