@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from flows.services import server
 from flows.services.schedule_record import SCHEDULE, ScheduleRecord, active_schedule
+from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree, start_time
 from flows.system.state_files import write_record
 from keypipe.errors import ConfigError, PoseError
@@ -67,7 +66,8 @@ def serve(root: Path, cron: str, timezone: str | None, say: server.Say) -> None:
     """
     server.configure(root)
     check_schedule(cron, timezone)
-    with _only_one(root), ExitStack() as stack:
+    with ExitStack() as stack:
+        _only_one(root, stack)
         url, keep = _connect(root, stack, say)
         record = ScheduleRecord(
             pid=os.getpid(),
@@ -116,17 +116,13 @@ def _connect(root: Path, stack: ExitStack, say: server.Say) -> tuple[str, server
     return found.url, keep
 
 
-@contextmanager
-def _only_one(root: Path) -> Iterator[None]:
-    (root / STATE).mkdir(exist_ok=True)
-    with (root / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            record = active_schedule(root)
-            who = record.describe() if record else "another keypipe schedule"
-            raise PoseError(f"this workspace is being served already: {who}") from error
-        yield
+def _only_one(root: Path, stack: ExitStack) -> None:
+    try:
+        stack.enter_context(held_lock(root / LOCK))
+    except LockedError as error:
+        record = active_schedule(root)
+        who = record.describe() if record else "another keypipe schedule"
+        raise PoseError(f"this workspace is being served already: {who}") from error
 
 
 def _runner_command(root: Path, cron: str, timezone: str | None) -> list[str]:

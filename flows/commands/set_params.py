@@ -1,9 +1,15 @@
-"""Writes parameters into ``params.yaml`` the way a careful hand would: one value changes, every comment stays."""
+"""Writes parameters into ``params.yaml`` the way a careful hand would: one value changes, every comment stays.
+
+ruamel.yaml's round trip keeps comments, quotes and order, but it has one style for the whole file: it moves lists to
+one indentation, writes ``null`` as nothing, drops spaces that align values, and knows only LF. So it tells where a
+value stands, and the value alone is replaced; only where there is no such place does the file make the round trip.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.util import load_yaml_guess_indent
 
 from keypipe.errors import ConfigError
 from tasks.workspace.params import PARAMS_FILE
@@ -33,7 +40,7 @@ def set_params(root: Path, assignments: Sequence[str]) -> list[str]:
         ConfigError: an assignment cannot be read, or the file would not be valid; it is left as it was.
     """
     path = root / PARAMS_FILE
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = path.read_bytes().decode("utf-8") if path.exists() else ""
     text = before
     lines: list[str] = []
     for assignment in assignments:
@@ -102,9 +109,14 @@ def _add(text: str, section: MappingNode, key: str, value: Any) -> str | None:
     last_key, last_value = section.value[-1]
     if isinstance(last_value, CollectionNode) and not last_value.flow_style:
         return None
-    end = text.find("\n", last_value.end_mark.index)
-    head, tail = (text, "") if end < 0 else (text[:end], text[end:])
-    return f"{head}\n{' ' * int(last_key.start_mark.column)}{key}: {_format(value)}{tail or chr(10)}"
+    end = text.find("\n", last_value.end_mark.index) + 1 or len(text)
+    line_end = _line_end(text)
+    head = text[:end] if text[:end].endswith("\n") else text[:end] + line_end
+    return f"{head}{' ' * int(last_key.start_mark.column)}{key}: {_format(value)}{line_end}{text[end:]}"
+
+
+def _line_end(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 class _Representer(RoundTripRepresenter):
@@ -119,7 +131,10 @@ def _rewrite(text: str, keys: Sequence[str], value: Any) -> str:
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.Representer = _Representer
-    document = yaml.load(text) or {}
+    document, sequence, offset = load_yaml_guess_indent(text.replace("\r\n", "\n"), yaml=yaml)
+    indented = re.search(r"^( +)[^\s#-]", text, re.MULTILINE)
+    yaml.indent(len(indented[1]) if indented else None, sequence, offset)
+    document = document or {}
     node = document
     for key in keys[:-1]:
         if node.get(key) is None:
@@ -130,7 +145,7 @@ def _rewrite(text: str, keys: Sequence[str], value: Any) -> str:
     node[keys[-1]] = value
     out = io.StringIO()
     yaml.dump(document, out)
-    return out.getvalue()
+    return out.getvalue().replace("\n", _line_end(text))
 
 
 def _format(value: Any) -> str:
@@ -183,7 +198,7 @@ def _check(root: Path, text: str) -> None:
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(text.encode("utf-8"))
     if path.exists():
         shutil.copymode(path, temporary)
     temporary.replace(path)

@@ -8,19 +8,19 @@ tree's own, since the run's fingerprint must go on naming the run itself.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from flows.history.known_runs import Run, find_run, find_snapshot, list_runs
+from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree, program_environment
 from keypipe.errors import ModelError, PoseError
 from tasks.tracking import runs as tracking
@@ -151,12 +151,11 @@ def _other_packages(root: Path, run: Run) -> list[str]:
 def _tree(root: Path, run: Run, commit: str, say: Say) -> Iterator[Path]:
     """Yield the workspace's folder in a working tree of the snapshot, which goes with the block."""
     place = root / TREES / run.name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("a") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PoseError(f"run {run.name} is being reproduced by another command just now") from None
+            stack.enter_context(held_lock(place.with_suffix(".lock")))
+        except LockedError as error:
+            raise PoseError(f"run {run.name} is being reproduced by another command just now") from error
         _remove_tree(root, place)  # of a reproduction that was killed
         say(f"files of run {run.name} from {commit[:12]}")
         try:

@@ -7,20 +7,19 @@ nothing of a process that was killed; whoever starts next finds its record and e
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
+from flows.system.locks import held_lock, is_held
 from flows.system.process import end_marked, is_alive, start_time
 from flows.system.state_files import read_record, write_record
 from tasks.workspace.program import STATE
@@ -128,12 +127,11 @@ def hold(root: Path, lease: Lease, say: Say, poll: Callable[[], None] = lambda: 
     Yields:
         The lease, to be updated as the run goes on.
     """
-    (root / STATE).mkdir(exist_ok=True)
     note = root / WAITING / f"{lease.id}.json"
     write_record(note, lease)
-    with (root / LOCK).open("a") as lock:
+    with ExitStack() as stack:
         try:
-            _wait_for(lock, root, say, poll)
+            stack.enter_context(held_lock(root / LOCK, _tell_who_holds(root, say, poll)))
             clear_up(root, say)
             write_record(root / LEASE, lease)
         finally:
@@ -143,33 +141,25 @@ def hold(root: Path, lease: Lease, say: Say, poll: Callable[[], None] = lambda: 
         (root / LEASE).unlink(missing_ok=True)
 
 
-def _wait_for(lock: IO[str], root: Path, say: Say, poll: Callable[[], None]) -> None:
+def _tell_who_holds(root: Path, say: Say, poll: Callable[[], None]) -> Callable[[], None]:
+    """Return what is done again and again while the workspace is another's: say whose, once for each, and poll."""
     told: str | None = None
-    while not _try_lock(lock):
+
+    def tell() -> None:
+        nonlocal told
         holder = read_lease(root)
         text = holder.describe() if holder and holder.alive else "another keypipe command"
         if text != told:
             say(f"waiting for {text}")
             told = text
         poll()
-        time.sleep(0.5)
 
-
-def _try_lock(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return tell
 
 
 def is_locked(root: Path) -> bool:
     """Tell whether some run holds the workspace just now."""
-    path = root / LOCK
-    if not path.exists():
-        return False
-    with path.open("a") as lock:
-        return not _try_lock(lock)
+    return is_held(root / LOCK)
 
 
 def clear_up(root: Path, say: Say) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tasks.progress import Progress
-
-_SECONDS_BETWEEN_UPDATES = 0.05  # there may be thousands a second
 
 
 @contextmanager
@@ -20,20 +17,15 @@ def progress_bar(what: str) -> Iterator[Progress]:
         what: comes first, until more is known.
 
     Yields:
-        What is to be told how far things are.
+        What is to be told how far things are; rich draws ten times a second, however often it is told.
     """
     from rich.console import Console
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task, told, shown = bar.add_task(what, total=None), what, 0.0
+        task = bar.add_task(what, total=None)
 
         def tell(what: str, done: int, total: int) -> None:
-            nonlocal told, shown
-            now = time.monotonic()
-            if what == told and done < total and now - shown < _SECONDS_BETWEEN_UPDATES:
-                return
-            told, shown = what, now
             bar.update(task, description=what, completed=done, total=total)
 
         yield tell

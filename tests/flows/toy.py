@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ["convert", "split", "train", "validate", "export"]
 
+PATIENCE = 240.0
+"""Seconds until something that should have happened is taken not to; no measure of how fast anything is."""
+
 DVC_YAML = """\
 stages:
   convert:
@@ -298,7 +301,7 @@ class Toy:
     def keypipe(self, *arguments: str, code: int = 0, **env: str) -> str:
         """Run ``keypipe``, expect an exit code and return what it prints."""
         process = self.start(*arguments, **env)
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, output
         return output
 
@@ -327,7 +330,7 @@ class Toy:
         write_raw(self.root, "0.json", **content)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

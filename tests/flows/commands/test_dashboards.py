@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.flows.toy import Toy, wait_until
+from tests.flows.toy import PATIENCE, Toy, wait_until
 
 
 @pytest.mark.slow
@@ -27,6 +27,6 @@ def test_both_dashboards_come_up_and_end_with_the_command(fresh: Toy) -> None:
             assert b"<html" in reply.read().lower()
     assert fresh.keypipe("status").count(pages["Prefect"]) == 1
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    wait_until(lambda: not fresh.processes(), f"{fresh.processes()} to be gone", 20)
+    wait_until(lambda: not fresh.processes(), f"{fresh.processes()} to be gone")

@@ -12,7 +12,7 @@ import pytest
 
 from flows.commands.scheduling import check_schedule, deployment_name
 from keypipe.errors import ConfigError
-from tests.flows.toy import Toy, wait_until
+from tests.flows.toy import PATIENCE, Toy, wait_until
 
 
 def test_two_clones_have_different_names(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ class Schedule:
         command = ("schedule", "--cron", cron, "--timezone", "Europe/Berlin")
         started = datetime.now(UTC)
         self.process: subprocess.Popen[str] = toy.start(*command, **env)
-        wait_until(lambda: self.has_polled(started), "the schedule to be served", 90)
+        wait_until(lambda: self.has_polled(started), "the schedule to be served")
 
     def has_polled(self, since: datetime) -> bool:
         from prefect.exceptions import ObjectNotFound
@@ -58,7 +58,7 @@ class Schedule:
     def stop(self) -> str:
         """End it as a service manager does."""
         self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=60)
+        output, _ = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 143, output
         wait_until(lambda: not self.toy.processes(), f"{self.toy.processes()} to be gone", 15)
         return output
@@ -104,7 +104,7 @@ def test_stopping_leaves_it_on_and_missed_runs_become_one(ran: Toy) -> None:
     schedule = Schedule(ran, yearly)
     twin = ran.keypipe("schedule", "--cron", yearly, code=2)
     assert "served already" in twin
-    wait_until(lambda: [run for run in flow_runs(ran) if run.state.is_final()], "the missed run to be made up for", 60)
+    wait_until(lambda: [run for run in flow_runs(ran) if run.state.is_final()], "the missed run to be made up for")
     output = schedule.stop()
     (made_up,) = flow_runs(ran)
     assert made_up.state.message == "5 cached"
@@ -115,7 +115,7 @@ def test_stopping_leaves_it_on_and_missed_runs_become_one(ran: Toy) -> None:
 def test_the_schedule_fires_and_stops_a_run_with_itself(ran: Toy) -> None:
     ran.edit(label="calf")
     schedule = Schedule(ran, "* * * * * */20", TOY_SLEEP_TRAIN="600")
-    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train", 90)
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train")
     schedule.stop()
     assert "calf" not in ran.text("models/best.pt")
     assert ran.flow().states == ["Cached", "Cached", "Ran", "Ran", "Ran"]
@@ -126,7 +126,7 @@ def test_the_schedule_fires_and_stops_a_run_with_itself(ran: Toy) -> None:
 def test_a_run_steps_back_behind_a_later_one_of_its_schedule(ran: Toy) -> None:
     ran.edit(label="calf")
     schedule = Schedule(ran, "* * * * * */10", TOY_SLEEP_TRAIN="25")
-    wait_until(lambda: any(run.state.name == "Superseded" for run in flow_runs(ran)), "a run to be superseded", 120)
+    wait_until(lambda: any(run.state.name == "Superseded" for run in flow_runs(ran)), "a run to be superseded")
     schedule.stop()
     done = [run for run in flow_runs(ran) if run.state.is_completed()]
     assert 1 <= len(done) <= 2
@@ -136,9 +136,9 @@ def test_a_run_steps_back_behind_a_later_one_of_its_schedule(ran: Toy) -> None:
 def test_a_killed_schedule_leaves_no_process(ran: Toy) -> None:
     ran.edit(label="calf")
     schedule = Schedule(ran, "* * * * * */20", TOY_SLEEP_TRAIN="600")
-    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train", 90)
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train")
     schedule.process.kill()
-    schedule.process.communicate(timeout=60)
-    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone", 40)
+    schedule.process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
     assert ran.flow().result.exit_code == 0
     assert ran.api.open_runs(ran.root) == []

@@ -63,6 +63,39 @@ def test_what_cannot_be_edited_in_place_is_written_anew_with_its_comments(key: s
         assert comment in text
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("key", "value", "more"),
+    [
+        ("retrain.gate.margin", 0.02, ["retrain:", "  gate:", "    margin: 0.02"]),
+        ("train.notes", ["a", "b"], ["  notes: [a, b]"]),
+    ],
+)
+def test_what_is_new_leaves_every_line_of_the_projects_own_file(
+    key: str, value: object, more: list[str], line_end: str
+) -> None:
+    before = (REPOSITORY / "params.yaml").read_text().replace("\n", line_end)
+    after = assign(before, key.split("."), value)
+    assert [line for line in after.split(line_end) if line not in more] == before.split(line_end)
+    assert [line for line in after.split(line_end) if line in more] == more
+    assert line_end != "\r\n" or after.count("\n") == after.count("\r\n")
+
+
+@pytest.mark.parametrize("text", ["a: 1", "a: 1\n", "a:\n    b: 1\n    c:\n      - 1\n"])
+def test_another_indentation_and_a_missing_last_line_end(text: str) -> None:
+    after = assign(text, ["new", "deep", "key"], 2)
+    assert after.startswith(text)
+    assert YAML(typ="safe").load(after) == YAML(typ="safe").load(text) | {"new": {"deep": {"key": 2}}}
+
+
+def test_line_ends_of_windows_stay(tmp_path: Path) -> None:
+    text = (REPOSITORY / "params.yaml").read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "params.yaml").write_bytes(text)
+    shutil.copy(REPOSITORY / "dvc.yaml", tmp_path)
+    set_params(tmp_path, ["seed=7"])
+    assert (tmp_path / "params.yaml").read_bytes() == text.replace(b"\r\nseed: 42\r\n", b"\r\nseed: 7\r\n")
+
+
 def test_a_file_of_nothing_gets_its_first_value() -> None:
     assert YAML(typ="safe").load(assign("", ["train", "epochs"], 5)) == {"train": {"epochs": 5}}
 

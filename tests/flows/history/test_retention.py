@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from flows.history import retention
-from flows.history.known_runs import Child, Run, find_run, list_runs
+from flows.history.known_runs import Child, Run, list_runs
 from flows.history.retention import decide
 from flows.services import server
 from flows.system.process import Tree
-from keypipe.errors import PoseError
 from tasks.tracking import runs as tracking
 from tasks.versions import snapshots
 from tasks.versions.raw import raw_changes
@@ -80,21 +79,6 @@ def test_what_was_measured_again_goes_from_a_training_that_stays() -> None:
     )
     (verdict,) = decide([training("a", 1, children=children)], 1, {"registered": ["cow v1"]}, {})
     assert [child.id for child in verdict.superseded] == ["older", "failed"]
-
-
-def test_names_of_runs() -> None:
-    runs = [
-        training("abcd1", 2, "RUNNING"),
-        training("abcd2", 1, children=(Child("child", "validate", "FINISHED", 1),)),
-    ]
-    assert find_run(runs, "ABCD1").id == "abcd1"
-    assert find_run(runs, "child").id == "abcd2"
-    assert find_run(runs, "latest").id == "abcd2"
-    for name, message in [("abcd", "begins the ids of abcd1, abcd2"), ("abc", "no training's id"), ("nope", "abcd1")]:
-        with pytest.raises(PoseError, match=message):
-            find_run(runs, name)
-    with pytest.raises(PoseError, match="no training has finished"):
-        find_run([], "latest")
 
 
 def cached(root: Path) -> set[str]:
@@ -165,7 +149,8 @@ def test_branches_tags_and_the_registry_keep_their_trainings(history: Toy) -> No
         second.id: "tag v1",
         first.id: "branch old",
     }
-    assert "branch old" in history.keypipe("keep")
+    for command in ("keep", "runs"):
+        assert "branch old" in history.keypipe(command)
 
 
 def test_what_other_servers_know_stays(history: Toy) -> None:

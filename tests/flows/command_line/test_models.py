@@ -1,4 +1,4 @@
-"""``keypipe serve`` inside a clone."""
+"""Commands that use a model: ``keypipe serve`` inside a clone."""
 
 from __future__ import annotations
 

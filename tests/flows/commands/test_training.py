@@ -1,4 +1,4 @@
-"""The real stages through the three front doors: what is up to date, what reruns, what comes back."""
+"""``keypipe run`` over the real stages, beside the other front doors: what reruns, what comes back, what is told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.toy import Api
+from tests.flows.toy import Api, Toy
 from tests.workspace import dvc, environment, git, make_workspace, run_stage, set_params
 
 STAGES = ("convert", "split", "train", "validate", "export")
@@ -281,3 +281,10 @@ def test_images_lie_on_the_disk_twice_at_most(workspace: Path) -> None:
             if path.stat().st_size == len(content) and path.read_bytes() == content:
                 copies.add(path.stat().st_ino)
     assert len(copies) <= 2
+
+
+def test_the_exit_code_of_a_fault_and_its_message(ran: Toy) -> None:
+    output = ran.keypipe("run", "--force", "validate", code=2, TOY_FAULT="validate")
+    assert "keypipe: validate: 3 images are too few to split" in output
+    assert "Skipped" in output
+    assert "Traceback" not in output.split("keypipe: validate")[1]
