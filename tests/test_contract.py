@@ -169,8 +169,8 @@ def test_data_deps_are_made_by_earlier_stages_or_by_people() -> None:
 def test_what_dvc_keeps_git_does_not() -> None:
     import subprocess
 
-    for stage in DVC:
-        for entry in DVC[stage]["outs"]:
+    for stage in DVC.values():
+        for entry in stage.get("outs", ()):
             name = entry if isinstance(entry, str) else next(iter(entry))
             cached = isinstance(entry, str) or entry[name].get("cache", True)
             ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT, check=False).returncode == 0

@@ -154,3 +154,22 @@ def test_the_examples_of_the_library_run_on_the_demo(tmp_path: Path, monkeypatch
 def to_centre(box_xyxy: tuple[float, float, float, float]) -> list[float]:
     left, top, right, bottom = box_xyxy
     return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+
+
+def test_every_kind_of_finding_is_documented() -> None:
+    from keypipe.diagnosis.findings import KINDS
+
+    page = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    assert not [kind for kind in KINDS if f"`{kind}`" not in page]
+
+
+def test_versions_and_licenses_are_the_same_everywhere() -> None:
+    import tomllib
+
+    from keypipe import __version__
+    from tasks.workspace.models import LICENSE
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert project["version"] == citation["version"] == __version__
+    assert project["license"] == citation["license"] == LICENSE

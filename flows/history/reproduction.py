@@ -280,7 +280,7 @@ def compare_figures(name: str, recorded: bytes, found: bytes, tolerance: float) 
 
 
 def _without_sizes(figures: Mapping[str, float]) -> dict[str, float]:
-    """Leave the sizes of files out: exports carry the date and the paths of their making."""
+    """Leave the sizes of files out: another version of an exporter writes a file of another size."""
     return {key: value for key, value in figures.items() if not key.endswith("size_mb")}
 
 

@@ -13,7 +13,7 @@ from tasks.workspace.program import say
 MODELS = Path("models")
 BEST = MODELS / "best.pt"
 RECORD = MODELS / "train.json"
-LICENSE = "AGPL-3.0"  # Ultralytics' own, which its weights inherit
+LICENSE = "AGPL-3.0-or-later"  # Ultralytics' own, which its weights inherit
 
 
 class Summary(msgspec.Struct):

@@ -51,7 +51,7 @@ def test_equal_weights_are_asked_for_where_they_can_be(
         ({"val": {"AP": 0.5}}, {"val": {"AP": 0.5000001}}, 0.0, False, "val/AP 0.5, now 0.5"),
         ({"px": 100.0, "n": [1, 2]}, {"px": 101.9, "n": [1, 2]}, 0.02, True, "px 100, now 101.9"),  # relative above 1
         ({"px": 100.0}, {"px": 103}, 0.02, False, "px 100, now 103"),
-        ({"onnx": {"size_mb": 12.9}}, {"onnx": {"size_mb": 13.0}}, 0.0, True, ""),  # paths and dates are in the file
+        ({"onnx": {"size_mb": 12.9}}, {"onnx": {"size_mb": 13.0}}, 0.0, True, ""),  # as exporters make it
         ({"a": 0.5, "b": math.nan}, {"a": math.nan, "b": math.nan}, 9.0, False, "a 0.5, now nan"),
         ({"a": 1.0}, {"b": 1.0}, 9.0, False, "only one of the two has a, b"),
         ({"a": None, "b": "words", "c": True}, {"a": None, "b": "others", "c": False}, 0.0, True, ""),
