@@ -74,7 +74,7 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
         Text of several lines; only the first ``MAX_FAULTS_SHOWN`` faults are spelt out.
     """
     files = len({fault.file for fault in faults})
-    lines = [f"{_count(len(faults), 'fault')} in {_count(files, 'file')}"]
+    lines = [f"{format_count(len(faults), 'fault')} in {format_count(files, 'file')}"]
     lines += [f"  {fault}" for fault in faults[:MAX_FAULTS_SHOWN]]
     hidden = len(faults) - MAX_FAULTS_SHOWN
     if hidden > 0:
@@ -84,5 +84,12 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
     return "\n".join(lines)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 box``, ``2 boxes``.
+
+    Args:
+        number: how many.
+        noun: of one.
+        plural: of more; the noun with an s by default.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -13,9 +13,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from keypipe.annotations.derived_boxes import derive_boxes
-from keypipe.annotations.linking import Box, BoxShape, PointShape, link_keypoints
+from keypipe.annotations.linking import BoxShape, PointShape, link_keypoints
 from keypipe.annotations.placement import Places
 from keypipe.errors import AnnotationError, Fault
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, InstanceShapes, Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema
 

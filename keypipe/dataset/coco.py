@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import AnnotationError
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema
-
-Box = tuple[float, float, float, float]
 
 
 class CocoImage(msgspec.Struct, gc=False):

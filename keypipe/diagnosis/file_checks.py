@@ -10,8 +10,9 @@ import msgspec
 
 from keypipe.annotations.folder import Folder, Ingested, near_misses
 from keypipe.annotations.labelme import LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
-from keypipe.diagnosis.findings import Box, Finding, Point, Severity, to_finding
+from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
 from keypipe.errors import Fault
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.skeleton import Schema
 
 _SUFFIXES = {

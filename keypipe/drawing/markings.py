@@ -8,14 +8,13 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from keypipe.drawing.colours import INK, PAPER, Colour, class_colours, keypoint_colours
-from keypipe.drawing.layer import Box, Ink, Layer, RgbImage
+from keypipe.drawing.layer import Ink, Layer, RgbImage
+from keypipe.keypoints.boxes import Array, Box
 from keypipe.keypoints.skeleton import Schema
 
 Point = tuple[float, float]
-Array = NDArray[np.float64]
 
 CULPRIT: Colour = (255, 70, 60)
 """Colour of what is wrong."""

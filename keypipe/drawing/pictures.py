@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from keypipe.drawing.colours import INK, PAPER
-from keypipe.drawing.layer import Box, Layer, RgbImage
+from keypipe.drawing.layer import Layer, RgbImage
 from keypipe.drawing.markings import (
     CULPRIT,
     DrawnObject,
@@ -25,12 +25,12 @@ from keypipe.drawing.markings import (
 )
 from keypipe.drawing.text import add_legend, draw_caption, draw_names, draw_tags
 from keypipe.images.opencv import import_cv2
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, Visibility
-from keypipe.keypoints.predictions import Prediction
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF, Prediction
 from keypipe.keypoints.skeleton import Schema
 
 __all__ = [
-    "DEFAULT_KEYPOINT_CONF",
     "RgbImage",
     "draw_comparison",
     "draw_finding",
@@ -41,8 +41,6 @@ __all__ = [
     "encode_jpeg",
     "match_boxes",
 ]
-
-DEFAULT_KEYPOINT_CONF = 0.5
 
 
 def draw_predictions(

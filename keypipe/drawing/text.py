@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw
 
 from keypipe.drawing.colours import INK, PAPER, Colour, class_colours, keypoint_colours, left_of_pair
 from keypipe.drawing.fonts import load_font
-from keypipe.drawing.layer import Box, Ink, Layer, RgbImage, blend
+from keypipe.drawing.layer import Ink, Layer, RgbImage, blend
 from keypipe.drawing.markings import DrawnObject, Point, overlap, size_wh, unit_px
+from keypipe.keypoints.boxes import Array, Box
 from keypipe.keypoints.skeleton import Schema
 
-Array = NDArray[np.float64]
 Place = tuple[int, int, int, int]
 """Left, top, right, bottom of a plate, pixels."""
 

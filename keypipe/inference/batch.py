@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from keypipe.drawing.pictures import draw_predictions
-from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError
+from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
+from keypipe.files import replacing_file
 from keypipe.images.media import VideoWriter, is_video, open_video, read_image
 from keypipe.inference.predictor import ModelInfo, Predictor, RawModel, load_onnx_model
 from keypipe.inference.results import (
@@ -63,8 +62,8 @@ class Summary(msgspec.Struct):
 
     def __str__(self) -> str:
         objects = sum(entry.objects for entry in self.files)
-        text = f"{_count(objects, 'object')} in {_count(len(self.files), 'file')}, results in {self.output}"
-        return text + (f"; {_count(len(self.faults), 'file')} could not be read" if self.faults else "")
+        text = f"{format_count(objects, 'object')} in {format_count(len(self.files), 'file')}, results in {self.output}"
+        return text + (f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else "")
 
 
 def predict(
@@ -123,7 +122,7 @@ def raise_for_faults(summary: Summary) -> None:
         FaultsError: there were some; the message lists them and tells where the other results are.
     """
     if summary.faults:
-        others = f"{_count(len(summary.files), 'other file')} done, results in {summary.output}"
+        others = f"{format_count(len(summary.files), 'other file')} done, results in {summary.output}"
         raise FaultsError(summary.faults, others if summary.files else "")
 
 
@@ -266,9 +265,9 @@ class Batch:
             predictions=predictions,
             **self._heading.fields(),
         )
-        with _replacing(self._output / output.drawn) as temporary:
+        with replacing_file(self._output / output.drawn) as temporary:
             Image.fromarray(drawn).save(temporary, "JPEG", quality=92, subsampling=0)
-        with _replacing(self._output / output.json) as temporary:
+        with replacing_file(self._output / output.json) as temporary:
             temporary.write_bytes(format_result(result))
         return len(predictions)
 
@@ -276,8 +275,8 @@ class Batch:
         objects = 0
         with (
             open_video(path) as (video, frames),
-            _replacing(self._output / output.drawn) as drawn_path,
-            _replacing(self._output / output.json) as json_path,
+            replacing_file(self._output / output.drawn) as drawn_path,
+            replacing_file(self._output / output.json) as json_path,
             VideoWriter(drawn_path, video.size_wh, video.fps) as writer,
             json_path.open("wb") as json_file,
         ):
@@ -317,7 +316,7 @@ class Batch:
 
     def _write_index(self, summary: Summary, complete: bool) -> None:
         index = Index(complete=complete, files=summary.files, faults=summary.faults, **self._heading.fields())
-        with _replacing(self._output / INDEX) as temporary:
+        with replacing_file(self._output / INDEX) as temporary:
             temporary.write_bytes(format_result(index))
 
 
@@ -331,23 +330,6 @@ def _to_fault(source: Source, error: AnnotationError) -> Fault:
     return Fault(str(source.path), None, "unreadable", found, "replace the file or leave it out")
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside a file that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: it tells OpenCV the container.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.evaluation.evaluation import box_iou
 from keypipe.inference.letterbox import Placement
 from keypipe.inference.postprocess import Detections
 from keypipe.inference.predictor import DEFAULT_IOU, DEFAULT_MAX_DET, ModelInfo, Predictor, RawModel
+from keypipe.keypoints.boxes import box_iou
 
 SAME_BOX_IOU = 0.5
 """Overlap from which two boxes of a class are the same object; how far they are apart is measured in pixels."""
@@ -220,7 +220,7 @@ def match_detections(first: Detections, second: Detections) -> tuple[NDArray[np.
     Returns:
         intp (n_pairs,) twice: positions in the first and in the second.
     """
-    overlap = box_iou(_to_xywh(first), _to_xywh(second))
+    overlap = box_iou(first.boxes_xyxy.astype(np.float64)[:, None], second.boxes_xyxy.astype(np.float64))
     overlap[first.class_ids[:, None] != second.class_ids[None]] = 0
     pairs: list[tuple[int, int]] = []
     for row in range(len(first) if len(second) else 0):
@@ -245,8 +245,3 @@ def count_unmatched(first: Detections, second: Detections, conf: float) -> int:
         int((np.delete(found.scores, rows) > conf + SCORE_SLACK).sum())
         for found, rows in zip((first, second), taken, strict=True)
     )
-
-
-def _to_xywh(found: Detections) -> NDArray[np.float64]:
-    boxes = found.boxes_xyxy.astype(np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -6,10 +6,9 @@ from typing import IO, Any
 
 import msgspec
 
-from keypipe.drawing.pictures import DEFAULT_KEYPOINT_CONF
 from keypipe.errors import ConfigError, Fault
 from keypipe.inference.predictor import DEFAULT_CONF, DEFAULT_IOU, DEFAULT_MAX_DET
-from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF, PredictedKeypoint, Prediction
 
 
 class Thresholds(msgspec.Struct, frozen=True):

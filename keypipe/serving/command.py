@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from keypipe.drawing.pictures import DEFAULT_KEYPOINT_CONF
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import DEFAULT_CONF
 from keypipe.inference.results import Thresholds
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 
 USER_ERROR = 2
 INTERRUPTED = 130
