@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 from pydantic import Field
 
-from keypipe.annotations.folder import Folder, Ingested, near_misses, read_derived, read_folder
+from keypipe.annotations.folder import near_misses, read_folder
 from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder, Ingested
 from keypipe.dataset.coco_writer import write_coco
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates

@@ -17,7 +17,7 @@ from keypipe.evaluation.matching import match_instances
 from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import Report, render_report
-from keypipe.splits.assignment import parse_manifest
+from keypipe.splits.manifest import parse_manifest
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
 from tasks.grading.detections import to_detections

@@ -17,7 +17,9 @@ from keypipe.drawing.pictures import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
 from keypipe.files import replacing_file
 from keypipe.images.media import VideoWriter, is_video, open_video, read_image
-from keypipe.inference.predictor import ModelInfo, Predictor, RawModel, load_onnx_model
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Predictor, RawModel, Thresholds
 from keypipe.inference.results import (
     FileEntry,
     Frame,
@@ -26,7 +28,6 @@ from keypipe.inference.results import (
     ImageResult,
     Index,
     ModelStamp,
-    Thresholds,
     VideoResult,
     format_result,
     round_prediction,
@@ -71,7 +72,7 @@ def predict(
     model: Path,
     output: Path,
     *,
-    thresholds: Thresholds | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     device: str | None = None,
     loaders: Mapping[str, Loader] | None = None,
     exclude: Sequence[Path] = (),
@@ -96,7 +97,6 @@ def predict(
         ConfigError: no image or video is there, a threshold makes no sense, or the output folder is in use.
         ModelError: the model cannot be used.
     """
-    thresholds = thresholds or Thresholds()
     sources = find_sources(source, exclude)
     outputs = plan_outputs(sources, taken=[INDEX])
     check_output(output, sources, outputs)
@@ -299,8 +299,7 @@ class Batch:
         return objects
 
     def _predict(self, image_bgr: NDArray[np.uint8]) -> list[Prediction]:
-        kept = self._heading.thresholds
-        found = self._predictor.predict_image(image_bgr, kept.conf, kept.iou, kept.max_det)
+        found = self._predictor.predict_image(image_bgr, self._heading.thresholds)
         return [round_prediction(prediction) for prediction in found]
 
     def _draw(

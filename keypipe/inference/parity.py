@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.inference.letterbox import Placement
+from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.postprocess import Detections
-from keypipe.inference.predictor import DEFAULT_IOU, DEFAULT_MAX_DET, ModelInfo, Predictor, RawModel
+from keypipe.inference.predictor import DEFAULT_MAX_DET, Predictor, RawModel, Thresholds
 from keypipe.keypoints.boxes import box_iou
 
 SAME_BOX_IOU = 0.5
@@ -112,15 +113,15 @@ def compare_models(
     """
     predictor = Predictor(reference, info)
     meters = {name: _Meter(info, conf) for name in others}
-    candidate_conf = min(CANDIDATE_CONF, conf)
+    candidates = Thresholds(min(CANDIDATE_CONF, conf), max_det=max_det)
     found: list[Detections] = []
     for name, pixels in images:
         tensor, placement = predictor.prepare(pixels)
         raw = reference(tensor)[0]
-        found.append(predictor.finish(raw, placement, candidate_conf, DEFAULT_IOU, max_det))
+        found.append(predictor.finish(raw, placement, candidates))
         for other, model in others.items():
             other_raw = model(tensor)[0]
-            other_found = predictor.finish(other_raw, placement, candidate_conf, DEFAULT_IOU, max_det)
+            other_found = predictor.finish(other_raw, placement, candidates)
             meters[other].add_anchors(raw, other_raw, placement)
             meters[other].add_objects(name, found[-1], other_found)
     return found, {name: meter.result() for name, meter in meters.items()}

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keypipe.annotations.folder import Folder, near_misses, read_derived, read_folder
+from keypipe.annotations.folder import near_misses, read_folder
 from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder
 from keypipe.dataset.yolo import parse_labels, to_yolo
 from keypipe.demo import scene as demo
 from keypipe.errors import AnnotationError
