@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
+
+from keypipe.wording import format_count
 
 
 class PoseError(Exception):
@@ -59,8 +61,13 @@ class FaultsError(AnnotationError):
     """All faults of an input at once."""
 
     def __init__(self, faults: Sequence[Fault], advice: str = "") -> None:
-        self.faults = sorted(faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind))
+        self.faults = sort_faults(faults)
         super().__init__(format_faults(self.faults, advice))
+
+
+def sort_faults(faults: Iterable[Fault]) -> list[Fault]:
+    """Sort faults by file; those of the file as a whole come first, then those of its shapes in order."""
+    return sorted(faults, key=lambda fault: (fault.file, -1 if fault.shape is None else fault.shape, fault.kind))
 
 
 def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
@@ -82,14 +89,3 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
     if advice:
         lines.append(advice)
     return "\n".join(lines)
-
-
-def format_count(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun: ``1 box``, ``2 boxes``.
-
-    Args:
-        number: how many.
-        noun: of one.
-        plural: of more; the noun with an s by default.
-    """
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -195,17 +195,6 @@ def _to_instance(annotation: CocoAnnotation, category: CocoCategory, *, keypoint
     )
 
 
-def subset(file: CocoFile, image_ids: Iterable[int]) -> CocoFile:
-    """Keep some images and what lies on them; ids stay as they are."""
-    kept = set(image_ids)
-    return CocoFile(
-        [image for image in file.images if image.id in kept],
-        [annotation for annotation in file.annotations if annotation.image_id in kept],
-        file.categories,
-        file.info,
-    )
-
-
 def parse_coco(content: bytes) -> CocoFile:
     """Parse the text of a COCO-keypoints JSON.
 

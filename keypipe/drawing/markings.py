@@ -202,35 +202,6 @@ def _draw_points(
     layer.discs(centres, radii, inks)
 
 
-# ---------------------------------------------------------------------------------------- errors
-
-
-def draw_errors(
-    picture: RgbImage, truth: Sequence[DrawnObject], found: Sequence[DrawnObject], matches: Mapping[int, int]
-) -> None:
-    """Draw a cross at every true keypoint and a line from there to where it was predicted.
-
-    Args:
-        picture: uint8 (height, width, 3); changed.
-        truth: the true objects; those without a match get a dashed box.
-        found: the predicted objects.
-        matches: position in ``found`` by position in ``truth``.
-    """
-    for index, item in enumerate(truth):
-        predicted = found[matches[index]].points if index in matches else {}
-        sizes = _sizes(picture, item.box_xyxy)
-        reach = DrawnObject(item.class_name, "", item.box_xyxy, {**predicted, **item.points})
-        layer = Layer(picture, _region(reach, 3 * sizes.dot))
-        both = [(point.xy, predicted[name].xy) for name, point in item.points.items() if name in predicted]
-        for rim, colour in ((1.6, INK), (0.0, PAPER)):
-            if index not in matches:
-                draw_dashed_box(layer, item.box_xyxy, sizes.box + rim, colour)
-            draw_lines(layer, both, 0.28 * sizes.dot + rim, colour)
-            places = [point.xy for point in item.points.values()]
-            draw_crosses(layer, places, 0.85 * sizes.dot, 0.34 * sizes.dot + rim, colour)
-        layer.paste()
-
-
 def draw_lines(layer: Layer, lines: Sequence[tuple[Point, Point]], width: float, colour: Colour) -> None:
     """Draw lines of one colour from point to point."""
     starts, ends = (_to_array([line[end] for line in lines]) for end in (0, 1))
