@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from keypipe.drawing.colours import INK, PAPER, Colour, class_colours
-from keypipe.drawing.fonts import load_font
 from keypipe.drawing.layer import Ink, RgbImage, blend
 from keypipe.drawing.markings import DrawnObject, Point, overlap, size_wh, unit_px
+from keypipe.images.fonts import load_font
 from keypipe.keypoints.boxes import Array, Box
 from keypipe.keypoints.skeleton import Schema
 

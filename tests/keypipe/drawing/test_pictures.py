@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keypipe.drawing import fonts
 from keypipe.drawing import text as lettering
 from keypipe.drawing.colours import class_colours, keypoint_colours, oklch_to_rgb
 from keypipe.drawing.pictures import (
@@ -15,6 +14,7 @@ from keypipe.drawing.pictures import (
     draw_predictions,
     encode_jpeg,
 )
+from keypipe.images import fonts
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
 from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
 from keypipe.keypoints.skeleton import Schema, Skeleton
