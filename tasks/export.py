@@ -17,7 +17,8 @@ from keypipe.dataset.coco import to_images
 from keypipe.errors import ModelError
 from keypipe.images.media import read_image
 from keypipe.inference.letterbox import letterbox
-from keypipe.inference.predictor import METADATA_KEY, ModelInfo, RawModel, format_keypipe_metadata
+from keypipe.inference.model_info import METADATA_KEY, ModelInfo, format_keypipe_metadata
+from keypipe.inference.predictor import RawModel
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import render_report
 from tasks.engine.exporting.files import export, format_titles

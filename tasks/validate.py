@@ -11,12 +11,13 @@ from keypipe.dataset.coco import CocoFile
 from keypipe.errors import ModelError
 from keypipe.evaluation.average_precision import match_by_oks
 from keypipe.evaluation.bootstrap import Intervals, measure_intervals
-from keypipe.evaluation.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
+from keypipe.evaluation.evaluation import evaluate, flatten_figures, flatten_rule
 from keypipe.evaluation.keypoint_errors import tabulate_keypoints
 from keypipe.evaluation.matching import match_instances
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import Report, render_report
-from keypipe.splits.assignment import parse_manifest
+from keypipe.splits.manifest import parse_manifest
 from tasks.engine import inference as engine
 from tasks.engine.settings import configure
 from tasks.grading.detections import to_detections
@@ -39,7 +40,7 @@ class ValidateParams(OksParams):
     """The section ``validate`` of ``params.yaml``."""
 
     conf: float = Field(default=0.25, gt=0, lt=1)
-    keypoint_conf: float = Field(default=KEYPOINT_CONF, gt=0, lt=1)
+    keypoint_conf: float = Field(default=DEFAULT_KEYPOINT_CONF, gt=0, lt=1)
     resamples: int = Field(default=1000, ge=0)
     gallery: int = Field(default=12, ge=0)
     batch: int = Field(default=16, ge=1)

@@ -24,7 +24,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     import torch
 
     from tasks.engine.settings import configure
-    from tasks.engine.training.run import run as engine
+    from tasks.engine.training import run as engine
     from tasks.grading.loss_sigma import SigmaCourse
     from tasks.train import count_instances
     from tasks.workspace.dataset import read_side

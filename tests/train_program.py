@@ -37,7 +37,7 @@ FIGURES = [0.1, 0.2, 0.4, 0.3, 0.3, 0.2]
 def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     """Train, or go on."""
     from tasks.engine.settings import configure
-    from tasks.engine.training.run import run as engine
+    from tasks.engine.training import run as engine
     from tasks.grading.loss_sigma import SigmaCourse, SigmaSchedule
     from tasks.train import count_instances
     from tasks.workspace.dataset import read_side

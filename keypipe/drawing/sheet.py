@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from keypipe.drawing.colours import INK, PAPER, Colour, class_colours, keypoint_colours
-from keypipe.drawing.fonts import load_font
+from keypipe.images.fonts import load_font
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, Visibility
 from keypipe.keypoints.skeleton import Schema
 
 Point = tuple[float, float]
-Box = tuple[float, float, float, float]
 
 _GAP_PX = 6
 _DOT_PX = 4.0

@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from keypipe.annotations.folder import Folder, Ingested, read_derived, read_folder
+from keypipe.annotations.folder import read_folder
 from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labelme, parse_shapes
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder, Ingested
 from keypipe.diagnosis.class_checks import ClassStatistics, Cloud
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
@@ -22,7 +24,8 @@ from keypipe.drawing.colours import keypoint_colours
 from keypipe.drawing.pictures import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.errors import AnnotationError
 from keypipe.images.media import read_image
-from keypipe.images.pixels import PixelFacts, near_duplicates, read_pixels
+from keypipe.images.near_duplicates import near_duplicates
+from keypipe.images.pixels import PixelFacts, read_pixels
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import (
@@ -38,7 +41,7 @@ from keypipe.report.page import (
     Table,
     render_report,
 )
-from keypipe.splits.assignment import USED, Manifest, parse_manifest
+from keypipe.splits.manifest import USED, Manifest, parse_manifest
 from tasks.convert import PARSED, RAW, ConvertParams
 from tasks.progress import Progress, tell_nobody
 from tasks.split import PIXELS

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from keypipe.drawing.fonts import font_path
 from keypipe.errors import ModelError
+from keypipe.images.fonts import font_path
 from tasks.workspace.program import STATE
 
 CHECKPOINT_KEY = "keypipe"
