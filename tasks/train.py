@@ -18,6 +18,8 @@ from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
 from tasks.engine.settings import configure
 from tasks.engine.training import run as engine
+from tasks.engine.training.arguments import RESERVED, read_train_arguments
+from tasks.engine.training.job import FITNESS, Epoch, Trained, TrainJob
 from tasks.grading import preflight
 from tasks.grading.epochs import FIGURES, make_judge
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
@@ -40,7 +42,7 @@ _OWN_KEYS = {"model", "loss_sigma", "best_by", "preflight", "new_head", "symmetr
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
-BEST_BY = (*FIGURES, engine.FITNESS)
+BEST_BY = (*FIGURES, FITNESS)
 """Values of ``train.best_by``: keypipe's figures, and Ultralytics' own mixture of box and pose AP."""
 
 
@@ -71,13 +73,13 @@ class TrainParams(read.Section):
     @classmethod
     def find_problems(cls, values: Mapping[str, Any]) -> dict[str, str]:
         """Refuse arguments that Ultralytics does not know, that keypipe sets itself, or of another type."""
-        known = engine.read_train_arguments()
+        known = read_train_arguments()
         problems: dict[str, str] = {}
         for key, value in values.items():
             if key in _OWN_KEYS:
                 continue
-            if key in engine.RESERVED:
-                problems[key] = f"not a parameter of a training: {engine.RESERVED[key]}"
+            if key in RESERVED:
+                problems[key] = f"not a parameter of a training: {RESERVED[key]}"
             elif key not in known:
                 problems[key] = f"unknown parameter{_suggest(key, [*known, *_OWN_KEYS])}"
             elif not _fits(value, known[key]):
@@ -143,7 +145,7 @@ def run(
     progress.run_id = live.run_id
     write_json(scratch / PROGRESS_FILE, progress)
 
-    def on_epoch(epoch: engine.Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> None:
         metrics = {tracking.metric_name(key): value for key, value in epoch.metrics.items()}
         say(_epoch_line(epoch, metrics))
         # An epoch that a kill cut off after its record is trained once more, with the same figures.
@@ -157,7 +159,7 @@ def run(
         progress.preflight = _keep_preflight(found, params, schema, scratch, root, live)
         write_json(scratch / PROGRESS_FILE, progress)
 
-    job = engine.TrainJob(
+    job = TrainJob(
         model=_resolve_model(params.model, root),
         data=root.resolve() / VIEW / "data.yaml",
         arguments={**params.arguments, **_fixed(params, seed, schema)},
@@ -213,7 +215,7 @@ class Progress(msgspec.Struct):
     state_seconds: list[float] = []
     preflight: preflight.Times | None = None
 
-    def add(self, epoch: engine.Epoch, metrics: dict[str, float]) -> None:
+    def add(self, epoch: Epoch, metrics: dict[str, float]) -> None:
         """Add an epoch, in place of whatever was known of it and of later ones."""
         del self.epochs[epoch.number - 1 :]
         self.epochs.append(metrics)
@@ -272,7 +274,7 @@ def count_instances(file: CocoFile) -> dict[str, int]:
     return counts
 
 
-def _epoch_line(epoch: engine.Epoch, metrics: Mapping[str, float]) -> str:
+def _epoch_line(epoch: Epoch, metrics: Mapping[str, float]) -> str:
     losses = " ".join(
         f"{key.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
         for key, value in metrics.items()
@@ -303,9 +305,9 @@ def warn(epochs: list[dict[str, float]]) -> list[str]:
 
 
 def _summarise(
-    record: tracking.TrainingRecord, run_id: str, trained: engine.Trained, best_by: str, notes: list[str]
+    record: tracking.TrainingRecord, run_id: str, trained: Trained, best_by: str, notes: list[str]
 ) -> Summary:
-    name = "val_ultralytics/fitness" if best_by == engine.FITNESS else f"val_epoch/{best_by}"
+    name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
     value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
     headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
     return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value)
@@ -340,7 +342,7 @@ def _keep_preflight(
 
 def _collect(
     models: Path,
-    trained: engine.Trained,
+    trained: Trained,
     scratch: Path,
     summary: Summary,
     description: Mapping[str, Any],

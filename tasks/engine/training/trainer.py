@@ -22,7 +22,7 @@ from keypipe.errors import ModelError
 from tasks.engine.recording import RecordingValidator
 from tasks.engine.training import measure as preflight
 from tasks.engine.training import repeat
-from tasks.engine.training.run import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded
+from tasks.engine.training.job import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded
 
 VALIDATION_BATCH = 16
 """Images a batch in validation. Images of a batch share a padded shape, so that figures depend on it; this is the
