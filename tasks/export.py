@@ -31,7 +31,7 @@ from tasks.proofs.timing import BATCHES, Latency, measure_latency
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
 from tasks.workspace.dataset import VIEW, read_schema, read_side, refresh_view
-from tasks.workspace.models import BEST, LICENSE, find_run, read_record
+from tasks.workspace.models import BEST, LICENSE, read_record
 from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
 
 EXPORTS = Path("exports")
@@ -100,7 +100,7 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
     configure(root, local.threads)
     threads = local.threads or os.cpu_count() or 1
     schema = read_schema(root)
-    parent = find_run(root)
+    parent = tracking.find_run(root)
     scratch = root / STATE / "tmp" / "export"
     remove(scratch)
     scratch.mkdir(parents=True)

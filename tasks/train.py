@@ -25,13 +25,14 @@ from tasks.grading.epochs import FIGURES, make_judge
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
 from tasks.tracking import runs as tracking
+from tasks.tracking.machine import machine_type
 from tasks.versions import snapshots
 from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
 from tasks.workspace.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
-from tasks.workspace.models import LICENSE, MODELS, Summary
+from tasks.workspace.models import LICENSE, MODELS, Summary, TrainingRecord
 from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
 
 EPOCHS = "epochs.json"
@@ -111,7 +112,7 @@ def run(
     seed: int,
     local: read.Local,
     root: Path,
-    record: tracking.TrainingRecord,
+    record: TrainingRecord,
 ) -> None:
     """Train on the split dataset.
 
@@ -146,7 +147,7 @@ def run(
     write_json(scratch / PROGRESS_FILE, progress)
 
     def on_epoch(epoch: Epoch) -> None:
-        metrics = {tracking.metric_name(key): value for key, value in epoch.metrics.items()}
+        metrics = epoch.metrics
         say(_epoch_line(epoch, metrics))
         # An epoch that a kill cut off after its record is trained once more, with the same figures.
         if progress.epochs[epoch.number - 1 : epoch.number] != [metrics]:
@@ -304,9 +305,7 @@ def warn(epochs: list[dict[str, float]]) -> list[str]:
     return []
 
 
-def _summarise(
-    record: tracking.TrainingRecord, run_id: str, trained: Trained, best_by: str, notes: list[str]
-) -> Summary:
+def _summarise(record: TrainingRecord, run_id: str, trained: Trained, best_by: str, notes: list[str]) -> Summary:
     name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
     value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
     headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
@@ -370,7 +369,7 @@ def _collect(
     write_json(models / "timings.json", timings)
 
 
-def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> tracking.TrainingRecord:
+def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> TrainingRecord:
     """Gather what identifies the training of this workspace as it is now."""
     git = git_state(root)
     params = flatten({key: document[key] for key in document})
@@ -379,7 +378,7 @@ def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> trac
         "keypipe.git_commit": git.commit or "none",
         "keypipe.git_dirty": str(git.dirty).lower(),
         "keypipe.workspace": root.resolve().name,
-        tracking.MACHINE: tracking.machine_type(),
+        tracking.MACHINE: machine_type(),
         "mlflow.source.name": "python -m tasks.train",
         "mlflow.source.type": "LOCAL",
     }
@@ -388,7 +387,7 @@ def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> trac
     for stage in ("convert", "split"):
         tags[f"keypipe.fingerprint.{stage}"] = stage_fingerprint(root, stage)
     fingerprint = stage_fingerprint(root, "train")
-    return tracking.TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
+    return TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -27,7 +27,7 @@ from tasks.pages.validation import Measured, describe_headline, draw_galleries, 
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
 from tasks.workspace.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
-from tasks.workspace.models import BEST, find_run, read_record
+from tasks.workspace.models import BEST, read_record
 from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
 
 REPORT = Path("reports/validate")
@@ -63,7 +63,7 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
     schema = read_schema(root)
     check_skeleton(engine.load_torch_model(root / BEST, "cpu")[1].schema, schema)
     sides = [side for side in SIDES if side in read_sides(root)]
-    parent = find_run(root)
+    parent = tracking.find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
         results = {side: _validate_side(params, seed, local, root, side, schema) for side in sides}
         measured = {side: result.measured for side, result in results.items()}

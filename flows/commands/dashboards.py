@@ -43,7 +43,7 @@ def _prefect(root: Path, stack: ExitStack, say: server.Say) -> str:
 
 
 def _mlflow(root: Path, stack: ExitStack) -> str:
-    from tasks.tracking.runs import tracking_uri
+    from tasks.tracking.client import tracking_uri
 
     uri = tracking_uri(root)
     if uri.startswith(("http:", "https:")):

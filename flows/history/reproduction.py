@@ -23,7 +23,8 @@ import msgspec
 from flows.history.known_runs import Run, find_run, find_snapshot, list_runs
 from flows.system.process import Tree, program_environment
 from keypipe.errors import ModelError, PoseError
-from tasks.tracking import runs as tracking
+from tasks.tracking.history import read_packages
+from tasks.tracking.machine import GPU, machine_type, package_versions
 from tasks.versions import git, lockfile, snapshots
 from tasks.versions.raw import RAW_FILE
 from tasks.versions.repro import BUSY, FAILED, Outcome, repro_command
@@ -103,9 +104,9 @@ def reproduce(root: Path, name: str, *, check: bool, tolerance: float, say: Say)
     """
     run = find_run(list_runs(root), name)
     snapshot = find_snapshot(root, run)
-    exact, why = needs_equal_weights(run.machine, tracking.machine_type(), _other_packages(root, run))
+    exact, why = needs_equal_weights(run.machine, machine_type(), _other_packages(root, run))
     with _tree(root, run, snapshot.commit, say) as tree:
-        _fetch(root, tree, check=check, same_machine=run.machine == tracking.machine_type(), say=say)
+        _fetch(root, tree, check=check, same_machine=run.machine == machine_type(), say=say)
         trained = False
         recorded = lockfile.parse_lock((tree / snapshots.LOCK_FILE).read_text(encoding="utf-8"))
         for stage in [name for name in stage_names(tree) if name in recorded]:
@@ -136,14 +137,14 @@ def needs_equal_weights(recorded: str, here: str, packages: Sequence[str]) -> tu
         return False, f"another machine type: {recorded} then, {here} now"
     if packages:
         return False, f"other packages: {', '.join(packages)}"
-    if f"{tracking.GPU} " in here:
+    if f"{GPU} " in here:
         return False, "a GPU's kernels need not repeat to the bit"
     return True, f"the machine type and the packages of the run: {here}"
 
 
 def _other_packages(root: Path, run: Run) -> list[str]:
     """Return the packages that were others when the run was made, such as ``torch 2.13.0 -> 2.14.1``."""
-    then, now = tracking.read_packages(root, run.id), tracking.package_versions()
+    then, now = read_packages(root, run.id), package_versions()
     return [f"{key} {then[key]} -> {now.get(key, 'none')}" for key in then if then[key] != now.get(key)]
 
 

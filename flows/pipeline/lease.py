@@ -207,7 +207,7 @@ def _end_run(root: Path, lease: Lease, say: Say) -> None:
 def end_tracked_runs(root: Path, lease_id: str, say: Say) -> None:
     """End the MLflow runs that the dead processes of a run have left RUNNING."""
     with _telling(say, "MLflow"):
-        from tasks.tracking.runs import end_dead_runs
+        from tasks.tracking.history import end_dead_runs
 
         end_dead_runs(root, lease_id)
 

@@ -17,6 +17,8 @@ STATE_FILE = "state.pt"
 FITNESS = "fitness"
 """Ultralytics' own figure of how good an epoch is."""
 
+_NO_METRIC_NAME = str.maketrans({"(": "_", ")": "", "%": "_", "=": "_"})
+
 
 class Epoch(msgspec.Struct):
     """What one epoch gave.
@@ -25,7 +27,7 @@ class Epoch(msgspec.Struct):
         number: from 1.
         total: planned epochs.
         metrics: ``train/…_loss``, ``train/loss_sigma`` (mean over the slots), ``val/…_loss``, ``lr/…``,
-            ``metrics/…(B|P)`` as Ultralytics names them, and ``val_epoch/…`` for what ``TrainJob.judge`` says.
+            ``val_ultralytics/…`` for the engine's own figures, and ``val_epoch/…`` for what ``TrainJob.judge`` says.
         best: number of the best epoch so far.
         seconds: wall time of the epoch, validation included.
         state_seconds: what keeping the exact state of the epoch before took.
@@ -92,6 +94,19 @@ class Trained(msgspec.Struct):
     best_epoch: int
     folder: Path
     not_repeatable: str | None
+
+
+def metric_name(name: str) -> str:
+    """Return the name under which one of Ultralytics' figures is recorded.
+
+    ``metrics/mAP50(P)`` -> ``val_ultralytics/pose_mAP50``; losses and learning rates keep theirs.
+    """
+    kinds = {"(B)": "box", "(P)": "pose"}
+    if name.startswith("metrics/"):
+        bare = name.removeprefix("metrics/")
+        kind = kinds.get(bare[-3:])
+        return f"val_ultralytics/{kind}_{bare[:-3]}" if kind else f"val_ultralytics/{bare}"
+    return name.translate(_NO_METRIC_NAME)
 
 
 def check_loaded(side: str, labels: Sequence[Mapping[str, Any]], expected: Mapping[str, int]) -> None:
