@@ -24,6 +24,7 @@ from tasks.grading import preflight
 from tasks.grading.epochs import FIGURES, make_judge
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
+from tasks.pages.preflight import PICTURE, draw_batch
 from tasks.tracking import runs as tracking
 from tasks.tracking.machine import machine_type
 from tasks.versions import snapshots
@@ -331,8 +332,8 @@ def _keep_preflight(
     preflight.judge(found.facts, params.arguments)
     for line in preflight.describe(found.facts, found.times):
         say(line)
-    picture = scratch / preflight.PICTURE
-    picture.write_bytes(preflight.draw_batch(found.batch, schema))
+    picture = scratch / PICTURE
+    picture.write_bytes(draw_batch(found.batch, schema))
     write_json(scratch / preflight.FACTS, found.facts)
     live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
     say(f"pre-flight: the batch as a picture: {picture.relative_to(root)}")
@@ -353,7 +354,7 @@ def _collect(
     for name in _CURVES:
         if (trained.folder / name).exists():
             shutil.copy2(trained.folder / name, models / name)
-    for made in (scratch / preflight.FACTS, scratch / preflight.PICTURE):
+    for made in (scratch / preflight.FACTS, scratch / PICTURE):
         if made.exists():
             shutil.copy2(made, models / made.name)
     for picture in sorted([*trained.folder.glob("*.png"), *trained.folder.glob("*.jpg")]):

@@ -21,7 +21,8 @@ from keypipe.report.page import (
     Section,
     Table,
 )
-from tasks.grading.preflight import FACTS, PICTURE, Facts, show_survivors
+from tasks.grading.preflight import FACTS, Facts, show_survivors
+from tasks.pages.preflight import PICTURE
 from tasks.workspace.models import MODELS, Summary
 
 
