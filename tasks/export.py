@@ -30,15 +30,25 @@ from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
 from tasks.proofs.timing import BATCHES, Latency, measure_latency
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
-from tasks.workspace.dataset import VIEW, read_schema, read_side, refresh_view
-from tasks.workspace.models import BEST, LICENSE, read_record
-from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
+from tasks.workspace.dataset import read_schema, read_side, refresh_view
+from tasks.workspace.models import LICENSE, read_record
+from tasks.workspace.places import (
+    BEST,
+    EXPORTS,
+    FAILURES,
+    LATENCY,
+    REPORT_HTML,
+    REPORT_JSON,
+    SCRATCH,
+    VIEW_YAML,
+    metrics_file,
+    report_folder,
+)
+from tasks.workspace.program import remove, replacing, run_program, say, write_json
 
-EXPORTS = Path("exports")
-REPORT = Path("reports/export")
-METRICS = Path("metrics/export.json")
-EVIDENCE = STATE / "failures" / "export"
-LATENCY = "latency.json"
+REPORT = report_folder("export")
+METRICS = metrics_file("export")
+EVIDENCE = FAILURES / "export"
 
 FORMATS = (
     "torchscript", "onnx", "openvino", "engine", "coreml", "coreai", "saved_model", "pb", "edgetpu", "litert", "paddle",
@@ -101,7 +111,7 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
     threads = local.threads or os.cpu_count() or 1
     schema = read_schema(root)
     parent = tracking.find_run(root)
-    scratch = root / STATE / "tmp" / "export"
+    scratch = root / SCRATCH / "export"
     remove(scratch)
     scratch.mkdir(parents=True)
     with tracking.child_run(root, parent, "export") as live:
@@ -149,7 +159,7 @@ def export_formats(
     if params.opset:
         arguments["opset"] = params.opset
     metadata = {METADATA_KEY: format_keypipe_metadata(schema, LICENSE, __version__)}
-    calibration = root.resolve() / VIEW / "data.yaml"
+    calibration = root.resolve() / VIEW_YAML
     titles = format_titles()
     tolerance = Tolerance(params.tolerance_px, params.tolerance_ap)
     found: list[Candidate] = []
@@ -231,8 +241,8 @@ def _keep_evidence(summary: Summary, root: Path, scratch: Path, live: tracking.R
     folder = root / EVIDENCE
     remove(folder)
     folder.mkdir(parents=True)
-    write_json(folder / "report.json", summary)
-    (folder / "report.html").write_text(render_report(to_report(summary, None)), encoding="utf-8")
+    write_json(folder / REPORT_JSON, summary)
+    (folder / REPORT_HTML).write_text(render_report(to_report(summary, None)), encoding="utf-8")
     live.log_files(folder, "failure")
     scratch.rename(folder / "exports")
     images = next(iter(summary.proofs.values())).parity.images
@@ -265,9 +275,9 @@ def _write(summary: Summary, latency: Latency | None, paths: list[Path], root: P
         for path in paths:
             shutil.move(path, exports / path.name)
         if latency:
-            write_json(exports / LATENCY, latency)
-        write_json(report / "report.json", summary)
-        (report / "report.html").write_text(render_report(to_report(summary, latency)), encoding="utf-8")
+            write_json(exports / LATENCY.name, latency)
+        write_json(report / REPORT_JSON, summary)
+        (report / REPORT_HTML).write_text(render_report(to_report(summary, latency)), encoding="utf-8")
         write_json(metrics, {name: proof.figures() for name, proof in summary.proofs.items()})
 
 

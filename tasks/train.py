@@ -24,7 +24,7 @@ from tasks.grading import preflight
 from tasks.grading.epochs import FIGURES, make_judge
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
-from tasks.pages.preflight import PICTURE, draw_batch
+from tasks.pages.preflight import draw_batch
 from tasks.tracking import runs as tracking
 from tasks.tracking.machine import machine_type
 from tasks.versions import snapshots
@@ -32,12 +32,24 @@ from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
-from tasks.workspace.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
-from tasks.workspace.models import LICENSE, MODELS, Summary, TrainingRecord
-from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
+from tasks.workspace.dataset import read_schema, read_side, refresh_view
+from tasks.workspace.models import LICENSE, Summary, TrainingRecord
+from tasks.workspace.places import (
+    BEST,
+    DATA_YAML,
+    EPOCHS,
+    LAST,
+    MODELS,
+    PREFLIGHT_FACTS,
+    PREFLIGHT_PICTURE,
+    PROGRESS,
+    RECORD,
+    TIMINGS,
+    TRAINING,
+    VIEW_YAML,
+)
+from tasks.workspace.program import remove, replacing, run_program, say, write_json
 
-EPOCHS = "epochs.json"
-PROGRESS = STATE / "progress.json"
 PROGRESS_FILE = "state.json"
 
 _OWN_KEYS = {"model", "loss_sigma", "best_by", "preflight", "new_head", "symmetric"}
@@ -163,7 +175,7 @@ def run(
 
     job = TrainJob(
         model=_resolve_model(params.model, root),
-        data=root.resolve() / VIEW / "data.yaml",
+        data=root.resolve() / VIEW_YAML,
         arguments={**params.arguments, **_fixed(params, seed, schema)},
         device=local.device,
         workers=local.workers,
@@ -194,7 +206,7 @@ def run(
             live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
     finally:
         (root / PROGRESS).unlink(missing_ok=True)
-    remove(root / STATE / "train")
+    remove(root / TRAINING)
     if trained.not_repeatable:
         say(f"train: another run with the same data and parameters may differ: {trained.not_repeatable}")
     say(f"train: {summary.headline}")
@@ -242,7 +254,7 @@ def _resolve_model(model: str, root: Path) -> str:
 
 def _scratch(root: Path, fingerprint: str) -> Path:
     """Return the folder of this training; what other trainings left there is removed."""
-    folder = root / STATE / "train"
+    folder = root / TRAINING
     scratch = folder / fingerprint[:16]
     if folder.exists():
         for other in folder.iterdir():
@@ -332,9 +344,9 @@ def _keep_preflight(
     preflight.judge(found.facts, params.arguments)
     for line in preflight.describe(found.facts, found.times):
         say(line)
-    picture = scratch / PICTURE
+    picture = scratch / PREFLIGHT_PICTURE.name
     picture.write_bytes(draw_batch(found.batch, schema))
-    write_json(scratch / preflight.FACTS, found.facts)
+    write_json(scratch / PREFLIGHT_FACTS.name, found.facts)
     live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
     say(f"pre-flight: the batch as a picture: {picture.relative_to(root)}")
     return found.times
@@ -349,25 +361,25 @@ def _collect(
     progress: Progress,
 ) -> None:
     models.mkdir()
-    engine.write_checkpoint(trained.best, models / "best.pt", description)
-    engine.write_checkpoint(trained.last, models / "last.pt", description)
+    engine.write_checkpoint(trained.best, models / BEST.name, description)
+    engine.write_checkpoint(trained.last, models / LAST.name, description)
     for name in _CURVES:
         if (trained.folder / name).exists():
             shutil.copy2(trained.folder / name, models / name)
-    for made in (scratch / preflight.FACTS, scratch / PICTURE):
+    for made in (scratch / PREFLIGHT_FACTS.name, scratch / PREFLIGHT_PICTURE.name):
         if made.exists():
             shutil.copy2(made, models / made.name)
     for picture in sorted([*trained.folder.glob("*.png"), *trained.folder.glob("*.jpg")]):
         shutil.copy2(picture, models / picture.name)
-    write_json(models / "train.json", summary)
-    write_json(models / EPOCHS, summary.record.epochs)
+    write_json(models / RECORD.name, summary)
+    write_json(models / EPOCHS.name, summary.record.epochs)
     timings = {
         "seconds": sum(progress.seconds),
         "seconds_per_epoch": progress.seconds,
         "state_seconds_per_epoch": progress.state_seconds,
         "preflight": progress.preflight,
     }
-    write_json(models / "timings.json", timings)
+    write_json(models / TIMINGS.name, timings)
 
 
 def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> TrainingRecord:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.services import server
 from flows.system.process import Tree
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 MLFLOW_PORT = 5000
 MLFLOW_LOG = STATE / "mlflow-ui.log"

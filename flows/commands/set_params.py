@@ -16,7 +16,7 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from keypipe.errors import ConfigError
-from tasks.workspace.params import PARAMS_FILE
+from tasks.workspace.places import PARAMS_FILE
 
 
 def set_params(root: Path, assignments: Sequence[str]) -> list[str]:

@@ -26,12 +26,11 @@ from keypipe.errors import ModelError, PoseError
 from tasks.tracking.history import read_packages
 from tasks.tracking.machine import GPU, machine_type, package_versions
 from tasks.versions import git, lockfile, snapshots
-from tasks.versions.raw import RAW_FILE
 from tasks.versions.repro import BUSY, FAILED, Outcome, repro_command
 from tasks.versions.stages import stage_names
 from tasks.versions.store import checkout, opened_commit, share_cache
-from tasks.workspace import params
-from tasks.workspace.program import STATE, read_failure, remove, write_json
+from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE
+from tasks.workspace.program import read_failure, remove, write_json
 
 TREES = STATE / "reproduce"
 RESULTS = STATE / "reproduced"
@@ -108,7 +107,7 @@ def reproduce(root: Path, name: str, *, check: bool, tolerance: float, say: Say)
     with _tree(root, run, snapshot.commit, say) as tree:
         _fetch(root, tree, check=check, same_machine=run.machine == machine_type(), say=say)
         trained = False
-        recorded = lockfile.parse_lock((tree / snapshots.LOCK_FILE).read_text(encoding="utf-8"))
+        recorded = lockfile.parse_lock((tree / LOCK).read_text(encoding="utf-8"))
         for stage in [name for name in stage_names(tree) if name in recorded]:
             did = _run_stage(tree, stage, force=check, say=say)
             trained = trained or (stage == "train" and did == "ran")
@@ -177,9 +176,9 @@ def _fetch(root: Path, tree: Path, *, check: bool, same_machine: bool, say: Say)
     """Bring the run's data; without a check its results as well, as far as they are still there."""
     share_cache(tree, root)
     if not same_machine:  # threads and devices of another machine are none of this one's
-        remove(tree / snapshots.LOCAL_FILE)
-        if (root / params.LOCAL_FILE).exists():
-            shutil.copy2(root / params.LOCAL_FILE, tree / snapshots.LOCAL_FILE)
+        remove(tree / LOCAL_FILE)
+        if (root / LOCAL_FILE).exists():
+            shutil.copy2(root / LOCAL_FILE, tree / LOCAL_FILE)
     say("data from DVC's cache")
     missing = checkout(tree, RAW_FILE.as_posix())
     if missing:
@@ -217,10 +216,10 @@ def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
 
 
 def _compare(root: Path, tree: Path, run: Run, commit: str, *, exact: bool, tolerance: float) -> Iterator[Line]:
-    lock = (tree / snapshots.LOCK_FILE).read_text(encoding="utf-8")
+    lock = (tree / LOCK).read_text(encoding="utf-8")
     same = lockfile.locked_fingerprint(lock, "train") == run.fingerprint
     yield Line("what the training depends on", same, "" if same else "its fingerprint is another one")
-    recorded = snapshots.read_file(root, commit, snapshots.LOCK_FILE) or b""
+    recorded = snapshots.read_file(root, commit, str(LOCK)) or b""
     before, after = (lockfile.locked_outputs(text) for text in (recorded.decode(), lock))
     for output, md5 in before.items():
         if output.startswith("data/"):

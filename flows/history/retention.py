@@ -19,6 +19,7 @@ from tasks.tracking import runs as tracking
 from tasks.tracking.history import artifact_bytes, registered_models, remove_run, tag_run
 from tasks.versions import git, lockfile, snapshots
 from tasks.versions.store import Unused, unused_objects
+from tasks.workspace.places import LOCK
 
 Say = Callable[[str], None]
 
@@ -125,7 +126,7 @@ def needed_fingerprints(root: Path) -> dict[str, list[str]]:
         if fingerprint:
             found.setdefault(fingerprint, []).append(name)
 
-    path = root / snapshots.LOCK_FILE
+    path = root / LOCK
     add(path.read_text(encoding="utf-8") if path.exists() else None, "workspace")
     layout = "--format=%(refname)%00%(objectname)"
     for line in (git.ask(root, "for-each-ref", layout, "refs/heads", "refs/tags") or "").splitlines():
@@ -138,7 +139,7 @@ def needed_fingerprints(root: Path) -> dict[str, list[str]]:
 
 
 def _lock_of(root: Path, commit: str) -> str | None:
-    content = snapshots.read_file(root, commit, snapshots.LOCK_FILE)
+    content = snapshots.read_file(root, commit, str(LOCK))
     return content.decode("utf-8", "replace") if content else None
 
 

@@ -23,7 +23,7 @@ import msgspec
 
 from flows.system.process import end_marked, is_alive, start_time
 from flows.system.state_files import read_record, write_record
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 LEASE_VARIABLE = "KEYPIPE_LEASE"
 """Environment variable that marks every process of a run, and through it every MLflow run."""

@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from flows.pipeline.run_result import RunResult
 from flows.system.state_files import read_record, write_record
 from tasks.versions import git, lockfile, snapshots
-from tasks.workspace.program import STATE
+from tasks.workspace.places import DATABASE, LOCK, STATE
 
 RECORDED = STATE / "recorded.json"
 
@@ -42,7 +42,7 @@ def record_training(root: Path) -> str:
     train = read_record(root / "models" / "train.json", dict)
     if train is None:
         return ""
-    from tasks.tracking.client import DATABASE, tracking_uri
+    from tasks.tracking.client import tracking_uri
     from tasks.tracking.runs import find_run
 
     uri = tracking_uri(root)
@@ -84,7 +84,7 @@ def keep_snapshot(root: Path, run: RunResult, files: snapshots.Tree | None) -> N
         return
     try:
         if before is None or (states["train"] != "Ran" and "Ran" in states.values()):
-            lock = (root / snapshots.LOCK_FILE).read_text(encoding="utf-8")
+            lock = (root / LOCK).read_text(encoding="utf-8")
             kept = snapshots.renew(root, run.training, lockfile.locked_fingerprint(lock, "train") or "", files)
         else:
             kept = snapshots.settle(root)

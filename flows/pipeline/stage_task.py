@@ -26,7 +26,8 @@ from tasks.versions.raw import RawVersion
 from tasks.versions.repository import BusyError
 from tasks.versions.repro import BUSY, Outcome, repro_command
 from tasks.versions.stages import restore_outputs, stage_outputs, stage_version
-from tasks.workspace.program import STATE, Failure, failure_path, read_failure, remove
+from tasks.workspace.places import STATE
+from tasks.workspace.program import Failure, failure_path, read_failure, remove
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

@@ -8,7 +8,7 @@ from typing import Any
 
 from keypipe.drawing.fonts import font_path
 from keypipe.errors import ModelError
-from tasks.workspace.program import STATE
+from tasks.workspace.places import ENGINE
 
 CHECKPOINT_KEY = "keypipe"
 """Entry of a checkpoint under which keypipe keeps the schema, the license and its version."""
@@ -23,7 +23,7 @@ def configure(root: Path, threads: int | None = None) -> None:
         root: the workspace.
         threads: CPU threads of torch; None for every core.
     """
-    folder = root.resolve() / STATE / "ultralytics"
+    folder = root.resolve() / ENGINE
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["YOLO_CONFIG_DIR"] = str(folder)
     os.environ["YOLO_AUTOINSTALL"] = "false"

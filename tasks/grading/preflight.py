@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.errors import ConfigError, DatasetError, ModelError, PoseError
-
-FACTS = Path("preflight.json")
 
 _SKIP = "or skip the check with train.preflight: false"
 _TINY_PX = 8.0  # the finest anchors are 8 px apart, and augmentation drops boxes below 2 px

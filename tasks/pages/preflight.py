@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -16,8 +15,6 @@ from keypipe.drawing.text import Label, draw_caption, draw_labels
 from keypipe.keypoints.instances import Visibility
 from keypipe.keypoints.skeleton import Schema
 from tasks.grading.preflight import AugmentedImage
-
-PICTURE = Path("preflight.jpg")
 
 TILE_PX = 720
 """Longest side of an image on the picture."""

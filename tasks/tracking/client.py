@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 from keypipe.errors import ConfigError, PoseError
+from tasks.workspace.places import ARTIFACTS, DATABASE
 
 EXPERIMENT = "keypipe"
-DATABASE = Path("mlflow.db")  # where `mlflow ui` looks by itself
-ARTIFACTS = Path("mlartifacts")
 
 
 def tracking_uri(root: Path) -> str:

@@ -12,7 +12,8 @@ import msgspec
 
 from tasks.tracking.client import experiment_id, open_client, tracking_uri
 from tasks.tracking.machine import own_process, package_versions
-from tasks.workspace.models import MODELS, TrainingRecord, read_record
+from tasks.workspace.models import TrainingRecord, read_record
+from tasks.workspace.places import MODELS
 from tasks.workspace.program import say
 
 PACKAGES_FILE = "packages.json"

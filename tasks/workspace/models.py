@@ -7,10 +7,8 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import ModelError
+from tasks.workspace.places import BEST, RECORD
 
-MODELS = Path("models")
-BEST = MODELS / "best.pt"
-RECORD = MODELS / "train.json"
 LICENSE = "AGPL-3.0"  # Ultralytics' own, which its weights inherit
 
 

@@ -27,7 +27,8 @@ from tasks.versions import snapshots
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace.dataset import read_side
-from tasks.workspace.models import MODELS, Summary, TrainingRecord
+from tasks.workspace.models import Summary, TrainingRecord
+from tasks.workspace.places import MODELS
 from tasks.workspace.program import replacing, run_program, say, write_json
 
 
