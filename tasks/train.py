@@ -16,10 +16,7 @@ from keypipe.dataset.coco import CocoFile
 from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
-from tasks.engine.settings import configure
-from tasks.engine.training import run as engine
-from tasks.engine.training.arguments import RESERVED, read_train_arguments
-from tasks.engine.training.job import FITNESS, Epoch, Trained, TrainJob
+from tasks.engine.door.training import FITNESS, Epoch, Trained, TrainJob, engine
 from tasks.grading import preflight
 from tasks.grading.epochs import FIGURES, make_judge
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
@@ -87,13 +84,13 @@ class TrainParams(read.Section):
     @classmethod
     def find_problems(cls, values: Mapping[str, Any]) -> dict[str, str]:
         """Refuse arguments that Ultralytics does not know, that keypipe sets itself, or of another type."""
-        known = read_train_arguments()
+        known, reserved = engine().read_train_arguments(), engine().RESERVED
         problems: dict[str, str] = {}
         for key, value in values.items():
             if key in _OWN_KEYS:
                 continue
-            if key in RESERVED:
-                problems[key] = f"not a parameter of a training: {RESERVED[key]}"
+            if key in reserved:
+                problems[key] = f"not a parameter of a training: {reserved[key]}"
             elif key not in known:
                 problems[key] = f"unknown parameter{_suggest(key, [*known, *_OWN_KEYS])}"
             elif not _fits(value, known[key]):
@@ -140,7 +137,7 @@ def run(
     Raises:
         PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer.
     """
-    configure(root, local.threads)
+    engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
     # The test side is no part of what a training depends on.
@@ -191,7 +188,7 @@ def run(
     )
     try:
         with tracking.ending(live):
-            trained = engine.train(job)
+            trained = engine().train(job)
             record.epochs = progress.epochs
             notes = warn(record.epochs)
             for note in notes:
@@ -269,7 +266,7 @@ def _read_progress(scratch: Path) -> Progress:
     if not path.exists():
         return Progress()
     progress = msgspec.json.decode(path.read_bytes(), type=Progress)
-    reached = engine.read_reached_epoch(scratch)
+    reached = engine().read_reached_epoch(scratch)
     if reached:
         say(f"train: going on with a training that was stopped after epoch {reached}")
     elif progress.epochs:
@@ -361,8 +358,8 @@ def _collect(
     progress: Progress,
 ) -> None:
     models.mkdir()
-    engine.write_checkpoint(trained.best, models / BEST.name, description)
-    engine.write_checkpoint(trained.last, models / LAST.name, description)
+    engine().write_checkpoint(trained.best, models / BEST.name, description)
+    engine().write_checkpoint(trained.last, models / LAST.name, description)
     for name in _CURVES:
         if (trained.folder / name).exists():
             shutil.copy2(trained.folder / name, models / name)

@@ -17,8 +17,7 @@ from keypipe.evaluation.matching import match_instances
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import Report, render_report
 from keypipe.splits.assignment import parse_manifest
-from tasks.engine import inference as engine
-from tasks.engine.settings import configure
+from tasks.engine.door.inference import engine
 from tasks.grading.detections import to_detections
 from tasks.grading.rules import OksParams, to_grading
 from tasks.pages.plots import PLOTS, format_plots
@@ -68,10 +67,10 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
     Raises:
         PoseError: no weights, weights for another skeleton, or MLflow does not answer.
     """
-    configure(root, local.threads)
+    engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
-    check_skeleton(engine.load_torch_model(root / BEST, "cpu")[1].schema, schema)
+    check_skeleton(engine().load_torch_model(root / BEST, "cpu")[1].schema, schema)
     sides = [side for side in SIDES if side in read_sides(root)]
     parent = tracking.find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
@@ -155,7 +154,7 @@ def _validate_side(
     machine = {"workers": 2 if local.workers is None else local.workers} | (
         {"device": local.device} if local.device is not None else {}
     )
-    result = engine.validate(
+    result = engine().validate(
         root / BEST,
         root.resolve() / VIEW_YAML,
         side,

@@ -241,15 +241,14 @@ def _compare_weights(root: Path, name: str, recorded: bytes, path: Path, *, deci
     what = f"weights {name}"
     if recorded == path.read_bytes():
         return Line(what, same=True, decides=decides)
-    from tasks.engine.settings import configure
-    from tasks.engine.weights import hash_weights
+    from tasks.engine.door.inference import engine
 
-    configure(root)
+    engine().configure(root)
     with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
         before = Path(folder) / path.name
         before.write_bytes(recorded)
         try:
-            hashes = hash_weights(before), hash_weights(path)
+            hashes = engine().hash_weights(before), engine().hash_weights(path)
         except ModelError as error:
             return Line(what, same=False, detail=f"the files differ, and {error}", decides=decides)
     same = hashes[0] == hashes[1]

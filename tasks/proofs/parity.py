@@ -15,7 +15,7 @@ from keypipe.images.media import read_image
 from keypipe.inference.parity import Comparison, Difference, Parity, compare_models
 from keypipe.inference.postprocess import Detections
 from keypipe.inference.predictor import ModelInfo, RawModel
-from tasks.engine.exporting.runtimes import Runtime
+from tasks.engine.door.exporting import Runtime
 from tasks.grading.rules import Grading
 
 _COCO_MAX_DETS = (

@@ -1,4 +1,4 @@
-"""Training by Ultralytics."""
+"""Training by Ultralytics: the engine behind ``tasks.engine.door.training``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from typing import Any
 import yaml
 
 from keypipe.errors import ConfigError, ModelError
-from tasks.engine.settings import CHECKPOINT_KEY, first_line, use_font_in_plots
+from tasks.engine.settings import configure, first_line, use_font_in_plots
+from tasks.engine.training.arguments import RESERVED, read_train_arguments
 from tasks.engine.training.job import STATE_FILE, Trained, TrainJob
+from tasks.engine.weights import write_checkpoint
+
+__all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
 
 def train(job: TrainJob) -> Trained:
@@ -166,18 +170,3 @@ def _replace_amp_check() -> None:
             return bool(torch.isfinite(half).all() and torch.allclose(half, layer(image), atol=0.05))
 
     module.check_amp = check_amp
-
-
-def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any]) -> None:
-    """Copy a checkpoint and let it carry what keypipe knows of it.
-
-    Args:
-        source: as the training left it.
-        target: where to write it.
-        description: plain values, kept under ``CHECKPOINT_KEY``: the schema, license and version.
-    """
-    import torch
-    from ultralytics.utils.patches import torch_load
-
-    checkpoint = torch_load(source, map_location="cpu", weights_only=False)
-    torch.save({**checkpoint, CHECKPOINT_KEY: dict(description)}, target)
