@@ -32,13 +32,12 @@ ROOT = Path(__file__).parents[1]
 
 def make_model(folder: Path, imgsz: int) -> Path:
     """Write an ONNX file of random weights and return its path."""
-    from tasks.engine.exporting.files import export
-    from tasks.engine.settings import configure
+    from tasks.engine.door.exporting import engine
     from tests.pose_checkpoint import write_random_checkpoint
 
-    configure(folder)
+    engine().configure(folder)
     checkpoint = write_random_checkpoint(folder / "random.pt")
-    return export(checkpoint, "onnx", imgsz, {"simplify": True}, {}, folder, folder).path
+    return engine().export(checkpoint, "onnx", imgsz, {"simplify": True}, {}, folder, folder).path
 
 
 def choose_conf(model: Path, source: Path, objects: int) -> float:

@@ -40,7 +40,7 @@ FORBIDDEN = {
 ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "ultralytics": "tasks/engine/",
     "torch": "tasks/engine/",
-    "mlflow": "tasks/tracking/runs.py",
+    "mlflow": "tasks/tracking/",
     "dvc": "tasks/versions/",
     "openvino": "tasks/engine/",
     "fastapi": "keypipe/serving/",

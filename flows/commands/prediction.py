@@ -94,8 +94,7 @@ def find_model(root: Path) -> Path:
 
 
 def _load_checkpoint(root: Path, path: Path, device: str | None) -> tuple[RawModel, ModelInfo]:
-    from tasks.engine.inference import load_torch_model
-    from tasks.engine.settings import configure
+    from tasks.engine.door.inference import engine
 
-    configure(root)
-    return load_torch_model(path, device)
+    engine().configure(root)
+    return engine().load_torch_model(path, device)

@@ -19,7 +19,7 @@ from tasks.versions.raw import raw_changes, raw_version
 from tasks.versions.repository import BusyError
 from tasks.versions.stages import StageVersion, stage_names, stage_version
 from tasks.workspace.changes import schema_changes
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 PROGRESS = STATE / "progress.json"
 

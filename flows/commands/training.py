@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keypipe.wording import format_seconds
+
 if TYPE_CHECKING:
-    from keypipe.wording import format_seconds
-from flows.pipeline.run_result import RunResult
+    from flows.pipeline.run_result import RunResult
 
 BUG = 1
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keypipe.annotations.draft import draft_schema
-    from keypipe.annotations.folder import Folder, Ingested, read_folder
+    from keypipe.annotations.folder import read_folder
     from keypipe.annotations.labelme import (
         LabelmeFile,
         LabelmeOptions,
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
         to_shapes,
     )
     from keypipe.annotations.linking import BoxShape, Links, PointShape, link_keypoints
+    from keypipe.annotations.readings import Folder, Ingested
 else:
     from keypipe.lazy import offer
 
     __getattr__, __dir__ = offer(
         __name__,
         draft=("draft_schema",),
-        folder=("Folder", "Ingested", "read_folder"),
+        folder=("read_folder",),
         labelme=(
             "LabelmeFile",
             "LabelmeOptions",
@@ -31,7 +32,16 @@ else:
             "parse_shapes",
             "to_shapes",
         ),
-        linking=("BoxShape", "Links", "PointShape", "link_keypoints"),
+        linking=(
+            "BoxShape",
+            "Links",
+            "PointShape",
+            "link_keypoints",
+        ),
+        readings=(
+            "Folder",
+            "Ingested",
+        ),
     )
 
 __all__ = [

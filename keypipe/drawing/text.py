@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from keypipe.drawing.colours import INK, PAPER, Colour, class_colours
-from keypipe.drawing.layer import Ink, RgbImage, blend
+from keypipe.drawing.layer import Ink, Layer, RgbImage, blend
 from keypipe.drawing.markings import DrawnObject, Point, overlap, size_wh, unit_px
 from keypipe.images.fonts import load_font
 from keypipe.keypoints.boxes import Array, Box
@@ -24,6 +25,8 @@ _GAP_PX = 2  # between a box and its tag
 _NAME_FONT_PX = 10
 _NAME_GAP_PX = 10  # between a point and its name
 _CORNERS_SUPERSAMPLING = 4
+_DIRECTIONS = 16
+_RINGS = 10  # of places around a point, each a third further off
 
 
 def draw_tags(picture: RgbImage, objects: Sequence[DrawnObject], schema: Schema) -> None:
@@ -106,6 +109,71 @@ def draw_names(picture: RgbImage, names: Sequence[tuple[str, Point]]) -> None:
         place = free[0] if free else places[0]
         taken.append(place)
         _put(picture, _plate(name, _NAME_FONT_PX, (*INK, 200), PAPER), place[:2])
+
+
+class Label(msgspec.Struct, frozen=True):
+    """A text that belongs to a point: pixels of the picture, and the colour of the letters."""
+
+    text: str
+    xy: Point
+    colour: Colour
+
+
+def draw_labels(picture: RgbImage, labels: Sequence[Label], font_px: int) -> None:
+    """Write a text near every point: over no other text and no point where there is room, and joined to its point.
+
+    Args:
+        picture: uint8 (height, width, 3); changed.
+        labels: what is written, the first ones nearest to their points.
+        font_px: size of the letters, pixels.
+    """
+    if not labels:
+        return
+    sizes = [_plate_size(label.text, font_px) for label in labels]
+    places = place_labels([label.xy for label in labels], sizes, size_wh(picture), gap_px=0.8 * font_px)
+    points = np.array([label.xy for label in labels])
+    ends = np.clip(points, [place[:2] for place in places], [place[2:] for place in places])
+    lengths = np.maximum(np.hypot(*(ends - points).T), 1e-9)
+    starts = points + (ends - points) * np.minimum(0.4 * font_px / lengths, 1)[:, None]  # the mark stays free
+    layer = Layer(picture, (0, 0, picture.shape[1], picture.shape[0]))
+    layer.lines(starts, ends, 3.0, [(*INK, 160)] * len(labels))
+    layer.lines(starts, ends, 1.4, [(*label.colour, 255) for label in labels])
+    layer.paste()
+    for label, place in zip(labels, places, strict=True):
+        _put(picture, _plate(label.text, font_px, (*INK, 215), label.colour), place[:2])
+
+
+def place_labels(
+    points: Sequence[Point], sizes_wh: Sequence[tuple[int, int]], picture_wh: tuple[int, int], gap_px: float
+) -> list[Place]:
+    """Choose for every label the nearest place around its point that is free; the least covered one if none is.
+
+    Args:
+        points: what the labels belong to, pixels.
+        sizes_wh: widths and heights of the labels, pixels.
+        picture_wh: width and height of the picture, pixels.
+        gap_px: distance of the nearest places from their points.
+
+    Returns:
+        Left, top, right, bottom of each label.
+    """
+    turns = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
+    ways = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    reaches = gap_px * 1.35 ** np.arange(_RINGS)
+    dots = np.array([(x - gap_px / 2, y - gap_px / 2, x + gap_px / 2, y + gap_px / 2) for x, y in points])
+    places: list[Place] = []
+    taken = dots.reshape(-1, 4)
+    for point, size in zip(points, sizes_wh, strict=True):
+        half = np.array(size) / 2
+        middles = np.array(point) + (ways * (reaches[:, None, None] + half)).reshape(-1, 2)
+        corners = _moved_inside(middles - half, np.array(size), picture_wh)
+        boxes = np.concatenate([corners, corners + np.array(size)], axis=1)
+        shared = np.minimum(boxes[:, None, 2:], taken[:, 2:]) - np.maximum(boxes[:, None, :2], taken[:, :2])
+        covered = np.prod(np.maximum(shared, 0), axis=2).sum(axis=1)
+        left, top, right, bottom = boxes[covered.argmin()].tolist()  # the first of those that cover nothing
+        places.append((left, top, right, bottom))
+        taken = np.concatenate([taken, [(left - 1, top - 1, right + 1, bottom + 1)]])
+    return places
 
 
 def draw_caption(picture: RgbImage, text: str) -> None:

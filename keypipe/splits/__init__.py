@@ -3,17 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keypipe.splits.assignment import (
-        Aside,
-        Manifest,
-        ManifestLine,
-        Sample,
-        Split,
-        assign_sides,
-        format_manifest,
-        parse_manifest,
-        read_manifest,
-    )
+    from keypipe.splits.assignment import Aside, Split, assign_sides
+    from keypipe.splits.contents import Sample
+    from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest, parse_manifest, read_manifest
 else:
     from keypipe.lazy import offer
 
@@ -21,11 +13,13 @@ else:
         __name__,
         assignment=(
             "Aside",
-            "Manifest",
-            "ManifestLine",
-            "Sample",
             "Split",
             "assign_sides",
+        ),
+        contents=("Sample",),
+        manifest=(
+            "Manifest",
+            "ManifestLine",
             "format_manifest",
             "parse_manifest",
             "read_manifest",

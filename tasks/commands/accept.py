@@ -1,8 +1,8 @@
 """The command accept: outputs that stay although keypipe's own code changed.
 
-Nobody should train for a night because a module was renamed. But nothing is taken on trust that can be seen: convert and
-split are run anew, and a training is taken only where the data that they make are the same bytes, the parameters mean
-the same, and today's code still learns the same from them (``LEARNS``).
+Nobody should train for a night because a module was renamed. But nothing is taken on trust that can be seen: convert
+and split are run anew, and a training is taken only where the data that they make are the same bytes, the parameters
+mean the same, and today's code still learns the same from them (``LEARNS``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tasks.engine.training.learns import LEARNS
 from tasks.versions.acceptance import Differences, find_differences
 from tasks.versions.stages import stage_names
 from tasks.workspace.models import read_record
-from tasks.workspace.params import PARAMS_FILE, read_params
+from tasks.workspace.params import read_params
+from tasks.workspace.places import PARAMS_FILE
 
 ALWAYS_RUN = ("convert", "split")
 """Stages that take seconds, and whose outputs are what a training learns from."""

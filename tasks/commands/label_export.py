@@ -21,10 +21,11 @@ from keypipe.errors import ConfigError, DatasetError, FaultsError
 from keypipe.exchange.labels import SCHEMA_KEY
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
-from tasks.convert import RAW, ConvertParams, read_raw
+from tasks.convert import ConvertParams, read_raw
 from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
+from tasks.workspace.places import RAW
 from tasks.workspace.program import remove
 
 Target = Literal["coco", "yolo", "labelme"]

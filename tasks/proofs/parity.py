@@ -16,7 +16,7 @@ from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.parity import Comparison, Difference, Parity, compare_models
 from keypipe.inference.postprocess import Detections
 from keypipe.inference.predictor import RawModel
-from tasks.engine.exporting.runtimes import Runtime
+from tasks.engine.door.exporting import Runtime
 from tasks.grading.rules import Grading
 
 _COCO_MAX_DETS = (

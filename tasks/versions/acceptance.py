@@ -1,7 +1,7 @@
-"""Stages whose outputs stay although keypipe's own code changed: what changed of a stage, and the record of what was taken.
+"""Outputs that stay although keypipe's own code changed: what changed of a stage, and the record of what was taken.
 
-DVC knows no such thing as code that does not matter. ``dvc.lock`` is written as if the stage had run on today's code, and
-``accepted.yaml``, which git keeps, says so: which stage, when, which code, and the fingerprint that it had before.
+DVC knows no such thing as code that does not matter. ``dvc.lock`` is written as if the stage had run on today's code,
+and ``accepted.yaml``, which git keeps, says so: which stage, when, which code, and the fingerprint that it had before.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def find_differences(root: Path, stage: str, same_param: SameParam) -> Differenc
     Args:
         root: the workspace.
         stage: its name.
-        same_param: tells whether a key of ``params.yaml`` means the same with two values; None stands for an absent one.
+        same_param: tells whether a key of ``params.yaml`` means the same with two values; None: it is absent.
     """
     from dvc.dependency.param import ParamsDependency
 

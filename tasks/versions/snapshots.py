@@ -23,6 +23,7 @@ from tasks.versions.acceptance import earlier_fingerprints
 from tasks.versions.lockfile import Files, join_locks, locked_fingerprint, locked_folders
 from tasks.versions.stages import all_outputs, stage_names
 from tasks.versions.store import list_folders
+from tasks.workspace.places import LOCAL_FILE, LOCK
 from tasks.workspace.program import say
 
 REFS = "refs/keypipe"
@@ -31,8 +32,6 @@ TAG = "keypipe.snapshot"
 SWITCH = "KEYPIPE_SNAPSHOTS"
 """Environment variable; ``off`` keeps no snapshots, as when a run is reproduced."""
 
-LOCAL_FILE = "local.yaml"
-LOCK_FILE = "dvc.lock"
 STAGE = "train"
 MAX_FILE_BYTES = 5_000_000
 MAX_UNTRACKED_BYTES = 50_000_000
@@ -157,7 +156,7 @@ def of_workspace(root: Path) -> Snapshot | None:
 
 
 def _locked(root: Path) -> str | None:
-    lock = root / LOCK_FILE
+    lock = root / LOCK
     return locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE) if lock.exists() else None
 
 
@@ -277,7 +276,7 @@ def _overlay(root: Path, begun: str) -> str:
     Returns:
         The tree: ``dvc.lock`` as far as it is the training's, and the outputs of its stages that DVC does not cache.
     """
-    texts = ((read_file(root, begun, LOCK_FILE) or b"").decode("utf-8"), (root / LOCK_FILE).read_text(encoding="utf-8"))
+    texts = ((read_file(root, begun, str(LOCK)) or b"").decode("utf-8"), (root / LOCK).read_text(encoding="utf-8"))
     folders = list_folders(root, locked_folders(*texts))
     order = stage_names(root)
     files = Files(lambda path: read_file(root, begun, path), lambda path: list_files(root, begun, path))
@@ -290,9 +289,9 @@ def _overlay(root: Path, begun: str) -> str:
     with _own_index() as env:
         git.read(root, *_QUIET, "read-tree", begun, env=env)
         options = ("rm", "--cached", "-r", "-q", "-f", "--ignore-unmatch", "--")
-        git.read(root, *options, LOCK_FILE, *gone, *new, env=env)
+        git.read(root, *options, str(LOCK), *gone, *new, env=env)
         _add(root, [name for name in new if (root / name).exists()], env)
-        place = f"{git.prefix(root)}{LOCK_FILE}"
+        place = f"{git.prefix(root)}{LOCK}"
         git.read(root, *_QUIET, "update-index", "--add", "--cacheinfo", f"100644,{lock},{place}", env=env)
         return git.read(root, *_QUIET, "write-tree", env=env).strip()
 

@@ -20,7 +20,6 @@ from tasks.check import check_workspace
 from tasks.engine.exporting.runtimes import RUNTIMES, PyTorch
 from tasks.export import (
     EVIDENCE,
-    FORMATS,
     _calibration_inputs,
 )
 from tasks.grading.rules import GradingParams, to_grading
@@ -69,7 +68,7 @@ def proof_of(root: Path, path: Path, name: str, tolerance: Tolerance) -> Proof:
 
 
 def test_the_formats_are_those_of_ultralytics() -> None:
-    from tasks.engine.exporting.files import format_titles
+    from tasks.engine.exporting.files import FORMATS, format_titles
 
     assert format_titles().keys() == set(FORMATS)
 

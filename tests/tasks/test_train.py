@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tasks.engine.training.run import check_loaded, read_train_arguments
+from tasks.engine.training.arguments import read_train_arguments
+from tasks.engine.training.job import check_loaded
 from tasks.engine.weights import hash_weights
 from tasks.train import TrainParams, flatten, warn
 from tests.workspace import environment, make_workspace, run_stage, run_stages, set_params

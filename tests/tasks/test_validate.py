@@ -15,7 +15,7 @@ from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
 from tasks.grading.detections import to_detections
 from tasks.pages.plots import PLOTS
 from tasks.validate import read_units
-from tasks.workspace.dataset import MANIFEST
+from tasks.workspace.places import MANIFEST
 from tests.imports import ROOT
 from tests.workspace import dvc, git, run_stage, run_stages, set_params
 

@@ -15,6 +15,7 @@ import pytest
 from flows.history.known_runs import Run, list_runs
 from flows.history.reproduction import Line, compare_figures, needs_equal_weights, reproduce
 from tasks.tracking import runs as tracking
+from tasks.tracking.history import tag_run
 from tasks.versions import snapshots
 from tests.flows.toy import Toy, dvc
 from tests.workspace import git, make_workspace
@@ -130,7 +131,7 @@ def test_on_another_machine_figures_must_agree(
 ) -> None:
     root = history.root
     first = list_runs(root)[-1]
-    tracking.tag_run(root, first.id, {tracking.MACHINE: "another"})
+    tag_run(root, first.id, {tracking.MACHINE: "another"})
     monkeypatch.setenv("TOY_DRIFT", drift)
     done = reproduce(root, first.id, check=True, tolerance=0.02, say=print)
     assert (done.exact, done.same) == (False, same)
