@@ -1,13 +1,15 @@
 # `make demo` and `make test` are all that a newcomer needs; both make the environment first.
-PYTHON ?= python3
+# Python of the environment, if it shall be another than the one that fits on the PATH.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
-# Address of a package index that serves other builds of torch, such as the CPU one; see README.
-TORCH_INDEX ?=
-CUDA := ^(torch|torchvision|triton|nvidia-|cuda-)
+# Address of a package index that serves other builds of torch, such as the CPU one; see README. And pip or uv, if it
+# shall be another than the one that tools/install.py chooses.
+export TORCH_INDEX INSTALLER
+FIND := sh tools/find_python.sh
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all install lock deps lint format browser clean
+.PHONY: demo test quick test-all install lock deps labelme lint format browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -16,29 +18,34 @@ demo: install
 test: install
 	$(PYTEST) -m "not slow and not benchmark and not faults"
 
+# What every interpreter must pass, beside the suite on one of them: minutes.
+quick: install
+	$(PYTEST) -m quick
+
 test-all: install
 	$(PYTEST)
 
 install: $(VENV)/installed
 
-$(VENV)/installed: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "keypipe needs Python 3.11, this is " + sys.version.split()[0] + "; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
-ifeq ($(TORCH_INDEX),)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-else
-	grep -E '^(torch|torchvision)==' requirements.lock > $(VENV)/torch.lock
-	grep -vE '$(CUDA)' requirements.lock > $(VENV)/rest.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) -r $(VENV)/torch.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r $(VENV)/rest.lock
-endif
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
+$(VENV)/installed: requirements.lock pyproject.toml tools/find_python.sh tools/install.py
+	@python=$$($(FIND) $(VENV) "$(PYTHON)") && "$$python" tools/install.py $(VENV) requirements.lock --project .
+	@touch $@
 
+# The newest labelme wants an older onnxruntime than keypipe, hence an environment of its own. Python 3.12 or newer gets
+# labelme 7.
+labelme: .venv-labelme/installed
+	@echo "to annotate: .venv-labelme/bin/labelme data/raw"
+
+.venv-labelme/installed: requirements-labelme.lock tools/find_python.sh tools/install.py
+	@python=$$($(FIND) .venv-labelme "$(PYTHON)") && "$$python" tools/install.py .venv-labelme requirements-labelme.lock
+	@touch $@
+
+# Versions stay as long as they fit; UPGRADE=--upgrade takes the newest of all.
 lock:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python tools/lock.py > requirements.lock.new
-	mv requirements.lock.new requirements.lock
+	python=$$($(FIND) $(VENV) "$(PYTHON)") && "$$python" -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/python tools/lock.py $(UPGRADE)
+	rm -r build/lock
 
 # What a stage imports is among its deps in dvc.yaml; a test fails where it is not.
 deps: install
@@ -55,7 +62,9 @@ format: install
 
 # The tests of pages want a real browser; without one they are skipped.
 browser:
-	command -v chromium chromedriver || { apt-get update -q && apt-get install -qy --no-install-recommends chromium chromium-driver; }
+	command -v chromium chromedriver || { \
+	sudo=$$([ $$(id -u) = 0 ] || echo sudo) && $$sudo apt-get update -q && \
+	$$sudo apt-get install -qy --no-install-recommends chromium chromium-driver; }
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-labelme build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

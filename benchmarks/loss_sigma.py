@@ -123,15 +123,14 @@ def predict(root: Path, weights: Path, home: Path) -> list[Detection]:
         weights: the checkpoint.
         home: for the engine's settings, one folder for all workspaces of a process.
     """
-    from tasks.engine.inference import validate
-    from tasks.engine.settings import configure
+    from tasks.engine.door.inference import engine
     from tasks.grading.detections import to_detections
     from tasks.workspace.dataset import read_schema
 
-    configure(home)
+    engine().configure(home)
     data = (root / "data/yolo/data.yaml").resolve()
     machine = {"device": "cpu", "workers": 0}
-    result = validate(weights, data, "test", machine, batch=16, imgsz=None, scratch=root / "measured")
+    result = engine().validate(weights, data, "test", machine, batch=16, imgsz=None, scratch=root / "measured")
     return to_detections(result.predictions, read_truth(root), read_schema(root))
 
 

@@ -21,55 +21,47 @@ from keypipe.dataset.yolo import SIDES, to_data_yaml, to_fold_yaml
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, find_lacking_sides, sort_findings
 from keypipe.errors import DatasetError
-from keypipe.images.pixels import CHANGED, label_near_duplicates, read_pixels
+from keypipe.images.near_duplicates import label_near_duplicates
+from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import (
-    Cell,
-    Figure,
-    GroupedBarChart,
-    KeyValues,
-    Note,
-    Notes,
-    Report,
-    Section,
-    Table,
     render_report,
 )
-from keypipe.splits.assignment import (
+from keypipe.splits.assignment import Split, assign_sides, check_ratios
+from keypipe.splits.balance import IMAGES, Feature, Features, count_features, sum_features
+from keypipe.splits.contents import Sample
+from keypipe.splits.groups import find_group, look_up_groups, parse_groups
+from keypipe.splits.manifest import (
     ABSENT,
-    IMAGES,
     USED,
-    Feature,
-    Features,
     Manifest,
     ManifestLine,
-    Sample,
-    Split,
-    assign_sides,
-    check_ratios,
-    count_features,
-    find_group,
     format_phash,
-    look_up_groups,
-    parse_groups,
     parse_phash,
     read_manifest,
     start_over,
-    sum_features,
     write_manifest,
 )
 from tasks.grading.loss_sigma import read_final_sigmas
+from tasks.pages.split import to_report
 from tasks.workspace import params as read
-from tasks.workspace.dataset import ANNOTATIONS, DATA_YAML, FOLDS, MANIFEST, check_images, refresh_view
-from tasks.workspace.program import STATE, replacing, run_program, say, tell_progress, write_json
-from tasks.workspace.verdict import DoctorParams, stop_at, to_section, without_ignored
+from tasks.workspace.dataset import check_images, refresh_view
+from tasks.workspace.places import (
+    ANNOTATIONS,
+    COCO,
+    DATA_YAML,
+    FOLDS,
+    GROUPS,
+    MANIFEST,
+    PIXELS,
+    REPORT_HTML,
+    REPORT_JSON,
+    report_folder,
+)
+from tasks.workspace.program import replacing, run_program, say, tell_progress, write_json
+from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
-COCO = Path("data/coco/keypoints.json")
-GROUPS = Path("data/groups.csv")
-RAW = Path("data/raw")
-REPORT = Path("reports/split")
-PIXELS = STATE / "cache/pixels.jsonl"
-_MAX_ROWS = 200
+REPORT = report_folder("split")
 _TOLERANCE = 0.02  # of all images; a side that misses its share by more is worth a warning
 
 
@@ -210,9 +202,9 @@ def _write(
         with manifest_path.open("w", encoding="utf-8", newline="") as file:
             write_manifest(file, manifest)
         report.mkdir()
-        write_json(report / "report.json", summary)
+        write_json(report / REPORT_JSON, summary)
         page = render_report(to_report(summary, summary["findings"]))
-        (report / "report.html").write_text(page, encoding="utf-8")
+        (report / REPORT_HTML).write_text(page, encoding="utf-8")
 
 
 def _check_schema(coco: CocoLines, schema: Schema) -> None:
@@ -459,76 +451,6 @@ def find_warnings(
         done = "all sides were drawn anew" if reset_done else "was done already and does nothing any more"
         warnings.append(f"split.reset: {done}; set it back to false")
     return warnings
-
-
-def to_report(summary: dict[str, Any], findings: Sequence[Finding] = ()) -> Report:
-    """Build the page that a person reads."""
-    sides = {side: figures for side, figures in summary["sides"].items() if figures["images"]}
-    rows = [
-        [side, f["images"], f"{f['share']:.1%}", f"{f['wanted']:.1%}", f["negatives"], f["objects"]]
-        for side, f in sides.items()
-    ]
-    sections: list[Section] = [
-        *(
-            [Notes("Worth a look", [Note("warning", text) for text in summary["warnings"]])]
-            if summary["warnings"]
-            else []
-        ),
-        Table("Sides", ["Side", "Images", "Share", "Wanted", "Without objects", "Objects"], rows),
-        GroupedBarChart(
-            "Images and objects",
-            list(sides),
-            {kind: [f[kind] for f in sides.values()] for kind in ("images", "objects")},
-        ),
-        _shares("Objects by class", "Class", "objects_by_class", sides),
-        _shares("Images by their number of objects", "Objects", "images_by_objects", sides),
-    ]
-    if findings:
-        sections.append(to_section(findings, {}, RAW.as_posix()))
-    if summary["folds"]:
-        fold_rows = [[fold, f["images"], f["objects"]] for fold, f in summary["folds"].items()]
-        sections.append(Table("Folds of train and val", ["Fold", "Images", "Objects"], fold_rows))
-    if summary["set_aside"]:
-        aside_rows: list[list[Cell]] = [
-            [aside["image"], *next(iter(aside["touches"].items())), *list(aside["touches"].items())[-1]]
-            for aside in summary["set_aside"]
-        ]
-        columns = ["Image", "Touches", "by", "and", "by"]
-        note = "Images that belong to two sides are in none, until the manifest or the groups are mended."
-        sections.append(Table("Set aside", columns, aside_rows, note))
-    if summary["kept_together"]:
-        together: list[list[Cell]] = [
-            [len(paths), ", ".join(paths[:4]) + (" …" if len(paths) > 4 else "")] for paths in summary["kept_together"]
-        ]
-        title = "Kept together: groups and near duplicates"
-        sections.append(Table(title, ["Images", "Which"], together[:_MAX_ROWS], f"{len(together)} in all."))
-    sections.append(
-        KeyValues(
-            "Since the last run",
-            [
-                ("New images", summary["new_images"]),
-                ("Images absent now", summary["absent_images"]),
-                ("Draw of all sides", summary["draw"]),
-                ("Images moved by the reset", summary["moved_by_reset"]),
-            ],
-        )
-    )
-    figures = [Figure(side, f["images"], f"{f['share']:.1%} of the images") for side, f in sides.items()]
-    return Report("Sides of the dataset", summary["headline"], sections, figures, "split")
-
-
-def _shares(title: str, what: str, key: str, sides: dict[str, Any]) -> Table:
-    names = sorted({name for f in sides.values() for name in f[key]}, key=_by_number)
-    rows: list[list[Cell]] = []
-    for name in names:
-        counts = [f[key].get(name, 0) for f in sides.values()]
-        rows.append([name, *counts, " / ".join(f"{count / sum(counts):.0%}" for count in counts)])
-    return Table(title, [what, *sides, "Shares"], rows)
-
-
-def _by_number(name: str) -> tuple[int, str]:
-    number = name.partition("-")[0]
-    return (int(number) if number.isdecimal() else 0, name)
 
 
 def main(root: Path) -> None:

@@ -16,31 +16,44 @@ from keypipe.dataset.coco import CocoFile
 from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
-from tasks.engine.settings import configure
-from tasks.engine.training import run as engine
+from tasks.engine.door.training import FITNESS, Epoch, Trained, TrainJob, engine
 from tasks.grading import preflight
 from tasks.grading.epochs import FIGURES, make_judge
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
+from tasks.pages.preflight import draw_batch
 from tasks.tracking import runs as tracking
+from tasks.tracking.machine import machine_type
 from tasks.versions import snapshots
 from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
-from tasks.workspace.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
-from tasks.workspace.models import LICENSE, MODELS, Summary
-from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
+from tasks.workspace.dataset import read_schema, read_side, refresh_view
+from tasks.workspace.models import LICENSE, Summary, TrainingRecord
+from tasks.workspace.places import (
+    BEST,
+    DATA_YAML,
+    EPOCHS,
+    LAST,
+    MODELS,
+    PREFLIGHT_FACTS,
+    PREFLIGHT_PICTURE,
+    PROGRESS,
+    RECORD,
+    TIMINGS,
+    TRAINING,
+    VIEW_YAML,
+)
+from tasks.workspace.program import remove, replacing, run_program, say, write_json
 
-EPOCHS = "epochs.json"
-PROGRESS = STATE / "progress.json"
 PROGRESS_FILE = "state.json"
 
 _OWN_KEYS = {"model", "loss_sigma", "best_by", "preflight", "new_head", "symmetric"}
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
-BEST_BY = (*FIGURES, engine.FITNESS)
+BEST_BY = (*FIGURES, FITNESS)
 """Values of ``train.best_by``: keypipe's figures, and Ultralytics' own mixture of box and pose AP."""
 
 
@@ -71,13 +84,13 @@ class TrainParams(read.Section):
     @classmethod
     def find_problems(cls, values: Mapping[str, Any]) -> dict[str, str]:
         """Refuse arguments that Ultralytics does not know, that keypipe sets itself, or of another type."""
-        known = engine.read_train_arguments()
+        known, reserved = engine().read_train_arguments(), engine().RESERVED
         problems: dict[str, str] = {}
         for key, value in values.items():
             if key in _OWN_KEYS:
                 continue
-            if key in engine.RESERVED:
-                problems[key] = f"not a parameter of a training: {engine.RESERVED[key]}"
+            if key in reserved:
+                problems[key] = f"not a parameter of a training: {reserved[key]}"
             elif key not in known:
                 problems[key] = f"unknown parameter{_suggest(key, [*known, *_OWN_KEYS])}"
             elif not _fits(value, known[key]):
@@ -109,7 +122,7 @@ def run(
     seed: int,
     local: read.Local,
     root: Path,
-    record: tracking.TrainingRecord,
+    record: TrainingRecord,
 ) -> None:
     """Train on the split dataset.
 
@@ -124,7 +137,7 @@ def run(
     Raises:
         PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer.
     """
-    configure(root, local.threads)
+    engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
     # The test side is no part of what a training depends on.
@@ -143,8 +156,8 @@ def run(
     progress.run_id = live.run_id
     write_json(scratch / PROGRESS_FILE, progress)
 
-    def on_epoch(epoch: engine.Epoch) -> None:
-        metrics = {tracking.metric_name(key): value for key, value in epoch.metrics.items()}
+    def on_epoch(epoch: Epoch) -> None:
+        metrics = epoch.metrics
         say(_epoch_line(epoch, metrics))
         # An epoch that a kill cut off after its record is trained once more, with the same figures.
         if progress.epochs[epoch.number - 1 : epoch.number] != [metrics]:
@@ -157,9 +170,9 @@ def run(
         progress.preflight = _keep_preflight(found, params, schema, scratch, root, live)
         write_json(scratch / PROGRESS_FILE, progress)
 
-    job = engine.TrainJob(
+    job = TrainJob(
         model=_resolve_model(params.model, root),
-        data=root.resolve() / VIEW / "data.yaml",
+        data=root.resolve() / VIEW_YAML,
         arguments={**params.arguments, **_fixed(params, seed, schema)},
         device=local.device,
         workers=local.workers,
@@ -175,7 +188,7 @@ def run(
     )
     try:
         with tracking.ending(live):
-            trained = engine.train(job)
+            trained = engine().train(job)
             record.epochs = progress.epochs
             notes = warn(record.epochs)
             for note in notes:
@@ -190,7 +203,7 @@ def run(
             live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
     finally:
         (root / PROGRESS).unlink(missing_ok=True)
-    remove(root / STATE / "train")
+    remove(root / TRAINING)
     if trained.not_repeatable:
         say(f"train: another run with the same data and parameters may differ: {trained.not_repeatable}")
     say(f"train: {summary.headline}")
@@ -213,7 +226,7 @@ class Progress(msgspec.Struct):
     state_seconds: list[float] = []
     preflight: preflight.Times | None = None
 
-    def add(self, epoch: engine.Epoch, metrics: dict[str, float]) -> None:
+    def add(self, epoch: Epoch, metrics: dict[str, float]) -> None:
         """Add an epoch, in place of whatever was known of it and of later ones."""
         del self.epochs[epoch.number - 1 :]
         self.epochs.append(metrics)
@@ -238,7 +251,7 @@ def _resolve_model(model: str, root: Path) -> str:
 
 def _scratch(root: Path, fingerprint: str) -> Path:
     """Return the folder of this training; what other trainings left there is removed."""
-    folder = root / STATE / "train"
+    folder = root / TRAINING
     scratch = folder / fingerprint[:16]
     if folder.exists():
         for other in folder.iterdir():
@@ -253,7 +266,7 @@ def _read_progress(scratch: Path) -> Progress:
     if not path.exists():
         return Progress()
     progress = msgspec.json.decode(path.read_bytes(), type=Progress)
-    reached = engine.read_reached_epoch(scratch)
+    reached = engine().read_reached_epoch(scratch)
     if reached:
         say(f"train: going on with a training that was stopped after epoch {reached}")
     elif progress.epochs:
@@ -272,7 +285,7 @@ def count_instances(file: CocoFile) -> dict[str, int]:
     return counts
 
 
-def _epoch_line(epoch: engine.Epoch, metrics: Mapping[str, float]) -> str:
+def _epoch_line(epoch: Epoch, metrics: Mapping[str, float]) -> str:
     losses = " ".join(
         f"{key.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
         for key, value in metrics.items()
@@ -302,10 +315,8 @@ def warn(epochs: list[dict[str, float]]) -> list[str]:
     return []
 
 
-def _summarise(
-    record: tracking.TrainingRecord, run_id: str, trained: engine.Trained, best_by: str, notes: list[str]
-) -> Summary:
-    name = "val_ultralytics/fitness" if best_by == engine.FITNESS else f"val_epoch/{best_by}"
+def _summarise(record: TrainingRecord, run_id: str, trained: Trained, best_by: str, notes: list[str]) -> Summary:
+    name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
     value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
     headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
     return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value)
@@ -330,9 +341,9 @@ def _keep_preflight(
     preflight.judge(found.facts, params.arguments)
     for line in preflight.describe(found.facts, found.times):
         say(line)
-    picture = scratch / preflight.PICTURE
-    picture.write_bytes(preflight.draw_batch(found.batch, schema))
-    write_json(scratch / preflight.FACTS, found.facts)
+    picture = scratch / PREFLIGHT_PICTURE.name
+    picture.write_bytes(draw_batch(found.batch, schema))
+    write_json(scratch / PREFLIGHT_FACTS.name, found.facts)
     live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
     say(f"pre-flight: the batch as a picture: {picture.relative_to(root)}")
     return found.times
@@ -340,35 +351,35 @@ def _keep_preflight(
 
 def _collect(
     models: Path,
-    trained: engine.Trained,
+    trained: Trained,
     scratch: Path,
     summary: Summary,
     description: Mapping[str, Any],
     progress: Progress,
 ) -> None:
     models.mkdir()
-    engine.write_checkpoint(trained.best, models / "best.pt", description)
-    engine.write_checkpoint(trained.last, models / "last.pt", description)
+    engine().write_checkpoint(trained.best, models / BEST.name, description)
+    engine().write_checkpoint(trained.last, models / LAST.name, description)
     for name in _CURVES:
         if (trained.folder / name).exists():
             shutil.copy2(trained.folder / name, models / name)
-    for made in (scratch / preflight.FACTS, scratch / preflight.PICTURE):
+    for made in (scratch / PREFLIGHT_FACTS.name, scratch / PREFLIGHT_PICTURE.name):
         if made.exists():
             shutil.copy2(made, models / made.name)
     for picture in sorted([*trained.folder.glob("*.png"), *trained.folder.glob("*.jpg")]):
         shutil.copy2(picture, models / picture.name)
-    write_json(models / "train.json", summary)
-    write_json(models / EPOCHS, summary.record.epochs)
+    write_json(models / RECORD.name, summary)
+    write_json(models / EPOCHS.name, summary.record.epochs)
     timings = {
         "seconds": sum(progress.seconds),
         "seconds_per_epoch": progress.seconds,
         "state_seconds_per_epoch": progress.state_seconds,
         "preflight": progress.preflight,
     }
-    write_json(models / "timings.json", timings)
+    write_json(models / TIMINGS.name, timings)
 
 
-def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> tracking.TrainingRecord:
+def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> TrainingRecord:
     """Gather what identifies the training of this workspace as it is now."""
     git = git_state(root)
     params = flatten({key: document[key] for key in document})
@@ -377,7 +388,7 @@ def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> trac
         "keypipe.git_commit": git.commit or "none",
         "keypipe.git_dirty": str(git.dirty).lower(),
         "keypipe.workspace": root.resolve().name,
-        tracking.MACHINE: tracking.machine_type(),
+        tracking.MACHINE: machine_type(),
         "mlflow.source.name": "python -m tasks.train",
         "mlflow.source.type": "LOCAL",
     }
@@ -386,7 +397,7 @@ def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> trac
     for stage in ("convert", "split"):
         tags[f"keypipe.fingerprint.{stage}"] = stage_fingerprint(root, stage)
     fingerprint = stage_fingerprint(root, "train")
-    return tracking.TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
+    return TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

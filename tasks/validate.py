@@ -11,14 +11,14 @@ from keypipe.dataset.coco import CocoFile
 from keypipe.errors import ModelError
 from keypipe.evaluation.average_precision import match_by_oks
 from keypipe.evaluation.bootstrap import Intervals, measure_intervals
-from keypipe.evaluation.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
+from keypipe.evaluation.evaluation import evaluate, flatten_figures, flatten_rule
 from keypipe.evaluation.keypoint_errors import tabulate_keypoints
 from keypipe.evaluation.matching import match_instances
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import Report, render_report
-from keypipe.splits.assignment import parse_manifest
-from tasks.engine import inference as engine
-from tasks.engine.settings import configure
+from keypipe.splits.manifest import parse_manifest
+from tasks.engine.door.inference import engine
 from tasks.grading.detections import to_detections
 from tasks.grading.rules import OksParams, to_grading
 from tasks.pages.plots import PLOTS, format_plots
@@ -26,12 +26,22 @@ from tasks.pages.training import read_preflight, to_report
 from tasks.pages.validation import Measured, describe_headline, draw_galleries, to_figures, to_sections
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
-from tasks.workspace.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
-from tasks.workspace.models import BEST, find_run, read_record
-from tasks.workspace.program import STATE, remove, replacing, run_program, say, write_json
+from tasks.workspace.dataset import read_schema, read_side, read_sides, refresh_view
+from tasks.workspace.models import read_record
+from tasks.workspace.places import (
+    BEST,
+    MANIFEST,
+    REPORT_HTML,
+    REPORT_JSON,
+    SCRATCH,
+    VIEW_YAML,
+    metrics_file,
+    report_folder,
+)
+from tasks.workspace.program import remove, replacing, run_program, say, write_json
 
-REPORT = Path("reports/validate")
-METRICS = Path("metrics/validate.json")
+REPORT = report_folder("validate")
+METRICS = metrics_file("validate")
 SIDES = ("val", "test")
 
 
@@ -39,7 +49,7 @@ class ValidateParams(OksParams):
     """The section ``validate`` of ``params.yaml``."""
 
     conf: float = Field(default=0.25, gt=0, lt=1)
-    keypoint_conf: float = Field(default=KEYPOINT_CONF, gt=0, lt=1)
+    keypoint_conf: float = Field(default=DEFAULT_KEYPOINT_CONF, gt=0, lt=1)
     resamples: int = Field(default=1000, ge=0)
     gallery: int = Field(default=12, ge=0)
     batch: int = Field(default=16, ge=1)
@@ -58,12 +68,12 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
     Raises:
         PoseError: no weights, weights for another skeleton, or MLflow does not answer.
     """
-    configure(root, local.threads)
+    engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
-    check_skeleton(engine.load_torch_model(root / BEST, "cpu")[1].schema, schema)
+    check_skeleton(engine().load_torch_model(root / BEST, "cpu")[1].schema, schema)
     sides = [side for side in SIDES if side in read_sides(root)]
-    parent = find_run(root)
+    parent = tracking.find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
         results = {side: _validate_side(params, seed, local, root, side, schema) for side in sides}
         measured = {side: result.measured for side, result in results.items()}
@@ -83,8 +93,8 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
         page = render_report(Report("How good the model is", headline, sections, to_figures(measured), "validate"))
         with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics_file:
             report.mkdir()
-            write_json(report / "report.json", summary)
-            (report / "report.html").write_text(page, encoding="utf-8")
+            write_json(report / REPORT_JSON, summary)
+            (report / REPORT_HTML).write_text(page, encoding="utf-8")
             training = to_report(read_record(root), read_preflight(root))
             (report / "training.html").write_text(render_report(training), encoding="utf-8")
             for side, result in results.items():
@@ -141,13 +151,13 @@ def _validate_side(
 ) -> SideResult:
     truth = read_side(root, side)
     grading = to_grading(params, schema, root)
-    scratch = root / STATE / "tmp" / "validate"
+    scratch = root / SCRATCH / "validate"
     machine = {"workers": 2 if local.workers is None else local.workers} | (
         {"device": local.device} if local.device is not None else {}
     )
-    result = engine.validate(
+    result = engine().validate(
         root / BEST,
-        root.resolve() / VIEW / "data.yaml",
+        root.resolve() / VIEW_YAML,
         side,
         machine,
         batch=params.batch,

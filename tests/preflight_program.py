@@ -25,6 +25,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
 
     from tasks.engine.settings import configure
     from tasks.engine.training import run as engine
+    from tasks.engine.training.job import TrainJob
     from tasks.grading.loss_sigma import SigmaCourse
     from tasks.train import count_instances
     from tasks.workspace.dataset import read_side
@@ -83,7 +84,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         (scratch / "preflight.json").write_bytes(msgspec.json.encode(found.facts))
 
     engine.train(
-        engine.TrainJob(
+        TrainJob(
             model=options.get("model", "yolov8n-pose.yaml"),
             data=workspace.resolve() / "data/yolo/data.yaml",
             arguments={**ARGUMENTS, **options.get("arguments", {})},

@@ -44,7 +44,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace after a short run, with the environment in ``.venv`` and annotations in the home folder."""
     home = tmp_path_factory.mktemp("home")
     root = make_workspace(home / "keypipe", **{"export.conf": 0.25})
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    (root / "tools").mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", "tools/find_python.sh", "tools/install.py"):
         shutil.copy2(ROOT / name, root / name)
     (root / ".venv").symlink_to(ROOT / ".venv")
     write_demo(home / "my-annotations", 24, seed=3, size_wh=(160, 120))

@@ -38,6 +38,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     """Train, or go on."""
     from tasks.engine.settings import configure
     from tasks.engine.training import run as engine
+    from tasks.engine.training.job import Epoch, TrainJob
     from tasks.grading.loss_sigma import SigmaCourse, SigmaSchedule
     from tasks.train import count_instances
     from tasks.workspace.dataset import read_side
@@ -56,7 +57,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         (scratch / f"rows-{judged[0]}.json").write_text(json.dumps(list(predictions)))
         return {"oks_AP": FIGURES[judged[0] - 1]}
 
-    def on_epoch(epoch: engine.Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> None:
         if options.get("kill_before_record") == epoch.number:
             os.kill(os.getpid(), signal.SIGKILL)
         epochs[epoch.number - 1 :] = [epoch.metrics]
@@ -64,7 +65,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         if options.get("kill_before_state") == epoch.number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    job = engine.TrainJob(
+    job = TrainJob(
         model="yolov8n-pose.yaml",
         data=workspace.resolve() / "data/yolo/data.yaml",
         arguments={**ARGUMENTS, **options.get("arguments", {})},

@@ -31,7 +31,6 @@ Commands work from any folder of the workspace. A command of a group has two nam
 """
 
 PLANNED = {
-    "accept": ("accept [STAGE]...", "Pipeline", "Take outputs as they are after keypipe's own code has changed."),
     "retrain": ("retrain", "Pipeline", "Decide whether to train, train, and judge the new model by the one in use."),
     "sweep": ("sweep", "Pipeline", "Search parameters; each trial is a run."),
     "init": ("data init [FOLDER]", "Data", "Propose parameters that fit the data. `use FOLDER` becomes its alias."),

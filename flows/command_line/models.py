@@ -57,9 +57,9 @@ def serve(
     The default model is the export.
     """
     from flows.commands.prediction import EXPORTED_MODEL
-    from keypipe.inference.results import Thresholds
-    from keypipe.serving.app import Settings
-    from keypipe.serving.app import serve as serve_model
+    from keypipe.inference.predictor import Thresholds
+    from keypipe.serving.server import serve as serve_model
+    from keypipe.serving.settings import Settings
 
     thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
     serve_model(model or root / EXPORTED_MODEL, Settings(**settings), thresholds, device, click.echo)

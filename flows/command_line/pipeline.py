@@ -47,6 +47,23 @@ def status(root: Path, as_json: bool) -> None:
         module.show_status(found)
 
 
+@command("accept", examples=["keypipe accept", "keypipe accept train"])
+@click.argument("stages", metavar="[STAGE]...", nargs=-1)
+@click.pass_obj
+def accept(root: Path, stages: Sequence[str]) -> None:
+    """Keep outputs as they are where only keypipe's own code changed.
+
+    For after an upgrade; without STAGE: every stage of which nothing else changed. convert and split, which take
+    seconds, are run anew. Refused where data or parameters changed as well, or today's code learns otherwise.
+    """
+    from flows.pipeline import acceptance
+
+    taken = acceptance.accept(root, stages, click.echo)
+    for accepted in taken:
+        click.echo(f"{accepted.stage}: outputs taken as they are ({', '.join(accepted.code)} changed)")
+    click.echo("recorded in dvc.lock and accepted.yaml; commit them" if taken else "nothing to accept")
+
+
 @command("schedule", examples=['keypipe schedule --cron "0 3 * * *" --timezone Europe/Berlin'])
 @click.option("--cron", required=True, help='When to run, such as "0 3 * * *".')
 @click.option("--timezone", help="IANA name, such as Europe/Berlin; default: UTC.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.services import server
 from flows.system.process import Tree
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 MLFLOW_PORT = 5000
 MLFLOW_LOG = STATE / "mlflow-ui.log"
@@ -43,7 +43,7 @@ def _prefect(root: Path, stack: ExitStack, say: server.Say) -> str:
 
 
 def _mlflow(root: Path, stack: ExitStack) -> str:
-    from tasks.tracking.runs import tracking_uri
+    from tasks.tracking.client import tracking_uri
 
     uri = tracking_uri(root)
     if uri.startswith(("http:", "https:")):

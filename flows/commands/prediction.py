@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from keypipe.errors import ModelError
 from keypipe.inference import batch
-from keypipe.inference.results import Thresholds
+from keypipe.inference.predictor import Thresholds
 
 if TYPE_CHECKING:
-    from keypipe.inference.predictor import ModelInfo, RawModel
+    from keypipe.inference.model_info import ModelInfo
+    from keypipe.inference.predictor import RawModel
 
 EXPORTED_MODEL = Path("exports/model.onnx")
 TRAINED_MODEL = Path("models/best.pt")
@@ -93,8 +94,7 @@ def find_model(root: Path) -> Path:
 
 
 def _load_checkpoint(root: Path, path: Path, device: str | None) -> tuple[RawModel, ModelInfo]:
-    from tasks.engine.inference import load_torch_model
-    from tasks.engine.settings import configure
+    from tasks.engine.door.inference import engine
 
-    configure(root)
-    return load_torch_model(path, device)
+    engine().configure(root)
+    return engine().load_torch_model(path, device)

@@ -23,7 +23,7 @@ from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree, start_time
 from flows.system.state_files import write_record
 from keypipe.errors import ConfigError, PoseError
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 LOCK = STATE / "schedule.lock"
 RUNNER_GRACE_SECONDS = 30.0

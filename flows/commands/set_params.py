@@ -23,7 +23,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from keypipe.errors import ConfigError
-from tasks.workspace.params import PARAMS_FILE
+from tasks.workspace.places import PARAMS_FILE
 
 
 def set_params(root: Path, assignments: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from flows.services import server
 from flows.services.schedule_record import ScheduleRecord, active_schedule
 from flows.system.state_files import read_record
 from keypipe.errors import PoseError
+from tasks.versions.acceptance import find_differences, is_code, only_code_changed
 from tasks.versions.raw import raw_changes, raw_version
 from tasks.versions.repository import BusyError
 from tasks.versions.stages import StageVersion, stage_names, stage_version
 from tasks.workspace.changes import schema_changes
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 PROGRESS = STATE / "progress.json"
 
@@ -125,7 +127,7 @@ def _resting_stages(root: Path) -> list[StageStatus]:
     stages: list[StageStatus] = []
     stale: str | None = None
     for stage, version in found:
-        status = _describe(stage, version)
+        status = _describe(root, stage, version)
         if status.state == "up to date" and stale is not None:
             status = StageStatus(stage, "up to date", f"unless {stale} comes out differently")
         elif stale is None and status.state != "up to date":
@@ -134,13 +136,29 @@ def _resting_stages(root: Path) -> list[StageStatus]:
     return stages
 
 
-def _describe(stage: str, version: StageVersion) -> StageStatus:
+def _describe(root: Path, stage: str, version: StageVersion) -> StageStatus:
     if version.clean:
         return StageStatus(stage, "up to date")
     if not version.known:
         return StageStatus(stage, "missing", "not run yet")
     state = "missing" if version.missing else "stale"
+    code = _changed_code(root, stage, version)
+    if code:
+        detail = f"only keypipe's own code changed: {', '.join(code)}; `keypipe accept` keeps the outputs"
+        return StageStatus(stage, "stale", detail)
     return StageStatus(stage, state, "; ".join(version.changes))
+
+
+def _changed_code(root: Path, stage: str, version: StageVersion) -> Sequence[str]:
+    """Return the code that changed, where nothing else did; a parameter that holds its new default is none."""
+    if not any(is_code(change.partition(": ")[2]) for change in version.changes):
+        return ()
+    if code := only_code_changed(version.changes):
+        return code
+    from tasks.commands.accept import same_param
+
+    found = find_differences(root, stage, same_param)
+    return found.code if found.only_code else ()
 
 
 def _raw_changes(root: Path) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keypipe.wording import format_seconds
+
 if TYPE_CHECKING:
     from flows.pipeline.run_result import RunResult
 
@@ -58,14 +60,6 @@ def show_result(root: Path, result: RunResult) -> None:
         return
     for name, text in places(root):
         console.print(f"{name:<11}{text}", markup=False, soft_wrap=True)
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration such as ``0.4 s`` or ``3 min 20 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
 
 
 def places(root: Path) -> list[tuple[str, str]]:

@@ -25,10 +25,10 @@ from keypipe.report.page import (
     render_report,
 )
 from keypipe.report.page import Figure as Headline
-from keypipe.splits.assignment import USED, parse_manifest
+from keypipe.splits.manifest import USED, parse_manifest
 from tasks.versions import git, snapshots
 from tasks.versions.store import opened_commit
-from tasks.workspace.params import LOCAL_FILE, PARAMS_FILE
+from tasks.workspace.places import LOCAL_FILE, PARAMS_FILE
 from tasks.workspace.program import write_json
 
 PAGE = Path("reports/compare/report.html")

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import ConfigError
+from tasks.tracking import history
 from tasks.tracking import runs as tracking
 from tasks.versions import git, snapshots
 
@@ -70,7 +71,7 @@ class Run(msgspec.Struct, frozen=True):
 
 def list_runs(root: Path) -> list[Run]:
     """Return the trainings that MLflow knows, newest first."""
-    tracked = tracking.list_runs(root)
+    tracked = history.list_runs(root)
     kept = {snapshot.run_id: snapshot for snapshot in snapshots.list_snapshots(root)}
     children: dict[str, list[Child]] = {}
     for run in tracked:

@@ -23,14 +23,14 @@ from flows.history.known_runs import Run, find_run, find_snapshot, list_runs
 from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree, program_environment
 from keypipe.errors import ModelError, PoseError
-from tasks.tracking import runs as tracking
+from tasks.tracking.history import read_packages
+from tasks.tracking.machine import GPU, machine_type, package_versions
 from tasks.versions import git, lockfile, snapshots
-from tasks.versions.raw import RAW_FILE
 from tasks.versions.repro import BUSY, FAILED, Outcome, repro_command
 from tasks.versions.stages import stage_names
 from tasks.versions.store import checkout, opened_commit, share_cache
-from tasks.workspace import params
-from tasks.workspace.program import STATE, read_failure, remove, write_json
+from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE
+from tasks.workspace.program import read_failure, remove, write_json
 
 TREES = STATE / "reproduce"
 RESULTS = STATE / "reproduced"
@@ -103,11 +103,11 @@ def reproduce(root: Path, name: str, *, check: bool, tolerance: float, say: Say)
     """
     run = find_run(list_runs(root), name)
     snapshot = find_snapshot(root, run)
-    exact, why = needs_equal_weights(run.machine, tracking.machine_type(), _other_packages(root, run))
+    exact, why = needs_equal_weights(run.machine, machine_type(), _other_packages(root, run))
     with _tree(root, run, snapshot.commit, say) as tree:
-        _fetch(root, tree, check=check, same_machine=run.machine == tracking.machine_type(), say=say)
+        _fetch(root, tree, check=check, same_machine=run.machine == machine_type(), say=say)
         trained = False
-        recorded = lockfile.parse_lock((tree / snapshots.LOCK_FILE).read_text(encoding="utf-8"))
+        recorded = lockfile.parse_lock((tree / LOCK).read_text(encoding="utf-8"))
         for stage in [name for name in stage_names(tree) if name in recorded]:
             did = _run_stage(tree, stage, force=check, say=say)
             trained = trained or (stage == "train" and did == "ran")
@@ -136,14 +136,14 @@ def needs_equal_weights(recorded: str, here: str, packages: Sequence[str]) -> tu
         return False, f"another machine type: {recorded} then, {here} now"
     if packages:
         return False, f"other packages: {', '.join(packages)}"
-    if f"{tracking.GPU} " in here:
+    if f"{GPU} " in here:
         return False, "a GPU's kernels need not repeat to the bit"
     return True, f"the machine type and the packages of the run: {here}"
 
 
 def _other_packages(root: Path, run: Run) -> list[str]:
     """Return the packages that were others when the run was made, such as ``torch 2.13.0 -> 2.14.1``."""
-    then, now = tracking.read_packages(root, run.id), tracking.package_versions()
+    then, now = read_packages(root, run.id), package_versions()
     return [f"{key} {then[key]} -> {now.get(key, 'none')}" for key in then if then[key] != now.get(key)]
 
 
@@ -175,9 +175,9 @@ def _fetch(root: Path, tree: Path, *, check: bool, same_machine: bool, say: Say)
     """Bring the run's data; without a check its results as well, as far as they are still there."""
     share_cache(tree, root)
     if not same_machine:  # threads and devices of another machine are none of this one's
-        remove(tree / snapshots.LOCAL_FILE)
-        if (root / params.LOCAL_FILE).exists():
-            shutil.copy2(root / params.LOCAL_FILE, tree / snapshots.LOCAL_FILE)
+        remove(tree / LOCAL_FILE)
+        if (root / LOCAL_FILE).exists():
+            shutil.copy2(root / LOCAL_FILE, tree / LOCAL_FILE)
     say("data from DVC's cache")
     missing = checkout(tree, RAW_FILE.as_posix())
     if missing:
@@ -215,10 +215,10 @@ def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
 
 
 def _compare(root: Path, tree: Path, run: Run, commit: str, *, exact: bool, tolerance: float) -> Iterator[Line]:
-    lock = (tree / snapshots.LOCK_FILE).read_text(encoding="utf-8")
+    lock = (tree / LOCK).read_text(encoding="utf-8")
     same = lockfile.locked_fingerprint(lock, "train") == run.fingerprint
     yield Line("what the training depends on", same, "" if same else "its fingerprint is another one")
-    recorded = snapshots.read_file(root, commit, snapshots.LOCK_FILE) or b""
+    recorded = snapshots.read_file(root, commit, str(LOCK)) or b""
     before, after = (lockfile.locked_outputs(text) for text in (recorded.decode(), lock))
     for output, md5 in before.items():
         if output.startswith("data/"):
@@ -240,15 +240,14 @@ def _compare_weights(root: Path, name: str, recorded: bytes, path: Path, *, deci
     what = f"weights {name}"
     if recorded == path.read_bytes():
         return Line(what, same=True, decides=decides)
-    from tasks.engine.settings import configure
-    from tasks.engine.weights import hash_weights
+    from tasks.engine.door.inference import engine
 
-    configure(root)
+    engine().configure(root)
     with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
         before = Path(folder) / path.name
         before.write_bytes(recorded)
         try:
-            hashes = hash_weights(before), hash_weights(path)
+            hashes = engine().hash_weights(before), engine().hash_weights(path)
         except ModelError as error:
             return Line(what, same=False, detail=f"the files differ, and {error}", decides=decides)
     same = hashes[0] == hashes[1]
@@ -280,7 +279,7 @@ def compare_figures(name: str, recorded: bytes, found: bytes, tolerance: float) 
 
 
 def _without_sizes(figures: Mapping[str, float]) -> dict[str, float]:
-    """Leave the sizes of files out: exports carry the date and the paths of their making."""
+    """Leave the sizes of files out: another version of an exporter writes a file of another size."""
     return {key: value for key, value in figures.items() if not key.endswith("size_mb")}
 
 

@@ -16,8 +16,10 @@ from flows.history.known_runs import Child, Run, find_run, list_runs
 from flows.pipeline import lease
 from keypipe.errors import ConfigError, PoseError
 from tasks.tracking import runs as tracking
+from tasks.tracking.history import artifact_bytes, registered_models, remove_run, tag_run
 from tasks.versions import git, lockfile, snapshots
 from tasks.versions.store import Unused, unused_objects
+from tasks.workspace.places import LOCK
 
 Say = Callable[[str], None]
 
@@ -124,7 +126,7 @@ def needed_fingerprints(root: Path) -> dict[str, list[str]]:
         if fingerprint:
             found.setdefault(fingerprint, []).append(name)
 
-    path = root / snapshots.LOCK_FILE
+    path = root / LOCK
     add(path.read_text(encoding="utf-8") if path.exists() else None, "workspace")
     layout = "--format=%(refname)%00%(objectname)"
     for line in (git.ask(root, "for-each-ref", layout, "refs/heads", "refs/tags") or "").splitlines():
@@ -137,7 +139,7 @@ def needed_fingerprints(root: Path) -> dict[str, list[str]]:
 
 
 def _lock_of(root: Path, commit: str) -> str | None:
-    content = snapshots.read_file(root, commit, snapshots.LOCK_FILE)
+    content = snapshots.read_file(root, commit, str(LOCK))
     return content.decode("utf-8", "replace") if content else None
 
 
@@ -162,7 +164,7 @@ def keep(root: Path, names: Sequence[str], *, undo: bool = False) -> list[Run]:
     runs = list_runs(root)
     chosen = [find_run(runs, name) for name in names]
     for run in chosen:
-        tracking.tag_run(root, run.id, {tracking.KEPT: None if undo else "true"})
+        tag_run(root, run.id, {tracking.KEPT: None if undo else "true"})
     return chosen
 
 
@@ -194,12 +196,12 @@ def prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
 def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
     snapshots.settle(root)
     runs = list_runs(root)
-    verdicts = decide(runs, keep, tracking.registered_models(root), needed_fingerprints(root))
+    verdicts = decide(runs, keep, registered_models(root), needed_fingerprints(root))
     going = [verdict.run for verdict in verdicts if not verdict.stays]
     children = [child for run in going for child in run.children]
     children += [child for verdict in verdicts for child in verdict.superseded]
     ids = [*(child.id for child in children), *(run.id for run in going)]
-    sizes = {run_id: tracking.artifact_bytes(root, run_id) for run_id in ids}
+    sizes = {run_id: artifact_bytes(root, run_id) for run_id in ids}
 
     known = {run.id for run in runs}
     kept = snapshots.list_snapshots(root)
@@ -215,7 +217,7 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
                 snapshots.drop(root, run.id)
         for run_id in ids:
             say(f"removing MLflow run {run_id[:8]}")
-            if not tracking.remove_run(root, run_id):
+            if not remove_run(root, run_id):
                 unpurged.append(run_id)
         unused = unused_objects(root, commits, remove=True)
     return Pruned(tuple(verdicts), sizes, unused, strangers, tuple(unpurged))
@@ -279,4 +281,4 @@ def format_bytes(count: int) -> str:
 def show_kept(root: Path) -> None:
     """Print every training and why it stays, whatever a pruning is asked to keep."""
     snapshots.settle(root)
-    show_runs(decide(list_runs(root), 0, tracking.registered_models(root), needed_fingerprints(root)))
+    show_runs(decide(list_runs(root), 0, registered_models(root), needed_fingerprints(root)))

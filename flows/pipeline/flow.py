@@ -20,7 +20,8 @@ from flows.pipeline.plan import check_start
 from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
 from flows.system.state_files import write_record
 from keypipe.errors import PoseError
-from tasks.versions.raw import RAW, RawVersion, version_raw
+from tasks.versions.raw import RawVersion, version_raw
+from tasks.workspace.places import RAW
 from tasks.workspace.program import USER_ERROR, tell_progress
 
 FLOW_NAME = "keypipe-training"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from flows.system.process import undisturbed
 from tasks.versions.stages import restore_outputs, stage_outputs
-from tasks.workspace.program import STATE, remove
+from tasks.workspace.places import STATE
+from tasks.workspace.program import remove
 
 ASIDE = STATE / "aside"
 SCRATCH = STATE / "tmp"

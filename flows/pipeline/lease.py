@@ -22,7 +22,7 @@ import msgspec
 from flows.system.locks import held_lock, is_held
 from flows.system.process import end_marked, is_alive, start_time
 from flows.system.state_files import read_record, write_record
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 LEASE_VARIABLE = "KEYPIPE_LEASE"
 """Environment variable that marks every process of a run, and through it every MLflow run."""
@@ -197,7 +197,7 @@ def _end_run(root: Path, lease: Lease, say: Say) -> None:
 def end_tracked_runs(root: Path, lease_id: str, say: Say) -> None:
     """End the MLflow runs that the dead processes of a run have left RUNNING."""
     with _telling(say, "MLflow"):
-        from tasks.tracking.runs import end_dead_runs
+        from tasks.tracking.history import end_dead_runs
 
         end_dead_runs(root, lease_id)
 

@@ -16,7 +16,7 @@ from flows.system.state_files import read_record, write_record
 from keypipe.errors import ConfigError
 from tasks.versions.raw import check_raw
 from tasks.versions.stages import stage_names
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 CHECKED = STATE / "checked.json"
 FILES = ("params.yaml", "local.yaml", "dvc.yaml", "data/groups.csv", "data/sigmas.yaml")

@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from flows.pipeline.run_result import RunResult
 from flows.system.state_files import read_record, write_record
 from tasks.versions import git, lockfile, snapshots
-from tasks.workspace.program import STATE
+from tasks.workspace.places import DATABASE, LOCK, STATE
 
 RECORDED = STATE / "recorded.json"
 
@@ -42,18 +42,18 @@ def record_training(root: Path) -> str:
     train = read_record(root / "models" / "train.json", dict)
     if train is None:
         return ""
-    from tasks.tracking import runs as tracking
-    from tasks.workspace import models
+    from tasks.tracking.client import tracking_uri
+    from tasks.tracking.runs import find_run
 
-    uri = tracking.tracking_uri(root)
-    database = root / tracking.DATABASE
+    uri = tracking_uri(root)
+    database = root / DATABASE
     local = uri.startswith("sqlite") and database.exists()
     recorded = Recorded(uri, database.stat().st_ino if local else 0, str(train.get("run_id", "")), "")
     before = read_record(root / RECORDED, Recorded)
     if local and before is not None and before == msgspec.structs.replace(recorded, known_as=before.known_as):
         return before.known_as
     try:
-        found = models.find_run(root).run_id
+        found = find_run(root).run_id
     except Exception:  # noqa: BLE001 - the model is there; a tracking server that is not must not undo that
         get_run_logger().warning("the training could not be recorded in MLflow", exc_info=True)
         return recorded.run_id
@@ -84,7 +84,7 @@ def keep_snapshot(root: Path, run: RunResult, files: snapshots.Tree | None) -> N
         return
     try:
         if before is None or (states["train"] != "Ran" and "Ran" in states.values()):
-            lock = (root / snapshots.LOCK_FILE).read_text(encoding="utf-8")
+            lock = (root / LOCK).read_text(encoding="utf-8")
             kept = snapshots.renew(root, run.training, lockfile.locked_fingerprint(lock, "train") or "", files)
         else:
             kept = snapshots.settle(root)
@@ -96,11 +96,11 @@ def keep_snapshot(root: Path, run: RunResult, files: snapshots.Tree | None) -> N
 
 
 def _tag_training(root: Path, kept: snapshots.Snapshot) -> None:
-    from tasks.tracking import runs as tracking
+    from tasks.tracking.history import tag_run
 
     log = get_run_logger()
     log.info("snapshot %s: %s/%s", kept.commit[:12], snapshots.REFS, kept.run_id)
     try:
-        tracking.tag_run(root, kept.run_id, {snapshots.TAG: kept.commit})
+        tag_run(root, kept.run_id, {snapshots.TAG: kept.commit})
     except Exception:
         log.warning("the snapshot could not be named in MLflow", exc_info=True)

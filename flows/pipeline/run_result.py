@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 LAST_RUN = STATE / "last-run.json"
 

@@ -22,6 +22,7 @@ from flows.pipeline.lease import LEASE_VARIABLE, Held, end_tracked_runs
 from flows.services.server import RESULTS
 from flows.system.process import Tree, program_environment
 from keypipe.errors import PoseError
+from tasks.versions.acceptance import only_code_changed
 from tasks.versions.raw import RawVersion
 from tasks.versions.repository import BusyError
 from tasks.versions.repro import BUSY, Outcome, repro_command
@@ -148,6 +149,10 @@ def stage_state(root: Path, stage: str, *, force: bool = False, raw: RawVersion 
         raw: the raw data, where the run has just versioned them; otherwise they are looked at.
     """
     version = while_busy(lambda: stage_version(root, stage, raw))
+    code = only_code_changed(version.changes) if stage == "train" and version.known else []
+    if code:
+        told = "%s: only keypipe's own code changed (%s); Ctrl-C and `keypipe accept` keep its outputs"
+        get_run_logger().warning(told, stage, ", ".join(code))
     this = _run_stage.with_options(
         name=stage,
         task_run_name=stage,

@@ -8,7 +8,7 @@ import msgspec
 
 from flows.system.process import is_alive
 from flows.system.state_files import read_record
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 SCHEDULE = STATE / "schedule.json"
 

@@ -25,7 +25,7 @@ import msgspec
 from flows.system.process import Tree, is_alive, start_time
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
-from tasks.workspace.program import STATE
+from tasks.workspace.places import STATE
 
 DATABASE = STATE / "prefect.db"
 RESULTS = STATE / "prefect-results"

@@ -1,4 +1,4 @@
-"""Text on pictures: tags at boxes, names at points, captions, and a legend of the keypoints."""
+"""Text on pictures: tags at boxes, names at points, captions."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from keypipe.drawing.colours import INK, PAPER, Colour, class_colours, keypoint_colours, left_of_pair
-from keypipe.drawing.fonts import load_font
-from keypipe.drawing.layer import Box, Ink, Layer, RgbImage, blend
+from keypipe.drawing.colours import INK, PAPER, Colour, class_colours
+from keypipe.drawing.layer import Ink, Layer, RgbImage, blend
 from keypipe.drawing.markings import DrawnObject, Point, overlap, size_wh, unit_px
+from keypipe.images.fonts import load_font
+from keypipe.keypoints.boxes import Array, Box
 from keypipe.keypoints.skeleton import Schema
 
-Array = NDArray[np.float64]
 Place = tuple[int, int, int, int]
 """Left, top, right, bottom of a plate, pixels."""
 
@@ -24,6 +25,8 @@ _GAP_PX = 2  # between a box and its tag
 _NAME_FONT_PX = 10
 _NAME_GAP_PX = 10  # between a point and its name
 _CORNERS_SUPERSAMPLING = 4
+_DIRECTIONS = 16
+_RINGS = 10  # of places around a point, each a third further off
 
 
 def draw_tags(picture: RgbImage, objects: Sequence[DrawnObject], schema: Schema) -> None:
@@ -108,6 +111,71 @@ def draw_names(picture: RgbImage, names: Sequence[tuple[str, Point]]) -> None:
         _put(picture, _plate(name, _NAME_FONT_PX, (*INK, 200), PAPER), place[:2])
 
 
+class Label(msgspec.Struct, frozen=True):
+    """A text that belongs to a point: pixels of the picture, and the colour of the letters."""
+
+    text: str
+    xy: Point
+    colour: Colour
+
+
+def draw_labels(picture: RgbImage, labels: Sequence[Label], font_px: int) -> None:
+    """Write a text near every point: over no other text and no point where there is room, and joined to its point.
+
+    Args:
+        picture: uint8 (height, width, 3); changed.
+        labels: what is written, the first ones nearest to their points.
+        font_px: size of the letters, pixels.
+    """
+    if not labels:
+        return
+    sizes = [_plate_size(label.text, font_px) for label in labels]
+    places = place_labels([label.xy for label in labels], sizes, size_wh(picture), gap_px=0.8 * font_px)
+    points = np.array([label.xy for label in labels])
+    ends = np.clip(points, [place[:2] for place in places], [place[2:] for place in places])
+    lengths = np.maximum(np.hypot(*(ends - points).T), 1e-9)
+    starts = points + (ends - points) * np.minimum(0.4 * font_px / lengths, 1)[:, None]  # the mark stays free
+    layer = Layer(picture, (0, 0, picture.shape[1], picture.shape[0]))
+    layer.lines(starts, ends, 3.0, [(*INK, 160)] * len(labels))
+    layer.lines(starts, ends, 1.4, [(*label.colour, 255) for label in labels])
+    layer.paste()
+    for label, place in zip(labels, places, strict=True):
+        _put(picture, _plate(label.text, font_px, (*INK, 215), label.colour), place[:2])
+
+
+def place_labels(
+    points: Sequence[Point], sizes_wh: Sequence[tuple[int, int]], picture_wh: tuple[int, int], gap_px: float
+) -> list[Place]:
+    """Choose for every label the nearest place around its point that is free; the least covered one if none is.
+
+    Args:
+        points: what the labels belong to, pixels.
+        sizes_wh: widths and heights of the labels, pixels.
+        picture_wh: width and height of the picture, pixels.
+        gap_px: distance of the nearest places from their points.
+
+    Returns:
+        Left, top, right, bottom of each label.
+    """
+    turns = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
+    ways = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    reaches = gap_px * 1.35 ** np.arange(_RINGS)
+    dots = np.array([(x - gap_px / 2, y - gap_px / 2, x + gap_px / 2, y + gap_px / 2) for x, y in points])
+    places: list[Place] = []
+    taken = dots.reshape(-1, 4)
+    for point, size in zip(points, sizes_wh, strict=True):
+        half = np.array(size) / 2
+        middles = np.array(point) + (ways * (reaches[:, None, None] + half)).reshape(-1, 2)
+        corners = _moved_inside(middles - half, np.array(size), picture_wh)
+        boxes = np.concatenate([corners, corners + np.array(size)], axis=1)
+        shared = np.minimum(boxes[:, None, 2:], taken[:, 2:]) - np.maximum(boxes[:, None, :2], taken[:, :2])
+        covered = np.prod(np.maximum(shared, 0), axis=2).sum(axis=1)
+        left, top, right, bottom = boxes[covered.argmin()].tolist()  # the first of those that cover nothing
+        places.append((left, top, right, bottom))
+        taken = np.concatenate([taken, [(left - 1, top - 1, right + 1, bottom + 1)]])
+    return places
+
+
 def draw_caption(picture: RgbImage, text: str) -> None:
     """Write a caption into the lower left corner.
 
@@ -173,59 +241,3 @@ def _put(picture: RgbImage, plate: NDArray[np.uint8], corner: tuple[int, int]) -
         from_left, from_top = left - corner[0], top - corner[1]
         height, width = part.shape[:2]
         blend(part, np.ascontiguousarray(plate[from_top : from_top + height, from_left : from_left + width]))
-
-
-# ---------------------------------------------------------------------------------------- legend
-
-
-def add_legend(picture: RgbImage, schema: Schema) -> RgbImage:
-    """Add a strip below a picture: a dot and the name of every keypoint, a group of them a line.
-
-    Args:
-        picture: uint8 (height, width, 3).
-        schema: classes and skeletons.
-
-    Returns:
-        uint8 (height and that of the strip, width, 3).
-    """
-    width, font_px = picture.shape[1], _font_px(size_wh(picture))
-    entries, height = _place_legend(_legend_groups(schema), width, font_px)
-    strip = np.full((height, width, 3), PAPER, dtype=np.uint8)
-    colours, dot = keypoint_colours(schema), 0.36 * font_px
-    layer = Layer(strip, (0, 0, width, height))
-    centres = np.repeat(np.array([(x + dot, y) for _, (x, y) in entries]), 2, axis=0)
-    inks: list[Ink] = [ink for name, _ in entries for ink in ((*INK, 210), (*colours[name], 255))]
-    layer.discs(centres, np.tile([1.16 * dot, dot], len(entries)), inks)
-    layer.paste()
-    written = Image.fromarray(strip)
-    draw = ImageDraw.Draw(written)
-    for name, (x, y) in entries:
-        draw.text((x + 1.1 * font_px, y), name, fill=INK, font=load_font(font_px), anchor="lm")
-    return np.concatenate([picture, np.asarray(written)])
-
-
-def _legend_groups(schema: Schema) -> list[list[str]]:
-    """Sort the keypoints into those of neither side, the left and the right, in schema order."""
-    slots, flip_idx = schema.slots, schema.flip_idx
-    paired = [name for slot, name in enumerate(slots) if flip_idx[slot] != slot]
-    left = [name for name in paired if left_of_pair(name, slots[flip_idx[slots.index(name)]], slots) == name]
-    groups = [[name for name in slots if name not in paired], left, [name for name in paired if name not in left]]
-    return [group for group in groups if group]
-
-
-def _place_legend(groups: Sequence[Sequence[str]], width: int, font_px: int) -> tuple[list[tuple[str, Point]], int]:
-    """Lay the legend's entries out; each has its left end and middle line, and the strip its height, pixels."""
-    font = load_font(font_px)
-    pad, row_height = 0.9 * font_px, 1.65 * font_px
-    entries: list[tuple[str, Point]] = []
-    y = pad - 0.3 * font_px
-    for group in groups:
-        x = pad
-        for name in group:
-            advance = 2.3 * font_px + font.getlength(name)
-            if x > pad and x + advance - 1.2 * font_px > width:
-                x, y = pad, y + row_height
-            entries.append((name, (x, y + row_height / 2)))
-            x += advance
-        y += row_height
-    return entries, round(y + pad - 0.3 * font_px)

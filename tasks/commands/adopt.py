@@ -19,22 +19,26 @@ from keypipe.annotations.labelme import LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.progress import Progress, follow, tell_nobody
-from tasks.split import GROUPS
-from tasks.workspace import params as read
-from tasks.workspace.program import STATE
+from tasks.workspace.places import (
+    COCO,
+    DATASET,
+    DERIVED,
+    EXPORTS,
+    GROUPS,
+    LOCK,
+    METRICS,
+    MODELS,
+    PARAMS_FILE,
+    RAW,
+    RAW_FILE,
+    REPLACED,
+    REPORTS,
+    SCRATCH,
+    VIEW,
+)
 
-RAW = Path("data/raw")
-FOLLOWS = (
-    "data/raw.dvc",
-    "dvc.lock",
-    "data/coco",
-    "data/derived",
-    "data/dataset",
-    "data/yolo",
-    "models",
-    "exports",
-    "reports",
-    "metrics",
+FOLLOWS = tuple(
+    path.as_posix() for path in (RAW_FILE, LOCK, COCO.parent, DERIVED, DATASET, VIEW, MODELS, EXPORTS, REPORTS, METRICS)
 )
 """What follows from the data; outdated once they are replaced."""
 
@@ -62,19 +66,19 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
     schema = _draft(source, tell)
-    aside = root / STATE / "replaced" / time.strftime("%Y-%m-%d_%H.%M.%S")
+    aside = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
     aside.mkdir(parents=True)
-    incoming = root / STATE / "tmp" / "incoming"
+    incoming = root / SCRATCH / "incoming"
     if source != raw:
         shutil.rmtree(incoming, ignore_errors=True)
         _copy_folder(source, incoming, tell)
-    shutil.copy2(root / read.PARAMS_FILE, aside / read.PARAMS_FILE)
+    shutil.copy2(root / PARAMS_FILE, aside / PARAMS_FILE)
     moved = [name for name in _outdated(root, keep_raw=source == raw) if _move_aside(root, name, aside)]
     if source != raw:
         _empty_groups(root / GROUPS, aside / GROUPS)
     if source != raw:
         incoming.rename(raw)
-    write_schema(root / read.PARAMS_FILE, schema)
+    write_schema(root / PARAMS_FILE, schema)
     return _tell(schema, aside.relative_to(root), moved)
 
 

@@ -12,48 +12,35 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from keypipe.annotations.folder import Folder, Ingested, read_derived, read_folder
+from keypipe.annotations.folder import read_folder
 from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labelme, parse_shapes
-from keypipe.diagnosis.class_checks import ClassStatistics, Cloud
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder, Ingested
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_sides, sort_findings
-from keypipe.drawing.colours import keypoint_colours
 from keypipe.drawing.pictures import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.errors import AnnotationError
 from keypipe.images.media import read_image
-from keypipe.images.pixels import PixelFacts, near_duplicates, read_pixels
+from keypipe.images.near_duplicates import near_duplicates
+from keypipe.images.pixels import PixelFacts, read_pixels
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import (
-    BarChart,
-    Figure,
-    GroupedBarChart,
-    Note,
-    Notes,
-    Report,
-    ScatterPlot,
-    ScatterPlots,
-    Section,
-    Table,
     render_report,
 )
-from keypipe.splits.assignment import USED, Manifest, parse_manifest
-from tasks.convert import PARSED, RAW, ConvertParams
+from keypipe.splits.manifest import USED, read_manifest
+from tasks.convert import ConvertParams
+from tasks.pages.doctor import MAX_PICTURES, to_report
 from tasks.progress import Progress, tell_nobody
-from tasks.split import PIXELS
 from tasks.workspace import params as read
-from tasks.workspace.dataset import MANIFEST
-from tasks.workspace.program import STATE, remove, replacing, write_json
-from tasks.workspace.verdict import DoctorParams, format_counts, to_section, without_ignored
+from tasks.workspace.places import MANIFEST, PARSED, PIXELS, RAW, REPORT_HTML, REPORT_JSON, SCRATCH, report_folder
+from tasks.workspace.program import remove, replacing, write_json
+from tasks.workspace.verdict import DoctorParams, format_counts, without_ignored
 
-REPORT = Path("reports/doctor")
-MAX_PICTURES = 30
-"""Pictures of one kind on the page."""
-
+REPORT = report_folder("doctor")
 _PICTURE_WH = (240, 180)
 _PICTURE_QUALITY = 72
-_MAX_DOTS = 250
 _DEFAULT_INPUT_PX = 640  # Ultralytics' imgsz
 
 
@@ -131,7 +118,7 @@ def run(
     )
     sides = {} if folder else _read_sides(root, found)
     diagnosis = diagnose(found, raw, schema, sides, input_px)
-    scratch = root / STATE / "tmp" / "doctor"
+    scratch = root / SCRATCH / "doctor"
     remove(scratch)
     try:
         look = _Pictures(raw, scratch, schema, options)
@@ -152,18 +139,16 @@ def run(
     shown = str(raw.relative_to(root)) if raw.is_relative_to(root) else str(raw)
     with replacing(root, REPORT) as report:
         report.mkdir()
-        write_json(report / "report.json", summary)
+        write_json(report / REPORT_JSON, summary)
         page = to_report(summary, diagnosis, pictures, schema, shown)
-        (report / "report.html").write_text(render_report(page), encoding="utf-8")
+        (report / REPORT_HTML).write_text(render_report(page), encoding="utf-8")
     stops = len(at_or_above(findings, params.fail_on))
-    return Examined(summary["headline"], findings, stops, summary, root / REPORT / "report.html")
+    return Examined(summary["headline"], findings, stops, summary, root / REPORT / REPORT_HTML)
 
 
 def _read_sides(root: Path, folder: Folder) -> dict[str, str]:
     """Return the side of every image that the manifest uses, known by its content or else by its path."""
-    path = root / MANIFEST
-    manifest = parse_manifest(path.read_text(encoding="utf-8")) if path.exists() else Manifest()
-    used = [line for line in manifest.lines if line.state == USED]
+    used = [line for line in read_manifest(root / MANIFEST).lines if line.state == USED]
     sides = {line.image: line.side for line in used}
     by_md5 = {line.md5: line.side for line in used}
     images = [reading.file.image for reading in folder.files.readings() if reading.file.image]
@@ -302,97 +287,3 @@ def summarise(diagnosis: Diagnosis, folder: Folder, params: DoctorParams) -> dic
         "classes": diagnosis.classes,
         "findings": findings,
     }
-
-
-def to_report(
-    summary: Mapping[str, Any], diagnosis: Diagnosis, pictures: Mapping[Finding, bytes], schema: Schema, raw: str
-) -> Report:
-    """Build the page that a person reads."""
-    counts = summary["counts"]
-    sections: list[Section] = []
-    if not diagnosis.findings:
-        sections.append(Notes("Nothing found", [Note("good", "No check found anything in these annotations.")]))
-    else:
-        note = (
-            "The ring marks the keypoint, the cross where the object's other keypoints put it. At most"
-            f" {MAX_PICTURES} of a kind have a picture; report.json beside this page lists everything."
-        )
-        sections.append(to_section(diagnosis.findings, pictures, raw, note))
-    sections += _describe_classes(diagnosis)
-    by_name = {item.name: item for item in diagnosis.classes}
-    sections += [_plot_positions(cloud, schema, by_name[cloud.class_name]) for cloud in diagnosis.clouds]
-    figures = [
-        Figure("Errors", sum(counts["error"].values()), "make a model or its figures wrong"),
-        Figure("Warnings", sum(counts["warning"].values()), "probably mistakes"),
-        Figure("Notes", sum(counts["info"].values()), "good to know"),
-        Figure("Annotation files", summary["annotation_files"]),
-        Figure("Objects", sum(item.objects for item in diagnosis.classes)),
-    ]
-    return Report("Is the data in order?", str(summary["headline"]), sections, figures, "doctor")
-
-
-def _describe_classes(diagnosis: Diagnosis) -> list[Section]:
-    classes = diagnosis.classes
-    sides = list(
-        dict.fromkeys(side for item in classes for side in ("train", "val", "test") if side in item.objects_by_side)
-    )
-    sections: list[Section] = []
-    if sides:
-        series: dict[str, list[float | None]] = {
-            side: [item.objects_by_side.get(side, 0) for item in classes] for side in sides
-        }
-        sections.append(GroupedBarChart("Objects by class and side", [item.name for item in classes], series))
-    else:
-        sections.append(BarChart("Objects by class", [(item.name, item.objects) for item in classes]))
-    for item in classes:
-        rows = [
-            [
-                point.name,
-                point.visible,
-                point.occluded,
-                point.not_labelled,
-                round(100 * (point.visible + point.occluded) / max(item.objects, 1), 1),
-                None if point.spread is None else round(100 * point.spread, 1),
-                point.findings,
-            ]
-            for point in item.keypoints
-        ]
-        columns = ["keypoint", "visible", "occluded", "not labelled", "labelled, %", "spread, %", "out of place"]
-        note = "Spread: usual distance from where the object's other keypoints put it, in percent of the object's size."
-        sections.append(Table(f"Keypoints of {item.name}", columns, rows, note))
-    return sections
-
-
-def _plot_positions(cloud: Cloud, schema: Schema, statistics: ClassStatistics) -> ScatterPlots:
-    """Plot every keypoint of a class over the mean shape."""
-    skeleton = schema.classes[cloud.class_name]
-    names = skeleton.keypoints
-    colours = keypoint_colours(schema)
-    known = np.abs(cloud.aligned[np.isfinite(cloud.aligned)])
-    scale = 1 / max(1.15 * float(np.quantile(known, 0.995)), 1e-9)
-
-    def place(value: complex) -> tuple[float, float]:
-        point = value * scale
-        return max(-0.97, min(0.97, point.real)), max(-0.97, min(0.97, point.imag))
-
-    lines = [
-        (place(cloud.mean[names.index(a)]), place(cloud.mean[names.index(b)]))
-        for a, b in skeleton.edges
-        if np.isfinite(cloud.mean[names.index(a)]) and np.isfinite(cloud.mean[names.index(b)])
-    ]
-    plots = []
-    for column, (name, figures) in enumerate(zip(names, statistics.keypoints, strict=True)):
-        values = cloud.aligned[:, column]
-        rows = np.flatnonzero(np.isfinite(values))
-        shown = rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), min(len(rows), _MAX_DOTS)).astype(int))]
-        odd = rows[cloud.marked[rows, column]][:_MAX_DOTS]
-        dots = [place(complex(values[row])) for row in shown]
-        marked = [place(complex(values[row])) for row in odd]
-        detail = f"{figures.visible + figures.occluded} labelled"
-        detail += f", {figures.findings} out of place" if figures.findings else ""
-        plots.append(ScatterPlot(name, dots, marked, lines, detail, "#{:02x}{:02x}{:02x}".format(*colours[name])))
-    note = (
-        "All objects in one frame: moved, turned and scaled onto their mean shape, and mirrored where they face the"
-        " other way, so that left is then seen on the right. Rings are out of place."
-    )
-    return ScatterPlots(f"Positions of the keypoints of {cloud.class_name}", plots, note)

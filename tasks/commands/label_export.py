@@ -12,18 +12,20 @@ from typing import Literal
 import msgspec
 import yaml
 
-from keypipe.annotations.folder import Folder, read_derived
 from keypipe.annotations.labelme import format_labelme, to_shapes
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder
 from keypipe.dataset.coco import format_coco, to_coco
 from keypipe.dataset.yolo import to_data_yaml, to_view
 from keypipe.errors import ConfigError, DatasetError, FaultsError
 from keypipe.exchange.labels import SCHEMA_KEY
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
-from tasks.convert import RAW, ConvertParams, read_raw
+from tasks.convert import ConvertParams, read_raw
 from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
+from tasks.workspace.places import RAW
 from tasks.workspace.program import remove
 
 Target = Literal["coco", "yolo", "labelme"]

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from keypipe.annotations.folder import Folder, list_files, read_folder
+from keypipe.annotations.folder import list_files, read_folder
 from keypipe.annotations.labelme import format_labelme, to_points, to_shapes
+from keypipe.annotations.readings import Folder
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, format_faults
 from keypipe.exchange.coco import parse_coco_labels
 from keypipe.exchange.deeplabcut import parse_collected_data
@@ -22,10 +23,11 @@ from keypipe.exchange.yolo import YoloTexts, parse_yolo_labels
 from keypipe.images.header import IMAGE_SUFFIXES, parse_image_header
 from keypipe.keypoints.skeleton import Schema
 from tasks.commands.adopt import format_schema, write_schema
-from tasks.convert import RAW, ConvertParams
+from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
-from tasks.workspace.program import STATE, remove
+from tasks.workspace.places import PARAMS_FILE, RAW, SCRATCH
+from tasks.workspace.program import remove
 
 Source = Literal["coco", "yolo", "dlc"]
 
@@ -107,7 +109,7 @@ def import_labels(
         raise AnnotationError(f"{source}: no image of these labels could be read")
     fits = holds(schema, labels.schema)
     needed = schema if fits else labels.schema if was_empty else merge_schemas(schema, labels.schema)
-    scratch = root / STATE / "tmp" / "import"
+    scratch = root / SCRATCH / "import"
     remove(scratch)
     scratch.mkdir(parents=True)
     flag = params.occluded_flag or "occluded"
@@ -123,7 +125,7 @@ def import_labels(
     if not params.occluded_flag:
         lines.append("convert.occluded_flag is empty: keypoints with the flag `occluded` will be read as visible")
     if not fits and options.write_schema:
-        write_schema(root / read.PARAMS_FILE, needed)
+        write_schema(root / PARAMS_FILE, needed)
     lines += _tell_schema(needed, fits=fits, written=options.write_schema)
     return "\n".join([*lines, "next: keypipe run --until split"])
 

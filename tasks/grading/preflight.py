@@ -1,27 +1,20 @@
-"""The pre-flight of a training: what its first batches showed, judged, told and drawn."""
+"""The pre-flight of a training: what its first batches showed, judged and told."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.drawing.sheet import Tile, draw_sheet
 from keypipe.errors import ConfigError, DatasetError, ModelError, PoseError
-from keypipe.keypoints.instances import Instance, Keypoint, Visibility
-from keypipe.keypoints.skeleton import Schema
-
-FACTS = Path("preflight.json")
-PICTURE = Path("preflight.jpg")
+from keypipe.wording import format_seconds
 
 _SKIP = "or skip the check with train.preflight: false"
 _TINY_PX = 8.0  # the finest anchors are 8 px apart, and augmentation drops boxes below 2 px
-_TILES = 6
 _MUST_BE_POSITIVE = {"kobj_loss": "kobj", "pose_loss": "pose"}
 
 
@@ -198,32 +191,3 @@ def show_survivors(survivors: Survivors, kind: str = "") -> str:
     """Say how much augmentation loses: ``3 of 100 objects (3%)`` for the kind `` objects``."""
     lost = survivors.before - survivors.after
     return f"{lost} of {survivors.before}{kind} ({survivors.lost_share:.0%})"
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration roughly: ``0.8 s``, ``12 s``, ``7 min``, ``3.5 h``."""
-    if seconds < 99.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def draw_batch(batch: Sequence[AugmentedImage], schema: Schema) -> bytes:
-    """Draw some images of a batch, those with objects first.
-
-    Returns:
-        The bytes of a JPEG file.
-    """
-    chosen = sorted(batch, key=lambda image: not image.classes)[:_TILES]
-    return draw_sheet([Tile(image.image_rgb, _to_instances(image, schema), image.name) for image in chosen], schema)
-
-
-def _to_instances(image: AugmentedImage, schema: Schema) -> list[Instance]:
-    instances: list[Instance] = []
-    for class_id, box, rows in zip(image.classes, image.boxes_xyxy.tolist(), image.keypoints.tolist(), strict=True):
-        points = {
-            name: Keypoint(x, y, Visibility(int(visibility)))
-            for name, (x, y, visibility) in zip(schema.slots, rows, strict=True)
-            if visibility > 0
-        }
-        instances.append(Instance(schema.class_names[class_id], tuple(box), points))
-    return instances

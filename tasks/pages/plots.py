@@ -13,11 +13,12 @@ from pathlib import Path
 
 from keypipe.evaluation.average_precision import RECALL_THRESHOLDS
 from tasks.pages.validation import Measured
+from tasks.workspace.places import METRICS
 
-PRECISION = Path("metrics/validate_precision.csv")
-RELIABILITY = Path("metrics/validate_reliability.csv")
-KEYPOINTS = Path("metrics/validate_keypoints.csv")
-CONFUSION = Path("metrics/validate_confusion.csv")
+PRECISION = METRICS / "validate_precision.csv"
+RELIABILITY = METRICS / "validate_reliability.csv"
+KEYPOINTS = METRICS / "validate_keypoints.csv"
+CONFUSION = METRICS / "validate_confusion.csv"
 PLOTS = (PRECISION, RELIABILITY, KEYPOINTS, CONFUSION)
 
 SIDES = ("val", "test")

@@ -21,13 +21,14 @@ from keypipe.report.page import (
     Section,
     Table,
 )
-from tasks.grading.preflight import FACTS, PICTURE, Facts, show_survivors
-from tasks.workspace.models import MODELS, Summary
+from tasks.grading.preflight import Facts, show_survivors
+from tasks.workspace.models import Summary
+from tasks.workspace.places import PREFLIGHT_FACTS, PREFLIGHT_PICTURE
 
 
 def read_preflight(root: Path) -> list[Section]:
     """Build the sections about the pre-flight of a workspace's training; none where it was left out."""
-    facts, picture = root / MODELS / FACTS, root / MODELS / PICTURE
+    facts, picture = root / PREFLIGHT_FACTS, root / PREFLIGHT_PICTURE
     if not (facts.exists() and picture.exists()):
         return []
     return to_preflight_sections(msgspec.json.decode(facts.read_bytes(), type=Facts), picture.read_bytes())

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from keypipe.inference.latency import Advice, Measured, Program, Setting, Timing, advise, measure
 from keypipe.inference.letterbox import letterbox
-from keypipe.inference.predictor import DEFAULT_CONF, ModelInfo, Predictor, RawModel
-from tasks.engine.exporting.runtimes import PyTorch
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.predictor import Predictor, RawModel
+from tasks.engine.door.exporting import engine
 from tasks.proofs.parity import Candidate
 from tasks.workspace.program import say
 
@@ -95,7 +96,7 @@ def measure_latency(
         chosen = np.arange(batch) % len(inputs)
         tensor = np.ascontiguousarray(inputs[chosen])
         for count in sorted({1, threads}):
-            models = {PYTORCH: PyTorch().load(weights, count, batch)}
+            models = {PYTORCH: engine().reference().load(weights, count, batch)}
             models |= {name: item.runtime.load(item.path, count, batch) for name, item in timed.items()}
             if batch == 1:
                 alone = {
@@ -106,7 +107,7 @@ def measure_latency(
                     name: model for name, model in models.items() if _agrees(name, model, tensor, alone[name][chosen])
                 }
             measured.append(Measured(Setting(batch, count), measure(_to_programs(models, tensor), seconds)))
-    model = PyTorch().load(weights, threads)
+    model = engine().reference().load(weights, threads)
     before, after = _measure_around(model, info, images[0], seconds, threads)
     by_batch = [[item for item in measured if item.setting.batch == batch] for batch in BATCHES]
     advice = [found for items in by_batch for found in _advise(items)]
@@ -149,7 +150,7 @@ def _measure_around(
             before.append((count, measure({"": partial(predictor.prepare, image)}, seconds)[""]))
     tensor, placement = predictor.prepare(image)
     raw = model(tensor)[0]
-    return before, measure({"": partial(predictor.finish, raw, placement, DEFAULT_CONF)}, seconds)[""]
+    return before, measure({"": partial(predictor.finish, raw, placement)}, seconds)[""]
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from tasks.versions import git
-from tasks.versions.raw import RAW, RAW_FILE, raw_version, read_md5
+from tasks.versions.raw import raw_version, read_md5
 from tasks.versions.stages import all_outputs
+from tasks.workspace.places import RAW, RAW_FILE
 
 
 class GitState(msgspec.Struct, frozen=True):

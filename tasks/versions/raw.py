@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 from keypipe.errors import DatasetError
 from tasks.versions import git
 from tasks.versions.repository import opened, waiting
-
-RAW = Path("data/raw")
-RAW_FILE = Path("data/raw.dvc")
+from tasks.workspace.places import RAW, RAW_FILE
 
 ATTEMPTS = 3
 """How often files that people save while they are versioned are looked at anew."""

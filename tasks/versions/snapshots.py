@@ -19,9 +19,11 @@ from pathlib import Path
 import msgspec
 
 from tasks.versions import git
-from tasks.versions.lockfile import join_locks, locked_fingerprint, locked_folders
+from tasks.versions.acceptance import earlier_fingerprints
+from tasks.versions.lockfile import Files, join_locks, locked_fingerprint, locked_folders
 from tasks.versions.stages import all_outputs, stage_names
 from tasks.versions.store import list_folders
+from tasks.workspace.places import LOCAL_FILE, LOCK
 from tasks.workspace.program import say
 
 REFS = "refs/keypipe"
@@ -30,8 +32,6 @@ TAG = "keypipe.snapshot"
 SWITCH = "KEYPIPE_SNAPSHOTS"
 """Environment variable; ``off`` keeps no snapshots, as when a run is reproduced."""
 
-LOCAL_FILE = "local.yaml"
-LOCK_FILE = "dvc.lock"
 STAGE = "train"
 MAX_FILE_BYTES = 5_000_000
 MAX_UNTRACKED_BYTES = 50_000_000
@@ -115,8 +115,8 @@ def settle(root: Path) -> Snapshot | None:
         The snapshot of the workspace's training; None where there is none.
     """
     found = of_workspace(root)
-    if found is None:
-        return None
+    if found is None or found.fingerprint != _locked(root):  # accepted: dvc.lock speaks of today's code, not the run's
+        return found
     tree = _overlay(root, found.commit)
     if found.complete and tree == git.read(root, "rev-parse", f"{found.commit}^{{tree}}").strip():
         return found
@@ -139,18 +139,25 @@ def renew(root: Path, run_id: str, fingerprint: str, tree: Tree) -> Snapshot | N
 
 
 def of_workspace(root: Path) -> Snapshot | None:
-    """Return the snapshot of the training that the workspace's ``dvc.lock`` holds."""
-    lock = root / LOCK_FILE
-    if not lock.exists() or not git.is_repository(root):
+    """Return the snapshot of the training that the workspace's ``dvc.lock`` holds, also where it was accepted since."""
+    fingerprint = _locked(root)
+    if fingerprint is None or not git.is_repository(root):
         return None
-    fingerprint = locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE)
-    same = [snapshot for snapshot in list_snapshots(root) if snapshot.fingerprint == fingerprint]
+    snapshots = list_snapshots(root)
+    names = [fingerprint, *earlier_fingerprints(root, fingerprint)]
+    named = ([snapshot for snapshot in snapshots if snapshot.fingerprint == name] for name in names)
+    same = next(filter(None, named), [])
     run_id = _own_run_id(root)
     if run_id:
         # Others began the same training and failed; a complete one is the same run under another server's id.
         own = [snapshot for snapshot in same if snapshot.run_id == run_id]
         same = own or [snapshot for snapshot in same if snapshot.complete]
     return next(iter(same), None)
+
+
+def _locked(root: Path) -> str | None:
+    lock = root / LOCK
+    return locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE) if lock.exists() else None
 
 
 def _own_run_id(root: Path) -> str:
@@ -206,6 +213,17 @@ def read_file(root: Path, commit: str, path: str) -> bytes | None:
         return None
 
 
+def list_files(root: Path, commit: str, folder: str) -> list[str]:
+    """Return the files that git holds below a folder of a commit, relative to it; none where it has no such folder.
+
+    Args:
+        root: the workspace.
+        commit: any name of the commit, or of a tree.
+        folder: relative to the workspace.
+    """
+    return _names(git.ask(root, "ls-tree", "-r", "-z", "--name-only", f"{commit}:{git.prefix(root)}{folder}") or "")
+
+
 def write_tree(root: Path) -> Tree:
     """Write the tracked and the untracked files of the workspace, as they are, into git's object database.
 
@@ -258,10 +276,11 @@ def _overlay(root: Path, begun: str) -> str:
     Returns:
         The tree: ``dvc.lock`` as far as it is the training's, and the outputs of its stages that DVC does not cache.
     """
-    texts = ((read_file(root, begun, LOCK_FILE) or b"").decode("utf-8"), (root / LOCK_FILE).read_text(encoding="utf-8"))
+    texts = ((read_file(root, begun, str(LOCK)) or b"").decode("utf-8"), (root / LOCK).read_text(encoding="utf-8"))
     folders = list_folders(root, locked_folders(*texts))
     order = stage_names(root)
-    joined = join_locks(*texts, order, STAGE, lambda path: read_file(root, begun, path), folders)
+    files = Files(lambda path: read_file(root, begun, path), lambda path: list_files(root, begun, path))
+    joined = join_locks(*texts, order, STAGE, files, folders)
     outputs = all_outputs(root)
     plain = {stage: [output.path for output in outputs[stage] if not output.cached] for stage in order}
     gone = [path for stage in order[order.index(STAGE) :] if stage not in joined.stages for path in plain[stage]]
@@ -270,9 +289,9 @@ def _overlay(root: Path, begun: str) -> str:
     with _own_index() as env:
         git.read(root, *_QUIET, "read-tree", begun, env=env)
         options = ("rm", "--cached", "-r", "-q", "-f", "--ignore-unmatch", "--")
-        git.read(root, *options, LOCK_FILE, *gone, *new, env=env)
+        git.read(root, *options, str(LOCK), *gone, *new, env=env)
         _add(root, [name for name in new if (root / name).exists()], env)
-        place = f"{git.prefix(root)}{LOCK_FILE}"
+        place = f"{git.prefix(root)}{LOCK}"
         git.read(root, *_QUIET, "update-index", "--add", "--cacheinfo", f"100644,{lock},{place}", env=env)
         return git.read(root, *_QUIET, "write-tree", env=env).strip()
 

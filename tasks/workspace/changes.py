@@ -9,8 +9,7 @@ import yaml
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, compare_schemas, parse_schema
 from tasks.workspace import params as read
-
-LOCK = Path("dvc.lock")
+from tasks.workspace.places import LOCK
 
 
 def schema_changes(root: Path, schema: Schema | None = None) -> list[str]:

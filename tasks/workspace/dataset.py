@@ -14,14 +14,7 @@ from keypipe.dataset.view import lay_out, refresh
 from keypipe.dataset.yolo import SIDES, format_classes
 from keypipe.errors import DatasetError
 from keypipe.keypoints.skeleton import Schema, Skeleton
-from tasks.workspace.program import STATE
-
-ANNOTATIONS = Path("data/dataset/annotations")
-DATA_YAML = Path("data/dataset/data.yaml")
-FOLDS = Path("data/dataset/folds")
-MANIFEST = Path("data/dataset/manifest.csv")
-VIEW = Path("data/yolo")
-VIEW_MEMORY = STATE / "cache/view"
+from tasks.workspace.places import ANNOTATIONS, DATA_YAML, FOLDS, VIEW, VIEW_MEMORY
 
 
 def _find_side(root: Path, side: str) -> Path:

@@ -7,13 +7,29 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import ModelError
-from tasks.tracking import runs as tracking
-from tasks.workspace.program import say
+from tasks.workspace.places import BEST, RECORD
 
-MODELS = Path("models")
-BEST = MODELS / "best.pt"
-RECORD = MODELS / "train.json"
-LICENSE = "AGPL-3.0"  # Ultralytics' own, which its weights inherit
+LICENSE = "AGPL-3.0-or-later"  # Ultralytics' own, which its weights inherit
+
+
+class TrainingRecord(msgspec.Struct):
+    """What a training run is made of; enough to write it anew on a server that does not know it.
+
+    Attributes:
+        fingerprint: DVC's fingerprint of the train stage.
+        params: flat parameters, such as ``train.epochs``.
+        tags: what identifies data, code and machine.
+        raw_version: DVC hash of ``data/raw``.
+        counts: images and objects by side, such as ``train images``.
+        epochs: metrics of each epoch, by their MLflow names.
+    """
+
+    fingerprint: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    raw_version: str
+    counts: dict[str, int]
+    epochs: list[dict[str, float]] = []
 
 
 class Summary(msgspec.Struct):
@@ -33,7 +49,7 @@ class Summary(msgspec.Struct):
     run_id: str
     best_epoch: int
     warnings: list[str]
-    record: tracking.TrainingRecord
+    record: TrainingRecord
     best_by: str
     best_value: float
 
@@ -48,11 +64,3 @@ def read_record(root: Path) -> Summary:
     if not path.exists() or not (root / BEST).exists():
         raise ModelError(f"{root / BEST}: no trained model; run `keypipe run`, or the train stage")
     return msgspec.json.decode(path.read_bytes(), type=Summary)
-
-
-def find_run(root: Path) -> tracking.Run:
-    """Find the MLflow run of the trained model, writing it anew where the server does not know it."""
-    run, restored = tracking.ensure_training(root, read_record(root).record, root / MODELS)
-    if restored:
-        say(f"MLflow at {tracking.tracking_uri(root)} did not know this training: restored as run {run.run_id}")
-    return run

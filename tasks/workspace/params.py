@@ -13,9 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, parse_schema
-
-PARAMS_FILE = "params.yaml"
-LOCAL_FILE = "local.yaml"
+from tasks.workspace.places import LOCAL_FILE, PARAMS_FILE
 
 
 class Section(BaseModel):

@@ -14,12 +14,10 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import Fault, FaultsError, PoseError
+from tasks.workspace.places import FAILURES, SCRATCH
 
 USER_ERROR = 2
 """Exit code for a fault of the input; anything else that fails is a bug."""
-
-STATE = Path(".keypipe")
-"""Folder, inside the workspace, for what is neither data nor result: scratch, leases, failures."""
 
 
 class Failure(msgspec.Struct):
@@ -38,7 +36,7 @@ class Failure(msgspec.Struct):
 
 def failure_path(root: Path, stage: str) -> Path:
     """Return the file that tells a fault of the input from a crash: DVC passes no exit code on."""
-    return root / STATE / "failures" / f"{stage}.json"
+    return root / FAILURES / f"{stage}.json"
 
 
 def read_failure(root: Path, stage: str) -> Failure | None:
@@ -59,7 +57,7 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
     root = Path.cwd()
     path = failure_path(root, stage)
     path.unlink(missing_ok=True)
-    remove(root / STATE / "tmp")  # what a killed stage left
+    remove(root / SCRATCH)  # what a killed stage left
     try:
         run(root)
     except PoseError as error:
@@ -90,7 +88,7 @@ def replacing(root: Path, output: Path) -> Iterator[Path]:
         root: the workspace.
         output: the output, relative to it.
     """
-    scratch = root / STATE / "tmp" / "-".join(output.parts)
+    scratch = root / SCRATCH / "-".join(output.parts)
     aside = scratch.with_name(f"{scratch.name}.old")
     scratch.parent.mkdir(parents=True, exist_ok=True)
     remove(scratch)

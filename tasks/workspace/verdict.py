@@ -7,13 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from keypipe.diagnosis.findings import KINDS, Finding, at_or_above, count_findings, describe_kind
+from keypipe.diagnosis.findings import KINDS, Finding, at_or_above, count_findings
 from keypipe.errors import DatasetError
-from keypipe.report.page import Card, CardGroup, Findings
 from tasks.workspace import params as read
-
-MAX_LISTED = 200
-"""Findings of one kind that a page lists; the JSON has all of them."""
 
 _MAX_SPELT_OUT = 20
 
@@ -62,41 +58,3 @@ def format_counts(findings: Sequence[Finding]) -> str:
     nouns = {"error": "error", "warning": "warning", "info": "note"}
     parts = [f"{count} {nouns[name]}{'s' if count > 1 else ''}" for name, count in numbers.items() if count]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts) or "no findings"
-
-
-def to_section(findings: Sequence[Finding], pictures: Mapping[Finding, bytes], raw: str, note: str = "") -> Findings:
-    """Build the section of a page that lists findings.
-
-    Args:
-        findings: sorted.
-        pictures: JPEG files for some of them.
-        raw: the raw folder as it is typed in a command, from the workspace.
-        note: what the reader should know.
-    """
-    by_kind: dict[tuple[str, str], list[Finding]] = {}
-    for found in findings:
-        by_kind.setdefault((found.severity, found.kind), []).append(found)
-    groups = []
-    for (_, kind), members in by_kind.items():
-        about = describe_kind(kind)
-        cards = [_to_card(found, pictures.get(found), raw) for found in members[:MAX_LISTED]]
-        groups.append(CardGroup(kind, about.title, about.why, cards, len(members) - len(cards)))
-    return Findings("Findings", groups, note)
-
-
-def _to_card(found: Finding, jpeg: bytes | None, raw: str) -> Card:
-    place = found.file or "the whole dataset"
-    place += "" if found.shape is None else f", shape {found.shape}"
-    path = f"{raw}/{found.file}"
-    quoted = path if all(c.isalnum() or c in "._-/" for c in path) else "'" + path.replace("'", "'\\''") + "'"
-    return Card(
-        found.severity,
-        found.kind,
-        place,
-        found.message,
-        found.fix,
-        f"labelme {quoted}" if found.file else "",
-        found.class_name,
-        found.side,
-        jpeg,
-    )

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from keypipe.errors import ConfigError, DatasetError, ModelError
-from keypipe.inference.predictor import ModelInfo, load_onnx_model
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.onnx_model import load_onnx_model
 from tasks.check import check_workspace
 from tasks.engine.exporting.runtimes import RUNTIMES, PyTorch
 from tasks.export import (
     EVIDENCE,
-    FORMATS,
     _calibration_inputs,
 )
 from tasks.grading.rules import GradingParams, to_grading
@@ -68,7 +68,7 @@ def proof_of(root: Path, path: Path, name: str, tolerance: Tolerance) -> Proof:
 
 
 def test_the_formats_are_those_of_ultralytics() -> None:
-    from tasks.engine.exporting.files import format_titles
+    from tasks.engine.exporting.files import FORMATS, format_titles
 
     assert format_titles().keys() == set(FORMATS)
 
@@ -103,7 +103,7 @@ def test_each_file_carries_schema_and_license(all_formats: Path) -> None:
         _, info = load_onnx_model(exports / name)
         assert info.slots[0] == "nose"
         assert len(info.edges) == 13
-        assert info.license == "AGPL-3.0"
+        assert info.license == "AGPL-3.0-or-later"
         assert info.imgsz == (96, 96)
     entries = {"config.txt": ""}
     torch.jit.load(str(exports / "model.torchscript"), _extra_files=entries)
@@ -116,7 +116,7 @@ def test_each_file_carries_schema_and_license(all_formats: Path) -> None:
         assert "date" not in found
         assert not re.search(r"/\w+/", str(found["description"])), "no path of a machine"
     for found in metadata[:2]:
-        assert json.loads(found["keypipe"])["license"] == "AGPL-3.0"
+        assert json.loads(found["keypipe"])["license"] == "AGPL-3.0-or-later"
 
 
 def test_equal_weights_make_equal_files_and_metrics(all_formats: Path, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from PIL import Image
 from keypipe.dataset.coco import format_coco, parse_coco, to_coco
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint
 from keypipe.keypoints.skeleton import parse_schema
-from keypipe.splits.assignment import parse_manifest
-from tasks.split import PIXELS, SplitParams, run
+from keypipe.splits.manifest import parse_manifest
+from tasks.split import SplitParams, run
+from tasks.workspace.places import PIXELS
 from tasks.workspace.verdict import DoctorParams
 from tests.workspace import make_workspace, run_stage, run_stages, set_params
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tasks.engine.training.run import check_loaded, read_train_arguments
+from tasks.engine.training.arguments import read_train_arguments
+from tasks.engine.training.job import check_loaded
 from tasks.engine.weights import hash_weights
 from tasks.train import TrainParams, flatten, warn
 from tests.workspace import environment, make_workspace, run_stage, run_stages, set_params
@@ -47,7 +48,7 @@ def test_the_model_folder_is_whole_and_carries_schema_and_license(trained_once: 
 
     checkpoint = torch_load(trained_once / "models/best.pt", map_location="cpu", weights_only=False)
     assert checkpoint["keypipe"]["schema"]["classes"]["cow"]["keypoints"][0] == "nose"
-    assert checkpoint["keypipe"]["license"] == "AGPL-3.0"
+    assert checkpoint["keypipe"]["license"] == "AGPL-3.0-or-later"
     assert not (trained_once / ".keypipe/train").exists()
     assert not (trained_once / ".keypipe/progress.json").exists()
 

@@ -11,11 +11,11 @@ import yaml
 
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from keypipe.keypoints.skeleton import parse_schema
-from keypipe.splits.assignment import Manifest, ManifestLine, format_manifest
+from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
 from tasks.grading.detections import to_detections
 from tasks.pages.plots import PLOTS
 from tasks.validate import read_units
-from tasks.workspace.dataset import MANIFEST
+from tasks.workspace.places import MANIFEST
 from tests.imports import ROOT
 from tests.workspace import dvc, git, run_stage, run_stages, set_params
 

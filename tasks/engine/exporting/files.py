@@ -14,7 +14,14 @@ import msgspec
 
 from keypipe.errors import ModelError
 from tasks.engine.exporting.runtimes import block_telemetry
-from tasks.engine.settings import first_line, load_weights
+from tasks.engine.settings import first_line
+from tasks.engine.weights import load_weights
+
+FORMATS: tuple[str, ...] = (
+    "torchscript", "onnx", "openvino", "engine", "coreml", "coreai", "saved_model", "pb", "edgetpu", "litert", "paddle",
+    "mnn", "ncnn", "imx", "rknn", "executorch", "axelera", "deepx", "qnn", "hailo", "ascend", "xilinx",
+)  # fmt: skip
+"""The formats of the pinned Ultralytics; a test compares them with its own list."""
 
 
 class Exported(msgspec.Struct, frozen=True):

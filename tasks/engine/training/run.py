@@ -1,139 +1,22 @@
-"""Training by Ultralytics."""
+"""Training by Ultralytics: the engine behind ``tasks.engine.door.training``."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
 
-from keypipe.errors import ConfigError, DatasetError, ModelError
-from keypipe.keypoints.rows import Row
-from tasks.engine.settings import CHECKPOINT_KEY, first_line, use_font_in_plots
-from tasks.grading.loss_sigma import SigmaCourse
-from tasks.grading.preflight import Preflight
+from keypipe.errors import ConfigError, ModelError
+from tasks.engine.settings import configure, first_line, use_font_in_plots
+from tasks.engine.training.arguments import RESERVED, read_train_arguments
+from tasks.engine.training.job import STATE_FILE, Trained, TrainJob
+from tasks.engine.weights import write_checkpoint
 
-RESERVED = {
-    "cfg": "give the arguments themselves",
-    "data": "the dataset is the one that split made",
-    "device": "a setting of the machine: put it into local.yaml",
-    "workers": "a setting of the machine: put it into local.yaml",
-    "cache": "a setting of the machine: put it into local.yaml",
-    "exist_ok": "keypipe decides where results go",
-    "mode": "the train stage trains",
-    "name": "keypipe decides where results go",
-    "pretrained": "give the weights as train.model",
-    "project": "keypipe decides where results go",
-    "resume": "a killed run of the same data and parameters is resumed anyway",
-    "save": "checkpoints are always kept",
-    "save_period": "the weights of the best and of the last epoch are kept",
-    "save_dir": "keypipe decides where results go",
-    "seed": "the seed at the top of params.yaml is used",
-    "task": "the task is pose",
-    "val": "the best checkpoint is chosen by validating",
-}
-"""Train arguments of Ultralytics that keypipe sets, and why they are refused under ``train:``."""
-
-_NOT_FOR_TRAINING = {
-    "source", "vid_stride", "stream_buffer", "visualize", "augment", "agnostic_nms", "classes", "retina_masks", "embed",
-    "show", "save_frames", "save_txt", "save_conf", "save_crop", "show_labels", "show_conf", "show_boxes", "line_width",
-    "format", "optimize", "dynamic", "simplify", "opset", "workspace", "tracker", "split", "save_json", "dnn",
-}  # fmt: skip
-
-
-STATE_FILE = "state.pt"
-FITNESS = "fitness"
-"""Ultralytics' own figure of how good an epoch is."""
-
-
-class Epoch(msgspec.Struct):
-    """What one epoch gave.
-
-    Attributes:
-        number: from 1.
-        total: planned epochs.
-        metrics: ``train/…_loss``, ``train/loss_sigma`` (mean over the slots), ``val/…_loss``, ``lr/…``,
-            ``metrics/…(B|P)`` as Ultralytics names them, and ``val_epoch/…`` for what ``TrainJob.judge`` says.
-        best: number of the best epoch so far.
-        seconds: wall time of the epoch, validation included.
-        state_seconds: what keeping the exact state of the epoch before took.
-    """
-
-    number: int
-    total: int
-    metrics: dict[str, float]
-    best: int
-    seconds: float
-    state_seconds: float
-
-
-class TrainJob(msgspec.Struct):
-    """One training.
-
-    Attributes:
-        model: model YAML, weights, or a published name.
-        data: ``data.yaml`` of the YOLO folder.
-        arguments: Ultralytics' train arguments.
-        device: such as ``cpu`` or ``0``; None for what is there.
-        workers: loader processes; None for 2 on a GPU and none on the CPU.
-        cache: whether decoded images are kept: ``auto``, ``ram``, ``disk`` or False.
-        scratch: folder that keeps the state between a killed run and the next.
-        instances: for each of ``train`` and ``val``, image file name below ``images/<side>`` -> number of objects.
-        loss_sigma: sigmas of the pose loss in every epoch.
-        best_by: the figure of an epoch that decides which is the best; ``fitness`` or one that ``judge`` gives.
-        judge: gets the predictions for the validation side, gives figures by name.
-        on_epoch: called after every epoch.
-        new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
-        on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
-            into the device's memory; may raise to stop. Without it they are not looked at.
-    """
-
-    model: str
-    data: Path
-    arguments: dict[str, Any]
-    device: str | int | None
-    workers: int | None
-    cache: str | bool
-    scratch: Path
-    instances: dict[str, dict[str, int]]
-    loss_sigma: SigmaCourse
-    best_by: str
-    judge: Callable[[Sequence[Row]], Mapping[str, float]]
-    on_epoch: Callable[[Epoch], None]
-    new_head: bool = False
-    on_preflight: Callable[[Preflight | None], None] | None = None
-
-
-class Trained(msgspec.Struct):
-    """What a training left in its scratch folder.
-
-    Attributes:
-        best: weights of the best epoch.
-        last: weights of the last epoch.
-        best_epoch: number of the best epoch, from 1.
-        folder: where the curves and plots are.
-        not_repeatable: why another run with the same data, code and parameters may differ; None where it does not.
-    """
-
-    best: Path
-    last: Path
-    best_epoch: int
-    folder: Path
-    not_repeatable: str | None
-
-
-def read_train_arguments() -> dict[str, Any]:
-    """Return the train arguments that Ultralytics knows with their defaults, without importing it."""
-    spec = importlib.util.find_spec("ultralytics")
-    if spec is None or spec.origin is None:
-        raise ModelError("ultralytics is not installed; run `make install`")
-    defaults = yaml.safe_load((Path(spec.origin).parent / "cfg" / "default.yaml").read_text(encoding="utf-8"))
-    return {key: value for key, value in defaults.items() if key not in _NOT_FOR_TRAINING}
+__all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
 
 def train(job: TrainJob) -> Trained:
@@ -287,45 +170,3 @@ def _replace_amp_check() -> None:
             return bool(torch.isfinite(half).all() and torch.allclose(half, layer(image), atol=0.05))
 
     module.check_amp = check_amp
-
-
-def check_loaded(side: str, labels: Sequence[Mapping[str, Any]], expected: Mapping[str, int]) -> None:
-    """Compare what Ultralytics' loader holds with what was converted.
-
-    Ultralytics drops an image for one bad label row, and removes equal rows, with a warning only.
-
-    Args:
-        side: ``train`` or ``val``.
-        labels: the loader's labels, one mapping an image with ``im_file`` and ``cls``.
-        expected: image file name below ``images/<side>`` -> number of objects.
-
-    Raises:
-        DatasetError: an image or an object is missing; names the first few.
-    """
-    marker = f"/images/{side}/"
-    held = {str(label["im_file"]).rpartition(marker)[2]: len(label["cls"]) for label in labels}
-    differing = [name for name in expected if held.get(name) != expected[name]]
-    if differing:
-        shown = "; ".join(
-            f"{name}: {expected[name]} converted, " + ("image dropped" if name not in held else f"{held[name]} held")
-            for name in differing[:5]
-        )
-        raise DatasetError(
-            f"the loader holds fewer {side} objects than were converted, in {len(differing)} images: {shown};"
-            " two equal boxes on one image, or an image that Ultralytics cannot read, are the usual reasons"
-        )
-
-
-def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any]) -> None:
-    """Copy a checkpoint and let it carry what keypipe knows of it.
-
-    Args:
-        source: as the training left it.
-        target: where to write it.
-        description: plain values, kept under ``CHECKPOINT_KEY``: the schema, license and version.
-    """
-    import torch
-    from ultralytics.utils.patches import torch_load
-
-    checkpoint = torch_load(source, map_location="cpu", weights_only=False)
-    torch.save({**checkpoint, CHECKPOINT_KEY: dict(description)}, target)

@@ -22,7 +22,7 @@ from keypipe.errors import ModelError
 from tasks.engine.recording import RecordingValidator
 from tasks.engine.training import measure as preflight
 from tasks.engine.training import repeat
-from tasks.engine.training.run import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded
+from tasks.engine.training.job import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded, metric_name
 
 VALIDATION_BATCH = 16
 """Images a batch in validation. Images of a batch share a padded shape, so that figures depend on it; this is the
@@ -280,7 +280,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         epoch = Epoch(
             number=self.epoch + 1,
             total=self.epochs,
-            metrics=metrics,
+            metrics={metric_name(name): value for name, value in metrics.items()},
             best=self.best_number,
             seconds=float(self.epoch_time),
             state_seconds=self.state_seconds,

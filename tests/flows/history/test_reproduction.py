@@ -15,6 +15,7 @@ import pytest
 from flows.history.known_runs import Run, list_runs
 from flows.history.reproduction import Line, compare_figures, needs_equal_weights, reproduce
 from tasks.tracking import runs as tracking
+from tasks.tracking.history import tag_run
 from tasks.versions import snapshots
 from tests.flows.toy import Toy, dvc
 from tests.workspace import git, make_workspace
@@ -51,7 +52,7 @@ def test_equal_weights_are_asked_for_where_they_can_be(
         ({"val": {"AP": 0.5}}, {"val": {"AP": 0.5000001}}, 0.0, False, "val/AP 0.5, now 0.5"),
         ({"px": 100.0, "n": [1, 2]}, {"px": 101.9, "n": [1, 2]}, 0.02, True, "px 100, now 101.9"),  # relative above 1
         ({"px": 100.0}, {"px": 103}, 0.02, False, "px 100, now 103"),
-        ({"onnx": {"size_mb": 12.9}}, {"onnx": {"size_mb": 13.0}}, 0.0, True, ""),  # paths and dates are in the file
+        ({"onnx": {"size_mb": 12.9}}, {"onnx": {"size_mb": 13.0}}, 0.0, True, ""),  # as exporters make it
         ({"a": 0.5, "b": math.nan}, {"a": math.nan, "b": math.nan}, 9.0, False, "a 0.5, now nan"),
         ({"a": 1.0}, {"b": 1.0}, 9.0, False, "only one of the two has a, b"),
         ({"a": None, "b": "words", "c": True}, {"a": None, "b": "others", "c": False}, 0.0, True, ""),
@@ -130,7 +131,7 @@ def test_on_another_machine_figures_must_agree(
 ) -> None:
     root = history.root
     first = list_runs(root)[-1]
-    tracking.tag_run(root, first.id, {tracking.MACHINE: "another"})
+    tag_run(root, first.id, {tracking.MACHINE: "another"})
     monkeypatch.setenv("TOY_DRIFT", drift)
     done = reproduce(root, first.id, check=True, tolerance=0.02, say=print)
     assert (done.exact, done.same) == (False, same)

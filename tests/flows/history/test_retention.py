@@ -16,10 +16,14 @@ from flows.history.retention import decide
 from flows.services import server
 from flows.system.process import Tree
 from tasks.tracking import runs as tracking
+from tasks.tracking.client import open_client
+from tasks.tracking.history import artifact_bytes, read_packages, remove_run
+from tasks.tracking.history import list_runs as list_tracked_runs
 from tasks.versions import snapshots
 from tasks.versions.raw import raw_changes
 from tasks.versions.stages import stage_version
 from tasks.versions.store import checkout, opened_commit, share_cache
+from tasks.workspace.models import TrainingRecord
 from tests.flows.toy import Toy, dvc
 from tests.workspace import git
 
@@ -91,7 +95,7 @@ def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> Non
     assert failed.status == "FAILED"
     assert all(run.snapshot is not None and run.snapshot.complete for run in (fourth, third, second, first))
     assert [run.headline for run in (first, second, third, fourth)] == ["2 epochs", "3 epochs", "3 epochs", "4 epochs"]
-    assert tracking.list_runs(root)[-1].tags[snapshots.TAG] == first.snapshot.commit
+    assert list_tracked_runs(root)[-1].tags[snapshots.TAG] == first.snapshot.commit
     objects, artifacts = (cached(root), {path.name for path in (root / "mlartifacts").iterdir()})
 
     assert f"{second.name} is kept" in history.keypipe("keep", second.name)
@@ -137,7 +141,7 @@ def test_branches_tags_and_the_registry_keep_their_trainings(history: Toy) -> No
     fourth, failed, third, second, first = list_runs(root)
     git(root, "branch", "old", f"refs/keypipe/{first.id}")
     git(root, "tag", "v1", f"refs/keypipe/{second.id}")
-    client = tracking._client(root)
+    client = open_client(root)
     client.create_registered_model("cow")
     client.create_model_version("cow", f"runs:/{third.id}/models", run_id=third.id)
     verdicts = retention.prune(root, 1, dry_run=True, say=print).verdicts
@@ -194,13 +198,13 @@ def test_a_tracking_server_elsewhere_lets_go_of_artifacts_and_marks_the_record(
             monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
             weights = tmp_path / "best.pt"
             weights.write_bytes(bytes(1000))
-            live = tracking.start_training(tmp_path, tracking.TrainingRecord("fingerprint", {}, {}, "", {}))
+            live = tracking.start_training(tmp_path, TrainingRecord("fingerprint", {}, {}, "", {}))
             live.log_files(weights, "models")
             live.end("FINISHED")
-            assert tracking.read_packages(tmp_path, live.run_id)["mlflow"]
-            assert tracking.artifact_bytes(tmp_path, live.run_id) > 1000
-            assert tracking.remove_run(tmp_path, live.run_id) is False
-            assert tracking.list_runs(tmp_path) == []
+            assert read_packages(tmp_path, live.run_id)["mlflow"]
+            assert artifact_bytes(tmp_path, live.run_id) > 1000
+            assert remove_run(tmp_path, live.run_id) is False
+            assert list_tracked_runs(tmp_path) == []
             assert not [path for path in (tmp_path / "art").rglob("*") if path.is_file()]
         finally:
             tree.end()

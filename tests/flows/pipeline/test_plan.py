@@ -11,8 +11,7 @@ import pytest
 from flows.pipeline.plan import FILES, check_start
 from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE
-from tasks.split import GROUPS
-from tasks.workspace.params import LOCAL_FILE, PARAMS_FILE
+from tasks.workspace.places import GROUPS, LOCAL_FILE, PARAMS_FILE
 from tests.flows.toy import REPOSITORY, STAGES, Toy
 
 HEAVY = ("pydantic", "numpy", "mlflow", "torch", "ultralytics", "tasks.check", "prefect")

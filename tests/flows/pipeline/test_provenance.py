@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.history import retention
 from flows.history.known_runs import list_runs
-from tasks.tracking import runs as tracking
+from tasks.tracking.history import list_runs as list_tracked_runs
 from tasks.versions import snapshots
 from tests.flows.toy import Toy
 from tests.workspace import set_params
@@ -23,8 +23,8 @@ def test_a_later_validation_is_kept_with_the_parameters_that_it_had(history: Toy
     assert after.snapshot.commit != before.snapshot.commit
     assert b"keypoint_conf: 0.4" in (snapshots.read_file(root, after.snapshot.commit, "params.yaml") or b"")
     assert snapshots.read_file(root, after.snapshot.commit, "dvc.lock") == (root / "dvc.lock").read_bytes()
-    assert tracking.list_runs(root)[-1].params
-    tags = {run.id: run.tags for run in tracking.list_runs(root)}
+    assert list_tracked_runs(root)[-1].params
+    tags = {run.id: run.tags for run in list_tracked_runs(root)}
     assert tags[after.id][snapshots.TAG] == after.snapshot.commit
 
     # the validation of before is a child run that nothing needs any more

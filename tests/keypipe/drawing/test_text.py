@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keypipe.drawing.layer import Box
-from keypipe.drawing.markings import DrawnObject
-from keypipe.drawing.text import Place, draw_caption, draw_names, draw_tags, place_tags
+from keypipe.drawing.markings import DrawnObject, overlap
+from keypipe.drawing.text import Place, draw_caption, draw_names, draw_tags, place_labels, place_tags
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.skeleton import Schema, Skeleton
 
 SCHEMA = Schema({"cow": Skeleton(("nose",)), "dog": Skeleton(("nose",))})
@@ -73,3 +73,23 @@ def test_text_on_pictures_of_any_size(size_wh: tuple[int, int]) -> None:
     draw_names(picture, [("a long name of a keypoint", (size_wh[0] / 2, 0.0))])
     draw_tags(picture, [DrawnObject("cow", "cow 0.5", (0, 0, *size_wh), {})], SCHEMA)
     assert (picture != 90).any() == (size_wh != (1, 1))
+
+
+def test_labels_cover_neither_each_other_nor_points_and_stay_in_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    for spread in (100.0, 15.0):
+        points = [(200 + spread * x, 150 + spread * y) for x, y in rng.uniform(-1, 1, (14, 2)).tolist()]
+        sizes = [(int(width), 17) for width in rng.integers(30, 90, 14)]
+        places = place_labels(points, sizes, (400, 300), gap_px=10)
+        for index, (left, top, right, bottom) in enumerate(places):
+            assert 0 < left < right < 400
+            assert 0 < top < bottom < 300
+            assert (right - left, bottom - top) == sizes[index]
+            assert not any(overlap(places[index], other) for other in places[:index])
+            assert not any(left < x < right and top < y < bottom for x, y in points)
+
+
+def test_a_label_without_room_covers_as_little_as_it_can() -> None:
+    places = place_labels([(20.0, 10.0)] * 6, [(30, 12)] * 6, (48, 30), gap_px=6)
+    assert len(places) == 6
+    assert all(left > 0 and right < 48 and top > 0 and bottom < 30 for left, top, right, bottom in places)

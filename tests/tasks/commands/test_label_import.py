@@ -18,6 +18,7 @@ from tasks.commands.label_export import Target, export_labels
 from tasks.commands.label_import import ImportOptions, Source, import_labels
 from tasks.convert import ConvertParams, read_raw
 from tasks.workspace.params import load_schema, read_params
+from tests import labelme_files
 from tests.workspace import make_workspace, run_stages, set_params
 
 
@@ -114,11 +115,10 @@ def test_real_diagrams_come_back_whole(
 
 
 def test_labels_of_the_new_folder_open_in_labelme(drawn: Path, empty: Path, tmp_path: Path) -> None:
-    label_file = pytest.importorskip("labelme._label_file")
     export_labels(drawn, "coco", tmp_path / "out")
     import_labels(empty, "coco", tmp_path / "out", ImportOptions(name="farm"))
     for path in sorted((empty / "data/raw").rglob("*.json")):
-        loaded = label_file.LabelFile(str(path))
+        loaded = labelme_files.load(path)
         assert loaded.image_path == path.with_suffix(".jpg").name
 
 

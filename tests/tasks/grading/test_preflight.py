@@ -12,19 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from PIL import Image
 
 from keypipe.errors import ConfigError, DatasetError, ModelError, PoseError
 from tasks.grading.preflight import (
-    AugmentedImage,
     Facts,
     Survivors,
     Times,
     describe,
-    draw_batch,
-    format_seconds,
     judge,
 )
 from tests.conftest import point, rectangle
@@ -122,7 +118,7 @@ def test_the_stage_tells_draws_and_keeps_what_it_saw_and_can_leave_it_out(divide
     assert timings["preflight"]["epoch_seconds"] == pytest.approx(timings["preflight"]["total_seconds"])
     with Image.open(divided / "models/preflight.jpg") as picture:
         assert picture.format == "JPEG"
-        assert picture.width > 3 * 400
+        assert picture.width > 2 * 700
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{divided / 'mlflow.db'}")
@@ -304,33 +300,6 @@ def test_it_is_told_in_three_lines() -> None:
         "pre-flight: augmentation loses 3 of 100 objects (3%) and 50 of 1000 keypoints (5%) on 64 images",
         "pre-flight: about 7.2 s an epoch, 8 min for 70",
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.84, "0.8 s"), (12.4, "12 s"), (99.4, "99 s"), (100, "2 min"), (7200, "2.0 h")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text
-
-
-def test_pictures_with_objects_come_first_and_places_stay() -> None:
-    from keypipe.drawing.colours import keypoint_colours
-    from keypipe.keypoints.skeleton import Schema, Skeleton
-
-    schema = Schema({"cow": Skeleton(("nose", "tail"), (("nose", "tail"),), ())})
-    grey = np.full((64, 64, 3), 128, np.uint8)
-    empty = AugmentedImage("empty.jpg", grey, [], np.zeros((0, 4)), np.zeros((0, 2, 3)))
-    points = np.array([[[16.0, 16.0, 2], [48, 40, 0]]])
-    cow = AugmentedImage("cow.jpg", grey, [0], np.array([[8.0, 8, 56, 56]]), points)
-    with Image.open(io.BytesIO(draw_batch([empty, cow], schema))) as picture:
-        pixels = np.asarray(picture).astype(int)
-    gap, scale = 6, 480 / 64
-    x = y = round(gap + 16 * scale)
-    wanted = np.array(keypoint_colours(schema)["nose"])
-    assert np.abs(pixels[y, x] - wanted).max() < 30, "the nose of the first picture"
-    hidden = pixels[round(gap + 40 * scale), round(gap + 48 * scale)]
-    assert np.abs(hidden - 128).max() < 10, "what is not labelled is not drawn"
-    assert np.abs(pixels[y, x + 480 + gap] - 128).max() < 10, "the second picture is empty"
 
 
 def test_the_page_about_the_training_shows_it() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.versions.lockfile import Joined, join_locks, locked_fingerprint, locked_folders, locked_outputs, parse_lock
+from tasks.versions.lockfile import (
+    Files,
+    Joined,
+    join_locks,
+    locked_fingerprint,
+    locked_folders,
+    locked_outputs,
+    parse_lock,
+)
 
 ORDER = ["split", "train", "validate", "export"]
 RAW, CODE, PARAMS = "md5 of raw", b"code", "validate: {sigma: 0.1}\n"
@@ -42,7 +50,11 @@ FOLDERS = {f"{name}.dir": {"best.pt": name} for name in ("one", "two")}
 
 
 def join(begun: str, now: str) -> Joined:
-    return join_locks(begun, now, ORDER, "train", FILES.get, FOLDERS)
+    return join_locks(begun, now, ORDER, "train", Files(FILES.get, names), FOLDERS)
+
+
+def names(folder: str) -> list[str]:
+    return [path.removeprefix(f"{folder}/") for path in FILES if path.startswith(f"{folder}/")]
 
 
 def test_an_ended_run_has_the_lock_of_the_workspace_byte_for_byte() -> None:
