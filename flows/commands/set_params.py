@@ -8,7 +8,6 @@ value stands, and the value alone is replaced; only where there is no such place
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from keypipe.errors import ConfigError
+from keypipe.files import replacing_file
 from tasks.workspace.places import PARAMS_FILE
 
 
@@ -197,8 +197,7 @@ def _check(root: Path, text: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(text.encode("utf-8"))
-    if path.exists():
-        shutil.copymode(path, temporary)
-    temporary.replace(path)
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+        if path.exists():
+            shutil.copymode(path, temporary)

@@ -20,17 +20,17 @@ from typing import Any
 import msgspec
 
 from flows.history.known_runs import Run, find_run, find_snapshot, list_runs
+from flows.pipeline.stage_process import raise_failure, run_stage_process
 from flows.system.locks import LockedError, held_lock
-from flows.system.process import Tree, program_environment
+from flows.system.process import program_environment
 from keypipe.errors import ModelError, PoseError
 from tasks.tracking.history import read_packages
 from tasks.tracking.machine import GPU, machine_type, package_versions
 from tasks.versions import git, lockfile, snapshots
-from tasks.versions.repro import BUSY, FAILED, Outcome, repro_command
 from tasks.versions.stages import stage_names
 from tasks.versions.store import checkout, opened_commit, share_cache
 from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE
-from tasks.workspace.program import read_failure, remove, write_json
+from tasks.workspace.program import remove, write_json
 
 TREES = STATE / "reproduce"
 RESULTS = STATE / "reproduced"
@@ -194,23 +194,8 @@ def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
     tracked = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "KEYPIPE_LEASE"}
     env = {key: value for key, value in program_environment().items() if key not in tracked}
     env[snapshots.SWITCH] = "off"
-    with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
-        path = Path(folder) / "outcome.json"
-        process = Tree(repro_command(stage, path, force=force), cwd=tree, env=env)
-        try:
-            for line in process.lines():
-                say(line)
-            process.wait()
-        finally:
-            process.end()
-        if not path.exists():
-            raise RuntimeError(f"{stage}: DVC ended without saying how")
-        outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
-    if outcome.did in {FAILED, BUSY}:
-        failure = read_failure(tree, stage)
-        if failure is not None:
-            raise PoseError(f"{failure.stage}: {failure.message}")
-        raise RuntimeError(f"{stage}: {outcome.message}")
+    outcome = run_stage_process(tree, stage, env, say, force=force)
+    raise_failure(tree, stage, outcome)
     return outcome.did
 
 

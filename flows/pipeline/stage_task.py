@@ -5,29 +5,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 from prefect import get_run_logger, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.states import Completed
 
 from flows.pipeline.last_good import last_good_outputs
 from flows.pipeline.lease import LEASE_VARIABLE, Held, end_tracked_runs
+from flows.pipeline.stage_process import run_stage_process
 from flows.services.server import RESULTS
 from flows.system.process import Tree, program_environment
 from keypipe.errors import PoseError
 from tasks.versions.acceptance import only_code_changed
 from tasks.versions.raw import RawVersion
 from tasks.versions.repository import BusyError
-from tasks.versions.repro import BUSY, Outcome, repro_command
+from tasks.versions.repro import Outcome
 from tasks.versions.stages import stage_version
-from tasks.workspace.program import Failure, failure_path, read_failure
+from tasks.workspace.program import failure_path, read_failure
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -173,7 +172,7 @@ def _reproduce(root: Path, stage: str, force: bool, raw: RawVersion | None) -> s
         return outcome.did
     failure = read_failure(root, stage)
     if failure is not None:
-        raise StageInputError(format_failure(failure))
+        raise StageInputError(f"{failure.stage}: {failure.message}")
     if outcome.status is not None and is_signal(outcome.status):
         if _held is not None:
             end_tracked_runs(root, _held.lease.id, log.warning)
@@ -181,31 +180,17 @@ def _reproduce(root: Path, stage: str, force: bool, raw: RawVersion | None) -> s
     raise StageError(f"{stage}: {outcome.message}; the log above has the details")
 
 
-def format_failure(failure: Failure) -> str:
-    """Return what a stage left behind as the message for the user."""
-    return f"{failure.stage}: {failure.message}"
-
-
 def _run_process(root: Path, stage: str, force: bool, raw: RawVersion | None, say: Callable[[str], None]) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
-        path = Path(folder) / "outcome.json"
-        tree = Tree(repro_command(stage, path, force=force, raw=raw), cwd=root, env=stage_environment())
+    def started(tree: Tree) -> None:
         if _held is not None:
             _held.update(session=tree.session, stage=stage)
-        try:
-            for line in tree.lines(_cancel_poll()):
-                say(line)
-            code = tree.wait()
-        finally:
-            tree.end()
-        if _held is not None:
-            _held.update(session=None, stage=stage)
-        if path.exists():
-            outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
-            if outcome.did == BUSY:
-                raise BusyError(outcome.message)
-            return outcome
-        return Outcome("failed", code, f"DVC ended with exit code {code}")
+
+    outcome = run_stage_process(
+        root, stage, stage_environment(), say, force=force, raw=raw, started=started, poll=_cancel_poll()
+    )
+    if _held is not None:
+        _held.update(stage=stage)
+    return outcome
 
 
 def stage_environment() -> dict[str, str]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
+from keypipe.files import replacing_file
 
 T = TypeVar("T")
 
 
 def write_record(path: Path, record: Any) -> None:
     """Write a record so that a reader finds the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-    temporary.replace(path)
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
 def read_record(path: Path, kind: type[T]) -> T | None:

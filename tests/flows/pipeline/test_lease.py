@@ -83,18 +83,19 @@ def test_an_ended_run_loses_no_uncached_output_and_leaves_no_record_running(ran:
 
 def start_tracked_run(toy: Toy) -> str:
     """Open an MLflow run as the stage that is running would."""
-    from tasks.tracking import runs as tracking
+    from tasks.tracking.client import experiment_id, open_client
+    from tasks.tracking.runs import LEASE
 
     lease = json.loads(toy.text(".keypipe/lease.json"))
-    client = tracking._client(toy.root)
-    experiment = tracking._experiment_id(client, toy.root)
-    return str(client.create_run(experiment, tags={tracking.LEASE: lease["id"]}).info.run_id)
+    client = open_client(toy.root)
+    experiment = experiment_id(client, toy.root)
+    return str(client.create_run(experiment, tags={LEASE: lease["id"]}).info.run_id)
 
 
 def tracked_status(toy: Toy, run_id: str) -> str:
-    from tasks.tracking import runs as tracking
+    from tasks.tracking.client import open_client
 
-    return str(tracking._client(toy.root).get_run(run_id).info.status)
+    return str(open_client(toy.root).get_run(run_id).info.status)
 
 
 def test_a_run_that_is_cancelled_in_prefect_ends(ran: Toy) -> None:
