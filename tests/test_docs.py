@@ -173,3 +173,14 @@ def test_versions_and_licenses_are_the_same_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert project["version"] == citation["version"] == __version__
     assert project["license"] == citation["license"] == LICENSE
+
+
+def test_the_page_of_the_library_names_what_packages_offer() -> None:
+    import importlib
+
+    page = (ROOT / "docs/library.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(keypipe\.\w+)` \| (.*) \|$", page, flags=re.MULTILINE)
+    packages = {f"keypipe.{path.parent.name}" for path in (ROOT / "keypipe").glob("*/__init__.py")}
+    assert {package for package, _ in rows} == packages
+    for package, text in rows:
+        assert set(re.findall(r"`(\w+)`", text)) <= set(importlib.import_module(package).__all__), package
