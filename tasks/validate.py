@@ -11,6 +11,7 @@ from keypipe.dataset.coco import CocoFile
 from keypipe.errors import ModelError
 from keypipe.evaluation.average_precision import match_by_oks
 from keypipe.evaluation.bootstrap import Intervals, measure_intervals
+from keypipe.evaluation.calibration import calibrate_confidence, flatten_calibration
 from keypipe.evaluation.evaluation import evaluate, flatten_figures, flatten_rule
 from keypipe.evaluation.keypoint_errors import tabulate_keypoints
 from keypipe.evaluation.matching import match_instances
@@ -83,6 +84,7 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
             "headline": headline,
             "sides": {side: item.evaluation for side, item in measured.items()},
             "intervals": {side: item.intervals for side, item in measured.items()},
+            "calibration": {side: item.calibration for side, item in measured.items()},
         }
         galleries = {side: draw_galleries(root, item, schema, params.gallery, seed) for side, item in measured.items()}
         sections = [
@@ -190,7 +192,10 @@ def _validate_side(
     }
     if intervals is not None:
         metrics["interval"] = flatten_intervals(intervals)
-    return SideResult(metrics, Measured(truth, detections, evaluation, matched, intervals))
+    calibration = calibrate_confidence(tables, units)
+    if calibration is not None:
+        metrics["calibration"] = flatten_calibration(calibration)
+    return SideResult(metrics, Measured(truth, detections, evaluation, matched, intervals, calibration))
 
 
 def read_units(root: Path, truth: CocoFile) -> tuple[str, list[str]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+
+from keypipe.extras import needs_extra
 
 Feature = tuple[str, str]
 """What a side is balanced by: ``("images", "")``, ``("images with", "2-3")`` objects, or ``("objects", class)``."""
@@ -48,7 +51,7 @@ def deal(
 
     Greedy, large units and those rich in something rare first, each to the side where it lowers Pearson's
     chi-square of what is there against what is wanted the most. Units that are single images, all alike, are drawn
-    as scikit-learn's ``train_test_split`` does: the first ones of ``RandomState(seed).permutation``.
+    by scikit-learn's ``train_test_split``.
 
     Args:
         units: features of each.
@@ -64,14 +67,14 @@ def deal(
     for side in sides:
         total.update(have[side])
     goals = _round_goals({side: shares[side] for side in sides}, total[IMAGES])
-    order = np.random.RandomState(seed).permutation(len(units))
-    dealt = [""] * len(units)
     kinds = set(units)
     if len({frozenset(kind) for kind in kinds}) < 2 and all((IMAGES, 1) in kind for kind in kinds):
-        lacking = [side for side in reversed(sides) for _ in range(goals[side] - have[side].get(IMAGES, 0))]
-        for index, side in zip(order.tolist(), [*lacking, *sides[:1] * len(units)], strict=False):
-            dealt[index] = side
-        return dealt
+        lacks = {side: max(0, goals[side] - have[side].get(IMAGES, 0)) for side in sides[1:]}
+        if len(sides) == 2 and not any(have[side] for side in sides):  # rounded as scikit-learn does, too
+            lacks[sides[1]] = math.ceil(shares[sides[1]] * len(units))
+        return _draw(len(units), sides[0], lacks, seed)
+    order = np.random.RandomState(seed).permutation(len(units))
+    dealt = [""] * len(units)
     n_images = {kind: dict(kind)[IMAGES] for kind in kinds}
     scarcity = {kind: max(n / total[name] for name, n in kind) for kind in kinds}
     keys = [np.fromiter((-of[unit] for unit in units), float, len(units)) for of in (scarcity, n_images)]
@@ -84,6 +87,30 @@ def deal(
         choice = empty if len(order) - n_dealt <= len(empty) else fitting or sides
         dealt[index] = min(choice, key=lambda side: piles[side].added_cost(unit))
         piles[dealt[index]].add(unit)
+    return dealt
+
+
+def _draw(n: int, first: str, lacks: Mapping[str, int], seed: int) -> list[str]:
+    """Draw single images by lot.
+
+    Args:
+        n: how many there are.
+        first: the side of all that no other side lacks.
+        lacks: how many each of the other sides lacks; the last one is served first.
+        seed: of the draw.
+
+    Returns:
+        A side for each.
+    """
+    lacking = [side for side in reversed([*lacks]) for _ in range(lacks[side])]
+    if n < 2:  # train_test_split wants to leave one
+        return [*lacking, first][:n]
+    with needs_extra("scikit-learn", "learn"):
+        from sklearn.model_selection import train_test_split
+    rest, drawn = train_test_split(range(n), test_size=min(max(len(lacking), 1), n - 1), random_state=seed)
+    dealt = [first] * n
+    for index, side in zip([*drawn, *rest], lacking, strict=False):
+        dealt[index] = side
     return dealt
 
 

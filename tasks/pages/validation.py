@@ -14,6 +14,7 @@ from keypipe.drawing.colours import keypoint_colours
 from keypipe.drawing.pictures import draw_comparison, encode_jpeg
 from keypipe.evaluation.average_precision import RECALL_THRESHOLDS, MatchedScores, precision_curves
 from keypipe.evaluation.bootstrap import FEW_UNITS, LEVEL, Intervals
+from keypipe.evaluation.calibration import Calibration
 from keypipe.evaluation.evaluation import Evaluation, describe_rule
 from keypipe.evaluation.gallery import (
     ImageScore,
@@ -73,6 +74,7 @@ class Measured(msgspec.Struct):
         evaluation: the figures.
         matched: by class what average precision is made of.
         intervals: how sure the figures are; None without resamples.
+        calibration: what the keypoint confidence would be worth once calibrated; None where too little was found.
     """
 
     truth: CocoFile
@@ -80,6 +82,7 @@ class Measured(msgspec.Struct):
     evaluation: Evaluation
     matched: dict[str, MatchedScores]
     intervals: Intervals | None
+    calibration: Calibration | None = None
 
     def counted(self) -> list[Detection]:
         """Return the detections whose score counts for everything but average precision."""
@@ -356,6 +359,15 @@ def _group_table(e: Evaluation) -> Table:
     return Table("By class, size and visibility", ["Of", "", *_ERROR_COLUMNS], rows, note)
 
 
+def _describe_calibration(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return ""
+    return (
+        f" Isotonic regression, judged on images left out, would make it {_show(calibration.ece_labelled)} (labelled),"
+        f" {_show(calibration.ece_close)} (close)."
+    )
+
+
 def _to_charts(measured: Measured) -> list[LineChart]:
     precision = measured.mean_precision()
     r = measured.evaluation.reliability
@@ -378,7 +390,8 @@ def _to_charts(measured: Measured) -> list[LineChart]:
             "confidence",
             (0.0, 1.0),
             "Of the keypoints with this confidence, the share that is labelled, which is what the network was taught,"
-            f" and the share that is also close. Expected calibration error: {ece}; 0 is best.",
+            f" and the share that is also close. Expected calibration error: {ece}; 0 is best."
+            f"{_describe_calibration(measured.calibration)}",
         ),
     ]
 

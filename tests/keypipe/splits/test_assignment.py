@@ -67,12 +67,41 @@ def test_ratios_are_met() -> None:
 
 
 @pytest.mark.parametrize("objects", [(), ("cow",)])
-def test_the_common_90_10_with_seed_42_is_scikit_learns(objects: tuple[str, ...]) -> None:
-    some = [image(f"{index:03d}", objects=objects) for index in range(50)]
+@pytest.mark.parametrize("n", [2, 3, 10, 50, 55, 101, 128])
+def test_the_common_90_10_with_seed_42_is_scikit_learns(objects: tuple[str, ...], n: int) -> None:
+    some = [image(f"{index:03d}", objects=objects) for index in range(n)]
     split = assign_sides(some, {"train": 0.9, "val": 0.1, "test": 0.0}, 42)
-    train, val = train_test_split([image.path for image in some], test_size=5, random_state=42)
+    train, val = train_test_split([image.path for image in some], test_size=0.1, random_state=42)
     assert {path for path, side in sides(split).items() if side == "val"} == set(val)
     assert {path for path, side in sides(split).items() if side == "train"} == set(train)
+
+
+OLDER = """image,md5,side,group,phash,fold,state
+raw/000.jpg,md5-000,val,,,,used
+raw/001.jpg,md5-001,train,,,,used
+raw/002.jpg,md5-002,train,,,,used
+raw/003.jpg,md5-003,test,,,,used
+raw/004.jpg,md5-004,val,,,,used
+raw/005.jpg,md5-005,train,,,,used
+"""
+"""A manifest that no draw of today's would give: half of the images are held out."""
+
+
+@pytest.mark.parametrize("seed", [0, 42])
+@pytest.mark.parametrize("n", [6, 7, 8, 30])
+def test_sides_of_a_manifest_that_exists_never_move(n: int, seed: int) -> None:
+    known = parse_manifest(OLDER).lines
+    after = assign_sides(numbered(n), RATIOS, seed, known)
+    assert {line.image: line.side for line in known}.items() <= sides(after).items()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 9])
+def test_images_that_are_added_fill_what_lacks_the_last_side_first(n: int) -> None:
+    known = assign_sides(numbered(40), RATIOS, 1).lines
+    added = images(*(f"new{index}" for index in range(n)))
+    counts = Counter(sides(assign_sides([*numbered(40), *added], RATIOS, 1, known)).values())
+    wanted = assign_sides(numbered(40 + n), RATIOS, 1)
+    assert counts == Counter(sides(wanted).values())
 
 
 def test_another_seed_gives_another_split() -> None:
