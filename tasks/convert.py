@@ -21,13 +21,11 @@ from keypipe.errors import DatasetError, FaultsError
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
 from keypipe.keypoints.skeleton import Schema
-from keypipe.report.page import (
-    render_report,
-)
 from tasks.pages.convert import draw_examples, to_report
+from tasks.pages.reports import write_report
 from tasks.workspace import params as read
 from tasks.workspace.changes import schema_changes
-from tasks.workspace.places import COCO, DERIVED, PARSED, RAW, REPORT_HTML, REPORT_JSON, report_folder
+from tasks.workspace.places import COCO, DERIVED, PARSED, RAW, report_folder
 from tasks.workspace.program import replacing, run_program, say, tell_progress, write_json
 from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
@@ -90,10 +88,8 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
         _write_derived(derived, root / RAW, folder, overview)
         write_coco(coco, overview.images(folder), schema)
         report.mkdir()
-        write_json(report / REPORT_JSON, summary)
         pictures = draw_examples(root, folder, overview.with_objects, derived, schema)
-        page = to_report(summary, folder.faults, diagnosis.findings, pictures)
-        (report / REPORT_HTML).write_text(render_report(page), encoding="utf-8")
+        write_report(report, summary, to_report(summary, folder.faults, diagnosis.findings, pictures))
     say(f"convert: {summary['headline']}")
 
 

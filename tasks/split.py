@@ -23,9 +23,6 @@ from keypipe.diagnosis.findings import Finding, find_lacking_sides, sort_finding
 from keypipe.errors import DatasetError
 from keypipe.images.pixels import CHANGED, label_near_duplicates, read_pixels
 from keypipe.keypoints.skeleton import Schema
-from keypipe.report.page import (
-    render_report,
-)
 from keypipe.splits.assignment import (
     ABSENT,
     IMAGES,
@@ -50,6 +47,7 @@ from keypipe.splits.assignment import (
     write_manifest,
 )
 from tasks.grading.loss_sigma import read_final_sigmas
+from tasks.pages.reports import write_report
 from tasks.pages.split import to_report
 from tasks.workspace import params as read
 from tasks.workspace.dataset import check_images, refresh_view
@@ -61,8 +59,6 @@ from tasks.workspace.places import (
     GROUPS,
     MANIFEST,
     PIXELS,
-    REPORT_HTML,
-    REPORT_JSON,
     report_folder,
 )
 from tasks.workspace.program import replacing, run_program, say, tell_progress, write_json
@@ -209,9 +205,7 @@ def _write(
         with manifest_path.open("w", encoding="utf-8", newline="") as file:
             write_manifest(file, manifest)
         report.mkdir()
-        write_json(report / REPORT_JSON, summary)
-        page = render_report(to_report(summary, summary["findings"]))
-        (report / REPORT_HTML).write_text(page, encoding="utf-8")
+        write_report(report, summary, to_report(summary, summary["findings"]))
 
 
 def _check_schema(coco: CocoLines, schema: Schema) -> None:

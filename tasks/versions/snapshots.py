@@ -22,6 +22,7 @@ from tasks.versions import git
 from tasks.versions.lockfile import join_locks, locked_fingerprint, locked_folders
 from tasks.versions.stages import all_outputs, stage_names
 from tasks.versions.store import list_folders
+from tasks.workspace.models import read_run_id
 from tasks.workspace.places import LOCAL_FILE, LOCK
 from tasks.workspace.program import say
 
@@ -144,19 +145,12 @@ def of_workspace(root: Path) -> Snapshot | None:
         return None
     fingerprint = locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE)
     same = [snapshot for snapshot in list_snapshots(root) if snapshot.fingerprint == fingerprint]
-    run_id = _own_run_id(root)
+    run_id = read_run_id(root)
     if run_id:
         # Others began the same training and failed; a complete one is the same run under another server's id.
         own = [snapshot for snapshot in same if snapshot.run_id == run_id]
         same = own or [snapshot for snapshot in same if snapshot.complete]
     return next(iter(same), None)
-
-
-def _own_run_id(root: Path) -> str:
-    try:
-        return str(msgspec.json.decode((root / "models" / "train.json").read_bytes()).get("run_id", ""))
-    except (OSError, msgspec.DecodeError, AttributeError):
-        return ""
 
 
 def list_snapshots(root: Path) -> list[Snapshot]:

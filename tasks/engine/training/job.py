@@ -13,6 +13,11 @@ from keypipe.keypoints.rows import Row
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.preflight import Preflight
 
+LEARNS = 1
+"""Number of what a training of given data and parameters learns. It is raised by one whenever code changes that:
+another draw, loss, schedule or choice of the best epoch; not for what is only told, checked, or faster with the same
+bits."""
+
 STATE_FILE = "state.pt"
 FITNESS = "fitness"
 """Ultralytics' own figure of how good an epoch is."""
