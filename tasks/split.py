@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from sys import intern
@@ -49,6 +50,7 @@ from keypipe.splits.assignment import (
 from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.pages.reports import write_report
 from tasks.pages.split import to_report
+from tasks.progress import tell_in_lines
 from tasks.workspace import params as read
 from tasks.workspace.dataset import check_images, refresh_view
 from tasks.workspace.places import (
@@ -61,7 +63,7 @@ from tasks.workspace.places import (
     PIXELS,
     report_folder,
 )
-from tasks.workspace.program import replacing, run_program, say, tell_progress, write_json
+from tasks.workspace.program import replacing, run_program, say, write_json
 from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
 REPORT = report_folder("split")
@@ -258,7 +260,7 @@ def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestL
     """
     hashed = {line.md5 for line in known if line.phash}
     files = {sample.md5: sample.path for sample in samples if sample.md5 not in hashed}
-    progress = tell_progress("split", "images looked at")
+    progress = partial(tell_in_lines("split"), "images looked at")
     facts = read_pixels(files, root / PIXELS, progress=progress, folder=root / "data")
     changed = sorted(f"data/{files[md5]}" for md5, fact in facts.items() if fact.error == CHANGED)
     if changed:
