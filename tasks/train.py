@@ -144,25 +144,10 @@ def run(
     sides = {side: read_side(root, side) for side in ("train", "val")}
     record.counts = count_contents(sides)
     scratch = _scratch(root, record.fingerprint)
-    loss_sigma = SigmaCourse(params.loss_sigma, len(schema.slots))
-    judge = make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema)
+    job = _to_job(params, grading, seed, local, schema, sides, scratch, root)
     witness = Witness(params, schema, scratch, root, record)
-    job = TrainJob(
-        model=_resolve_model(params.model, root),
-        data=root.resolve() / VIEW_YAML,
-        arguments={**params.arguments, **_fixed(params, seed, schema)},
-        device=local.device,
-        workers=local.workers,
-        cache=local.cache,
-        scratch=scratch.resolve(),
-        instances={side: count_instances(sides[side]) for side in ("train", "val")},
-        loss_sigma=loss_sigma,
-        best_by=params.best_by,
-        judge=judge,
-        on_epoch=witness.on_epoch,
-        new_head=params.new_head,
-        on_preflight=witness.on_preflight if params.preflight else None,
-    )
+    on_preflight = witness.on_preflight if params.preflight else None
+    job = msgspec.structs.replace(job, on_epoch=witness.on_epoch, on_preflight=on_preflight)
     try:
         with tracking.ending(witness.live):
             headline, not_repeatable = witness.finish(engine().train(job))
@@ -172,6 +157,33 @@ def run(
     if not_repeatable:
         say(f"train: another run with the same data and parameters may differ: {not_repeatable}")
     say(f"train: {headline}")
+
+
+def _to_job(
+    params: TrainParams,
+    grading: GradingParams,
+    seed: int,
+    local: read.Local,
+    schema: Schema,
+    sides: Mapping[str, CocoFile],
+    scratch: Path,
+    root: Path,
+) -> TrainJob:
+    """Say what is trained; who is told of it is added by ``run``."""
+    return TrainJob(
+        model=_resolve_model(params.model, root),
+        data=root.resolve() / VIEW_YAML,
+        arguments={**params.arguments, **_fixed(params, seed, schema)},
+        device=local.device,
+        workers=local.workers,
+        cache=local.cache,
+        scratch=scratch.resolve(),
+        instances={side: count_instances(file) for side, file in sides.items()},
+        loss_sigma=SigmaCourse(params.loss_sigma, len(schema.slots)),
+        best_by=params.best_by,
+        judge=make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema),
+        new_head=params.new_head,
+    )
 
 
 class Witness:
