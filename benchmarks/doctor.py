@@ -28,7 +28,7 @@ from PIL import Image
 from keypipe.demo.scene import SCHEMA, write_demo
 from keypipe.diagnosis.findings import Finding
 from keypipe.keypoints.skeleton import Schema, parse_schema
-from keypipe.splits.assignment import Manifest, ManifestLine, format_manifest
+from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
 from tasks.commands.doctor import run
 from tasks.convert import ConvertParams
 from tasks.workspace.verdict import DoctorParams

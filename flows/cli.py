@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from keypipe.errors import PoseError
+from keypipe.wording import format_seconds
 
 if TYPE_CHECKING:
     from flows.pipeline.run_result import RunResult
@@ -87,14 +88,6 @@ def show_result(root: Path, result: RunResult) -> None:
         return
     for name, text in places(root):
         console.print(f"{name:<11}{text}", markup=False, soft_wrap=True)
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration such as ``0.4 s`` or ``3 min 20 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
 
 
 def places(root: Path) -> list[tuple[str, str]]:
@@ -195,9 +188,9 @@ def serve(
 ) -> None:
     """Answer HTTP requests with keypoints, until Ctrl-C; default model: the export."""
     from flows.commands.prediction import EXPORTED_MODEL
-    from keypipe.inference.results import Thresholds
-    from keypipe.serving.app import Settings
-    from keypipe.serving.app import serve as serve_model
+    from keypipe.inference.predictor import Thresholds
+    from keypipe.serving.server import serve as serve_model
+    from keypipe.serving.settings import Settings
 
     thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
     serve_model(model or root / EXPORTED_MODEL, Settings(**settings), thresholds, device, click.echo)

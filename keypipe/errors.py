@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
+
+from keypipe.wording import format_count
 
 
 class PoseError(Exception):
@@ -59,8 +61,13 @@ class FaultsError(AnnotationError):
     """All faults of an input at once."""
 
     def __init__(self, faults: Sequence[Fault], advice: str = "") -> None:
-        self.faults = sorted(faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind))
+        self.faults = sort_faults(faults)
         super().__init__(format_faults(self.faults, advice))
+
+
+def sort_faults(faults: Iterable[Fault]) -> list[Fault]:
+    """Sort faults by file; those of the file as a whole come first, then those of its shapes in order."""
+    return sorted(faults, key=lambda fault: (fault.file, -1 if fault.shape is None else fault.shape, fault.kind))
 
 
 def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
@@ -74,7 +81,7 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
         Text of several lines; only the first ``MAX_FAULTS_SHOWN`` faults are spelt out.
     """
     files = len({fault.file for fault in faults})
-    lines = [f"{_count(len(faults), 'fault')} in {_count(files, 'file')}"]
+    lines = [f"{format_count(len(faults), 'fault')} in {format_count(files, 'file')}"]
     lines += [f"  {fault}" for fault in faults[:MAX_FAULTS_SHOWN]]
     hidden = len(faults) - MAX_FAULTS_SHOWN
     if hidden > 0:
@@ -82,7 +89,3 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
     if advice:
         lines.append(advice)
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

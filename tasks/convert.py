@@ -12,13 +12,15 @@ import msgspec
 import numpy as np
 from pydantic import Field
 
-from keypipe.annotations.folder import Folder, Ingested, near_misses, read_derived, read_folder
+from keypipe.annotations.folder import near_misses, read_folder
 from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder, Ingested
 from keypipe.dataset.coco_writer import write_coco
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import count_findings, sort_findings
-from keypipe.errors import DatasetError, FaultsError
+from keypipe.errors import DatasetError, FaultsError, sort_faults
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
 from keypipe.keypoints.skeleton import Schema
@@ -258,7 +260,7 @@ def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Dia
         "set_aside": sorted(overview.set_aside),
         "findings": diagnosis.findings,
         "finding_counts": count_findings(diagnosis.findings),
-        "faults": sorted(folder.faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind)),
+        "faults": sort_faults(folder.faults),
     }
 
 

@@ -17,7 +17,8 @@ from keypipe.dataset.coco import to_images
 from keypipe.errors import ModelError
 from keypipe.images.media import read_image
 from keypipe.inference.letterbox import letterbox
-from keypipe.inference.predictor import METADATA_KEY, ModelInfo, RawModel, format_keypipe_metadata
+from keypipe.inference.model_info import METADATA_KEY, ModelInfo, format_keypipe_metadata
+from keypipe.inference.predictor import RawModel
 from keypipe.keypoints.skeleton import Schema
 from tasks.engine.door.exporting import engine
 from tasks.grading.rules import Grading, GradingParams, to_grading

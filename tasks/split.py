@@ -22,29 +22,22 @@ from keypipe.dataset.yolo import SIDES, to_data_yaml, to_fold_yaml
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, find_lacking_sides, sort_findings
 from keypipe.errors import DatasetError
-from keypipe.images.pixels import CHANGED, label_near_duplicates, read_pixels
+from keypipe.images.near_duplicates import label_near_duplicates
+from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
-from keypipe.splits.assignment import (
+from keypipe.splits.assignment import Split, assign_sides, check_ratios
+from keypipe.splits.balance import IMAGES, Feature, Features, count_features, sum_features
+from keypipe.splits.contents import Sample
+from keypipe.splits.groups import find_group, look_up_groups, parse_groups
+from keypipe.splits.manifest import (
     ABSENT,
-    IMAGES,
     USED,
-    Feature,
-    Features,
     Manifest,
     ManifestLine,
-    Sample,
-    Split,
-    assign_sides,
-    check_ratios,
-    count_features,
-    find_group,
     format_phash,
-    look_up_groups,
-    parse_groups,
     parse_phash,
     read_manifest,
     start_over,
-    sum_features,
     write_manifest,
 )
 from tasks.grading.loss_sigma import read_final_sigmas

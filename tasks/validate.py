@@ -12,10 +12,11 @@ from keypipe.dataset.coco import CocoFile
 from keypipe.errors import ModelError
 from keypipe.evaluation.average_precision import match_by_oks
 from keypipe.evaluation.bootstrap import Intervals, measure_intervals
-from keypipe.evaluation.evaluation import KEYPOINT_CONF, evaluate_in_full, flatten_figures, flatten_rule
+from keypipe.evaluation.evaluation import evaluate_in_full, flatten_figures, flatten_rule
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import Picture, Report, render_report
-from keypipe.splits.assignment import read_manifest
+from keypipe.splits.manifest import read_manifest
 from tasks.engine.door.inference import engine
 from tasks.grading.detections import to_detections
 from tasks.grading.rules import OksParams, to_grading
@@ -46,7 +47,7 @@ class ValidateParams(OksParams):
     """The section ``validate`` of ``params.yaml``."""
 
     conf: float = Field(default=0.25, gt=0, lt=1)
-    keypoint_conf: float = Field(default=KEYPOINT_CONF, gt=0, lt=1)
+    keypoint_conf: float = Field(default=DEFAULT_KEYPOINT_CONF, gt=0, lt=1)
     resamples: int = Field(default=1000, ge=0)
     gallery: int = Field(default=12, ge=0)
     batch: int = Field(default=16, ge=1)

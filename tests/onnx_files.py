@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from keypipe.inference.predictor import METADATA_KEY, format_keypipe_metadata
+from keypipe.inference.model_info import METADATA_KEY, format_keypipe_metadata
 from keypipe.keypoints.skeleton import Schema
 
 

@@ -43,9 +43,9 @@ ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "mlflow": "tasks/tracking/",
     "dvc": "tasks/versions/",
     "openvino": "tasks/engine/",
-    "fastapi": "keypipe/serving/app.py",
-    "uvicorn": "keypipe/serving/app.py",
-    "onnxruntime": ("keypipe/inference/predictor.py", "tasks/engine/exporting/quantization.py"),
+    "fastapi": "keypipe/serving/",
+    "uvicorn": "keypipe/serving/server.py",
+    "onnxruntime": ("keypipe/inference/onnx_model.py", "tasks/engine/exporting/quantization.py"),
 }
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from keypipe.errors import ModelError
 from keypipe.inference import batch
-from keypipe.inference.results import Thresholds
+from keypipe.inference.predictor import Thresholds
 
 if TYPE_CHECKING:
-    from keypipe.inference.predictor import ModelInfo, RawModel
+    from keypipe.inference.model_info import ModelInfo
+    from keypipe.inference.predictor import RawModel
 
 EXPORTED_MODEL = Path("exports/model.onnx")
 TRAINED_MODEL = Path("models/best.pt")

@@ -25,7 +25,7 @@ from keypipe.report.page import (
     render_report,
 )
 from keypipe.report.page import Figure as Headline
-from keypipe.splits.assignment import USED, parse_manifest
+from keypipe.splits.manifest import USED, parse_manifest
 from tasks.pages.reports import parse_report
 from tasks.versions import git, snapshots
 from tasks.versions.store import opened_commit

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from keypipe.files import replacing_file
+
 RECENT_NS = 2_000_000_000
 """A file that was written so shortly before it was read may change once more without its times telling; such a one
 is read again (git calls such entries racy)."""
@@ -132,11 +134,8 @@ def read_records(path: Path, key: str) -> Iterator[bytes]:
 
 def write_records(path: Path, key: str, records: Iterable[bytes]) -> None:
     """Write a cache, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    with scratch.open("wb", buffering=_BUFFER) as file:
+    with replacing_file(path) as temporary, temporary.open("wb", buffering=_BUFFER) as file:
         file.write(key.encode() + b"\n")
         for record in records:
             file.write(_LENGTH.pack(len(record)))
             file.write(record)
-    scratch.replace(path)

@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import msgspec
 
-from keypipe.annotations.linking import Box, BoxShape, PointShape, contains
+from keypipe.annotations.linking import BoxShape, PointShape
 from keypipe.errors import Fault
+from keypipe.keypoints.boxes import box_around, contains
 from keypipe.keypoints.skeleton import Schema
 
 
@@ -24,23 +25,6 @@ class DerivedBoxes(msgspec.Struct):
     boxes: list[BoxShape]
     faults: list[Fault]
     left_out: set[int]
-
-
-def box_around(points_px: Iterable[tuple[float, float]], margin: float) -> Box | None:
-    """Return the box around points, with a margin on every side.
-
-    Args:
-        points_px: x, y in pixels.
-        margin: share of the longer side of the points' extent.
-
-    Returns:
-        Left, top, right, bottom; None when it would have no area: fewer than two different points, or points on a
-        line along an axis without a margin.
-    """
-    xs, ys = zip(*points_px, strict=True)
-    grow = margin * max(max(xs) - min(xs), max(ys) - min(ys))
-    left, top, right, bottom = min(xs) - grow, min(ys) - grow, max(xs) + grow, max(ys) + grow
-    return (left, top, right, bottom) if right > left and bottom > top else None
 
 
 def derive_boxes(

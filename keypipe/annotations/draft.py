@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from keypipe.annotations.labelme import RECTANGLES, LabelmeFile, LabelmeShape
-from keypipe.annotations.linking import Box, contains
+from keypipe.keypoints.boxes import Box, contains
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
 MIN_SHARE = 0.02

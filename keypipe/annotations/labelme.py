@@ -13,9 +13,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from keypipe.annotations.derived_boxes import derive_boxes
-from keypipe.annotations.linking import Box, BoxShape, PointShape, link_keypoints
+from keypipe.annotations.linking import BoxShape, PointShape, link_keypoints
 from keypipe.annotations.placement import Places
 from keypipe.errors import AnnotationError, Fault
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, InstanceShapes, Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema
 
@@ -105,6 +106,9 @@ class ParsedShapes(msgspec.Struct):
     shapes: list[InstanceShapes] = []
 
 
+OF_IGNORED_OBJECT = " of an ignored object"
+"""What stands behind the key of points that are passed over because their object is: their labels are known."""
+
 _DECODER = msgspec.json.Decoder(LabelmeFile)
 _SHAPE_IN_PATH = re.compile(r"\$\.shapes\[(\d+)\]")
 
@@ -181,7 +185,7 @@ def parse_shapes(
         boxes, points = _add_boxes(boxes, points, others, size_wh, schema, options.box_from_points, name, result)
     links = link_keypoints(boxes, points, schema, name, others, places)
     for index in links.of_others:
-        result.ignored[f"point {file.shapes[index].label} of an ignored object"] += 1
+        result.ignored[f"point {file.shapes[index].label}{OF_IGNORED_OBJECT}"] += 1
     result.faults += links.faults
     result.by_place = links.by_place
     result.by_list_order = links.by_list_order

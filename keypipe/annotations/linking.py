@@ -10,13 +10,8 @@ import numpy as np
 
 from keypipe.annotations.placement import Places, find_plausible_links, placement_costs
 from keypipe.errors import Fault
+from keypipe.keypoints.boxes import Box, contains
 from keypipe.keypoints.skeleton import Schema
-
-Box = tuple[float, float, float, float]
-
-CONTAINMENT_SLACK = 0.02
-"""A point this far outside a box, as a share of the box's longer side, still counts as inside: a keypoint
-on the outline is clicked a pixel or two beyond the box as often as not."""
 
 
 class BoxShape(msgspec.Struct, frozen=True):
@@ -275,17 +270,3 @@ def _decide_by_order(candidates: Mapping[int, Sequence[int]]) -> tuple[int, int]
         if before:
             return shape, max(before)
     return None
-
-
-def contains(box_xyxy: Box, x: float, y: float, slack: float = CONTAINMENT_SLACK) -> bool:
-    """Tell whether a point lies in a box, give or take a share of the box's longer side.
-
-    Args:
-        box_xyxy: left, top, right, bottom in pixels.
-        x: pixels.
-        y: pixels.
-        slack: share of the longer side that a point may lie outside.
-    """
-    left, top, right, bottom = box_xyxy
-    margin = slack * max(right - left, bottom - top)
-    return left - margin <= x <= right + margin and top - margin <= y <= bottom + margin

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from keypipe.dataset.coco import CocoFile, to_images
+from keypipe.keypoints.boxes import box_iou
 from keypipe.keypoints.instances import AnnotatedImage, Instance
-
-Box = tuple[float, float, float, float]
+from keypipe.wording import format_count
 
 
 class Relabelling(msgspec.Struct, frozen=True):
@@ -55,8 +55,7 @@ class Relabelling(msgspec.Struct, frozen=True):
 
 
 def _count(number: int, noun: str, rest: str) -> str:
-    plural = {"box": "boxes"}.get(noun, f"{noun}s")
-    return f"{number} {noun if number == 1 else plural} {rest}" if number else ""
+    return f"{format_count(number, noun, 'boxes' if noun == 'box' else '')} {rest}" if number else ""
 
 
 class SideChange(msgspec.Struct, frozen=True):
@@ -184,17 +183,8 @@ def match_objects(before: Sequence[Instance], after: Sequence[Instance]) -> list
 
     if not before or not after:
         return []
-    overlap = np.array([[_iou(a.box_xyxy, b.box_xyxy) * (a.class_name == b.class_name) for b in after] for a in before])
+    same_class = np.array([[a.class_name == b.class_name for b in after] for a in before])
+    boxes = [np.array([item.box_xyxy for item in items]) for items in (before, after)]
+    overlap = box_iou(boxes[0][:, None], boxes[1]) * same_class
     rows, columns = linear_sum_assignment(overlap, maximize=True)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if overlap[i, j] > 0]
-
-
-def _iou(a: Box, b: Box) -> float:
-    """Return the intersection over union of two boxes (left, top, right, bottom)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return both / (sum(areas) - both)

@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import AnnotationError
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema
-
-Box = tuple[float, float, float, float]
 
 
 class CocoImage(msgspec.Struct, gc=False):
@@ -193,17 +192,6 @@ def _to_instance(annotation: CocoAnnotation, category: CocoCategory, *, keypoint
     points = zip(category.keypoints, flat[::3], flat[1::3], flat[2::3], strict=True)
     return Instance(
         category.name, box, {name: Keypoint(x, y, _VISIBILITIES[int(v)]) for name, x, y, v in points if v > 0}
-    )
-
-
-def subset(file: CocoFile, image_ids: Iterable[int]) -> CocoFile:
-    """Keep some images and what lies on them; ids stay as they are."""
-    kept = set(image_ids)
-    return CocoFile(
-        [image for image in file.images if image.id in kept],
-        [annotation for annotation in file.annotations if annotation.image_id in kept],
-        file.categories,
-        file.info,
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from keypipe.dataset.coco import INFO, NOT_LABELLED, Box, CocoFile, format_head, to_annotation, to_categories, to_entry
+from keypipe.dataset.coco import INFO, NOT_LABELLED, CocoFile, format_head, to_annotation, to_categories, to_entry
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed, walk
 from keypipe.keypoints.skeleton import Schema

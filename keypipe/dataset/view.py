@@ -22,6 +22,7 @@ from keypipe.dataset import yolo
 from keypipe.dataset.coco_stream import CocoLines, annotation_without_ids, image_without_id, parse_image
 from keypipe.dataset.yolo import LabelFormatter, label_name, view_names
 from keypipe.errors import DatasetError
+from keypipe.files import replacing_file
 from keypipe.keypoints.skeleton import Schema
 
 _FILES_PER_PROCESS = 2000  # below this a process costs more than it saves
@@ -237,10 +238,8 @@ def _read_memory(memory: Path) -> NDArray[np.int64]:
 
 
 def _write_memory(memory: Path, marks: NDArray[np.uint64], labels: NDArray[np.int64]) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = memory.with_name(f"{memory.name}.{os.getpid()}")
-    scratch.write_bytes(np.column_stack([marks.view(np.int64), labels]).tobytes())
-    scratch.replace(memory)
+    with replacing_file(memory) as temporary:
+        temporary.write_bytes(np.column_stack([marks.view(np.int64), labels]).tobytes())
 
 
 def _read(path: Path) -> bytes | None:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory
-from keypipe.errors import AnnotationError, ConfigError
-from keypipe.keypoints.instances import AnnotatedImage, Instance, Visibility
+from keypipe.errors import ConfigError
+from keypipe.keypoints.instances import AnnotatedImage, Instance
 from keypipe.keypoints.skeleton import Schema
 
 SIDES = ("train", "val", "test")
@@ -28,12 +28,12 @@ class YoloInstance(msgspec.Struct, frozen=True):
     Attributes:
         class_id: from 0.
         box_xywhn: centre x, centre y, width, height as shares of the image's size.
-        keypoints: x, y (shares) and visibility (0, 1, 2) per slot; None where the file has no visibility.
+        keypoints: x, y (shares) and visibility (0, 1, 2) per slot.
     """
 
     class_id: int
     box_xywhn: tuple[float, float, float, float]
-    keypoints: tuple[tuple[float, float, int | None], ...]
+    keypoints: tuple[tuple[float, float, int], ...]
 
 
 def to_yolo(instance: Instance, size_wh: tuple[int, int], schema: Schema) -> YoloInstance:
@@ -47,7 +47,7 @@ def to_yolo(instance: Instance, size_wh: tuple[int, int], schema: Schema) -> Yol
     width, height = size_wh
     left, top, right, bottom = instance.box_xyxy
     box = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
-    keypoints: list[tuple[float, float, int | None]] = []
+    keypoints: list[tuple[float, float, int]] = []
     for name in schema.slots:
         point = instance.keypoints.get(name)
         keypoints.append((0.0, 0.0, 0) if point is None else (point.x / width, point.y / height, int(point.visibility)))
@@ -65,7 +65,7 @@ def format_labels(instances: Iterable[YoloInstance]) -> str:
 def _format_line(instance: YoloInstance) -> str:
     values = [instance.class_id, *instance.box_xywhn]
     for x, y, visibility in instance.keypoints:
-        values += (x, y) if visibility is None else (x, y, visibility)
+        values += (x, y, visibility)
     return _line_format(len(values)) % tuple(values)
 
 
@@ -114,46 +114,6 @@ class LabelFormatter:
             else:
                 values += (0.0, 0.0, 0)
         return values
-
-
-def parse_labels(text: str, kpt_shape: tuple[int, int]) -> list[YoloInstance]:
-    """Parse the text of a label file.
-
-    Args:
-        text: lines of ``class cx cy w h`` and keypoints; empty for a negative.
-        kpt_shape: number of slots, and 2 (x, y) or 3 (x, y, visibility) values each.
-
-    Returns:
-        One entry per line.
-
-    Raises:
-        AnnotationError: a line with another number of values, or not numbers; names the line.
-    """
-    return [
-        _parse_line(line.split(), kpt_shape, number)
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip()
-    ]
-
-
-def _parse_line(fields: Sequence[str], kpt_shape: tuple[int, int], number: int) -> YoloInstance:
-    n_slots, n_values = kpt_shape
-    expected = 5 + n_slots * n_values
-    if len(fields) != expected:
-        raise AnnotationError(
-            f"line {number}: expected {expected} values for kpt_shape {list(kpt_shape)}, got {len(fields)}"
-        )
-    try:
-        values = [float(field) for field in fields[1:]]
-        class_id = int(fields[0])
-        visibilities: list[int | None] = [None] * n_slots
-        if n_values == 3:
-            visibilities = [Visibility(int(value)).value for value in values[6::n_values]]
-    except ValueError as error:
-        raise AnnotationError(f"line {number}: {error}") from error
-    box = (values[0], values[1], values[2], values[3])
-    xs, ys = values[4::n_values], values[5::n_values]
-    return YoloInstance(class_id, box, tuple(zip(xs, ys, visibilities, strict=True)))
 
 
 def to_data_yaml(schema: Schema, sides: Sequence[str], loss_sigmas: Sequence[float]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from keypipe.demo.animal import KEYPOINT_NAMES, AnimalPainter, View
 from keypipe.demo.canvas import Canvas, Points, Rng
 from keypipe.demo.places import PLACES, draw_backdrop, screen, strew
 from keypipe.errors import PoseError
+from keypipe.keypoints.boxes import Box
 
 CLASS_NAME: Final = "cow"
 SCHEMA: Final[dict[str, Any]] = {
@@ -100,10 +101,8 @@ class Scene:
 
 # ----------------------------------------------------------------------------------------- scene
 
-BoxXyxy = tuple[float, float, float, float]
 
-
-def _expected_box(view: View) -> BoxXyxy:
+def _expected_box(view: View) -> Box:
     """Return the box that an animal of middling pose fills, pixels."""
     (x, y), unit = view.feet_px, view.unit_px
     back, front = 0.75 * unit, 1.05 * unit
@@ -111,7 +110,7 @@ def _expected_box(view: View) -> BoxXyxy:
     return x - left, y - 1.3 * unit, x + right, y + 0.08 * unit
 
 
-def _covered_share(first: BoxXyxy, second: BoxXyxy) -> float:
+def _covered_share(first: Box, second: Box) -> float:
     """Return the intersection of two boxes as a share of the smaller one."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])

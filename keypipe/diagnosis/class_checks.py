@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from keypipe.diagnosis.columns import ClassObjects, Rows
 from keypipe.diagnosis.findings import Finding, Severity
 from keypipe.diagnosis.outliers import Examination, Examiner, learn_shapes
+from keypipe.keypoints.boxes import box_iou
 from keypipe.keypoints.instances import Visibility
 from keypipe.keypoints.skeleton import Skeleton
 
@@ -178,7 +179,7 @@ def _find_repeated(objects: ClassObjects) -> list[Finding]:
         later = later[files[later] == files[later - step]]
         if not len(later):
             break
-        same = later[_ious(boxes[later - step], boxes[later]) >= _SAME_BOX_IOU]
+        same = later[box_iou(boxes[later - step], boxes[later]) >= _SAME_BOX_IOU]
         earlier |= {int(row): int(row) - step for row in same}
     findings: list[Finding] = []
     for row, first in sorted(earlier.items()):
@@ -187,16 +188,6 @@ def _find_repeated(objects: ClassObjects) -> list[Finding]:
         message = f"two boxes of {objects.name!r} lie on the same place{also}"
         findings.append(item.to_finding("duplicate-object", "warning", message, "delete one of them"))
     return findings
-
-
-def _ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return intersection over union of boxes, left, top, right, bottom, pair by pair; (n, 4) both."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    shared = np.maximum(sides, 0).prod(axis=1)
-    iou: NDArray[np.float64] = shared / (
-        (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - shared
-    )
-    return iou
 
 
 def _find_missing(

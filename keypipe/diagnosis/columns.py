@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.annotations.folder import Files
+from keypipe.annotations.readings import Files
 from keypipe.diagnosis.findings import Finding, Point, Severity
 from keypipe.keypoints.instances import AnnotatedImage, Instance, InstanceShapes
 from keypipe.keypoints.packed import Packed, walk

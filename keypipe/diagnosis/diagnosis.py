@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from keypipe.annotations.folder import Folder
+from keypipe.annotations.readings import Folder
 from keypipe.diagnosis.class_checks import ClassStatistics, Cloud, check_class
 from keypipe.diagnosis.columns import Gathering
 from keypipe.diagnosis.file_checks import find_by_order, find_format, find_labels, locate_faults

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from keypipe.annotations.folder import Folder, Ingested, near_misses
-from keypipe.annotations.labelme import LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
-from keypipe.diagnosis.findings import Box, Finding, Point, Severity, to_finding
+from keypipe.annotations.folder import near_misses
+from keypipe.annotations.labelme import OF_IGNORED_OBJECT, LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
+from keypipe.annotations.readings import Folder, Ingested
+from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
 from keypipe.errors import Fault
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.skeleton import Schema
 
 _SUFFIXES = {
@@ -111,7 +113,7 @@ def _find_repeats_in_group(finding: Finding, file: LabelmeFile, schema: Schema) 
 def find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
     """Find labels outside the schema: every shape with a misspelt one, and one example of each of the others."""
     misspelt = near_misses(folder.ignored, schema)
-    total = {key: count for key, count in folder.ignored.items() if not key.endswith(" of an ignored object")}
+    total = {key: count for key, count in folder.ignored.items() if not key.endswith(OF_IGNORED_OBJECT)}
     suspicious = {key for key in total if key.partition(" ")[2] in misspelt or _is_known(key, schema)}
     findings: list[Finding] = []
     seen: set[str] = set()

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import msgspec
 
 from keypipe.errors import Fault
+from keypipe.keypoints.boxes import Box
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 """From the gravest. Errors make a model or its figures wrong; warnings are probably mistakes; infos are to know."""
 
-Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
 

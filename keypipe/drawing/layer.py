@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.images.opencv import import_cv2
+from keypipe.keypoints.boxes import Array, Box
 
 RgbImage = NDArray[np.uint8]
-Array = NDArray[np.float64]
-Box = tuple[float, float, float, float]
 Ink = tuple[int, int, int, int]
 """Red, green, blue and opacity, 0 to 255."""
 

@@ -8,14 +8,13 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from keypipe.drawing.colours import INK, PAPER, Colour, class_colours, keypoint_colours
-from keypipe.drawing.layer import Box, Ink, Layer, RgbImage
+from keypipe.drawing.layer import Ink, Layer, RgbImage
+from keypipe.keypoints.boxes import Array, Box
 from keypipe.keypoints.skeleton import Schema
 
 Point = tuple[float, float]
-Array = NDArray[np.float64]
 
 CULPRIT: Colour = (255, 70, 60)
 """Colour of what is wrong."""
@@ -201,35 +200,6 @@ def _draw_points(
     dark, bright = _ink(INK, _RIM), _ink(PAPER)
     inks = [ink for _, colour in filled for ink in (dark, bright, (*colour, 255))]
     layer.discs(centres, radii, inks)
-
-
-# ---------------------------------------------------------------------------------------- errors
-
-
-def draw_errors(
-    picture: RgbImage, truth: Sequence[DrawnObject], found: Sequence[DrawnObject], matches: Mapping[int, int]
-) -> None:
-    """Draw a cross at every true keypoint and a line from there to where it was predicted.
-
-    Args:
-        picture: uint8 (height, width, 3); changed.
-        truth: the true objects; those without a match get a dashed box.
-        found: the predicted objects.
-        matches: position in ``found`` by position in ``truth``.
-    """
-    for index, item in enumerate(truth):
-        predicted = found[matches[index]].points if index in matches else {}
-        sizes = _sizes(picture, item.box_xyxy)
-        reach = DrawnObject(item.class_name, "", item.box_xyxy, {**predicted, **item.points})
-        layer = Layer(picture, _region(reach, 3 * sizes.dot))
-        both = [(point.xy, predicted[name].xy) for name, point in item.points.items() if name in predicted]
-        for rim, colour in ((1.6, INK), (0.0, PAPER)):
-            if index not in matches:
-                draw_dashed_box(layer, item.box_xyxy, sizes.box + rim, colour)
-            draw_lines(layer, both, 0.28 * sizes.dot + rim, colour)
-            places = [point.xy for point in item.points.values()]
-            draw_crosses(layer, places, 0.85 * sizes.dot, 0.34 * sizes.dot + rim, colour)
-        layer.paste()
 
 
 def draw_lines(layer: Layer, lines: Sequence[tuple[Point, Point]], width: float, colour: Colour) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from keypipe.drawing.colours import INK, PAPER
-from keypipe.drawing.layer import Box, Layer, RgbImage
+from keypipe.drawing.layer import Layer, RgbImage
 from keypipe.drawing.markings import (
     CULPRIT,
     DrawnObject,
@@ -17,32 +17,27 @@ from keypipe.drawing.markings import (
     Point,
     draw_crosses,
     draw_dashed_box,
-    draw_errors,
     draw_lines,
     draw_objects,
     draw_rings,
     overlap,
 )
-from keypipe.drawing.text import add_legend, draw_caption, draw_names, draw_tags
+from keypipe.drawing.text import draw_caption, draw_names, draw_tags
 from keypipe.images.opencv import import_cv2
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, Visibility
-from keypipe.keypoints.predictions import Prediction
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF, Prediction
 from keypipe.keypoints.skeleton import Schema
 
 __all__ = [
-    "DEFAULT_KEYPOINT_CONF",
     "RgbImage",
     "draw_comparison",
     "draw_finding",
     "draw_instances",
-    "draw_overlay",
     "draw_pair",
     "draw_predictions",
     "encode_jpeg",
-    "match_boxes",
 ]
-
-DEFAULT_KEYPOINT_CONF = 0.5
 
 
 def draw_predictions(
@@ -52,7 +47,6 @@ def draw_predictions(
     *,
     keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
     longest_side_px: int | None = None,
-    legend: bool = False,
 ) -> RgbImage:
     """Draw predicted objects: box, class, score, skeleton.
 
@@ -62,7 +56,6 @@ def draw_predictions(
         schema: the model's classes and skeletons.
         keypoint_conf: keypoints with less confidence are not drawn.
         longest_side_px: scale the picture to this first; None leaves its size.
-        legend: add a strip with the keypoints' colours and names below.
 
     Returns:
         uint8 (height, width, 3), a new picture.
@@ -71,7 +64,7 @@ def draw_predictions(
     objects = [_scale_object(_predicted_object(found, keypoint_conf), scale) for found in predictions]
     draw_objects(picture, objects, schema)
     draw_tags(picture, objects, schema)
-    return add_legend(picture, schema) if legend else picture
+    return picture
 
 
 def draw_instances(
@@ -80,7 +73,6 @@ def draw_instances(
     schema: Schema,
     *,
     longest_side_px: int | None = None,
-    legend: bool = False,
 ) -> RgbImage:
     """Draw annotated objects: box, class, skeleton; occluded keypoints as rings.
 
@@ -89,7 +81,6 @@ def draw_instances(
         instances: in pixels of the image.
         schema: classes and skeletons.
         longest_side_px: scale the picture to this first; None leaves its size.
-        legend: add a strip with the keypoints' colours and names below.
 
     Returns:
         uint8 (height, width, 3), a new picture.
@@ -98,7 +89,7 @@ def draw_instances(
     objects = [_scale_object(_annotated_object(instance, schema), scale) for instance in instances]
     draw_objects(picture, objects, schema)
     draw_tags(picture, objects, schema)
-    return add_legend(picture, schema) if legend else picture
+    return picture
 
 
 def draw_comparison(
@@ -169,40 +160,6 @@ def _draw_missed(picture: RgbImage, boxes: Sequence[Box]) -> None:
         for rim, colour in ((1.6, INK), (0.0, CULPRIT)):
             draw_dashed_box(layer, box, 2.0 + rim, colour)
     layer.paste()
-
-
-def draw_overlay(
-    image_rgb: RgbImage,
-    instances: Sequence[Instance],
-    predictions: Sequence[Prediction],
-    schema: Schema,
-    *,
-    keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
-    longest_side_px: int | None = None,
-    legend: bool = False,
-) -> RgbImage:
-    """Draw the prediction and over it the truth: a cross at every true place, joined to the predicted one.
-
-    Args:
-        image_rgb: uint8 (height, width, 3); stays as it is.
-        instances: the truth, in pixels of the image.
-        predictions: in pixels of the image.
-        schema: classes and skeletons.
-        keypoint_conf: predicted keypoints with less confidence are not drawn.
-        longest_side_px: scale the picture to this first; None leaves its size.
-        legend: add a strip with the keypoints' colours and names below.
-
-    Returns:
-        uint8 (height, width, 3), a new picture.
-    """
-    picture, scale = _scaled(image_rgb, longest_side_px)
-    truth = [_scale_object(_annotated_object(instance, schema), scale) for instance in instances]
-    found = [_scale_object(_predicted_object(item, keypoint_conf), scale) for item in predictions]
-    draw_objects(picture, found, schema)
-    matches = match_boxes([item.box_xyxy for item in truth], [item.box_xyxy for item in found])
-    draw_errors(picture, truth, found, matches)
-    draw_tags(picture, found, schema)
-    return add_legend(picture, schema) if legend else picture
 
 
 def draw_finding(
@@ -316,34 +273,6 @@ def encode_jpeg(image_rgb: RgbImage, longest_side_px: int | None = None, quality
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True, subsampling=0)
     return buffer.getvalue()
-
-
-def match_boxes(first: Sequence[Box], second: Sequence[Box], min_iou: float = 0.3) -> dict[int, int]:
-    """Pair boxes that overlap, the best pairs first, each box once.
-
-    Args:
-        first: boxes as left, top, right, bottom.
-        second: boxes to pair with.
-        min_iou: pairs that overlap less are none.
-
-    Returns:
-        Index in ``second`` by index in ``first``.
-    """
-    ious = [(_iou(a, b), i, j) for i, a in enumerate(first) for j, b in enumerate(second)]
-    matches: dict[int, int] = {}
-    for iou, i, j in sorted(ious, key=lambda entry: -entry[0]):
-        if iou >= min_iou and i not in matches and j not in matches.values():
-            matches[i] = j
-    return matches
-
-
-def _iou(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    return width * height / union
 
 
 # --------------------------------------------------------------------------------------- objects

@@ -1,4 +1,4 @@
-"""Text on pictures: tags at boxes, names at points, captions, and a legend of the keypoints."""
+"""Text on pictures: tags at boxes, names at points, captions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from keypipe.drawing.colours import INK, PAPER, Colour, class_colours, keypoint_colours, left_of_pair
-from keypipe.drawing.fonts import load_font
-from keypipe.drawing.layer import Box, Ink, Layer, RgbImage, blend
+from keypipe.drawing.colours import INK, PAPER, Colour, class_colours
+from keypipe.drawing.layer import Ink, Layer, RgbImage, blend
 from keypipe.drawing.markings import DrawnObject, Point, overlap, size_wh, unit_px
+from keypipe.images.fonts import load_font
+from keypipe.keypoints.boxes import Array, Box
 from keypipe.keypoints.skeleton import Schema
 
-Array = NDArray[np.float64]
 Place = tuple[int, int, int, int]
 """Left, top, right, bottom of a plate, pixels."""
 
@@ -241,59 +241,3 @@ def _put(picture: RgbImage, plate: NDArray[np.uint8], corner: tuple[int, int]) -
         from_left, from_top = left - corner[0], top - corner[1]
         height, width = part.shape[:2]
         blend(part, np.ascontiguousarray(plate[from_top : from_top + height, from_left : from_left + width]))
-
-
-# ---------------------------------------------------------------------------------------- legend
-
-
-def add_legend(picture: RgbImage, schema: Schema) -> RgbImage:
-    """Add a strip below a picture: a dot and the name of every keypoint, a group of them a line.
-
-    Args:
-        picture: uint8 (height, width, 3).
-        schema: classes and skeletons.
-
-    Returns:
-        uint8 (height and that of the strip, width, 3).
-    """
-    width, font_px = picture.shape[1], _font_px(size_wh(picture))
-    entries, height = _place_legend(_legend_groups(schema), width, font_px)
-    strip = np.full((height, width, 3), PAPER, dtype=np.uint8)
-    colours, dot = keypoint_colours(schema), 0.36 * font_px
-    layer = Layer(strip, (0, 0, width, height))
-    centres = np.repeat(np.array([(x + dot, y) for _, (x, y) in entries]), 2, axis=0)
-    inks: list[Ink] = [ink for name, _ in entries for ink in ((*INK, 210), (*colours[name], 255))]
-    layer.discs(centres, np.tile([1.16 * dot, dot], len(entries)), inks)
-    layer.paste()
-    written = Image.fromarray(strip)
-    draw = ImageDraw.Draw(written)
-    for name, (x, y) in entries:
-        draw.text((x + 1.1 * font_px, y), name, fill=INK, font=load_font(font_px), anchor="lm")
-    return np.concatenate([picture, np.asarray(written)])
-
-
-def _legend_groups(schema: Schema) -> list[list[str]]:
-    """Sort the keypoints into those of neither side, the left and the right, in schema order."""
-    slots, flip_idx = schema.slots, schema.flip_idx
-    paired = [name for slot, name in enumerate(slots) if flip_idx[slot] != slot]
-    left = [name for name in paired if left_of_pair(name, slots[flip_idx[slots.index(name)]], slots) == name]
-    groups = [[name for name in slots if name not in paired], left, [name for name in paired if name not in left]]
-    return [group for group in groups if group]
-
-
-def _place_legend(groups: Sequence[Sequence[str]], width: int, font_px: int) -> tuple[list[tuple[str, Point]], int]:
-    """Lay the legend's entries out; each has its left end and middle line, and the strip its height, pixels."""
-    font = load_font(font_px)
-    pad, row_height = 0.9 * font_px, 1.65 * font_px
-    entries: list[tuple[str, Point]] = []
-    y = pad - 0.3 * font_px
-    for group in groups:
-        x = pad
-        for name in group:
-            advance = 2.3 * font_px + font.getlength(name)
-            if x > pad and x + advance - 1.2 * font_px > width:
-                x, y = pad, y + row_height
-            entries.append((name, (x, y + row_height / 2)))
-            x += advance
-        y += row_height
-    return entries, round(y + pad - 0.3 * font_px)

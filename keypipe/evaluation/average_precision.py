@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile
 from keypipe.evaluation.matching import Detection
-from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, Array, compute_oks, object_areas
+from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, compute_oks, object_areas
+from keypipe.keypoints.boxes import Array
 
 OKS_THRESHOLDS: Array = np.linspace(0.5, 0.95, 10)
 RECALL_THRESHOLDS: Array = np.linspace(0.0, 1.0, 101)

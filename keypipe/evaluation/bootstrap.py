@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from keypipe.evaluation.average_precision import MatchedScores, average_precision
 from keypipe.evaluation.keypoint_errors import PCK_SHARES, KeypointTable, pck_name
-from keypipe.evaluation.oks import Array
+from keypipe.keypoints.boxes import Array
 
 LEVEL = 0.95
 FEW_UNITS = 20

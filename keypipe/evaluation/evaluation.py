@@ -28,8 +28,10 @@ from keypipe.evaluation.keypoint_errors import (
     summarise_keypoints,
     tabulate_keypoints,
 )
-from keypipe.evaluation.matching import MATCH_IOU, Detection, box_iou, confuse_classes, match_instances
-from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, Array, object_areas
+from keypipe.evaluation.matching import MATCH_IOU, Detection, confuse_classes, match_instances
+from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, object_areas
+from keypipe.keypoints.boxes import Array
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 
 __all__ = [
     "CLOSE_SHARE",
@@ -38,16 +40,12 @@ __all__ = [
     "Errors",
     "Evaluation",
     "KeypointError",
-    "box_iou",
     "evaluate",
     "evaluate_in_full",
     "flatten_figures",
     "flatten_rule",
     "match_instances",
 ]
-
-KEYPOINT_CONF = 0.5
-"""Confidence from which a predicted keypoint is shown, unless told otherwise."""
 
 _STATS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")
 
@@ -105,7 +103,7 @@ def evaluate(
     conf: float = 0.25,
     *,
     area_rule: AreaRule = "box",
-    keypoint_conf: float = KEYPOINT_CONF,
+    keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
     pairs: Pairs | None = None,
 ) -> Evaluation:
     """Evaluate detections against the truth.
@@ -143,7 +141,7 @@ def evaluate_in_full(
     conf: float = 0.25,
     *,
     area_rule: AreaRule = "box",
-    keypoint_conf: float = KEYPOINT_CONF,
+    keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
     pairs: Pairs | None = None,
 ) -> tuple[Evaluation, list[KeypointTable]]:
     """Evaluate detections against the truth, and keep what each keypoint was measured to be; see ``evaluate``.

@@ -10,14 +10,8 @@ import numpy as np
 
 from keypipe.dataset.coco import CocoAnnotation, CocoFile
 from keypipe.evaluation.matching import Detection, match_instances
-from keypipe.evaluation.oks import (
-    AREA_FACTOR,
-    AreaRule,
-    Array,
-    keypoint_distances,
-    keypoint_similarities,
-    object_areas,
-)
+from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, keypoint_distances, keypoint_similarities, object_areas
+from keypipe.keypoints.boxes import Array
 
 Point = tuple[float, float]
 

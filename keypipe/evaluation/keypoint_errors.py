@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile
 from keypipe.evaluation.matching import Detection
-from keypipe.evaluation.oks import (
-    AREA_FACTOR,
-    AreaRule,
-    Array,
-    keypoint_distances,
-    keypoint_similarities,
-    object_areas,
-)
+from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, keypoint_distances, keypoint_similarities, object_areas
+from keypipe.keypoints.boxes import Array
 from keypipe.keypoints.skeleton import find_pairs
 
 CLOSE_SHARE = 0.1

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.dataset.coco import CocoAnnotation, CocoFile
-from keypipe.evaluation.oks import Array
+from keypipe.keypoints.boxes import Array, Box, box_iou
 
 MATCH_IOU = 0.5
 
@@ -87,26 +87,15 @@ def _match(truth: CocoFile, detections: Iterable[Detection], key: _Key) -> list[
         free = objects[key(detection)]
         if not free:
             continue
-        overlap = box_iou(np.array([detection.bbox]), np.array([item.bbox for item in free]))[0]
+        overlap = box_iou(_corners([detection.bbox]), _corners([item.bbox for item in free]))
         best = int(overlap.argmax())
         if overlap[best] >= MATCH_IOU:
             pairs.append((free.pop(best), detection))
     return pairs
 
 
-def box_iou(first_xywh: Array, second_xywh: Array) -> Array:
-    """Intersection over union of boxes.
-
-    Args:
-        first_xywh: float64 (n, 4), left, top, width, height.
-        second_xywh: float64 (m, 4).
-
-    Returns:
-        float64 (n, m) in [0, 1].
-    """
-    first, second = first_xywh[:, None], second_xywh[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    union = first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common
-    return np.where(union > 0, common / np.where(union > 0, union, 1), 0.0)
+def _corners(boxes_xywh: Sequence[Box]) -> Array:
+    """Turn left, top, width, height into left, top, right, bottom."""
+    boxes = np.array(boxes_xywh, dtype=np.float64)
+    boxes[..., 2:] += boxes[..., :2]
+    return boxes

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keypipe.dataset.coco import CocoAnnotation
+from keypipe.keypoints.boxes import Array
 
-Array = NDArray[np.float64]
 AreaRule = Literal["box", "coco"]
 
 AREA_FACTOR = 0.53

@@ -14,8 +14,9 @@ import numpy as np
 
 from keypipe.dataset.yolo import expand_sigmas
 from keypipe.errors import ConfigError, DatasetError
-from keypipe.evaluation.matching import MATCH_IOU, box_iou
-from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, Array
+from keypipe.evaluation.matching import MATCH_IOU
+from keypipe.evaluation.oks import AREA_FACTOR, AreaRule
+from keypipe.keypoints.boxes import Array, box_iou
 from keypipe.keypoints.instances import AnnotatedImage, Instance
 from keypipe.keypoints.skeleton import Schema
 
@@ -219,8 +220,8 @@ def _match_objects(annotations: Sequence[Sequence[Instance]]) -> list[list[Insta
     for instances in annotations:
         overlap = np.zeros((len(instances), len(groups)))
         if instances and groups:
-            boxes = np.array([np.mean([_to_xywh(item) for item in group], axis=0) for group in groups])
-            overlap = box_iou(np.array([_to_xywh(item) for item in instances]), boxes)
+            boxes = np.array([np.mean([item.box_xyxy for item in group], axis=0) for group in groups])
+            overlap = box_iou(np.array([item.box_xyxy for item in instances])[:, None], boxes)
             other = [[item.class_name != group[0].class_name for group in groups] for item in instances]
             overlap[np.array(other)] = 0.0
         rows, columns = (axis.tolist() for axis in linear_sum_assignment(overlap, maximize=True))
@@ -231,11 +232,6 @@ def _match_objects(annotations: Sequence[Sequence[Instance]]) -> list[list[Insta
             else:
                 groups.append([instance])
     return groups
-
-
-def _to_xywh(instance: Instance) -> tuple[float, float, float, float]:
-    left, top, right, bottom = instance.box_xyxy
-    return left, top, right - left, bottom - top
 
 
 def estimate_sigmas(
@@ -268,7 +264,7 @@ def _estimate(slot: str, objects: Sequence[RepeatedObject], area_factor: float) 
         ).reshape(-1, 2)
         if len(points) < 2:
             continue
-        sizes = np.array([_to_xywh(instance)[2:] for instance in item.instances])
+        sizes = np.array([(b[2] - b[0], b[3] - b[1]) for b in (instance.box_xyxy for instance in item.instances)])
         area = area_factor * float(sizes.prod(1).mean())
         squares += float(((points - points.mean(0)) ** 2).sum()) / area
         freedom += len(points) - 1

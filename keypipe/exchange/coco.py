@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from keypipe.annotations.linking import Box
 from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import SCHEMA_KEY, LabelledImage, LabelSet, parse_carried_schema, read_visibilities
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PureWindowsPath
 from typing import Any
 
-from keypipe.annotations.derived_boxes import box_around
 from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import LabelledImage, LabelSet
+from keypipe.keypoints.boxes import box_around
 from keypipe.keypoints.instances import Instance, Keypoint
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 

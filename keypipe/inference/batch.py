@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,8 +15,11 @@ from PIL import Image
 
 from keypipe.drawing.pictures import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError
+from keypipe.files import replacing_file
 from keypipe.images.media import VideoWriter, is_video, open_video, read_image
-from keypipe.inference.predictor import ModelInfo, Predictor, RawModel, load_onnx_model
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Predictor, RawModel, Thresholds
 from keypipe.inference.results import (
     FileEntry,
     Frame,
@@ -27,13 +28,13 @@ from keypipe.inference.results import (
     ImageResult,
     Index,
     ModelStamp,
-    Thresholds,
     VideoResult,
     format_result,
     round_prediction,
 )
 from keypipe.inference.sources import Output, Source, find_sources, plan_outputs, source_name
 from keypipe.keypoints.predictions import Prediction
+from keypipe.wording import format_count
 
 INDEX = "predictions.json"
 """Lists what an output folder holds; by it a folder of earlier predictions is known."""
@@ -63,8 +64,8 @@ class Summary(msgspec.Struct):
 
     def __str__(self) -> str:
         objects = sum(entry.objects for entry in self.files)
-        text = f"{_count(objects, 'object')} in {_count(len(self.files), 'file')}, results in {self.output}"
-        return text + (f"; {_count(len(self.faults), 'file')} could not be read" if self.faults else "")
+        text = f"{format_count(objects, 'object')} in {format_count(len(self.files), 'file')}, results in {self.output}"
+        return text + (f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else "")
 
 
 def predict(
@@ -72,7 +73,7 @@ def predict(
     model: Path,
     output: Path,
     *,
-    thresholds: Thresholds | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     device: str | None = None,
     loaders: Mapping[str, Loader] | None = None,
     exclude: Sequence[Path] = (),
@@ -97,7 +98,6 @@ def predict(
         ConfigError: no image or video is there, a threshold makes no sense, or the output folder is in use.
         ModelError: the model cannot be used.
     """
-    thresholds = thresholds or Thresholds()
     sources = find_sources(source, exclude)
     outputs = plan_outputs(sources, taken=[INDEX])
     check_output(output, sources, outputs)
@@ -123,7 +123,7 @@ def raise_for_faults(summary: Summary) -> None:
         FaultsError: there were some; the message lists them and tells where the other results are.
     """
     if summary.faults:
-        others = f"{_count(len(summary.files), 'other file')} done, results in {summary.output}"
+        others = f"{format_count(len(summary.files), 'other file')} done, results in {summary.output}"
         raise FaultsError(summary.faults, others if summary.files else "")
 
 
@@ -266,9 +266,9 @@ class Batch:
             predictions=predictions,
             **self._heading.fields(),
         )
-        with _replacing(self._output / output.drawn) as temporary:
+        with replacing_file(self._output / output.drawn) as temporary:
             Image.fromarray(drawn).save(temporary, "JPEG", quality=92, subsampling=0)
-        with _replacing(self._output / output.json) as temporary:
+        with replacing_file(self._output / output.json) as temporary:
             temporary.write_bytes(format_result(result))
         return len(predictions)
 
@@ -276,8 +276,8 @@ class Batch:
         objects = 0
         with (
             open_video(path) as (video, frames),
-            _replacing(self._output / output.drawn) as drawn_path,
-            _replacing(self._output / output.json) as json_path,
+            replacing_file(self._output / output.drawn) as drawn_path,
+            replacing_file(self._output / output.json) as json_path,
             VideoWriter(drawn_path, video.size_wh, video.fps) as writer,
             json_path.open("wb") as json_file,
         ):
@@ -300,8 +300,7 @@ class Batch:
         return objects
 
     def _predict(self, image_bgr: NDArray[np.uint8]) -> list[Prediction]:
-        kept = self._heading.thresholds
-        found = self._predictor.predict_image(image_bgr, kept.conf, kept.iou, kept.max_det)
+        found = self._predictor.predict_image(image_bgr, self._heading.thresholds)
         return [round_prediction(prediction) for prediction in found]
 
     def _draw(
@@ -317,7 +316,7 @@ class Batch:
 
     def _write_index(self, summary: Summary, complete: bool) -> None:
         index = Index(complete=complete, files=summary.files, faults=summary.faults, **self._heading.fields())
-        with _replacing(self._output / INDEX) as temporary:
+        with replacing_file(self._output / INDEX) as temporary:
             temporary.write_bytes(format_result(index))
 
 
@@ -331,23 +330,6 @@ def _to_fault(source: Source, error: AnnotationError) -> Fault:
     return Fault(str(source.path), None, "unreadable", found, "replace the file or leave it out")
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside a file that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: it tells OpenCV the container.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keypipe.drawing.pictures import DEFAULT_KEYPOINT_CONF
 from keypipe.errors import PoseError
 from keypipe.inference.batch import default_output, predict, raise_for_faults
-from keypipe.inference.predictor import DEFAULT_CONF
-from keypipe.inference.results import Thresholds
+from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 
 USER_ERROR = 2
 

@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.evaluation.evaluation import box_iou
 from keypipe.inference.letterbox import Placement
+from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.postprocess import Detections
-from keypipe.inference.predictor import DEFAULT_IOU, DEFAULT_MAX_DET, ModelInfo, Predictor, RawModel
+from keypipe.inference.predictor import DEFAULT_MAX_DET, Predictor, RawModel, Thresholds
+from keypipe.keypoints.boxes import box_iou
 
 SAME_BOX_IOU = 0.5
 """Overlap from which two boxes of a class are the same object; how far they are apart is measured in pixels."""
@@ -112,15 +113,15 @@ def compare_models(
     """
     predictor = Predictor(reference, info)
     meters = {name: _Meter(info, conf) for name in others}
-    candidate_conf = min(CANDIDATE_CONF, conf)
+    candidates = Thresholds(min(CANDIDATE_CONF, conf), max_det=max_det)
     found: list[Detections] = []
     for name, pixels in images:
         tensor, placement = predictor.prepare(pixels)
         raw = reference(tensor)[0]
-        found.append(predictor.finish(raw, placement, candidate_conf, DEFAULT_IOU, max_det))
+        found.append(predictor.finish(raw, placement, candidates))
         for other, model in others.items():
             other_raw = model(tensor)[0]
-            other_found = predictor.finish(other_raw, placement, candidate_conf, DEFAULT_IOU, max_det)
+            other_found = predictor.finish(other_raw, placement, candidates)
             meters[other].add_anchors(raw, other_raw, placement)
             meters[other].add_objects(name, found[-1], other_found)
     return found, {name: meter.result() for name, meter in meters.items()}
@@ -220,7 +221,7 @@ def match_detections(first: Detections, second: Detections) -> tuple[NDArray[np.
     Returns:
         intp (n_pairs,) twice: positions in the first and in the second.
     """
-    overlap = box_iou(_to_xywh(first), _to_xywh(second))
+    overlap = box_iou(first.boxes_xyxy.astype(np.float64)[:, None], second.boxes_xyxy.astype(np.float64))
     overlap[first.class_ids[:, None] != second.class_ids[None]] = 0
     pairs: list[tuple[int, int]] = []
     for row in range(len(first) if len(second) else 0):
@@ -245,8 +246,3 @@ def count_unmatched(first: Detections, second: Detections, conf: float) -> int:
         int((np.delete(found.scores, rows) > conf + SCORE_SLACK).sum())
         for found, rows in zip((first, second), taken, strict=True)
     )
-
-
-def _to_xywh(found: Detections) -> NDArray[np.float64]:
-    boxes = found.boxes_xyxy.astype(np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -6,32 +6,9 @@ from typing import IO, Any
 
 import msgspec
 
-from keypipe.drawing.pictures import DEFAULT_KEYPOINT_CONF
-from keypipe.errors import ConfigError, Fault
-from keypipe.inference.predictor import DEFAULT_CONF, DEFAULT_IOU, DEFAULT_MAX_DET
+from keypipe.errors import Fault
+from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
-
-
-class Thresholds(msgspec.Struct, frozen=True):
-    """What is kept and what is drawn.
-
-    Attributes:
-        conf: smallest score of an object.
-        iou: overlap above which the weaker of two objects of a class is dropped.
-        max_det: objects kept on an image at most.
-        keypoint_conf: smallest confidence of a keypoint that is drawn; all of them are in the JSON.
-    """
-
-    conf: float = DEFAULT_CONF
-    iou: float = DEFAULT_IOU
-    max_det: int = DEFAULT_MAX_DET
-    keypoint_conf: float = DEFAULT_KEYPOINT_CONF
-
-    def __post_init__(self) -> None:
-        for name in ("conf", "iou", "keypoint_conf"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name} should be between 0 and 1, got {value:g}")
 
 
 class ModelStamp(msgspec.Struct, frozen=True):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+DEFAULT_KEYPOINT_CONF = 0.5
+"""Confidence from which a predicted keypoint counts as visible and is shown, unless told otherwise."""
+
 
 class PredictedKeypoint(msgspec.Struct, frozen=True):
     """A predicted keypoint: x and y in pixels of the upright image, and the confidence, 0 to 1."""

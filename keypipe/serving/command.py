@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from keypipe.drawing.pictures import DEFAULT_KEYPOINT_CONF
 from keypipe.errors import PoseError
-from keypipe.inference.predictor import DEFAULT_CONF
-from keypipe.inference.results import Thresholds
+from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
+from keypipe.serving.settings import Settings
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -28,11 +28,11 @@ def main(arguments: Sequence[str]) -> int:
         The exit code: 0 after a signal, 2 when the model or an option is at fault.
     """
     try:
-        serving = import_serving()
-        options = _parser(serving).parse_args(arguments)
-        settings = serving.Settings(**{name: getattr(options, name) for name in serving.Settings.__struct_fields__})
+        server = import_server()
+        options = _parser().parse_args(arguments)
+        settings = Settings(**{name: getattr(options, name) for name in Settings.__struct_fields__})
         thresholds = Thresholds(conf=options.conf, keypoint_conf=options.keypoint_conf)
-        serving.serve(options.model, settings, thresholds, options.device, say)
+        server.serve(options.model, settings, thresholds, options.device, say)
     except PoseError as error:
         print(f"keypipe: {error}", file=sys.stderr)  # noqa: T201 - the program's output
         return USER_ERROR
@@ -41,14 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def import_serving() -> ModuleType:
-    """Import ``keypipe.serving.app``.
+def import_server() -> ModuleType:
+    """Import ``keypipe.serving.server``.
 
     Raises:
         PoseError: its packages are not installed.
     """
     try:
-        return importlib.import_module("keypipe.serving.app")
+        return importlib.import_module("keypipe.serving.server")
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("keypipe"):
             raise
@@ -60,8 +60,8 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - the program's output
 
 
-def _parser(serving: ModuleType) -> argparse.ArgumentParser:
-    default = serving.Settings()
+def _parser() -> argparse.ArgumentParser:
+    default = Settings()
     parser = argparse.ArgumentParser(
         prog="keypipe serve", description="Answer HTTP requests with keypoints: POST an image to /predict."
     )

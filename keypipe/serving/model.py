@@ -18,8 +18,10 @@ from keypipe.errors import AnnotationError
 from keypipe.images.header import parse_image_header
 from keypipe.images.media import decode_image
 from keypipe.inference.batch import load_model, make_heading
-from keypipe.inference.predictor import ModelInfo, Predictor, RawModel, load_onnx_model
-from keypipe.inference.results import Heading, ImageResult, ModelStamp, Thresholds, round_prediction
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import Predictor, RawModel, Thresholds
+from keypipe.inference.results import Heading, ImageResult, ModelStamp, round_prediction
 from keypipe.keypoints.skeleton import schema_to_mapping
 
 MEGA = 1_000_000
@@ -139,7 +141,7 @@ class ServedModel:
         started = time.perf_counter()
         image = self._decode(content)
         decoded = time.perf_counter()
-        found = self._predictor.predict_image(image, thresholds.conf, thresholds.iou, thresholds.max_det)
+        found = self._predictor.predict_image(image, thresholds)
         predictions = [round_prediction(prediction) for prediction in found]
         ended = time.perf_counter()
         return ServedResult(

@@ -12,18 +12,21 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from keypipe.annotations.folder import Folder, Ingested, read_derived, read_folder
+from keypipe.annotations.folder import read_folder
 from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labelme, parse_shapes
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder, Ingested
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_sides, sort_findings
 from keypipe.drawing.pictures import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.errors import AnnotationError
 from keypipe.images.media import read_image
-from keypipe.images.pixels import PixelFacts, near_duplicates, read_pixels
+from keypipe.images.near_duplicates import near_duplicates
+from keypipe.images.pixels import PixelFacts, read_pixels
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.skeleton import Schema
-from keypipe.splits.assignment import USED, read_manifest
+from keypipe.splits.manifest import USED, read_manifest
 from tasks.convert import ConvertParams
 from tasks.pages.doctor import MAX_PICTURES, to_report
 from tasks.pages.reports import write_report

@@ -11,8 +11,9 @@ from typing import Literal
 import msgspec
 import yaml
 
-from keypipe.annotations.folder import Folder, read_derived
 from keypipe.annotations.labelme import format_labelme, to_shapes
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder
 from keypipe.dataset.coco import format_coco, to_coco
 from keypipe.dataset.yolo import to_data_yaml, to_view
 from keypipe.errors import ConfigError, DatasetError, FaultsError

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from keypipe.annotations.folder import Folder, list_files, read_folder
+from keypipe.annotations.folder import list_files, read_folder
 from keypipe.annotations.labelme import format_labelme, to_points, to_shapes
+from keypipe.annotations.readings import Folder
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, format_faults
 from keypipe.exchange.coco import parse_coco_labels
 from keypipe.exchange.deeplabcut import parse_collected_data

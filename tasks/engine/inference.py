@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.inference.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
+from keypipe.inference.model_info import METADATA_KEY, ModelInfo, parse_model_info
+from keypipe.inference.predictor import RawModel
 from keypipe.keypoints.rows import Row
 from tasks.engine.settings import configure
 from tasks.engine.weights import CHECKPOINT_KEY, hash_weights, load_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keypipe.drawing.fonts import font_path
+from keypipe.images.fonts import font_path
 from tasks.workspace.places import ENGINE
 
 

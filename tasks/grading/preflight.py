@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.errors import ConfigError, DatasetError, ModelError, PoseError
+from keypipe.wording import format_seconds
 
 _SKIP = "or skip the check with train.preflight: false"
 _TINY_PX = 8.0  # the finest anchors are 8 px apart, and augmentation drops boxes below 2 px
@@ -190,10 +191,3 @@ def show_survivors(survivors: Survivors, kind: str = "") -> str:
     """Say how much augmentation loses: ``3 of 100 objects (3%)`` for the kind `` objects``."""
     lost = survivors.before - survivors.after
     return f"{lost} of {survivors.before}{kind} ({survivors.lost_share:.0%})"
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration roughly: ``0.8 s``, ``12 s``, ``7 min``, ``3.5 h``."""
-    if seconds < 99.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 from pydantic import ConfigDict, Field
 
-from keypipe.evaluation.oks import AREA_FACTOR, AreaRule, Array
+from keypipe.evaluation.oks import AREA_FACTOR, AreaRule
 from keypipe.evaluation.sigmas import SigmaSetting, resolve_sigmas
+from keypipe.keypoints.boxes import Array
 from keypipe.keypoints.skeleton import Schema
 from tasks.grading.sigmas import read_sigmas
 from tasks.workspace import params as read

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keypipe.annotations.folder import Folder
+from keypipe.annotations.readings import Folder
 from keypipe.diagnosis.findings import Finding
 from keypipe.drawing.pictures import draw_instances, encode_jpeg
 from keypipe.errors import Fault

@@ -32,8 +32,8 @@ from keypipe.evaluation.keypoint_errors import (
     pck_name,
 )
 from keypipe.evaluation.matching import MATCH_IOU, Detection
-from keypipe.evaluation.oks import Array
 from keypipe.images.media import read_image
+from keypipe.keypoints.boxes import Array
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
 from keypipe.keypoints.skeleton import Schema

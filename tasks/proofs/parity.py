@@ -12,9 +12,10 @@ from keypipe.dataset.coco import CocoFile, to_images
 from keypipe.errors import DatasetError
 from keypipe.evaluation.evaluation import Detection, evaluate
 from keypipe.images.media import read_image
+from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.parity import Comparison, Difference, Parity, compare_models
 from keypipe.inference.postprocess import Detections
-from keypipe.inference.predictor import ModelInfo, RawModel
+from keypipe.inference.predictor import RawModel
 from tasks.engine.door.exporting import Runtime
 from tasks.grading.rules import Grading
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from keypipe.inference.latency import Advice, Measured, Program, Setting, Timing, advise, measure
 from keypipe.inference.letterbox import letterbox
-from keypipe.inference.predictor import DEFAULT_CONF, ModelInfo, Predictor, RawModel
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.predictor import Predictor, RawModel
 from tasks.engine.door.exporting import engine
 from tasks.proofs.parity import Candidate
 from tasks.workspace.program import say
@@ -149,7 +150,7 @@ def _measure_around(
             before.append((count, measure({"": partial(predictor.prepare, image)}, seconds)[""]))
     tensor, placement = predictor.prepare(image)
     raw = model(tensor)[0]
-    return before, measure({"": partial(predictor.finish, raw, placement, DEFAULT_CONF)}, seconds)[""]
+    return before, measure({"": partial(predictor.finish, raw, placement)}, seconds)[""]
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from PIL import Image
 
 from keypipe.demo.scene import write_demo
 from keypipe.images.media import read_image
-from keypipe.inference.predictor import Predictor, load_onnx_model
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import Predictor
 from keypipe.keypoints.predictions import Prediction
 from tests.imports import ROOT
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint

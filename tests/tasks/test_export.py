@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from keypipe.errors import ConfigError, DatasetError, ModelError
-from keypipe.inference.predictor import ModelInfo, load_onnx_model
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.onnx_model import load_onnx_model
 from tasks.check import check_workspace
 from tasks.engine.exporting.runtimes import RUNTIMES, PyTorch
 from tasks.export import (

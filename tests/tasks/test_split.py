@@ -16,7 +16,7 @@ from PIL import Image
 from keypipe.dataset.coco import format_coco, parse_coco, to_coco
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint
 from keypipe.keypoints.skeleton import parse_schema
-from keypipe.splits.assignment import parse_manifest
+from keypipe.splits.manifest import parse_manifest
 from tasks.split import SplitParams, run
 from tasks.workspace.places import PIXELS
 from tasks.workspace.verdict import DoctorParams

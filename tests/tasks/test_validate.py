@@ -11,7 +11,7 @@ import yaml
 
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from keypipe.keypoints.skeleton import parse_schema
-from keypipe.splits.assignment import Manifest, ManifestLine, format_manifest
+from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
 from tasks.grading.detections import to_detections
 from tasks.pages.plots import PLOTS
 from tasks.validate import read_units

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from keypipe.inference.predictor import ModelInfo, RawModel
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.predictor import RawModel
 from tasks.engine import inference
 from tasks.engine.inference import ValidationResult
 

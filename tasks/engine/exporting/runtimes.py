@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.errors import ModelError
-from keypipe.inference.predictor import OnnxModel, RawModel
+from keypipe.inference.onnx_model import OnnxModel
+from keypipe.inference.predictor import RawModel
 from tasks.engine.inference import TorchForward
 from tasks.engine.settings import first_line
 

@@ -8,8 +8,9 @@ import pytest
 
 from keypipe.annotations import folder as ingest
 from keypipe.annotations.cache import Store, read_records, read_signed, write_records
-from keypipe.annotations.folder import Folder, read_folder
+from keypipe.annotations.folder import read_folder
 from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.annotations.readings import Folder
 from keypipe.keypoints.skeleton import parse_schema
 from tests.conftest import point, rectangle
 from tests.imports import ROOT, closure

@@ -2,26 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from keypipe.annotations.derived_boxes import box_around, derive_boxes
+from keypipe.annotations.derived_boxes import derive_boxes
 from keypipe.annotations.linking import BoxShape, PointShape
 from keypipe.keypoints.skeleton import parse_schema
 
 SCHEMA = parse_schema({"classes": {"cow": {"keypoints": ["nose", "tail"]}, "bird": {"keypoints": ["beak", "tail"]}}})
-
-
-@pytest.mark.parametrize(
-    ("points", "margin", "box"),
-    [
-        ([(10, 10), (30, 20)], 0, (10, 10, 30, 20)),
-        ([(10, 10), (30, 20)], 0.5, (0, 0, 40, 30)),
-        ([(10, 10), (10, 20)], 0.1, (9, 9, 11, 21)),
-        ([(10, 10), (10, 20)], 0, None),
-        ([(10, 10)], 0.5, None),
-        ([(10, 10), (10, 10)], 0.5, None),
-    ],
-)
-def test_box_around(points: list[tuple[float, float]], margin: float, box: tuple[float, ...] | None) -> None:
-    assert box_around(points, margin) == box
 
 
 def at(shape: int, name: str, x: float, group: int | None = None) -> PointShape:

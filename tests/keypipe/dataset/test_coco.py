@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keypipe.dataset.coco import format_coco, parse_coco, subset, to_coco, to_images
+from keypipe.dataset.coco import format_coco, parse_coco, to_coco, to_images
 from keypipe.dataset.coco_writer import write_coco
 from keypipe.errors import AnnotationError
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint, Visibility
@@ -118,13 +118,6 @@ def test_a_line_an_entry_and_readable_names() -> None:
     assert '"name":"奶牛"' in text
     assert len(text.splitlines()) == 1 + 4 + 4 + 4  # info, and per list its entries between two brackets
     json.loads(text)
-
-
-def test_subset_keeps_ids() -> None:
-    file = to_coco(EXAMPLE, SCHEMA)
-    assert [image.id for image in subset(file, [2]).images] == [2]
-    assert subset(file, [2]).annotations == []
-    assert len(subset(file, [1]).annotations) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"images": 1, "annotations": [], "categories": []}'])

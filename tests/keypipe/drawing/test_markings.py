@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keypipe.drawing.colours import keypoint_colours
-from keypipe.drawing.layer import Box
 from keypipe.drawing.markings import DrawnObject, DrawnPoint, draw_objects, group_regions, overlap
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.skeleton import Schema, Skeleton
 
 SCHEMA = Schema({"cow": Skeleton(("nose", "tail"), (("nose", "tail"),))})

@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keypipe.drawing import fonts
 from keypipe.drawing import text as lettering
 from keypipe.drawing.colours import class_colours, keypoint_colours, oklch_to_rgb
 from keypipe.drawing.pictures import (
     draw_comparison,
     draw_instances,
-    draw_overlay,
     draw_predictions,
     encode_jpeg,
-    match_boxes,
 )
+from keypipe.images import fonts
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
 from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
 from keypipe.keypoints.skeleton import Schema, Skeleton
@@ -154,14 +152,9 @@ def test_line_widths_grow_with_the_picture() -> None:
     assert width_of_edge(20) > 2 * width_of_edge(6) > 4
 
 
-def test_pictures_can_be_enlarged_and_carry_a_legend() -> None:
+def test_pictures_can_be_enlarged() -> None:
     plain = draw_predictions(GREY, [], PAIRED, longest_side_px=640)
     assert plain.shape == (480, 640, 3)
-    with_legend = draw_predictions(GREY, [], PAIRED, longest_side_px=640, legend=True)
-    assert with_legend.shape[1] == 640
-    assert with_legend.shape[0] > 500
-    for colour in keypoint_colours(PAIRED).values():
-        assert (with_legend[480:] == colour).all(axis=2).any()
 
 
 def test_comparisons() -> None:
@@ -170,12 +163,6 @@ def test_comparisons() -> None:
     both = draw_comparison(GREY, truth, found, PAIRED, longest_side_px=320)
     assert both.shape[0] == pytest.approx(240, abs=3)
     assert 640 < both.shape[1] < 660
-    over = draw_overlay(GREY, truth, found, PAIRED)
-    alone = draw_predictions(GREY, found, PAIRED)
-    assert over.shape == GREY.shape
-    # The cross at the true place and the line from there to the predicted one.
-    assert (over[60, 60] != alone[60, 60]).any()
-    assert (over[60, 67] != alone[60, 67]).any()
 
 
 def test_a_comparison_rings_the_culprit_in_both_pictures_and_comes_close() -> None:
@@ -196,12 +183,6 @@ def test_a_comparison_rings_the_culprit_in_both_pictures_and_comes_close() -> No
     assert not changed[:, :320].any()
     # 30 pixels of a scene of 1600 are far apart here, since the picture shows the surroundings of the object alone.
     assert np.nonzero(right)[1].mean() - np.nonzero(left)[1].mean() > 30
-
-
-def test_boxes_are_matched_best_first_and_once() -> None:
-    truth = [(0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)]
-    found = [(21, 0, 31, 10), (1, 0, 11, 10), (0, 0, 10, 11)]
-    assert match_boxes(truth, found) == {0: 2, 1: 0}
 
 
 def test_jpeg() -> None:
@@ -228,7 +209,7 @@ def test_without_the_font_package_pillows_own_is_used(monkeypatch: pytest.Monkey
         cached.cache_clear()
     try:
         assert fonts.font_path() is None
-        drawn = draw_predictions(GREY, [Prediction("奶牛", 0.5, (40, 30, 120, 100), [])], SCHEMA, legend=True)
+        drawn = draw_predictions(GREY, [Prediction("奶牛", 0.5, (40, 30, 120, 100), [])], SCHEMA)
         assert (drawn[:120] != GREY).any()
     finally:
         for cached in caches:

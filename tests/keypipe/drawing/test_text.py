@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keypipe.drawing.layer import Box
 from keypipe.drawing.markings import DrawnObject, overlap
 from keypipe.drawing.text import Place, draw_caption, draw_names, draw_tags, place_labels, place_tags
+from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.skeleton import Schema, Skeleton
 
 SCHEMA = Schema({"cow": Skeleton(("nose",)), "dog": Skeleton(("nose",))})

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from keypipe.evaluation.evaluation import (
     Detection,
-    box_iou,
     describe_rule,
     evaluate,
     flatten_figures,
@@ -220,8 +219,3 @@ def test_oks_by_hand() -> None:
     value = compute_oks(truth, np.array([[13.0, 14.0], [0.0, 0.0]]), np.array(100.0), np.array([0.1, 0.1]))
     assert value == pytest.approx(math.exp(-25 / (2 * 100 * 0.2**2)))
     assert np.isnan(keypoint_distances(truth, truth)[1])
-
-
-def test_box_iou() -> None:
-    boxes = np.array([[0.0, 0, 10, 10], [5, 0, 10, 10], [50, 50, 5, 5], [0, 0, 0, 0]])
-    assert box_iou(boxes[:1], boxes)[0].tolist() == pytest.approx([1, 50 / 150, 0, 0])

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from keypipe.demo.scene import draw_scene
-from keypipe.images.pixels import CHANGED, PixelFacts, hash_image, near_duplicates, read_pixels
+from keypipe.images.near_duplicates import near_duplicates
+from keypipe.images.pixels import CHANGED, PixelFacts, hash_image, read_pixels
 
 
 def scene(seed: int, size_wh: tuple[int, int] = (320, 240)) -> Image.Image:

@@ -15,7 +15,8 @@ from keypipe.errors import ConfigError, FaultsError, ModelError
 from keypipe.inference import batch
 from keypipe.inference import command as predict_command
 from keypipe.inference.batch import INDEX, default_output, predict
-from keypipe.inference.results import ImageResult, Index, Thresholds, VideoResult
+from keypipe.inference.predictor import Thresholds
+from keypipe.inference.results import ImageResult, Index, VideoResult
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 

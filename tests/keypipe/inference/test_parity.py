@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.parity import SCORE_SLACK, WORST, Comparison, compare_models, count_unmatched, match_detections
 from keypipe.inference.postprocess import Detections
-from keypipe.inference.predictor import ModelInfo
 from keypipe.keypoints.skeleton import parse_schema
 
 INFO = ModelInfo(parse_schema({"classes": {"cow": {"keypoints": ["nose", "tail"]}}}), (64, 64))

@@ -15,8 +15,10 @@ from PIL import Image
 from keypipe.errors import AnnotationError, ModelError
 from keypipe.images.media import open_video, read_image
 from keypipe.inference.letterbox import letterbox, place_image
+from keypipe.inference.model_info import METADATA_KEY, parse_model_info
+from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.postprocess import Detections, suppress_overlaps
-from keypipe.inference.predictor import METADATA_KEY, Predictor, load_onnx_model, parse_model_info
+from keypipe.inference.predictor import Predictor, Thresholds
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.pose_checkpoint import CLASS_NAMES, KEYPOINT_NAMES, SIDE_PX, write_random_checkpoint
@@ -71,7 +73,7 @@ def assert_equal_to_ultralytics(
             # rect=False: a checkpoint would otherwise get an input as narrow as the image.
             options = {"imgsz": SIDE_PX, "conf": conf, "rect": False, "save": False, "verbose": False}
             expected = reference.predict(image, **options)[0]
-            found = predictor.detect(image, conf=conf)
+            found = predictor.detect(image, Thresholds(conf))
             n_found += len(found)
             assert len(found) == len(expected), image.shape
             np.testing.assert_array_equal(found.class_ids, expected.boxes.cls.numpy())

@@ -28,11 +28,13 @@ from PIL import Image
 from keypipe.demo.scene import write_demo
 from keypipe.errors import ConfigError
 from keypipe.inference.batch import predict
-from keypipe.inference.results import ImageResult, Thresholds
+from keypipe.inference.predictor import Thresholds
+from keypipe.inference.results import ImageResult
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
 from keypipe.serving import app as serving
-from keypipe.serving.app import Settings, make_app
+from keypipe.serving.app import make_app
 from keypipe.serving.model import ServedModel, ServedResult, open_model
+from keypipe.serving.settings import Settings
 from tests.imports import ROOT
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.prediction import choose_conf, draw_images, make_model
 from benchmarks.serving import measure_latency, measure_throughput
-from keypipe.inference.results import Thresholds
+from keypipe.inference.predictor import Thresholds
 from keypipe.serving.model import open_model
 from tests.served import serving
 

@@ -15,23 +15,18 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from keypipe.errors import ConfigError, DatasetError
-from keypipe.splits.assignment import (
+from keypipe.splits.assignment import Split, assign_sides, check_ratios
+from keypipe.splits.balance import count_features, sum_features
+from keypipe.splits.contents import Sample
+from keypipe.splits.groups import find_group, look_up_groups, parse_groups
+from keypipe.splits.manifest import (
     Manifest,
     ManifestLine,
-    Sample,
-    Split,
-    assign_sides,
-    check_ratios,
-    count_features,
-    find_group,
     format_manifest,
     format_phash,
-    look_up_groups,
-    parse_groups,
     parse_manifest,
     read_manifest,
     start_over,
-    sum_features,
 )
 from tests.imports import ROOT
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from keypipe.splits.assignment import Manifest, ManifestLine, format_manifest
+from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
 from tests.conftest import point, rectangle
 from tests.imports import ROOT
 from tests.workspace import environment, make_workspace, run_stage, set_params

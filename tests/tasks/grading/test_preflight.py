@@ -21,7 +21,6 @@ from tasks.grading.preflight import (
     Survivors,
     Times,
     describe,
-    format_seconds,
     judge,
 )
 from tests.conftest import point, rectangle
@@ -301,13 +300,6 @@ def test_it_is_told_in_three_lines() -> None:
         "pre-flight: augmentation loses 3 of 100 objects (3%) and 50 of 1000 keypoints (5%) on 64 images",
         "pre-flight: about 7.2 s an epoch, 8 min for 70",
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.84, "0.8 s"), (12.4, "12 s"), (99.4, "99 s"), (100, "2 min"), (7200, "2.0 h")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text
 
 
 def test_the_page_about_the_training_shows_it() -> None:
