@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,14 +24,13 @@ from keypipe.errors import DatasetError, FaultsError, sort_faults
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
 from keypipe.keypoints.skeleton import Schema
-from keypipe.report.page import (
-    render_report,
-)
 from tasks.pages.convert import draw_examples, to_report
+from tasks.pages.reports import write_report
+from tasks.progress import Progress, tell_in_lines
 from tasks.workspace import params as read
 from tasks.workspace.changes import schema_changes
-from tasks.workspace.places import COCO, DERIVED, PARSED, RAW, REPORT_HTML, REPORT_JSON, report_folder
-from tasks.workspace.program import replacing, run_program, say, tell_progress, write_json
+from tasks.workspace.places import COCO, DERIVED, PARSED, RAW, report_folder
+from tasks.workspace.program import replacing, run_program, say, write_json
 from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
 REPORT = report_folder("convert")
@@ -92,10 +92,8 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
         _write_derived(derived, root / RAW, folder, overview)
         write_coco(coco, overview.images(folder), schema)
         report.mkdir()
-        write_json(report / REPORT_JSON, summary)
         pictures = draw_examples(root, folder, overview.with_objects, derived, schema)
-        page = to_report(summary, folder.faults, diagnosis.findings, pictures)
-        (report / REPORT_HTML).write_text(render_report(page), encoding="utf-8")
+        write_report(report, summary, to_report(summary, folder.faults, diagnosis.findings, pictures))
     say(f"convert: {summary['headline']}")
 
 
@@ -162,18 +160,16 @@ def look_over(folder: Folder) -> Overview:
     return over
 
 
-def read_raw(
-    params: ConvertParams, schema: Schema, root: Path, progress: Callable[[int, int], None] | None = None
-) -> Folder:
+def read_raw(params: ConvertParams, schema: Schema, root: Path, progress: Progress | None = None) -> Folder:
     """Read the raw folder as the parameters say; faults are collected, not raised.
 
     Args:
         params: how to read it.
         schema: classes and keypoints.
         root: the workspace.
-        progress: is told the number of files read, and to read; None prints it.
+        progress: is told how many files are read; None prints it.
     """
-    tell = progress or tell_progress("convert", "files read")
+    tell = partial(progress or tell_in_lines("convert"), "files read")
     return read_folder(
         root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=tell
     )

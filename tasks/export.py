@@ -20,10 +20,10 @@ from keypipe.inference.letterbox import letterbox
 from keypipe.inference.model_info import METADATA_KEY, ModelInfo, format_keypipe_metadata
 from keypipe.inference.predictor import RawModel
 from keypipe.keypoints.skeleton import Schema
-from keypipe.report.page import render_report
 from tasks.engine.door.exporting import engine
 from tasks.grading.rules import Grading, GradingParams, to_grading
 from tasks.pages.export import Summary, to_headline, to_report
+from tasks.pages.reports import write_report
 from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
 from tasks.proofs.timing import BATCHES, Latency, measure_latency
 from tasks.tracking import runs as tracking
@@ -35,8 +35,6 @@ from tasks.workspace.places import (
     EXPORTS,
     FAILURES,
     LATENCY,
-    REPORT_HTML,
-    REPORT_JSON,
     SCRATCH,
     VIEW_YAML,
     metrics_file,
@@ -233,8 +231,7 @@ def _keep_evidence(summary: Summary, root: Path, scratch: Path, live: tracking.R
     folder = root / EVIDENCE
     remove(folder)
     folder.mkdir(parents=True)
-    write_json(folder / REPORT_JSON, summary)
-    (folder / REPORT_HTML).write_text(render_report(to_report(summary, None)), encoding="utf-8")
+    write_report(folder, summary, to_report(summary, None))
     live.log_files(folder, "failure")
     scratch.rename(folder / "exports")
     images = next(iter(summary.proofs.values())).parity.images
@@ -268,8 +265,7 @@ def _write(summary: Summary, latency: Latency | None, paths: list[Path], root: P
             shutil.move(path, exports / path.name)
         if latency:
             write_json(exports / LATENCY.name, latency)
-        write_json(report / REPORT_JSON, summary)
-        (report / REPORT_HTML).write_text(render_report(to_report(summary, latency)), encoding="utf-8")
+        write_report(report, summary, to_report(summary, latency))
         write_json(metrics, {name: proof.figures() for name, proof in summary.proofs.items()})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from sys import intern
@@ -24,9 +25,6 @@ from keypipe.errors import DatasetError
 from keypipe.images.near_duplicates import label_near_duplicates
 from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
-from keypipe.report.page import (
-    render_report,
-)
 from keypipe.splits.assignment import Split, assign_sides, check_ratios
 from keypipe.splits.balance import IMAGES, Feature, Features, count_features, sum_features
 from keypipe.splits.contents import Sample
@@ -43,7 +41,9 @@ from keypipe.splits.manifest import (
     write_manifest,
 )
 from tasks.grading.loss_sigma import read_final_sigmas
+from tasks.pages.reports import write_report
 from tasks.pages.split import to_report
+from tasks.progress import tell_in_lines
 from tasks.workspace import params as read
 from tasks.workspace.dataset import check_images, refresh_view
 from tasks.workspace.places import (
@@ -54,11 +54,9 @@ from tasks.workspace.places import (
     GROUPS,
     MANIFEST,
     PIXELS,
-    REPORT_HTML,
-    REPORT_JSON,
     report_folder,
 )
-from tasks.workspace.program import replacing, run_program, say, tell_progress, write_json
+from tasks.workspace.program import replacing, run_program, say, write_json
 from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
 REPORT = report_folder("split")
@@ -202,9 +200,7 @@ def _write(
         with manifest_path.open("w", encoding="utf-8", newline="") as file:
             write_manifest(file, manifest)
         report.mkdir()
-        write_json(report / REPORT_JSON, summary)
-        page = render_report(to_report(summary, summary["findings"]))
-        (report / REPORT_HTML).write_text(page, encoding="utf-8")
+        write_report(report, summary, to_report(summary, summary["findings"]))
 
 
 def _check_schema(coco: CocoLines, schema: Schema) -> None:
@@ -257,7 +253,7 @@ def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestL
     """
     hashed = {line.md5 for line in known if line.phash}
     files = {sample.md5: sample.path for sample in samples if sample.md5 not in hashed}
-    progress = tell_progress("split", "images looked at")
+    progress = partial(tell_in_lines("split"), "images looked at")
     facts = read_pixels(files, root / PIXELS, progress=progress, folder=root / "data")
     changed = sorted(f"data/{files[md5]}" for md5, fact in facts.items() if fact.error == CHANGED)
     if changed:

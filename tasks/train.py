@@ -16,7 +16,7 @@ from keypipe.dataset.coco import CocoFile
 from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
-from tasks.engine.door.training import FITNESS, Epoch, Trained, TrainJob, engine
+from tasks.engine.door.training import FITNESS, LEARNS, Epoch, Trained, TrainJob, engine
 from tasks.grading import preflight
 from tasks.grading.epochs import FIGURES, make_judge
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
@@ -30,7 +30,7 @@ from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_schema, read_side, refresh_view
-from tasks.workspace.models import LICENSE, Summary, TrainingRecord
+from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord
 from tasks.workspace.places import (
     BEST,
     DATA_YAML,
@@ -142,35 +142,35 @@ def run(
     schema = read_schema(root)
     # The test side is no part of what a training depends on.
     sides = {side: read_side(root, side) for side in ("train", "val")}
-    record.counts = {
-        f"{side} {kind}": len(getattr(file, attribute))
-        for side, file in sides.items()
-        for kind, attribute in (("images", "images"), ("objects", "annotations"))
-    }
+    record.counts = count_contents(sides)
     scratch = _scratch(root, record.fingerprint)
-    loss_sigma = SigmaCourse(params.loss_sigma, len(schema.slots))
-    judge = make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema)
-    progress = _read_progress(scratch)
-    live = tracking.start_training(root, record, progress.run_id or None)
-    live.set_tags(snapshots.take(root, live.run_id, record.fingerprint))
-    progress.run_id = live.run_id
-    write_json(scratch / PROGRESS_FILE, progress)
+    job = _to_job(params, grading, seed, local, schema, sides, scratch, root)
+    witness = Witness(params, schema, scratch, root, record)
+    on_preflight = witness.on_preflight if params.preflight else None
+    job = msgspec.structs.replace(job, on_epoch=witness.on_epoch, on_preflight=on_preflight)
+    try:
+        with tracking.ending(witness.live):
+            headline, not_repeatable = witness.finish(engine().train(job))
+    finally:
+        (root / PROGRESS).unlink(missing_ok=True)
+    remove(root / TRAINING)
+    if not_repeatable:
+        say(f"train: another run with the same data and parameters may differ: {not_repeatable}")
+    say(f"train: {headline}")
 
-    def on_epoch(epoch: Epoch) -> None:
-        metrics = epoch.metrics
-        say(_epoch_line(epoch, metrics))
-        # An epoch that a kill cut off after its record is trained once more, with the same figures.
-        if progress.epochs[epoch.number - 1 : epoch.number] != [metrics]:
-            live.log_metrics(metrics, epoch.number)
-        progress.add(epoch, metrics)
-        write_json(scratch / PROGRESS_FILE, progress)
-        write_json(root / PROGRESS, {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"})
 
-    def on_preflight(found: preflight.Preflight | None) -> None:
-        progress.preflight = _keep_preflight(found, params, schema, scratch, root, live)
-        write_json(scratch / PROGRESS_FILE, progress)
-
-    job = TrainJob(
+def _to_job(
+    params: TrainParams,
+    grading: GradingParams,
+    seed: int,
+    local: read.Local,
+    schema: Schema,
+    sides: Mapping[str, CocoFile],
+    scratch: Path,
+    root: Path,
+) -> TrainJob:
+    """Say what is trained; who is told of it is added by ``run``."""
+    return TrainJob(
         model=_resolve_model(params.model, root),
         data=root.resolve() / VIEW_YAML,
         arguments={**params.arguments, **_fixed(params, seed, schema)},
@@ -178,35 +178,88 @@ def run(
         workers=local.workers,
         cache=local.cache,
         scratch=scratch.resolve(),
-        instances={side: count_instances(sides[side]) for side in ("train", "val")},
-        loss_sigma=loss_sigma,
+        instances={side: count_instances(file) for side, file in sides.items()},
+        loss_sigma=SigmaCourse(params.loss_sigma, len(schema.slots)),
         best_by=params.best_by,
-        judge=judge,
-        on_epoch=on_epoch,
+        judge=make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema),
         new_head=params.new_head,
-        on_preflight=on_preflight if params.preflight else None,
     )
-    try:
-        with tracking.ending(live):
-            trained = engine().train(job)
-            record.epochs = progress.epochs
-            notes = warn(record.epochs)
-            for note in notes:
-                say(f"warning: {note}")
-                live.set_tags({"keypipe.warning": note})
-            live.set_tags({"keypipe.repeatable": f"no: {trained.not_repeatable}" if trained.not_repeatable else "yes"})
-            description = {"schema": schema_to_mapping(schema), "license": LICENSE, "version": __version__}
-            summary = _summarise(record, live.run_id, trained, params.best_by, notes)
-            with replacing(root, MODELS) as models:
-                _collect(models, trained, scratch, summary, description, progress)
-            live.log_files(root / MODELS, "models")
-            live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
-    finally:
-        (root / PROGRESS).unlink(missing_ok=True)
-    remove(root / TRAINING)
-    if trained.not_repeatable:
-        say(f"train: another run with the same data and parameters may differ: {trained.not_repeatable}")
-    say(f"train: {summary.headline}")
+
+
+class Witness:
+    """Tells, records and keeps what a training says of itself.
+
+    Attributes:
+        live: its MLflow run.
+    """
+
+    def __init__(self, params: TrainParams, schema: Schema, scratch: Path, root: Path, record: TrainingRecord) -> None:
+        """Open the training's MLflow run, or go on with the one of a killed training.
+
+        Raises:
+            PoseError: MLflow does not answer.
+        """
+        self._params, self._schema, self._scratch, self._root, self._record = params, schema, scratch, root, record
+        self._progress = _read_progress(scratch)
+        self.live = tracking.start_training(root, record, self._progress.run_id or None)
+        self.live.set_tags(snapshots.take(root, self.live.run_id, record.fingerprint))
+        self._progress.run_id = self.live.run_id
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self._scratch / PROGRESS_FILE, self._progress)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Take in an epoch."""
+        say(_epoch_line(epoch))
+        # An epoch that a kill cut off after its record is trained once more, with the same figures.
+        if self._progress.epochs[epoch.number - 1 : epoch.number] != [epoch.metrics]:
+            self.live.log_metrics(epoch.metrics, epoch.number)
+        self._progress.add(epoch)
+        self._save()
+        state = {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"}
+        write_json(self._root / PROGRESS, state)
+
+    def on_preflight(self, found: preflight.Preflight | None) -> None:
+        """Judge, tell and keep what the pre-flight found.
+
+        Raises:
+            PoseError: nothing would be learnt.
+        """
+        if found is None:
+            say("pre-flight: left out, a batch does not fit into the device's memory; going on with smaller ones")
+        else:
+            preflight.judge(found.facts, self._params.arguments)
+            for line in preflight.describe(found.facts, found.times):
+                say(line)
+            picture = self._scratch / PREFLIGHT_PICTURE.name
+            picture.write_bytes(draw_batch(found.batch, self._schema))
+            write_json(self._scratch / PREFLIGHT_FACTS.name, found.facts)
+            self.live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
+            say(f"pre-flight: the batch as a picture: {picture.relative_to(self._root)}")
+        self._progress.preflight = found.times if found else None
+        self._save()
+
+    def finish(self, trained: Trained) -> tuple[str, str | None]:
+        """Put the results of the training into place, and record them.
+
+        Returns:
+            The headline, and why another run with the same data and parameters may differ.
+        """
+        self._record.epochs = self._progress.epochs
+        notes = warn(self._record.epochs)
+        for note in notes:
+            say(f"warning: {note}")
+            self.live.set_tags({"keypipe.warning": note})
+        reason = trained.not_repeatable
+        self.live.set_tags({"keypipe.repeatable": f"no: {reason}" if reason else "yes"})
+        description = {"schema": schema_to_mapping(self._schema), "license": LICENSE, "version": __version__}
+        summary = _summarise(self._record, self.live.run_id, trained, self._params.best_by, notes)
+        with replacing(self._root, MODELS) as models:
+            _collect(models, trained, self._scratch, summary, description, self._progress)
+        self.live.log_files(self._root / MODELS, "models")
+        self.live.set_tags({tracking.HEADLINE: summary.headline, "license": LICENSE})
+        return summary.headline, reason
 
 
 class Progress(msgspec.Struct):
@@ -226,10 +279,10 @@ class Progress(msgspec.Struct):
     state_seconds: list[float] = []
     preflight: preflight.Times | None = None
 
-    def add(self, epoch: Epoch, metrics: dict[str, float]) -> None:
+    def add(self, epoch: Epoch) -> None:
         """Add an epoch, in place of whatever was known of it and of later ones."""
         del self.epochs[epoch.number - 1 :]
-        self.epochs.append(metrics)
+        self.epochs.append(epoch.metrics)
         del self.seconds[epoch.number - 1 :]
         self.seconds.append(epoch.seconds)
         if epoch.number > 1:
@@ -275,6 +328,15 @@ def _read_progress(scratch: Path) -> Progress:
     return progress
 
 
+def count_contents(sides: Mapping[str, CocoFile]) -> dict[str, int]:
+    """Count images and objects of each side, by names such as ``train images``."""
+    return {
+        f"{side} {kind}": len(getattr(file, attribute))
+        for side, file in sides.items()
+        for kind, attribute in (("images", "images"), ("objects", "annotations"))
+    }
+
+
 def count_instances(file: CocoFile) -> dict[str, int]:
     """Count the objects of each image, by its name in the YOLO view."""
     names = view_names(image.file_name for image in file.images)
@@ -285,7 +347,8 @@ def count_instances(file: CocoFile) -> dict[str, int]:
     return counts
 
 
-def _epoch_line(epoch: Epoch, metrics: Mapping[str, float]) -> str:
+def _epoch_line(epoch: Epoch) -> str:
+    metrics = epoch.metrics
     losses = " ".join(
         f"{key.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
         for key, value in metrics.items()
@@ -319,34 +382,7 @@ def _summarise(record: TrainingRecord, run_id: str, trained: Trained, best_by: s
     name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
     value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
     headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
-    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value)
-
-
-def _keep_preflight(
-    found: preflight.Preflight | None,
-    params: TrainParams,
-    schema: Schema,
-    scratch: Path,
-    root: Path,
-    live: tracking.Run,
-) -> preflight.Times | None:
-    """Judge, tell and keep what the pre-flight found.
-
-    Raises:
-        PoseError: nothing would be learnt.
-    """
-    if found is None:
-        say("pre-flight: left out, a batch does not fit into the device's memory; going on with smaller ones")
-        return None
-    preflight.judge(found.facts, params.arguments)
-    for line in preflight.describe(found.facts, found.times):
-        say(line)
-    picture = scratch / PREFLIGHT_PICTURE.name
-    picture.write_bytes(draw_batch(found.batch, schema))
-    write_json(scratch / PREFLIGHT_FACTS.name, found.facts)
-    live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
-    say(f"pre-flight: the batch as a picture: {picture.relative_to(root)}")
-    return found.times
+    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value, LEARNS, FORMAT)
 
 
 def _collect(

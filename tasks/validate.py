@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,17 +13,16 @@ from keypipe.errors import ModelError
 from keypipe.evaluation.average_precision import match_by_oks
 from keypipe.evaluation.bootstrap import Intervals, measure_intervals
 from keypipe.evaluation.calibration import calibrate_confidence, flatten_calibration
-from keypipe.evaluation.evaluation import evaluate, flatten_figures, flatten_rule
-from keypipe.evaluation.keypoint_errors import tabulate_keypoints
-from keypipe.evaluation.matching import match_instances
+from keypipe.evaluation.evaluation import evaluate_in_full, flatten_figures, flatten_rule
 from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema
-from keypipe.report.page import Report, render_report
-from keypipe.splits.manifest import parse_manifest
+from keypipe.report.page import Picture, Report, render_report
+from keypipe.splits.manifest import read_manifest
 from tasks.engine.door.inference import engine
 from tasks.grading.detections import to_detections
 from tasks.grading.rules import OksParams, to_grading
 from tasks.pages.plots import PLOTS, format_plots
+from tasks.pages.reports import write_report
 from tasks.pages.training import read_preflight, to_report
 from tasks.pages.validation import Measured, describe_headline, draw_galleries, to_figures, to_sections
 from tasks.tracking import runs as tracking
@@ -32,8 +32,6 @@ from tasks.workspace.models import read_record
 from tasks.workspace.places import (
     BEST,
     MANIFEST,
-    REPORT_HTML,
-    REPORT_JSON,
     SCRATCH,
     VIEW_YAML,
     metrics_file,
@@ -77,50 +75,9 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
     parent = tracking.find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
         results = {side: _validate_side(params, seed, local, root, side, schema) for side in sides}
-        measured = {side: result.measured for side, result in results.items()}
-        metrics = {side: result.metrics for side, result in results.items()}
-        headline = describe_headline(measured)
-        summary = {
-            "headline": headline,
-            "sides": {side: item.evaluation for side, item in measured.items()},
-            "intervals": {side: item.intervals for side, item in measured.items()},
-            "calibration": {side: item.calibration for side, item in measured.items()},
-        }
-        galleries = {side: draw_galleries(root, item, schema, params.gallery, seed) for side, item in measured.items()}
-        sections = [
-            section
-            for side, result in reversed(list(results.items()))  # the held-out side first
-            for section in to_sections(side, result.measured, result.metrics["ultralytics"], galleries[side], schema)
-        ]
-        page = render_report(Report("How good the model is", headline, sections, to_figures(measured), "validate"))
-        with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics_file:
-            report.mkdir()
-            write_json(report / REPORT_JSON, summary)
-            (report / REPORT_HTML).write_text(page, encoding="utf-8")
-            training = to_report(read_record(root), read_preflight(root))
-            (report / "training.html").write_text(render_report(training), encoding="utf-8")
-            for side, result in results.items():
-                write_json(report / f"predictions_{side}.json", result.measured.detections)
-                for kind, pictures in galleries[side].items():
-                    folder = report / "gallery" / side / kind
-                    folder.mkdir(parents=True)
-                    for index, picture in enumerate(pictures, start=1):
-                        (folder / f"{index:02d}_{Path(picture.caption).stem}.jpg").write_bytes(picture.jpeg)
-            write_json(metrics_file, metrics)
-        for path, text in format_plots(measured).items():
-            with replacing(root, path) as file:
-                file.write_text(text, encoding="utf-8")
-        flat = {
-            f"{side}_{name}": value
-            for side, figures in flatten_sides(metrics).items()
-            for name, value in figures.items()
-        }
-        live.log_metrics(flat)
-        parent.log_metrics(flat)
-        live.log_files(root / REPORT, "reports/validate")
-        for path in PLOTS:
-            live.log_files(root / path, "plots")
-    say(f"validate: {headline}")
+        _write(params, seed, schema, results, root)
+        _log(results, root, live, parent)
+    say(f"validate: {describe_headline({side: result.measured for side, result in results.items()})}")
 
 
 class SideResult(msgspec.Struct):
@@ -148,6 +105,56 @@ def check_skeleton(found: Schema, wanted: Schema) -> None:
         )
 
 
+def _write(params: ValidateParams, seed: int, schema: Schema, results: dict[str, SideResult], root: Path) -> None:
+    """Write report, pictures, figures and tables."""
+    measured = {side: result.measured for side, result in results.items()}
+    galleries = {side: draw_galleries(root, item, schema, params.gallery, seed) for side, item in measured.items()}
+    headline = describe_headline(measured)
+    summary = {
+        "headline": headline,
+        "sides": {side: item.evaluation for side, item in measured.items()},
+        "intervals": {side: item.intervals for side, item in measured.items()},
+        "calibration": {side: item.calibration for side, item in measured.items()},
+    }
+    sections = [
+        section
+        for side, result in reversed(list(results.items()))  # the held-out side first
+        for section in to_sections(side, result.measured, result.metrics["ultralytics"], galleries[side], schema)
+    ]
+    page = Report("How good the model is", headline, sections, to_figures(measured), "validate")
+    with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics:
+        report.mkdir()
+        write_report(report, summary, page)
+        training = to_report(read_record(root), read_preflight(root))
+        (report / "training.html").write_text(render_report(training), encoding="utf-8")
+        for side, item in measured.items():
+            write_json(report / f"predictions_{side}.json", item.detections)
+            _write_gallery(report / "gallery" / side, galleries[side])
+        write_json(metrics, {side: result.metrics for side, result in results.items()})
+    for path, text in format_plots(measured).items():
+        with replacing(root, path) as file:
+            file.write_text(text, encoding="utf-8")
+
+
+def _write_gallery(folder: Path, galleries: Mapping[str, Sequence[Picture]]) -> None:
+    """Write pictures as files, a folder for each kind."""
+    for kind, pictures in galleries.items():
+        (folder / kind).mkdir(parents=True)
+        for index, picture in enumerate(pictures, start=1):
+            (folder / kind / f"{index:02d}_{Path(picture.caption).stem}.jpg").write_bytes(picture.jpeg)
+
+
+def _log(results: dict[str, SideResult], root: Path, live: tracking.Run, parent: tracking.Run) -> None:
+    """Record figures, report and tables; the figures on the training's run as well."""
+    metrics = flatten_sides({side: result.metrics for side, result in results.items()})
+    flat = {f"{side}_{name}": value for side, figures in metrics.items() for name, value in figures.items()}
+    live.log_metrics(flat)
+    parent.log_metrics(flat)
+    live.log_files(root / REPORT, "reports/validate")
+    for path in PLOTS:
+        live.log_files(root / path, "plots")
+
+
 def _validate_side(
     params: ValidateParams, seed: int, local: read.Local, root: Path, side: str, schema: Schema
 ) -> SideResult:
@@ -170,7 +177,7 @@ def _validate_side(
     detections = to_detections(result.predictions, truth, schema)
     by_class = grading.sigmas
     pairs = {name: skeleton.pairs for name, skeleton in schema.classes.items()}
-    evaluation = evaluate(
+    evaluation, tables = evaluate_in_full(
         truth,
         detections,
         by_class,
@@ -181,8 +188,6 @@ def _validate_side(
         pairs=pairs,
     )
     matched = match_by_oks(truth, detections, by_class, params.area_factor, area_rule=params.area_rule)
-    found = match_instances(truth, [item for item in detections if item.score >= params.conf])
-    tables = tabulate_keypoints(truth, found, by_class, params.area_factor, area_rule=params.area_rule, pairs=pairs)
     unit, units = read_units(root, truth)
     intervals = measure_intervals(matched, tables, units, unit=unit, resamples=params.resamples, seed=seed)
     metrics = {
@@ -208,7 +213,7 @@ def read_units(root: Path, truth: CocoFile) -> tuple[str, list[str]]:
     Returns:
         ``group`` or ``image``, and the unit of each image; one without a group is a unit of its own.
     """
-    manifest = parse_manifest((root / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_manifest(root / MANIFEST)
     groups = {line.image: line.group for line in manifest.lines if line.group}
     names = [image.file_name for image in truth.images]
     unit = "group" if any(name in groups for name in names) else "image"

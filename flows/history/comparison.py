@@ -26,6 +26,7 @@ from keypipe.report.page import (
 )
 from keypipe.report.page import Figure as Headline
 from keypipe.splits.manifest import USED, parse_manifest
+from tasks.pages.reports import parse_report
 from tasks.versions import git, snapshots
 from tasks.versions.store import opened_commit
 from tasks.workspace.places import LOCAL_FILE, PARAMS_FILE
@@ -212,7 +213,7 @@ def parse_figures(content: bytes | None) -> dict[str, Figure]:
 
 def parse_keypoints(content: bytes | None) -> dict[tuple[str, str, str], KeypointFigure]:
     """Read the errors of every keypoint from validate's ``report.json``, by side, class and keypoint."""
-    sides = json.loads(content).get("sides", {}) if content else {}
+    sides = parse_report(content, VALIDATION).get("sides", {}) if content else {}
     return {
         (side, row["class_name"], row["keypoint"]): KeypointFigure(row["median_px"], row["within"])
         for side, evaluation in sorted(sides.items(), key=_by_side)

@@ -20,9 +20,10 @@ from flows.pipeline.plan import check_start
 from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
 from flows.system.state_files import write_record
 from keypipe.errors import PoseError
+from tasks.progress import tell_in_lines
 from tasks.versions.raw import RawVersion, version_raw
 from tasks.workspace.places import RAW
-from tasks.workspace.program import USER_ERROR, tell_progress
+from tasks.workspace.program import USER_ERROR
 
 FLOW_NAME = "keypipe-training"
 RAW_TASK = "version raw data"
@@ -42,9 +43,7 @@ def flow_run_name() -> str:
 def version_raw_data(root: str) -> RawVersion:
     """Version ``data/raw`` and return DVC's name for its content."""
     log = get_run_logger()
-    version = stage_task.while_busy(
-        lambda: version_raw(Path(root), lambda what: tell_progress(str(RAW), what, log.info))
-    )
+    version = stage_task.while_busy(lambda: version_raw(Path(root), tell_in_lines(str(RAW), log.info)))
     what = "a new version" if version.changed else "unchanged"
     log.info("%s: %s, %d files, %s", RAW, what, version.files, version.md5)
     return version

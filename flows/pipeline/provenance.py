@@ -10,6 +10,7 @@ from prefect import get_run_logger
 from flows.pipeline.run_result import RunResult
 from flows.system.state_files import read_record, write_record
 from tasks.versions import git, lockfile, snapshots
+from tasks.workspace.models import read_run_id
 from tasks.workspace.places import DATABASE, LOCK, STATE
 
 RECORDED = STATE / "recorded.json"
@@ -39,8 +40,8 @@ def record_training(root: Path) -> str:
     Returns:
         Id of the training's MLflow run; "" where there is none.
     """
-    train = read_record(root / "models" / "train.json", dict)
-    if train is None:
+    run_id = read_run_id(root)
+    if not run_id:
         return ""
     from tasks.tracking.client import tracking_uri
     from tasks.tracking.runs import find_run
@@ -48,7 +49,7 @@ def record_training(root: Path) -> str:
     uri = tracking_uri(root)
     database = root / DATABASE
     local = uri.startswith("sqlite") and database.exists()
-    recorded = Recorded(uri, database.stat().st_ino if local else 0, str(train.get("run_id", "")), "")
+    recorded = Recorded(uri, database.stat().st_ino if local else 0, run_id, "")
     before = read_record(root / RECORDED, Recorded)
     if local and before is not None and before == msgspec.structs.replace(recorded, known_as=before.known_as):
         return before.known_as

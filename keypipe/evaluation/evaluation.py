@@ -18,6 +18,7 @@ from keypipe.evaluation.keypoint_errors import (
     Errors,
     GroupError,
     KeypointError,
+    KeypointTable,
     Pairs,
     Reliability,
     measure_reliability,
@@ -40,6 +41,7 @@ __all__ = [
     "Evaluation",
     "KeypointError",
     "evaluate",
+    "evaluate_in_full",
     "flatten_figures",
     "flatten_rule",
     "match_instances",
@@ -119,6 +121,34 @@ def evaluate(
     Returns:
         COCO's figures and the keypoint errors.
     """
+    return evaluate_in_full(
+        truth,
+        detections,
+        sigmas,
+        area_factor,
+        conf,
+        area_rule=area_rule,
+        keypoint_conf=keypoint_conf,
+        pairs=pairs,
+    )[0]
+
+
+def evaluate_in_full(
+    truth: CocoFile,
+    detections: Sequence[Detection],
+    sigmas: Mapping[str, Array],
+    area_factor: float = AREA_FACTOR,
+    conf: float = 0.25,
+    *,
+    area_rule: AreaRule = "box",
+    keypoint_conf: float = DEFAULT_KEYPOINT_CONF,
+    pairs: Pairs | None = None,
+) -> tuple[Evaluation, list[KeypointTable]]:
+    """Evaluate detections against the truth, and keep what each keypoint was measured to be; see ``evaluate``.
+
+    Returns:
+        The figures, and the tables of the keypoint errors that they sum up, by class.
+    """
     max_detections = count_detections(truth)
     by_class = {
         category.name: _coco_figures(
@@ -130,7 +160,7 @@ def evaluate(
     matches = match_instances(truth, counted)
     tables = tabulate_keypoints(truth, matches, sigmas, area_factor, area_rule=area_rule, pairs=pairs)
     together = summarise_all(tables, keypoint_conf)
-    return Evaluation(
+    evaluation = Evaluation(
         images=len(truth.images),
         instances=len(truth.annotations),
         sigmas={name: [float(value) for value in values] for name, values in sigmas.items()},
@@ -150,6 +180,7 @@ def evaluate(
         reliability=measure_reliability(tables),
         confusion=confuse_classes(truth, counted).tolist(),
     )
+    return evaluation, tables
 
 
 def _coco_figures(

@@ -26,16 +26,14 @@ from keypipe.images.near_duplicates import near_duplicates
 from keypipe.images.pixels import PixelFacts, read_pixels
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.skeleton import Schema
-from keypipe.report.page import (
-    render_report,
-)
 from keypipe.splits.manifest import USED, read_manifest
 from tasks.convert import ConvertParams
 from tasks.pages.doctor import MAX_PICTURES, to_report
+from tasks.pages.reports import write_report
 from tasks.progress import Progress, tell_nobody
 from tasks.workspace import params as read
-from tasks.workspace.places import MANIFEST, PARSED, PIXELS, RAW, REPORT_HTML, REPORT_JSON, SCRATCH, report_folder
-from tasks.workspace.program import remove, replacing, write_json
+from tasks.workspace.places import MANIFEST, PARSED, PIXELS, RAW, REPORT_HTML, SCRATCH, report_folder
+from tasks.workspace.program import remove, replacing
 from tasks.workspace.verdict import DoctorParams, format_counts, without_ignored
 
 REPORT = report_folder("doctor")
@@ -139,9 +137,7 @@ def run(
     shown = str(raw.relative_to(root)) if raw.is_relative_to(root) else str(raw)
     with replacing(root, REPORT) as report:
         report.mkdir()
-        write_json(report / REPORT_JSON, summary)
-        page = to_report(summary, diagnosis, pictures, schema, shown)
-        (report / REPORT_HTML).write_text(render_report(page), encoding="utf-8")
+        write_report(report, summary, to_report(summary, diagnosis, pictures, schema, shown))
     stops = len(at_or_above(findings, params.fail_on))
     return Examined(summary["headline"], findings, stops, summary, root / REPORT / REPORT_HTML)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +59,7 @@ def export_labels(
     params = read.load_section(document, "convert", ConvertParams)
     schema = read.load_schema(document)
     tell = progress or tell_nobody
-    folder = read_raw(params, schema, root, partial(tell, "reading annotations"))
+    folder = read_raw(params, schema, root, tell)
     if folder.faults and params.on_error == "fail":
         raise FaultsError(folder.faults, "mend them, or set convert.on_error: quarantine to go on without these images")
     set_aside = {fault.file for fault in folder.faults}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keypipe.diagnosis.findings import Finding
@@ -13,19 +13,40 @@ from tasks.workspace.places import RAW
 _MAX_ROWS = 200
 
 
-def to_report(summary: dict[str, Any], findings: Sequence[Finding] = ()) -> Report:
-    """Build the page that a person reads."""
+def to_report(summary: Mapping[str, Any], findings: Sequence[Finding] = ()) -> Report:
+    """Build the page that a person reads.
+
+    Args:
+        summary: the machine-readable report.
+        findings: of the diagnosis.
+    """
     sides = {side: figures for side, figures in summary["sides"].items() if figures["images"]}
+    warnings = [Note("warning", text) for text in summary["warnings"]]
+    sections: list[Section] = [
+        *([Notes("Worth a look", warnings)] if warnings else []),
+        *_describe_sides(sides),
+        *([to_section(findings, {}, RAW.as_posix())] if findings else []),
+        *_describe_exceptions(summary),
+        KeyValues(
+            "Since the last run",
+            [
+                ("New images", summary["new_images"]),
+                ("Images absent now", summary["absent_images"]),
+                ("Draw of all sides", summary["draw"]),
+                ("Images moved by the reset", summary["moved_by_reset"]),
+            ],
+        ),
+    ]
+    figures = [Figure(side, f["images"], f"{f['share']:.1%} of the images") for side, f in sides.items()]
+    return Report("Sides of the dataset", summary["headline"], sections, figures, "split")
+
+
+def _describe_sides(sides: Mapping[str, Any]) -> list[Section]:
     rows = [
         [side, f["images"], f"{f['share']:.1%}", f"{f['wanted']:.1%}", f["negatives"], f["objects"]]
         for side, f in sides.items()
     ]
-    sections: list[Section] = [
-        *(
-            [Notes("Worth a look", [Note("warning", text) for text in summary["warnings"]])]
-            if summary["warnings"]
-            else []
-        ),
+    return [
         Table("Sides", ["Side", "Images", "Share", "Wanted", "Without objects", "Objects"], rows),
         GroupedBarChart(
             "Images and objects",
@@ -35,8 +56,11 @@ def to_report(summary: dict[str, Any], findings: Sequence[Finding] = ()) -> Repo
         _shares("Objects by class", "Class", "objects_by_class", sides),
         _shares("Images by their number of objects", "Objects", "images_by_objects", sides),
     ]
-    if findings:
-        sections.append(to_section(findings, {}, RAW.as_posix()))
+
+
+def _describe_exceptions(summary: Mapping[str, Any]) -> list[Section]:
+    """List folds, images that are set aside, and those kept together; what there is none of is left out."""
+    sections: list[Section] = []
     if summary["folds"]:
         fold_rows = [[fold, f["images"], f["objects"]] for fold, f in summary["folds"].items()]
         sections.append(Table("Folds of train and val", ["Fold", "Images", "Objects"], fold_rows))
@@ -54,22 +78,10 @@ def to_report(summary: dict[str, Any], findings: Sequence[Finding] = ()) -> Repo
         ]
         title = "Kept together: groups and near duplicates"
         sections.append(Table(title, ["Images", "Which"], together[:_MAX_ROWS], f"{len(together)} in all."))
-    sections.append(
-        KeyValues(
-            "Since the last run",
-            [
-                ("New images", summary["new_images"]),
-                ("Images absent now", summary["absent_images"]),
-                ("Draw of all sides", summary["draw"]),
-                ("Images moved by the reset", summary["moved_by_reset"]),
-            ],
-        )
-    )
-    figures = [Figure(side, f["images"], f"{f['share']:.1%} of the images") for side, f in sides.items()]
-    return Report("Sides of the dataset", summary["headline"], sections, figures, "split")
+    return sections
 
 
-def _shares(title: str, what: str, key: str, sides: dict[str, Any]) -> Table:
+def _shares(title: str, what: str, key: str, sides: Mapping[str, Any]) -> Table:
     names = sorted({name for f in sides.values() for name in f[key]}, key=_by_number)
     rows: list[list[Cell]] = []
     for name in names:

@@ -23,6 +23,7 @@ from tasks.versions.acceptance import earlier_fingerprints
 from tasks.versions.lockfile import Files, join_locks, locked_fingerprint, locked_folders
 from tasks.versions.stages import all_outputs, stage_names
 from tasks.versions.store import list_folders
+from tasks.workspace.models import read_run_id
 from tasks.workspace.places import LOCAL_FILE, LOCK
 from tasks.workspace.program import say
 
@@ -147,7 +148,7 @@ def of_workspace(root: Path) -> Snapshot | None:
     names = [fingerprint, *earlier_fingerprints(root, fingerprint)]
     named = ([snapshot for snapshot in snapshots if snapshot.fingerprint == name] for name in names)
     same = next(filter(None, named), [])
-    run_id = _own_run_id(root)
+    run_id = read_run_id(root)
     if run_id:
         # Others began the same training and failed; a complete one is the same run under another server's id.
         own = [snapshot for snapshot in same if snapshot.run_id == run_id]
@@ -158,13 +159,6 @@ def of_workspace(root: Path) -> Snapshot | None:
 def _locked(root: Path) -> str | None:
     lock = root / LOCK
     return locked_fingerprint(lock.read_text(encoding="utf-8"), STAGE) if lock.exists() else None
-
-
-def _own_run_id(root: Path) -> str:
-    try:
-        return str(msgspec.json.decode((root / "models" / "train.json").read_bytes()).get("run_id", ""))
-    except (OSError, msgspec.DecodeError, AttributeError):
-        return ""
 
 
 def list_snapshots(root: Path) -> list[Snapshot]:

@@ -7,7 +7,11 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import ModelError
+from tasks.workspace.formats import check_format
 from tasks.workspace.places import BEST, RECORD
+
+FORMAT = 2
+"""Of ``models/train.json``."""
 
 LICENSE = "AGPL-3.0-or-later"  # Ultralytics' own, which its weights inherit
 
@@ -33,7 +37,7 @@ class TrainingRecord(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """``models/train.json``.
+    """``models/train.json``, by the names that it has there.
 
     Attributes:
         headline: one line for people.
@@ -43,6 +47,8 @@ class Summary(msgspec.Struct):
         record: what the run is made of.
         best_by: the figure that the best epoch was chosen by.
         best_value: what that figure was; the stage validate measures it again, from the file.
+        learns: number of what a training of these data and parameters learns, see ``tasks.engine.training.job``.
+        format: of this file; 1, without ``learns`` and ``format``, is read as well.
     """
 
     headline: str
@@ -52,6 +58,8 @@ class Summary(msgspec.Struct):
     record: TrainingRecord
     best_by: str
     best_value: float
+    learns: int = 1
+    format: int = 1
 
 
 def read_record(root: Path) -> Summary:
@@ -59,8 +67,23 @@ def read_record(root: Path) -> Summary:
 
     Raises:
         ModelError: there is no trained model.
+        DatasetError: what the training left is damaged, or of a newer keypipe.
     """
     path = root / RECORD
     if not path.exists() or not (root / BEST).exists():
         raise ModelError(f"{root / BEST}: no trained model; run `keypipe run`, or the train stage")
-    return msgspec.json.decode(path.read_bytes(), type=Summary)
+    content = path.read_bytes()
+    check_format(content, FORMAT, RECORD.as_posix())
+    return msgspec.json.decode(content, type=Summary)
+
+
+def read_run_id(root: Path) -> str:
+    """Return the id of the MLflow run of the workspace's training; empty where none can be read."""
+    try:
+        return msgspec.json.decode((root / RECORD).read_bytes(), type=_Identity).run_id
+    except (OSError, msgspec.DecodeError):
+        return ""
+
+
+class _Identity(msgspec.Struct):
+    run_id: str = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,33 +112,3 @@ def remove(path: Path) -> None:
 def say(message: str) -> None:
     """Print one line of progress; whoever started the stage streams it into its log."""
     print(message, flush=True)  # noqa: T201 - the program's output
-
-
-_SAY_EVERY_S = 2.0
-_BAR = 20
-
-
-def tell_progress(stage: str, what: str, say: Callable[[str], None] = say) -> Callable[[int, int], None]:
-    """Return a function that says how far a stage is, every two seconds.
-
-    Args:
-        stage: its name.
-        what: is being done, such as ``files read``.
-        say: gets the lines; default: they are printed.
-
-    Returns:
-        A function of how many are done, and how many there are.
-    """
-    started = said = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said < _SAY_EVERY_S or not 0 < done < total:
-            return
-        said = now
-        bar = "█" * round(_BAR * done / total)
-        left = (now - started) * (total - done) / done
-        say(f"{stage}: {bar:░<{_BAR}} {done} of {total} {what}, {left:.0f} s left")
-
-    return tell

@@ -13,6 +13,11 @@ from keypipe.keypoints.rows import Row
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.preflight import Preflight
 
+LEARNS = 1
+"""Number of what a training of given data and parameters learns. It is raised by one whenever code changes that:
+another draw, loss, schedule or choice of the best epoch; not for what is only told, checked, or faster with the same
+bits."""
+
 STATE_FILE = "state.pt"
 FITNESS = "fitness"
 """Ultralytics' own figure of how good an epoch is."""
@@ -41,6 +46,10 @@ class Epoch(msgspec.Struct):
     state_seconds: float
 
 
+def tell_nobody(_epoch: Epoch) -> None:
+    """Take the place of ``TrainJob.on_epoch`` where nobody asks."""
+
+
 class TrainJob(msgspec.Struct):
     """One training.
 
@@ -56,8 +65,8 @@ class TrainJob(msgspec.Struct):
         loss_sigma: sigmas of the pose loss in every epoch.
         best_by: the figure of an epoch that decides which is the best; ``fitness`` or one that ``judge`` gives.
         judge: gets the predictions for the validation side, gives figures by name.
-        on_epoch: called after every epoch.
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
+        on_epoch: called after every epoch.
         on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
             into the device's memory; may raise to stop. Without it they are not looked at.
     """
@@ -73,8 +82,8 @@ class TrainJob(msgspec.Struct):
     loss_sigma: SigmaCourse
     best_by: str
     judge: Callable[[Sequence[Row]], Mapping[str, float]]
-    on_epoch: Callable[[Epoch], None]
     new_head: bool = False
+    on_epoch: Callable[[Epoch], None] = tell_nobody
     on_preflight: Callable[[Preflight | None], None] | None = None
 
 

@@ -114,7 +114,7 @@ def test_the_stage_tells_draws_and_keeps_what_it_saw_and_can_leave_it_out(divide
     assert facts["losses"]["kobj_loss"] > 0
     assert facts["finite_gradients"]
     assert "seconds" not in (divided / "models/preflight.json").read_text()
-    assert 0 < timings["preflight"]["seconds"] < 60
+    assert timings["preflight"]["seconds"] > 0
     assert timings["preflight"]["epoch_seconds"] == pytest.approx(timings["preflight"]["total_seconds"])
     with Image.open(divided / "models/preflight.jpg") as picture:
         assert picture.format == "JPEG"

@@ -186,10 +186,7 @@ def test_versioning_tells_how_far_it_is(ran: Toy) -> None:
     write_raw(ran.root, "new.json", label="x")
     told: list[tuple[str, int, int]] = []
 
-    def progress(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: told.append((what, done, total))
-
-    version = version_raw(ran.root, progress)
+    version = version_raw(ran.root, lambda *how_far: told.append(how_far))
     assert ("files hashed", version.files, version.files) in told
     assert ("new files kept", 1, 1) in told
 
@@ -200,12 +197,11 @@ def test_a_file_that_is_saved_while_it_is_versioned_is_never_kept_under_a_wrong_
     left = times
     write_raw(ran.root, "new.json", label="0")
 
-    def progress(what: str) -> Callable[[int, int], None]:
+    def progress(what: str, done: int, _: int) -> None:
         nonlocal left
-        if what == "new files kept" and left:  # hashed, and not yet copied
+        if what == "new files kept" and not done and left:  # hashed, and not yet copied
             left -= 1
             write_raw(ran.root, "new.json", label=f"{left} more to come")
-        return lambda done, total: None
 
     if times == 1:
         version = version_raw(ran.root, progress)
@@ -235,10 +231,9 @@ def test_a_file_that_is_removed_while_it_is_versioned_is_no_part_of_the_version(
     new = ran.root / "data/raw/new.json"
     write_raw(ran.root, "new.json", label="x")
 
-    def progress(what: str) -> Callable[[int, int], None]:
-        if what == "new files kept":
+    def progress(what: str, done: int, _: int) -> None:
+        if what == "new files kept" and not done:
             new.unlink(missing_ok=True)
-        return lambda done, total: None
 
     version = version_raw(ran.root, progress)
     assert (version.md5, version.changed) == (before, False)
