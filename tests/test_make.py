@@ -131,12 +131,16 @@ def test_an_environment_of_another_python_is_emptied(tmp_path: Path) -> None:
 
 
 def test_progress_tells_packages_and_megabytes(tmp_path: Path) -> None:
-    said = ["Collecting a==1\n", "  Downloading a-1.whl (3 MB)\n", "Progress 1000000 of 3000000\n"]
+    said = ["Ignoring c: markers do not match\n", "Collecting a==1\n", "  Downloading a-1.whl.metadata (2 kB)\n"]
+    said += ["Progress 2 of 2\n", "Downloading a-1.whl (3 MB)\n", "Progress 1000000 of 3000000\n"]
     said += ["Progress 3000000 of 3000000\n", "Collecting b==1\n", "  Processing /there/b-1.tar.gz\n", "WARNING: odd\n"]
+    said += ["Installing collected packages: a, b\n"]
     with (tmp_path / "log").open("w") as log:
-        told = list(read_progress(iter(said), log, 2))
-    assert told[1:3] == ["1 of 2 packages, 1 MB, a-1.whl", "1 of 2 packages, 3 MB, a-1.whl"]
-    assert told[3] == "2 of 2 packages, 3 MB, b-1.tar.gz"
+        told = list(read_progress(iter(said), log, 3))
+    assert told[0] == "1 of 2 packages looked up"
+    assert told[2:5] == [f"1 of 2 packages, {n} MB, a-1.whl" for n in (0, 1, 3)]
+    assert told[5] == "2 of 2 packages, 3 MB, b-1.tar.gz"
+    assert told[6].startswith("unpacking 2 packages")
     assert "WARNING: odd" in (tmp_path / "log").read_text()
 
 

@@ -81,7 +81,7 @@ def say_what_comes(folder: Path, lines: list[str], installer: str, settings: Map
     say(f"making {folder} with Python {platform.python_version()}, by {installer}{why}")
     sizes = next((re.findall(r"(\d+) MB", line) for line in lines if line.startswith("# Download")), [])
     if len(sizes) < 2:
-        say(f"about to download some {sizes[0] if sizes else '?'} MB")
+        say(f"about to download {sizes[0] if sizes else 'an unknown number of'} MB")
         return
     everything, cuda = (int(size) for size in sizes)
     if index:
@@ -223,21 +223,24 @@ def make_fresh(folder: Path) -> list[str]:
 
 def read_progress(lines: Iterable[str], log: TextIO, n_packages: int) -> Iterator[str]:
     """Turn what pip prints into one short text each time something has moved; everything else goes to the log."""
-    n_found, n_bytes, name = 0, 0, ""
+    n_known, n_files, n_bytes, name = 0, 0, 0, ""
     for line in lines:
         moved = re.match(r"\s*Progress (\d+) of (\d+)", line)
         if moved:
             done, size = int(moved[1]), int(moved[2])
-            yield f"{n_found} of {n_packages} packages, {(n_bytes + done) / 1e6:,.0f} MB, {name}"
+            yield f"{n_files} of {n_packages} packages, {(n_bytes + done) / 1e6:,.0f} MB, {name}"
             n_bytes += size if done == size else 0
             continue
         print(line, end="", file=log, flush=True)
-        if line.startswith("Collecting "):
-            n_found += 1
-        file = re.match(r"\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|tar\.gz|zip))", line)
-        if file:
+        n_packages -= line.startswith("Ignoring ")  # for another Python
+        n_known += line.startswith("Collecting ")
+        file = re.match(r"\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|tar\.gz|zip|metadata))(?:\s|$)", line)
+        if file and file[1].endswith(".metadata"):
+            yield f"{n_known} of {n_packages} packages looked up"
+        elif file:
+            n_files += 1
             name = file[1].rpartition("/")[2]
-            yield f"{n_found} of {n_packages} packages, {n_bytes / 1e6:,.0f} MB, {name}"
+            yield f"{n_files} of {n_packages} packages, {n_bytes / 1e6:,.0f} MB, {name}"
         if line.startswith("Installing collected"):
             yield f"unpacking {n_packages} packages; the larger ones take a minute"
 
