@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
-
-from keypipe.wording import format_count
 
 
 class PoseError(Exception):
@@ -89,3 +88,31 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
     if advice:
         lines.append(advice)
     return "\n".join(lines)
+
+
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 box``, ``2 boxes``.
+
+    Args:
+        number: how many.
+        noun: of one.
+        plural: of more; the noun with an s by default.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+@contextmanager
+def needs_extra(package: str, extra: str) -> Iterator[None]:
+    """Import a package in the block that follows, where the slim library may lack it.
+
+    Args:
+        package: as people call it.
+        extra: of keypipe's, which installs it.
+
+    Raises:
+        PoseError: it is not installed; says how it is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PoseError(f"{package} is not installed: pip install 'keypipe[{extra}]'") from error

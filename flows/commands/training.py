@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keypipe.wording import format_seconds
+from tasks.workspace.program import format_seconds
 
 if TYPE_CHECKING:
     from flows.pipeline.run_result import RunResult

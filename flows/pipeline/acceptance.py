@@ -93,13 +93,9 @@ def _tag_run(root: Path, taken: Sequence[Accepted], say: Say) -> None:
     """Say it in MLflow as well; a server that does not answer changes nothing about what was taken."""
     if not taken:
         return
-    from mlflow.exceptions import MlflowException
-
-    from tasks.tracking import history
+    from tasks.tracking.history import try_tag_run
     from tasks.workspace.models import read_record
 
     tags = {f"keypipe.accepted.{accepted.stage}": accepted.after for accepted in taken}
-    try:
-        history.tag_run(root, read_record(root).run_id, tags)
-    except (MlflowException, PoseError) as error:
-        say(f"warning: MLflow was not told ({str(error).splitlines()[0]}); accepted.yaml has it")
+    if why := try_tag_run(root, read_record(root).run_id, tags):
+        say(f"warning: MLflow was not told ({why}); accepted.yaml has it")

@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from keypipe import errors, files, wording
+from keypipe import errors, files
 from keypipe.annotations import cache as parse_cache
 from keypipe.annotations import derived_boxes, labelme, linking, placement, reader, readings
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
@@ -119,7 +119,6 @@ _READERS = (
     reader,
     readings,
     skeleton,
-    wording,
 )
 """Modules that reading a file runs, besides this one; a test holds them to the imports."""
 

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from keypipe.dataset.coco import CocoFile, to_images
+from keypipe.errors import format_count
 from keypipe.keypoints.boxes import box_iou
 from keypipe.keypoints.instances import AnnotatedImage, Instance
-from keypipe.wording import format_count
 
 
 class Relabelling(msgspec.Struct, frozen=True):

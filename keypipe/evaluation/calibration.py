@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from keypipe.errors import needs_extra
 from keypipe.evaluation.keypoint_errors import CLOSE_SHARE, KeypointTable, Mask, measure_reliability
-from keypipe.extras import needs_extra
 from keypipe.keypoints.boxes import Array
 
 MAX_FOLDS = 5

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from keypipe.drawing.pictures import draw_predictions
-from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError
+from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
 from keypipe.files import replacing_file
 from keypipe.images.media import VideoWriter, is_video, open_video, read_image
 from keypipe.inference.model_info import ModelInfo
@@ -34,7 +34,6 @@ from keypipe.inference.results import (
 )
 from keypipe.inference.sources import Output, Source, find_sources, plan_outputs, source_name
 from keypipe.keypoints.predictions import Prediction
-from keypipe.wording import format_count
 
 INDEX = "predictions.json"
 """Lists what an output folder holds; by it a folder of earlier predictions is known."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from keypipe.extras import needs_extra
+from keypipe.errors import needs_extra
 
 Feature = tuple[str, str]
 """What a side is balanced by: ``("images", "")``, ``("images with", "2-3")`` objects, or ``("objects", class)``."""

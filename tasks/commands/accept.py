@@ -17,7 +17,6 @@ from ruamel.yaml import YAML
 from keypipe.errors import ConfigError, PoseError
 from keypipe.files import replacing_file
 from tasks.check import SECTIONS, find_missing
-from tasks.engine.training.learns import LEARNS
 from tasks.versions.acceptance import Differences, find_differences
 from tasks.versions.stages import stage_names
 from tasks.workspace.models import read_record
@@ -149,6 +148,8 @@ def refuse_other_learning(root: Path) -> None:
     Raises:
         PoseError: the code that trained and today's differ in what is learnt.
     """
+    from tasks.engine.door.training import LEARNS
+
     learnt = read_record(root).learns
     if learnt != LEARNS:
         raise PoseError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.errors import ConfigError, DatasetError, ModelError, PoseError
-from keypipe.wording import format_seconds
+from tasks.workspace.program import format_seconds
 
 _SKIP = "or skip the check with train.preflight: false"
 _TINY_PX = 8.0  # the finest anchors are 8 px apart, and augmentation drops boxes below 2 px

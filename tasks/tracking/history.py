@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from keypipe.errors import PoseError
 from tasks.tracking.client import all_pages, experiment_id, is_untouched, open_client, tracking_uri
 from tasks.tracking.machine import process_is_dead
 from tasks.tracking.runs import LEASE, PACKAGES_FILE, PROCESS, Run
@@ -91,6 +92,17 @@ def tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> None:
             client.set_tag(run_id, key, value)
         elif key in client.get_run(run_id).data.tags:
             client.delete_tag(run_id, key)
+
+
+def try_tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> str:
+    """Set tags of a run where that can be done; returns why it could not, else "", for what must not fail by it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tag_run(root, run_id, tags)
+    except (MlflowException, PoseError) as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def artifact_bytes(root: Path, run_id: str) -> int:

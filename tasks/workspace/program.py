@@ -109,6 +109,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def format_seconds(seconds: float) -> str:
+    """Format a duration roughly: ``0.8 s``, ``12 s``, ``7 min``, ``3.5 h``."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def say(message: str) -> None:
     """Print one line of progress; whoever started the stage streams it into its log."""
     print(message, flush=True)  # noqa: T201 - the program's output

@@ -1,13 +1,10 @@
+"""What every stage program shares."""
+
 from __future__ import annotations
 
 import pytest
 
-from keypipe.wording import format_count, format_seconds
-
-
-def test_counts() -> None:
-    assert [format_count(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
-    assert format_count(2, "box", "boxes") == "2 boxes"
+from tasks.workspace.program import format_seconds
 
 
 @pytest.mark.parametrize(
