@@ -96,17 +96,14 @@ def connect(labels: NDArray[np.intp], firsts: NDArray[np.intp], seconds: NDArray
     Returns:
         int (n,), new labels of the same kind.
     """
-    parent = labels.tolist()
+    from scipy.sparse import coo_array  # most datasets never need it
+    from scipy.sparse.csgraph import connected_components
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-    joined = np.array(parent, dtype=np.intp)
-    while not np.array_equal(joined, joined[joined]):
-        joined = joined[joined]
+    n = len(labels)
+    members = np.flatnonzero(labels != np.arange(n))
+    places = np.concatenate([members, firsts]), np.concatenate([labels[members], seconds])
+    links = coo_array((np.ones(len(places[0]), np.int8), places), shape=(n, n))
+    component = connected_components(links, directed=False)[1]
+    _, first, place = np.unique(component, return_index=True, return_inverse=True)
+    joined: NDArray[np.intp] = first[place]
     return joined

@@ -16,7 +16,7 @@ from keypipe.evaluation.evaluation import flatten_figures
 from tests.imports import ROOT
 from tests.workspace import QUICK, environment, git, set_params
 
-EARLIER = "4f2f3e5d"
+EARLIER = "4f2f3e59ceeb29584ee5d41af8edcc74f1eda125"
 """Commit of the version before modules were laid into packages; its stages depend on single files."""
 
 

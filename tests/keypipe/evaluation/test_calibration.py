@@ -51,8 +51,10 @@ def test_a_confidence_that_says_too_much_is_put_right_on_images_left_out() -> No
     assert calibration.ece_labelled < 0.03
     assert before.ece_close is not None
     assert calibration.ece_close < 0.2 * before.ece_close
-    assert np.abs(np.array(calibration.labelled) - np.square(CONFIDENCES)).max() < 0.12
-    assert np.abs(np.array(calibration.close) - 0.8 * np.square(CONFIDENCES)).max() < 0.12
+    inside = slice(1, -1)  # the ends of the curve follow a few keypoints
+    squared = np.square(CONFIDENCES)[inside]
+    assert np.abs(calibration.labelled[inside] - squared).max() < 0.12
+    assert np.abs(calibration.close[inside] - 0.8 * squared).max() < 0.12
     assert (np.diff(calibration.labelled) >= 0).all()
     assert flatten_calibration(calibration) == {
         "keypoint_confidence_ece_isotonic": calibration.ece_labelled,

@@ -3,20 +3,16 @@ from __future__ import annotations
 import hashlib
 import io
 import multiprocessing
-from itertools import combinations
 from pathlib import Path
 
 import imagehash
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from keypipe.demo.scene import draw_scene
-from keypipe.images.near_duplicates import near_duplicates
-from keypipe.images.pixels import CHANGED, PixelFacts, hash_image, read_pixels
+from keypipe.images.pixels import CHANGED, hash_image, read_pixels
 
 
 def scene(seed: int, size_wh: tuple[int, int] = (320, 240)) -> Image.Image:
@@ -35,10 +31,6 @@ def md5(content: bytes) -> str:
 
 def distance(first: int, second: int) -> int:
     return (first ^ second).bit_count()
-
-
-def facts(*hashes: int | None) -> dict[str, PixelFacts]:
-    return {f"{index:032x}": PixelFacts(f"{index:032x}", value, "") for index, value in enumerate(hashes)}
 
 
 @pytest.mark.parametrize("size_wh", [(320, 240), (200, 500), (1200, 900), (3000, 200)])
@@ -82,17 +74,6 @@ def test_missing_pixels_are_found(tmp_path: Path, suffix: str, share: float) -> 
     found = read_pixels({md5(content): path}, tmp_path / "cache")[md5(content)]
     assert found.phash is None
     assert "damaged" in found.error
-
-
-def test_even_areas_are_nobodys_duplicates(tmp_path: Path) -> None:
-    contents = [encode(Image.new("RGB", (64, 48), (grey, grey, grey)), "PNG") for grey in (0, 1, 128, 255)]
-    files: dict[str, Path] = {}
-    for index, content in enumerate(contents):
-        files[md5(content)] = tmp_path / f"{index}.png"
-        files[md5(content)].write_bytes(content)
-    found = read_pixels(files, tmp_path / "cache")
-    assert {fact.phash for fact in found.values()} == {0}
-    assert near_duplicates(found, 63) == []
 
 
 def write_scenes(folder: Path, count: int) -> dict[str, Path]:
@@ -168,33 +149,3 @@ def test_what_does_not_belong_to_the_content_is_not_remembered(tmp_path: Path) -
     assert read_pixels(files, cache)[md5(content)].error == CHANGED
     path.write_bytes(content)
     assert read_pixels(files, cache)[md5(content)].error == ""
-
-
-def test_resized_and_recompressed_copies_are_found_and_other_scenes_are_not() -> None:
-    hashes: list[int | None] = []
-    for seed in range(30):
-        image = scene(seed)
-        copies = [encode(image, quality=quality) for quality in (95, 40)]
-        copies += [encode(image.resize((w, w * 3 // 4)), quality=80) for w in (640, 200)]
-        hashes += [hash_image(content) for content in copies]
-    clusters = near_duplicates(facts(*hashes))
-    assert all(len({int(md5, 16) // 4 for md5 in cluster}) == 1 for cluster in clusters)
-    assert sum(len(cluster) for cluster in clusters) >= 0.95 * len(hashes)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.one_of(st.none(), st.integers(0, 255), st.integers(0, 2**64 - 1)), max_size=25),
-    st.integers(0, 12),
-    st.randoms(),
-)
-def test_clusters_are_exact_and_in_any_order(hashes: list[int | None], limit: int, random: object) -> None:
-    found = facts(*hashes)
-    clusters: list[set[str]] = [{md5} for md5, fact in found.items() if fact.phash]
-    for (one, first), (two, second) in combinations(found.items(), 2):
-        if first.phash and second.phash and distance(first.phash, second.phash) <= limit:
-            linked = [cluster for cluster in clusters if one in cluster or two in cluster]
-            clusters = [cluster for cluster in clusters if cluster not in linked] + [set().union(*linked)]
-    expected = sorted(sorted(cluster) for cluster in clusters if len(cluster) > 1)
-    assert near_duplicates(found, limit) == expected
-    assert near_duplicates(dict(reversed(found.items())), limit) == expected

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +9,15 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
-from keypipe.errors import AnnotationError, ModelError
-from keypipe.images.media import open_video, read_image
+from keypipe.errors import ModelError
+from keypipe.images.media import read_image
 from keypipe.inference.letterbox import letterbox, place_image
-from keypipe.inference.model_info import METADATA_KEY, parse_model_info
+from keypipe.inference.model_info import parse_model_info
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.postprocess import Detections, suppress_overlaps
 from keypipe.inference.predictor import Predictor, Thresholds
-from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
+from keypipe.keypoints.skeleton import Schema, Skeleton
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.pose_checkpoint import CLASS_NAMES, KEYPOINT_NAMES, SIDE_PX, write_random_checkpoint
 
@@ -193,80 +191,7 @@ def test_nothing_found(tmp_path: Path) -> None:
     assert Predictor(*load_onnx_model(path)).predict_image(np.zeros((50, 70, 3), np.uint8)) == []
 
 
-def test_keypipe_metadata_is_read_back(tmp_path: Path) -> None:
-    path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), metadata_of(COW_AND_HAND))
-    _, info = load_onnx_model(path)
-    assert info.schema == COW_AND_HAND
-    assert (info.license, info.version, info.imgsz) == ("AGPL-3.0-or-later", "0.1.0", (64, 64))
-
-
 # -------------------------------------------------------------------------------------- faults
-
-OTHER_ORDER = Schema({"奶牛": Skeleton(("left_ear", "nose", "right_ear")), "hand": Skeleton(("thumb", "nose"))})
-OTHER_CLASSES = Schema({"cat": Skeleton(("nose", "left_ear", "right_ear", "thumb"))})
-
-
-def test_no_such_model(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"none\.onnx: no such model file"):
-        load_onnx_model(tmp_path / "none.onnx")
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a model", b"\xff" * 2000])
-def test_not_onnx(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "m.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match=r"m\.onnx: not an ONNX model"):
-        load_onnx_model(tmp_path / "m.onnx")
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        ({"task": "detect"}, "not a pose model: its task is 'detect'"),
-        ({"kpt_shape": "[4, 2]"}, "keypipe needs x, y and confidence"),
-        ({"kpt_shape": "[17, 3]"}, r"its schema .*4 keypoints.* and its network .*17 keypoints.* differ"),
-        ({"names": "{0: 'cow'}"}, "differ"),
-        ({"names": "__import__('os')"}, "metadata names cannot be read"),
-        ({METADATA_KEY: "{"}, "is not JSON"),
-        ({METADATA_KEY: json.dumps({"schema": {"classes": {}}})}, "no usable schema"),
-    ],
-)
-def test_unusable_metadata(tmp_path: Path, metadata: dict[str, str], message: str) -> None:
-    output = raw_output(COW_AND_HAND, [])
-    path = write_constant_model(tmp_path / "m.onnx", output, metadata_of(COW_AND_HAND) | metadata)
-    with pytest.raises(ModelError, match=message):
-        load_onnx_model(path)
-
-
-def test_no_metadata_at_all(tmp_path: Path) -> None:
-    path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), {})
-    with pytest.raises(ModelError, match="it does not state its task"):
-        load_onnx_model(path)
-
-
-def test_output_of_another_size(tmp_path: Path) -> None:
-    path = write_constant_model(tmp_path / "m.onnx", np.zeros((9, 5), np.float32), metadata_of(COW_AND_HAND))
-    with pytest.raises(ModelError, match="export it without NMS inside"):
-        load_onnx_model(path)
-
-
-@pytest.mark.parametrize(
-    ("schema", "message"),
-    [
-        (OTHER_ORDER, "made for the keypoints nose, left_ear, right_ear of 奶牛"),
-        (OTHER_CLASSES, "made for the classes"),
-    ],
-)
-def test_model_for_another_schema(tmp_path: Path, schema: Schema, message: str) -> None:
-    path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), metadata_of(COW_AND_HAND))
-    with pytest.raises(ModelError, match=message):
-        load_onnx_model(path, schema)
-
-
-@pytest.mark.parametrize("device", ["tpu", "cuda", "cuda:x"])
-def test_device_that_is_not_there(tmp_path: Path, device: str) -> None:
-    path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), metadata_of(COW_AND_HAND))
-    with pytest.raises(ModelError, match=f"device '{device}'"):
-        load_onnx_model(path, device=device)
 
 
 def test_raw_output_that_does_not_fit() -> None:
@@ -274,70 +199,3 @@ def test_raw_output_that_does_not_fit() -> None:
     predictor = Predictor(lambda images: np.zeros((len(images), 9, 5), np.float32), info)
     with pytest.raises(ModelError, match="it was made for another skeleton"):
         predictor.predict_image(np.zeros((20, 20, 3), np.uint8))
-
-
-def test_keypoints_without_names_are_numbered() -> None:
-    schema = parse_schema({"classes": {"ruler": {"keypoints": ["a", "b"]}}})
-    metadata = metadata_of(schema, own=False)
-    del metadata["kpt_names"]
-    assert parse_model_info(metadata).slots == ("0", "1")
-
-
-# ------------------------------------------------------------------------------------ pictures
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_read_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
-    from PIL import ImageOps
-
-    small = np.random.default_rng(0).integers(0, 255, (3, 5, 3), dtype=np.uint8)
-    image = Image.fromarray(small).resize((50, 30), Image.Resampling.NEAREST)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"奶牛 é{suffix}"
-    image.save(path, exif=exif, quality=100, **({"subsampling": 0} if suffix == ".jpg" else {}))
-    with Image.open(path) as stored:
-        expected = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"), dtype=int)
-    found = read_image(path)[..., ::-1].astype(int)
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() < 30  # lossy formats
-
-
-def test_content_counts_not_the_suffix(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 30), (200, 20, 20)).save(tmp_path / "a.jpg")
-    (tmp_path / "a.jpg").rename(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png").shape == (30, 40, 3)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16", "1"])
-def test_every_kind_of_pixel_becomes_bgr(tmp_path: Path, mode: str) -> None:
-    Image.new(mode, (40, 30)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png").shape == (30, 40, 3)
-
-
-def test_unreadable_images(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "whole.jpg")
-    content = (tmp_path / "whole.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
-    (tmp_path / "text.jpg").write_text("hello")
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    for name, message in {
-        "cut.jpg": "truncated",
-        "text.jpg": "not an image",
-        "empty.jpg": "not an image",
-        "none.jpg": "No such file",
-    }.items():
-        with pytest.raises(AnnotationError, match=message) as caught:
-            read_image(tmp_path / name)
-        assert name in str(caught.value)
-    (tmp_path / "longer.jpg").write_bytes(content + b"appended by a phone")
-    np.testing.assert_array_equal(read_image(tmp_path / "longer.jpg"), read_image(tmp_path / "whole.jpg"))
-
-
-def test_what_is_no_video(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_text("hello")
-    for name in ("a.mp4", "none.mp4"):
-        with pytest.raises(AnnotationError, match="not a video"), open_video(tmp_path / name):
-            pass
