@@ -16,7 +16,8 @@ from tasks.engine.training.arguments import read_train_arguments
 from tasks.engine.training.job import check_loaded
 from tasks.engine.weights import hash_weights
 from tasks.train import TrainParams, flatten, warn
-from tests.workspace import environment, make_workspace, run_stage, run_stages, set_params
+from tests.imports import TELLS
+from tests.workspace import dvc, environment, make_workspace, run_stage, run_stages, set_params
 
 LOSSES = ("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss")
 
@@ -358,3 +359,25 @@ def test_mirroring_is_off_without_pairs(divided: Path) -> None:
     import yaml
 
     assert yaml.safe_load((divided / "models/args.yaml").read_text())["fliplr"] == 0
+
+
+def test_only_code_that_trains_makes_a_training_stale(trained: Path) -> None:
+    """On DVC itself: pages, drawings, records and what editors drop leave the model up to date."""
+    assert dvc(trained, "commit", "--force", "--quiet").returncode == 0
+
+    def is_stale() -> bool:
+        return "Data and pipelines are up to date." not in dvc(trained, "status", "train").stdout
+
+    assert not is_stale()
+    for place in TELLS:
+        file = trained / place
+        for path in [file] if file.is_file() else sorted(file.glob("*.py")):
+            path.write_text(path.read_text() + "# mended\n")
+    folder = trained / "tasks/engine/training"
+    for name in ("trainer.py~", ".trainer.py.swp", ".#trainer.py", "__pycache__/trainer.cpython-311.pyc"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("dropped")
+    assert not is_stale()
+    trainer = folder / "trainer.py"
+    trainer.write_text(trainer.read_text() + "# mended\n")
+    assert is_stale()

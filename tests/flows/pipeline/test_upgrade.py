@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from keypipe.evaluation.evaluation import flatten_figures
 from tests.imports import ROOT
 from tests.workspace import QUICK, environment, git, set_params
 
@@ -78,8 +77,8 @@ def outputs(root: Path) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(1800)
-def test_a_new_version_trains_nothing_anew(earlier: Path) -> None:
-    root = earlier
+def test_a_new_version_trains_nothing_anew(upgraded: Path) -> None:
+    root = upgraded
     before, run_id = outputs(root), json.loads((root / "models/train.json").read_text())["run_id"]
     for stage in status(root).values():
         assert "only keypipe's own code changed" in stage["detail"] or stage["state"] == "up to date", stage
@@ -104,7 +103,6 @@ def test_a_new_version_trains_nothing_anew(earlier: Path) -> None:
 
     assert run_id[:8] in keypipe(root, "compare", "latest", "workspace")
     assert f"run {run_id[:8]} is reproduced" in keypipe(root, "reproduce", "latest")
-    assert flatten_figures(json.loads((root / "metrics/validate.json").read_text()))
 
 
 @pytest.mark.timeout(1800)
