@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx
+import msgspec
 import pytest
 
 from flows.cli import cli
+from keypipe.inference.predictor import DEFAULT_CONF
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema, Skeleton
-from keypipe.serving import app as serving
-from keypipe.serving import command as serve_command
+from keypipe.serving.settings import Settings
 from tests.imports import ROOT
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.served import command, surroundings
@@ -65,11 +66,16 @@ def of_click() -> dict[str, Any]:
     return {item.opts[0]: values[str(item.name)] for item in found.params if isinstance(item, click.Option)}
 
 
-def of_argparse() -> dict[str, Any]:
-    """Return option -> default of the package's command."""
-    parser: ArgumentParser = serve_command._parser(serving)
-    actions = [action for action in parser._actions if action.option_strings and action.dest != "help"]
-    return {action.option_strings[0]: action.default for action in actions}
+def of_the_package(folder: Path) -> set[str]:
+    """Return the options of the package's command, as it shows them outside of any workspace."""
+    done = subprocess.run(command("--help"), cwd=folder, env=surroundings(), capture_output=True, text=True, check=True)
+    return set(re.findall(r"^  (--[\w-]+)", done.stdout, flags=re.MULTILINE))
+
+
+def of_the_server() -> dict[str, Any]:
+    """Return option -> default of the server itself."""
+    settings = {f"--{name.replace('_', '-')}": value for name, value in msgspec.structs.asdict(Settings()).items()}
+    return settings | {"--conf": DEFAULT_CONF, "--keypoint-conf": DEFAULT_KEYPOINT_CONF, "--device": None}
 
 
 def of_the_docs() -> dict[str, str]:
@@ -90,6 +96,7 @@ def as_documented(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def test_both_commands_and_the_documentation_agree() -> None:
-    assert of_click() == of_argparse()
+def test_both_commands_and_the_documentation_agree(tmp_path: Path) -> None:
+    assert of_click() == of_the_server()
+    assert of_the_package(tmp_path) == of_click().keys()
     assert {name: as_documented(default) for name, default in of_click().items()} == of_the_docs()
