@@ -31,7 +31,6 @@ from keypipe.inference.batch import predict
 from keypipe.inference.predictor import Thresholds
 from keypipe.inference.results import ImageResult
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
-from keypipe.serving import app as serving
 from keypipe.serving.app import make_app
 from keypipe.serving.model import ServedModel, ServedResult, open_model
 from keypipe.serving.settings import Settings
@@ -404,8 +403,8 @@ async def post_inside(model: ServedModel, content: Any) -> httpx.Response:
 
 
 def test_a_body_that_comes_too_slowly_is_refused(constant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_BODY_SECONDS", 0.2)
-    monkeypatch.setattr(serving, "_READ_ON_SECONDS", 0.2)
+    monkeypatch.setattr("keypipe.serving.uploads._BODY_SECONDS", 0.2)
+    monkeypatch.setattr("keypipe.serving.middleware._READ_ON_SECONDS", 0.2)
     answer = asyncio.run(post_inside(open_model(constant, Thresholds()), slowly()))
     assert error_of(answer) == "the image did not arrive within 0.2 s"
     assert answer.status_code == 408
