@@ -137,9 +137,9 @@ def run(
     shown = str(raw.relative_to(root)) if raw.is_relative_to(root) else str(raw)
     with replacing(root, REPORT) as report:
         report.mkdir()
-        write_report(report, summary, to_report(summary, diagnosis, pictures, schema, shown))
+        written = write_report(report, summary, to_report(summary, diagnosis, pictures, schema, shown))
     stops = len(at_or_above(findings, params.fail_on))
-    return Examined(summary["headline"], findings, stops, summary, root / REPORT / REPORT_HTML)
+    return Examined(summary["headline"], findings, stops, written, root / REPORT / REPORT_HTML)
 
 
 def _read_sides(root: Path, folder: Folder) -> dict[str, str]:

@@ -16,16 +16,21 @@ FORMAT = 2
 """Of ``report.json``. 1, without a number: the same values without the key ``format``."""
 
 
-def write_report(folder: Path, summary: Any, page: Report) -> None:
+def write_report(folder: Path, summary: Any, page: Report) -> dict[str, Any]:
     """Write both files.
 
     Args:
         folder: is there.
         summary: what programs read, a mapping or a struct; gets the number of its format.
         page: what people read.
+
+    Returns:
+        What ``report.json`` holds.
     """
-    write_json(folder / REPORT_JSON, {**msgspec.to_builtins(summary), "format": FORMAT})
+    numbered = {**msgspec.to_builtins(summary), "format": FORMAT}
+    write_json(folder / REPORT_JSON, numbered)
     (folder / REPORT_HTML).write_text(render_report(page), encoding="utf-8")
+    return numbered
 
 
 def parse_report(content: bytes, name: str = REPORT_JSON) -> dict[str, Any]:
