@@ -9,7 +9,7 @@ export TORCH_INDEX INSTALLER
 FIND := sh tools/find_python.sh
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test quick test-all install lock deps labelme lint format browser clean
+.PHONY: demo test quick test-all install lock labelme lint format browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -47,14 +47,11 @@ lock:
 	build/lock/bin/python tools/lock.py $(UPGRADE)
 	rm -r build/lock
 
-# What a stage imports is among its deps in dvc.yaml; a test fails where it is not.
-deps: install
-	$(BIN)/python tools/deps.py
-
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: install
 	$(BIN)/ruff check --fix-only .

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.data import SCHEMA, write_dataset
 from benchmarks.timing import Run, alternate, median, ratios, run
 from benchmarks.workspace import environment, make_workspace, set_aside, stage
-from tasks.split import PIXELS
+from tasks.workspace.places import PIXELS
 
 
 def main() -> None:

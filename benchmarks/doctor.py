@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keypipe.demo import SCHEMA, write_demo
-from keypipe.findings import Finding
-from keypipe.skeleton import Schema, parse_schema
-from keypipe.split import Manifest, ManifestLine, format_manifest
+from keypipe.demo.scene import SCHEMA, write_demo
+from keypipe.diagnosis.findings import Finding
+from keypipe.keypoints.skeleton import Schema, parse_schema
+from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
+from tasks.commands.doctor import run
 from tasks.convert import ConvertParams
-from tasks.doctor import run
-from tasks.verdict import DoctorParams
+from tasks.workspace.verdict import DoctorParams
 
 DEMO = parse_schema(SCHEMA)
 PARTNERS = DEMO.classes["cow"].partners()

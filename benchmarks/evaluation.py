@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from keypipe.average_precision import average_precision, match_by_oks
-from keypipe.bootstrap import draw_weights
-from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
-from keypipe.matching import Detection
+from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
+from keypipe.evaluation.average_precision import average_precision, match_by_oks
+from keypipe.evaluation.bootstrap import draw_weights
+from keypipe.evaluation.matching import Detection
 
 OBJECTS_PER_IMAGE = 4
 SIGMA = 0.1
@@ -58,7 +58,7 @@ def draw(n_instances: int, n_keypoints: int, seed: int = 0) -> tuple[CocoFile, l
 
 
 def by_faster_coco_eval(document: dict[str, Any], results: list[dict[str, Any]], sigmas: list[float]) -> list[float]:
-    """Evaluate as ``keypipe.evaluation`` does."""
+    """Evaluate as ``keypipe.evaluation.evaluation`` does."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth = COCO(document)

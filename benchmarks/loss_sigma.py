@@ -32,9 +32,9 @@ from benchmarks.trainings import (
     set_training,
 )
 from benchmarks.workspace import environment, stage
-from keypipe.coco import CocoFile, parse_coco
-from keypipe.evaluation import Detection, evaluate
-from keypipe.yolo import expand_sigmas
+from keypipe.dataset.coco import CocoFile, parse_coco
+from keypipe.dataset.yolo import expand_sigmas
+from keypipe.evaluation.evaluation import Detection, evaluate
 
 VARIANTS = ("ultralytics", "defaults", "keypipe")
 TOLD = ("epochs", "imgsz", "batch")
@@ -123,15 +123,14 @@ def predict(root: Path, weights: Path, home: Path) -> list[Detection]:
         weights: the checkpoint.
         home: for the engine's settings, one folder for all workspaces of a process.
     """
-    from tasks.dataset import read_schema
-    from tasks.detections import to_detections
-    from tasks.engine.inference import validate
-    from tasks.engine.settings import configure
+    from tasks.engine.door.inference import engine
+    from tasks.grading.detections import to_detections
+    from tasks.workspace.dataset import read_schema
 
-    configure(home)
+    engine().configure(home)
     data = (root / "data/yolo/data.yaml").resolve()
     machine = {"device": "cpu", "workers": 0}
-    result = validate(weights, data, "test", machine, batch=16, imgsz=None, scratch=root / "measured")
+    result = engine().validate(weights, data, "test", machine, batch=16, imgsz=None, scratch=root / "measured")
     return to_detections(result.predictions, read_truth(root), read_schema(root))
 
 

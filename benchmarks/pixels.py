@@ -27,8 +27,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from keypipe.demo import draw_scene
-from keypipe.pixels import PixelFacts, near_duplicates, read_pixels
+from keypipe.demo.scene import draw_scene
+from keypipe.images.near_duplicates import near_duplicates
+from keypipe.images.pixels import PixelFacts, read_pixels
 
 SIZE_WH = (640, 480)
 TARGET = 1.3

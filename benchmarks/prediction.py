@@ -22,29 +22,29 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.timing import Run, alternate, median, ratios, run
-from keypipe.demo import write_demo
-from keypipe.media import read_image
-from keypipe.predictor import DEFAULT_CONF, Predictor, load_onnx_model
+from keypipe.demo.scene import write_demo
+from keypipe.images.media import read_image
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import DEFAULT_CONF, Predictor, Thresholds
 
 ROOT = Path(__file__).parents[1]
 
 
 def make_model(folder: Path, imgsz: int) -> Path:
     """Write an ONNX file of random weights and return its path."""
-    from tasks.engine.exporting import export
-    from tasks.engine.settings import configure
+    from tasks.engine.door.exporting import engine
     from tests.pose_checkpoint import write_random_checkpoint
 
-    configure(folder)
+    engine().configure(folder)
     checkpoint = write_random_checkpoint(folder / "random.pt")
-    return export(checkpoint, "onnx", imgsz, {"simplify": True}, {}, folder, folder).path
+    return engine().export(checkpoint, "onnx", imgsz, {"simplify": True}, {}, folder, folder).path
 
 
 def choose_conf(model: Path, source: Path, objects: int) -> float:
     """Return the score that leaves this many objects on an image, on the average of ten images."""
     predictor = Predictor(*load_onnx_model(model, device="cpu"))
     images = sorted(source.iterdir())[:10]
-    scores = np.concatenate([predictor.detect(read_image(path), conf=0.01).scores for path in images])
+    scores = np.concatenate([predictor.detect(read_image(path), Thresholds(conf=0.01)).scores for path in images])
     return float(np.sort(scores)[-objects * len(images) - 1])
 
 

@@ -24,9 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.prediction import choose_conf, draw_images, make_model
-from keypipe.predictor import DEFAULT_CONF
-from keypipe.results import Thresholds
-from keypipe.served_model import ServedModel, open_model
+from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.serving.model import ServedModel, open_model
 from tests.served import serving
 
 

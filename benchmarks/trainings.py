@@ -13,8 +13,8 @@ import yaml
 from ruamel.yaml import YAML
 
 from benchmarks.workspace import ROOT, environment, make_workspace, stage
-from keypipe.demo import SCHEMA as DEMO_SCHEMA
-from keypipe.demo import write_demo
+from keypipe.demo.scene import SCHEMA as DEMO_SCHEMA
+from keypipe.demo.scene import write_demo
 
 SHARED_DATA = Path(os.environ.get("KEYPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 _SETSQUARE = {"classes": {"sjb_rect": {"keypoints": ["angle_30", "angle_60", "angle_90"], "pairs": []}}}

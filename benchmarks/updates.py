@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from benchmarks.data import SCHEMA, write_dataset
 from benchmarks.timing import Run, median, run
 from benchmarks.workspace import environment, make_workspace, set_aside, stage
-from flows.server import configure, running_server
+from flows.services.server import configure, running_server
 
 PREFECT_START = "from prefect import flow\nflow(lambda: None, name='nothing')()"
 

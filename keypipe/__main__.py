@@ -8,7 +8,7 @@ from pathlib import Path
 
 USER_ERROR = 2
 
-ANYWHERE = {"predict": "keypipe.predict_command", "serve": "keypipe.serve_command"}
+ANYWHERE = {"predict": "keypipe.inference.command", "serve": "keypipe.serving.command"}
 """Commands that need no workspace, and the modules that run them there."""
 
 
@@ -37,7 +37,8 @@ def _outside() -> int:
     if module:
         return int(importlib.import_module(module).main(sys.argv[2:]))
     print(  # noqa: T201 - the program's output
-        "keypipe: no workspace here; run it inside a clone of the keypipe repository (a folder with dvc.yaml)",
+        "keypipe: no workspace here; run it inside a clone of the keypipe repository (a folder with dvc.yaml);"
+        f" {' and '.join(f'`keypipe {name}`' for name in ANYWHERE)} work anywhere",
         file=sys.stderr,
     )
     return USER_ERROR

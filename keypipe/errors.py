@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -59,8 +60,13 @@ class FaultsError(AnnotationError):
     """All faults of an input at once."""
 
     def __init__(self, faults: Sequence[Fault], advice: str = "") -> None:
-        self.faults = sorted(faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind))
+        self.faults = sort_faults(faults)
         super().__init__(format_faults(self.faults, advice))
+
+
+def sort_faults(faults: Iterable[Fault]) -> list[Fault]:
+    """Sort faults by file; those of the file as a whole come first, then those of its shapes in order."""
+    return sorted(faults, key=lambda fault: (fault.file, -1 if fault.shape is None else fault.shape, fault.kind))
 
 
 def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
@@ -74,7 +80,7 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
         Text of several lines; only the first ``MAX_FAULTS_SHOWN`` faults are spelt out.
     """
     files = len({fault.file for fault in faults})
-    lines = [f"{_count(len(faults), 'fault')} in {_count(files, 'file')}"]
+    lines = [f"{format_count(len(faults), 'fault')} in {format_count(files, 'file')}"]
     lines += [f"  {fault}" for fault in faults[:MAX_FAULTS_SHOWN]]
     hidden = len(faults) - MAX_FAULTS_SHOWN
     if hidden > 0:
@@ -84,5 +90,29 @@ def format_faults(faults: Sequence[Fault], advice: str = "") -> str:
     return "\n".join(lines)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 box``, ``2 boxes``.
+
+    Args:
+        number: how many.
+        noun: of one.
+        plural: of more; the noun with an s by default.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+@contextmanager
+def needs_extra(package: str, extra: str) -> Iterator[None]:
+    """Import a package in the block that follows, where the slim library may lack it.
+
+    Args:
+        package: as people call it.
+        extra: of keypipe's, which installs it.
+
+    Raises:
+        PoseError: it is not installed; says how it is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PoseError(f"{package} is not installed: pip install 'keypipe[{extra}]'") from error

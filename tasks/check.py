@@ -10,16 +10,17 @@ import yaml
 from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
-from keypipe.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
-from tasks import params as read
+from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
-from tasks.loss_sigma import SigmaCourse
-from tasks.sigmas import read_sigmas
-from tasks.split import GROUPS, SplitParams
+from tasks.grading.loss_sigma import SigmaCourse
+from tasks.grading.sigmas import read_sigmas
+from tasks.split import SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
-from tasks.verdict import DoctorParams
+from tasks.workspace import params as read
+from tasks.workspace.places import GROUPS, PARAMS_FILE
+from tasks.workspace.verdict import DoctorParams
 
 SECTIONS: dict[str, type[read.Section]] = {
     "doctor": DoctorParams,
@@ -80,7 +81,7 @@ def find_missing(root: Path, document: CommentedMap) -> list[str]:
             node = node.get(key) if isinstance(node, Mapping) else None
         if node is None:
             example = f"`{name}: {{}}` takes all defaults" if name in SECTIONS else "see docs/parameters.md"
-            problems.append(f"{read.PARAMS_FILE}: {name}: missing; {example}")
+            problems.append(f"{PARAMS_FILE}: {name}: missing; {example}")
     return problems
 
 
@@ -94,14 +95,12 @@ def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> 
     problems: list[str] = []
     known = {"seed", "schema", *SECTIONS}
     problems += [
-        f"{read.place(document, [str(key)], read.PARAMS_FILE)}: {key}:"
-        f" unknown section (known: {', '.join(sorted(known))})"
+        f"{read.place(document, [str(key)], PARAMS_FILE)}: {key}: unknown section (known: {', '.join(sorted(known))})"
         for key in document
         if key not in known
     ]
     sections = {
-        name: read.check_section(document, (name,), model, read.PARAMS_FILE, problems)
-        for name, model in SECTIONS.items()
+        name: read.check_section(document, (name,), model, PARAMS_FILE, problems) for name, model in SECTIONS.items()
     }
     slots: tuple[str, ...] | None = None
     for load in (read.load_seed, read.load_schema):
@@ -112,7 +111,7 @@ def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> 
             problems += str(error).splitlines()
     if slots is not None:
         problems += [
-            f"{read.place(document, location, read.PARAMS_FILE)}: {error}"
+            f"{read.place(document, location, PARAMS_FILE)}: {error}"
             for location, error in _find_unfitting_sigmas(sections, slots, measured).items()
         ]
     return problems

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,45 +12,28 @@ import msgspec
 import numpy as np
 from pydantic import Field
 
-from keypipe.annotation import AnnotatedImage
-from keypipe.coco_writer import write_coco
-from keypipe.diagnosis import Diagnosis, diagnose
-from keypipe.drawing import draw_instances, encode_jpeg
-from keypipe.duplicates import find_duplicates
-from keypipe.errors import DatasetError, Fault, FaultsError
-from keypipe.findings import Finding, count_findings, sort_findings
-from keypipe.ingest import Folder, Ingested, near_misses, read_derived, read_folder
-from keypipe.labelme import LabelmeOptions
-from keypipe.media import read_image
-from keypipe.packed import Packed
-from keypipe.report import (
-    BarChart,
-    Faults,
-    Figure,
-    Gallery,
-    GroupedBarChart,
-    KeyValues,
-    Note,
-    Notes,
-    Picture,
-    Report,
-    Section,
-    Table,
-    render_report,
-)
-from keypipe.skeleton import Schema
-from tasks import params as read
-from tasks.changes import schema_changes
-from tasks.stage import STATE, replacing, run_program, say, tell_progress, write_json
-from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
+from keypipe.annotations.folder import near_misses, read_folder
+from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.annotations.reader import read_derived
+from keypipe.annotations.readings import Folder, Ingested
+from keypipe.dataset.coco_writer import write_coco
+from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
+from keypipe.diagnosis.duplicates import find_duplicates
+from keypipe.diagnosis.findings import count_findings, sort_findings
+from keypipe.errors import DatasetError, FaultsError, sort_faults
+from keypipe.keypoints.instances import AnnotatedImage
+from keypipe.keypoints.packed import Packed
+from keypipe.keypoints.skeleton import Schema
+from tasks.pages.convert import draw_examples, to_report
+from tasks.pages.reports import write_report
+from tasks.progress import Progress, tell_in_lines
+from tasks.workspace import params as read
+from tasks.workspace.changes import schema_changes
+from tasks.workspace.places import COCO, DERIVED, PARSED, RAW, report_folder
+from tasks.workspace.program import replacing, run_program, say, write_json
+from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
-RAW = Path("data/raw")
-DERIVED = Path("data/derived")
-COCO = Path("data/coco/keypoints.json")
-REPORT = Path("reports/convert")
-PARSED = STATE / "cache/annotations.msgpack"
-_EXAMPLES = 12
-_EXAMPLE_PX = 480
+REPORT = report_folder("convert")
 
 
 class ConvertParams(read.Section):
@@ -98,7 +82,6 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     overview = look_over(folder)
     _check_any_object(overview, folder, schema)
     diagnosis = _diagnose(root, folder, schema, overview, doctor)
-    findings = diagnosis.findings
     summary = summarise(folder, overview, schema, diagnosis)
     with (
         replacing(root, DERIVED) as derived,
@@ -109,9 +92,8 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
         _write_derived(derived, root / RAW, folder, overview)
         write_coco(coco, overview.images(folder), schema)
         report.mkdir()
-        write_json(report / "report.json", summary)
-        page = to_report(summary, folder.faults, findings, draw_examples(root, folder, overview, derived, schema))
-        (report / "report.html").write_text(render_report(page), encoding="utf-8")
+        pictures = draw_examples(root, folder, overview.with_objects, derived, schema)
+        write_report(report, summary, to_report(summary, folder.faults, diagnosis.findings, pictures))
     say(f"convert: {summary['headline']}")
 
 
@@ -178,18 +160,16 @@ def look_over(folder: Folder) -> Overview:
     return over
 
 
-def read_raw(
-    params: ConvertParams, schema: Schema, root: Path, progress: Callable[[int, int], None] | None = None
-) -> Folder:
+def read_raw(params: ConvertParams, schema: Schema, root: Path, progress: Progress | None = None) -> Folder:
     """Read the raw folder as the parameters say; faults are collected, not raised.
 
     Args:
         params: how to read it.
         schema: classes and keypoints.
         root: the workspace.
-        progress: is told the number of files read, and to read; None prints it.
+        progress: is told how many files are read; None prints it.
     """
-    tell = progress or tell_progress("convert", "files read")
+    tell = partial(progress or tell_in_lines("convert"), "files read")
     return read_folder(
         root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=tell
     )
@@ -280,111 +260,8 @@ def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Dia
         "set_aside": sorted(overview.set_aside),
         "findings": diagnosis.findings,
         "finding_counts": count_findings(diagnosis.findings),
-        "faults": sorted(folder.faults, key=lambda fault: (fault.file, fault.shape or -1, fault.kind)),
+        "faults": sort_faults(folder.faults),
     }
-
-
-def to_report(summary: dict[str, Any], faults: list[Fault], findings: list[Finding], pictures: list[Picture]) -> Report:
-    """Build the page that a person reads."""
-    notes = _notes(summary)
-    sections: list[Section] = [
-        *([Notes("Worth a look", notes)] if notes else []),
-        Gallery("As converted", pictures, note="Some images with their boxes and keypoints; rings are occluded."),
-        BarChart("Objects by class", list(summary["objects_by_class"].items())),
-    ]
-    for class_name, keypoints in summary["keypoints"].items():
-        states = {
-            state: [counts[state] for counts in keypoints.values()] for state in ("visible", "occluded", "not_labelled")
-        }
-        series = {state.replace("_", " "): values for state, values in states.items() if any(values)}
-        sections.append(GroupedBarChart(f"Keypoints of {class_name}", list(keypoints), series))
-    sections.append(
-        KeyValues(
-            "Details",
-            [
-                ("Annotation files", summary["annotation_files"]),
-                ("Images without objects (negatives)", summary["negatives"]),
-                ("Objects with keypoints not labelled", summary["objects_missing_keypoints"]),
-                ("Boxes derived from points", _count(summary["boxes_from_points"])),
-                ("Keypoints in overlapping boxes, decided by their place", _count(summary["decided_by_place"])),
-                ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
-                ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
-                ("Images without annotation file", len(summary["unlabelled_images"])),
-                ("Images repaired or taken from imageData", len(summary["derived_images"])),
-            ],
-        )
-    )
-    if summary["read_by_alias"]:
-        rows = [[name, count] for name, count in summary["read_by_alias"].items()]
-        sections.append(Table("Labels read by an alias", ["Label and name", "Count"], rows))
-    if summary["ignored_shapes"]:
-        rows = [[name, count] for name, count in summary["ignored_shapes"].items()]
-        sections.append(Table("Shapes outside the schema, ignored", ["Shape and label", "Count"], rows))
-    told = {(fault.file, fault.shape, fault.kind) for fault in faults}
-    other = [found for found in findings if (found.file, found.shape, found.kind) not in told]
-    if other:
-        note = "Found without the pixels. `keypipe doctor` looks at these as well, and shows pictures."
-        sections.append(to_section(other, {}, RAW.as_posix(), note))
-    if faults:
-        sections.append(Faults("Set aside for these faults", faults))
-    figures = [
-        Figure("Images", summary["images"]),
-        Figure("Objects", summary["objects"]),
-        Figure("Classes", len(summary["objects_by_class"])),
-        Figure("Set aside", len(summary["set_aside"])),
-    ]
-    return Report("Converted annotations", summary["headline"], sections, figures, "convert")
-
-
-def draw_examples(root: Path, folder: Folder, overview: Overview, derived: Path, schema: Schema) -> list[Picture]:
-    """Draw some images with objects, evenly spread over the dataset.
-
-    Args:
-        root: the workspace.
-        folder: what reading found.
-        overview: of its files.
-        derived: folder of the derived images, which may not be in place yet.
-        schema: classes and skeletons.
-    """
-    numbers = overview.with_objects
-    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(_EXAMPLES, len(numbers))).astype(int))
-    pictures: list[Picture] = []
-    for image in (folder.files[numbers[position]].image for position in chosen):
-        assert image is not None
-        place, _, name = image.path.partition("/")
-        path = derived / name if place == "derived" else root / "data" / image.path
-        pixels = np.ascontiguousarray(read_image(path)[..., ::-1])
-        drawn = draw_instances(pixels, image.instances, schema, longest_side_px=_EXAMPLE_PX)
-        pictures.append(Picture(encode_jpeg(drawn), image.path.removeprefix("raw/")))
-    return pictures
-
-
-def _notes(summary: dict[str, Any]) -> list[Note]:
-    notes = [
-        Note("warning", f"Label {label!r} is not in the schema and was ignored; did you mean {known!r}?")
-        for label, known in summary["misspelt_perhaps"].items()
-    ]
-    notes += [
-        Note("info", f"{file}: boxes derived from points, beginning with the shapes {shapes}")
-        for file, shapes in summary["boxes_from_points"].items()
-    ]
-    notes += [
-        Note("info", f"{file}: boxes overlap; where the keypoints usually lie decided whose the shapes {shapes} are")
-        for file, shapes in summary["decided_by_place"].items()
-    ]
-    notes += [
-        Note("warning", f"{file}: only the order in the file tells whose keypoints the shapes {shapes} are")
-        for file, shapes in summary["decided_by_list_order"].items()
-    ]
-    if summary["unlabelled_images"]:
-        count = len(summary["unlabelled_images"])
-        text = f"{count} images have no annotation file; convert.unlabelled_images says what they are"
-        notes.append(Note("info", text))
-    return notes
-
-
-def _count(shapes_by_file: dict[str, list[int]]) -> int:
-    return sum(len(shapes) for shapes in shapes_by_file.values())
 
 
 def main(root: Path) -> None:

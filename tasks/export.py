@@ -13,38 +13,38 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from keypipe import __version__
-from keypipe.coco import to_images
+from keypipe.dataset.coco import to_images
 from keypipe.errors import ModelError
-from keypipe.letterbox import letterbox
-from keypipe.media import read_image
-from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, format_keypipe_metadata
-from keypipe.report import render_report
-from keypipe.skeleton import Schema
-from tasks import params as read
-from tasks import tracking
-from tasks.dataset import VIEW, read_schema, read_side, refresh_view
-from tasks.engine.exporting import export, format_titles
-from tasks.engine.quantization import quantize
-from tasks.engine.runtimes import RUNTIMES, OnnxRuntime, PyTorch, UltralyticsBackend
-from tasks.engine.settings import configure
-from tasks.export_report import Summary, to_headline, to_report
-from tasks.export_timing import BATCHES, Latency, measure_latency
-from tasks.grading import Grading, GradingParams, to_grading
-from tasks.models import BEST, LICENSE, find_run, read_record
-from tasks.proof import Candidate, Proof, Tolerance, prove
-from tasks.stage import STATE, remove, replacing, run_program, say, write_json
+from keypipe.images.media import read_image
+from keypipe.inference.letterbox import letterbox
+from keypipe.inference.model_info import METADATA_KEY, ModelInfo, format_keypipe_metadata
+from keypipe.inference.predictor import RawModel
+from keypipe.keypoints.skeleton import Schema
+from tasks.engine.door.exporting import engine
+from tasks.grading.rules import Grading, GradingParams, to_grading
+from tasks.pages.export import Summary, to_headline, to_report
+from tasks.pages.reports import write_report
+from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
+from tasks.proofs.timing import BATCHES, Latency, measure_latency
+from tasks.tracking import runs as tracking
+from tasks.workspace import params as read
+from tasks.workspace.dataset import read_schema, read_side, refresh_view
+from tasks.workspace.models import LICENSE, read_record
+from tasks.workspace.places import (
+    BEST,
+    EXPORTS,
+    FAILURES,
+    LATENCY,
+    SCRATCH,
+    VIEW_YAML,
+    metrics_file,
+    report_folder,
+)
+from tasks.workspace.program import remove, replacing, run_program, say, write_json
 
-EXPORTS = Path("exports")
-REPORT = Path("reports/export")
-METRICS = Path("metrics/export.json")
-EVIDENCE = STATE / "failures" / "export"
-LATENCY = "latency.json"
-
-FORMATS = (
-    "torchscript", "onnx", "openvino", "engine", "coreml", "coreai", "saved_model", "pb", "edgetpu", "litert", "paddle",
-    "mnn", "ncnn", "imx", "rknn", "executorch", "axelera", "deepx", "qnn", "hailo", "ascend", "xilinx",
-)  # fmt: skip
-"""The formats of the pinned Ultralytics; a test compares them with its own list."""
+REPORT = report_folder("export")
+METRICS = metrics_file("export")
+EVIDENCE = FAILURES / "export"
 
 ONNX = "onnx"
 INT8 = "onnx_int8"
@@ -70,9 +70,10 @@ class ExportParams(read.Section):
     @field_validator("formats")
     @classmethod
     def _check_formats(cls, formats: list[str]) -> list[str]:
-        unknown = [name for name in formats if name not in FORMATS]
+        known = engine().FORMATS
+        unknown = [name for name in formats if name not in known]
         if unknown:
-            raise ValueError(f"unknown: {', '.join(unknown)} (known: {', '.join(FORMATS)})")
+            raise ValueError(f"unknown: {', '.join(unknown)} (known: {', '.join(known)})")
         if len(set(formats)) < len(formats):
             raise ValueError("a format is named twice")
         return formats
@@ -97,11 +98,11 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
     Raises:
         ModelError: a toolchain is absent or fails, or an export differs from the weights by more than is allowed.
     """
-    configure(root, local.threads)
+    engine().configure(root, local.threads)
     threads = local.threads or os.cpu_count() or 1
     schema = read_schema(root)
-    parent = find_run(root)
-    scratch = root / STATE / "tmp" / "export"
+    parent = tracking.find_run(root)
+    scratch = root / SCRATCH / "export"
     remove(scratch)
     scratch.mkdir(parents=True)
     with tracking.child_run(root, parent, "export") as live:
@@ -113,7 +114,7 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
         candidates = {name: candidate for name, (candidate, _) in models.items()}
         graded = to_grading(grading, schema, root)
         truth = read_side(root, "val")
-        reference = PyTorch().load(root / BEST, threads)
+        reference = engine().reference().load(root / BEST, threads)
         reference_ap, proofs = prove(root, truth, reference, models, info, graded, params.conf)
         summary = _summarise(params, info, graded, reference_ap, proofs, unproven)
         if summary.faults:
@@ -143,26 +144,25 @@ def export_formats(
     Raises:
         ModelError: what is wrong with each format that could not be made.
     """
-    if not RUNTIMES.keys() >= set(params.formats):
+    if not all(map(engine().has_runtime, params.formats)):
         refresh_view(root)  # some of the others are calibrated on its images
     arguments: dict[str, Any] = {"dynamic": params.dynamic, "simplify": params.simplify}
     if params.opset:
         arguments["opset"] = params.opset
     metadata = {METADATA_KEY: format_keypipe_metadata(schema, LICENSE, __version__)}
-    calibration = root.resolve() / VIEW / "data.yaml"
-    titles = format_titles()
+    calibration = root.resolve() / VIEW_YAML
+    titles = engine().format_titles()
     tolerance = Tolerance(params.tolerance_px, params.tolerance_ap)
     found: list[Candidate] = []
     sizes: list[tuple[int, int]] = []
     problems: list[str] = []
     for name in params.formats:
         try:
-            exported = export(root / BEST, name, params.imgsz, arguments, metadata, calibration, scratch)
+            exported = engine().export(root / BEST, name, params.imgsz, arguments, metadata, calibration, scratch)
         except ModelError as error:
             problems.append(str(error))
             continue
-        runtime = RUNTIMES.get(name, UltralyticsBackend())
-        found.append(Candidate(name, titles[name], exported.path, runtime, tolerance))
+        found.append(Candidate(name, titles[name], exported.path, engine().runtime(name), tolerance))
         sizes.append(exported.imgsz)
     if problems:
         raise ModelError("\n".join(problems))
@@ -173,9 +173,9 @@ def _quantize(exported: list[Candidate], params: ExportParams, seed: int, info: 
     """Make the INT8 twin of the ONNX file, calibrated on training images."""
     source = next(candidate.path for candidate in exported if candidate.name == ONNX)
     target = source.with_name(f"{source.stem}.int8{source.suffix}")
-    quantize(source, target, _calibration_inputs(params.int8_images, seed, info, root))
+    engine().quantize(source, target, _calibration_inputs(params.int8_images, seed, info, root))
     tolerance = Tolerance(params.int8_tolerance_diagonals, params.int8_tolerance_ap, exact=False)
-    return Candidate(INT8, "ONNX INT8", target, OnnxRuntime(), tolerance)
+    return Candidate(INT8, "ONNX INT8", target, engine().runtime(ONNX), tolerance)
 
 
 def _calibration_inputs(count: int, seed: int, info: ModelInfo, root: Path) -> Iterator[NDArray[np.float32]]:
@@ -193,7 +193,7 @@ def _load(exported: list[Candidate], threads: int) -> tuple[dict[str, tuple[Cand
         try:
             models[candidate.name] = candidate, candidate.runtime.load(candidate.path, threads)
         except ModelError as error:
-            if candidate.name in RUNTIMES:
+            if engine().has_runtime(candidate.name):
                 raise
             unproven[candidate.title] = str(error)
             say(f"export: warning: {candidate.title} is not proven: {error}")
@@ -231,8 +231,7 @@ def _keep_evidence(summary: Summary, root: Path, scratch: Path, live: tracking.R
     folder = root / EVIDENCE
     remove(folder)
     folder.mkdir(parents=True)
-    write_json(folder / "report.json", summary)
-    (folder / "report.html").write_text(render_report(to_report(summary, None)), encoding="utf-8")
+    write_report(folder, summary, to_report(summary, None))
     live.log_files(folder, "failure")
     scratch.rename(folder / "exports")
     images = next(iter(summary.proofs.values())).parity.images
@@ -265,9 +264,8 @@ def _write(summary: Summary, latency: Latency | None, paths: list[Path], root: P
         for path in paths:
             shutil.move(path, exports / path.name)
         if latency:
-            write_json(exports / LATENCY, latency)
-        write_json(report / "report.json", summary)
-        (report / "report.html").write_text(render_report(to_report(summary, latency)), encoding="utf-8")
+            write_json(exports / LATENCY.name, latency)
+        write_report(report, summary, to_report(summary, latency))
         write_json(metrics, {name: proof.figures() for name, proof in summary.proofs.items()})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from sys import intern
@@ -15,50 +16,50 @@ import numpy as np
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from keypipe.coco import to_images
-from keypipe.coco_stream import CocoLines, parse_image, pick, write_parts
-from keypipe.duplicates import find_duplicates
+from keypipe.dataset.coco import to_images
+from keypipe.dataset.coco_stream import CocoLines, parse_image, pick, write_parts
+from keypipe.dataset.yolo import SIDES, to_data_yaml, to_fold_yaml
+from keypipe.diagnosis.duplicates import find_duplicates
+from keypipe.diagnosis.findings import Finding, find_lacking_sides, sort_findings
 from keypipe.errors import DatasetError
-from keypipe.findings import Finding, find_lacking_sides, sort_findings
-from keypipe.pixels import CHANGED, label_near_duplicates, read_pixels
-from keypipe.report import Cell, Figure, GroupedBarChart, KeyValues, Note, Notes, Report, Section, Table, render_report
-from keypipe.skeleton import Schema
-from keypipe.split import (
+from keypipe.images.near_duplicates import label_near_duplicates
+from keypipe.images.pixels import CHANGED, read_pixels
+from keypipe.keypoints.skeleton import Schema
+from keypipe.splits.assignment import Split, assign_sides, check_ratios
+from keypipe.splits.balance import IMAGES, Feature, Features, count_features, sum_features
+from keypipe.splits.contents import Sample
+from keypipe.splits.groups import find_group, look_up_groups, parse_groups
+from keypipe.splits.manifest import (
     ABSENT,
-    IMAGES,
     USED,
-    Feature,
-    Features,
     Manifest,
     ManifestLine,
-    Sample,
-    Split,
-    assign_sides,
-    check_ratios,
-    count_features,
-    find_group,
     format_phash,
-    look_up_groups,
-    parse_groups,
     parse_phash,
     read_manifest,
     start_over,
-    sum_features,
     write_manifest,
 )
-from keypipe.yolo import SIDES, to_data_yaml, to_fold_yaml
-from tasks import params as read
-from tasks.dataset import ANNOTATIONS, DATA_YAML, FOLDS, MANIFEST, check_images, refresh_view
-from tasks.loss_sigma import read_final_sigmas
-from tasks.stage import STATE, replacing, run_program, say, tell_progress, write_json
-from tasks.verdict import DoctorParams, stop_at, to_section, without_ignored
+from tasks.grading.loss_sigma import read_final_sigmas
+from tasks.pages.reports import write_report
+from tasks.pages.split import to_report
+from tasks.progress import tell_in_lines
+from tasks.workspace import params as read
+from tasks.workspace.dataset import check_images, refresh_view
+from tasks.workspace.places import (
+    ANNOTATIONS,
+    COCO,
+    DATA_YAML,
+    FOLDS,
+    GROUPS,
+    MANIFEST,
+    PIXELS,
+    report_folder,
+)
+from tasks.workspace.program import replacing, run_program, say, write_json
+from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
-COCO = Path("data/coco/keypoints.json")
-GROUPS = Path("data/groups.csv")
-RAW = Path("data/raw")
-REPORT = Path("reports/split")
-PIXELS = STATE / "cache/pixels.jsonl"
-_MAX_ROWS = 200
+REPORT = report_folder("split")
 _TOLERANCE = 0.02  # of all images; a side that misses its share by more is worth a warning
 
 
@@ -199,9 +200,7 @@ def _write(
         with manifest_path.open("w", encoding="utf-8", newline="") as file:
             write_manifest(file, manifest)
         report.mkdir()
-        write_json(report / "report.json", summary)
-        page = render_report(to_report(summary, summary["findings"]))
-        (report / "report.html").write_text(page, encoding="utf-8")
+        write_report(report, summary, to_report(summary, summary["findings"]))
 
 
 def _check_schema(coco: CocoLines, schema: Schema) -> None:
@@ -254,7 +253,7 @@ def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestL
     """
     hashed = {line.md5 for line in known if line.phash}
     files = {sample.md5: sample.path for sample in samples if sample.md5 not in hashed}
-    progress = tell_progress("split", "images looked at")
+    progress = partial(tell_in_lines("split"), "images looked at")
     facts = read_pixels(files, root / PIXELS, progress=progress, folder=root / "data")
     changed = sorted(f"data/{files[md5]}" for md5, fact in facts.items() if fact.error == CHANGED)
     if changed:
@@ -448,76 +447,6 @@ def find_warnings(
         done = "all sides were drawn anew" if reset_done else "was done already and does nothing any more"
         warnings.append(f"split.reset: {done}; set it back to false")
     return warnings
-
-
-def to_report(summary: dict[str, Any], findings: Sequence[Finding] = ()) -> Report:
-    """Build the page that a person reads."""
-    sides = {side: figures for side, figures in summary["sides"].items() if figures["images"]}
-    rows = [
-        [side, f["images"], f"{f['share']:.1%}", f"{f['wanted']:.1%}", f["negatives"], f["objects"]]
-        for side, f in sides.items()
-    ]
-    sections: list[Section] = [
-        *(
-            [Notes("Worth a look", [Note("warning", text) for text in summary["warnings"]])]
-            if summary["warnings"]
-            else []
-        ),
-        Table("Sides", ["Side", "Images", "Share", "Wanted", "Without objects", "Objects"], rows),
-        GroupedBarChart(
-            "Images and objects",
-            list(sides),
-            {kind: [f[kind] for f in sides.values()] for kind in ("images", "objects")},
-        ),
-        _shares("Objects by class", "Class", "objects_by_class", sides),
-        _shares("Images by their number of objects", "Objects", "images_by_objects", sides),
-    ]
-    if findings:
-        sections.append(to_section(findings, {}, RAW.as_posix()))
-    if summary["folds"]:
-        fold_rows = [[fold, f["images"], f["objects"]] for fold, f in summary["folds"].items()]
-        sections.append(Table("Folds of train and val", ["Fold", "Images", "Objects"], fold_rows))
-    if summary["set_aside"]:
-        aside_rows: list[list[Cell]] = [
-            [aside["image"], *next(iter(aside["touches"].items())), *list(aside["touches"].items())[-1]]
-            for aside in summary["set_aside"]
-        ]
-        columns = ["Image", "Touches", "by", "and", "by"]
-        note = "Images that belong to two sides are in none, until the manifest or the groups are mended."
-        sections.append(Table("Set aside", columns, aside_rows, note))
-    if summary["kept_together"]:
-        together: list[list[Cell]] = [
-            [len(paths), ", ".join(paths[:4]) + (" …" if len(paths) > 4 else "")] for paths in summary["kept_together"]
-        ]
-        title = "Kept together: groups and near duplicates"
-        sections.append(Table(title, ["Images", "Which"], together[:_MAX_ROWS], f"{len(together)} in all."))
-    sections.append(
-        KeyValues(
-            "Since the last run",
-            [
-                ("New images", summary["new_images"]),
-                ("Images absent now", summary["absent_images"]),
-                ("Draw of all sides", summary["draw"]),
-                ("Images moved by the reset", summary["moved_by_reset"]),
-            ],
-        )
-    )
-    figures = [Figure(side, f["images"], f"{f['share']:.1%} of the images") for side, f in sides.items()]
-    return Report("Sides of the dataset", summary["headline"], sections, figures, "split")
-
-
-def _shares(title: str, what: str, key: str, sides: dict[str, Any]) -> Table:
-    names = sorted({name for f in sides.values() for name in f[key]}, key=_by_number)
-    rows: list[list[Cell]] = []
-    for name in names:
-        counts = [f[key].get(name, 0) for f in sides.values()]
-        rows.append([name, *counts, " / ".join(f"{count / sum(counts):.0%}" for count in counts)])
-    return Table(title, [what, *sides, "Shares"], rows)
-
-
-def _by_number(name: str) -> tuple[int, str]:
-    number = name.partition("-")[0]
-    return (int(number) if number.isdecimal() else 0, name)
 
 
 def main(root: Path) -> None:

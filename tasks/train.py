@@ -12,33 +12,48 @@ import msgspec
 from pydantic import ConfigDict, Field, field_validator
 
 from keypipe import __version__
-from keypipe.coco import CocoFile
+from keypipe.dataset.coco import CocoFile
+from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
-from keypipe.skeleton import Schema, schema_to_mapping
-from keypipe.yolo import view_names
-from tasks import params as read
-from tasks import preflight, snapshots, tracking
-from tasks.dataset import DATA_YAML, VIEW, read_schema, read_side, refresh_view
-from tasks.engine import training as engine
-from tasks.engine.settings import configure
-from tasks.git_state import git_state
-from tasks.grading import GradingParams, to_grading
-from tasks.judging import FIGURES, make_judge
-from tasks.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
-from tasks.models import LICENSE, MODELS, Summary
-from tasks.stage import STATE, remove, replacing, run_program, say, write_json
+from keypipe.keypoints.skeleton import Schema, schema_to_mapping
+from tasks.engine.door.training import FITNESS, LEARNS, Epoch, Trained, TrainJob, engine
+from tasks.grading import preflight
+from tasks.grading.epochs import FIGURES, make_judge
+from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
+from tasks.grading.rules import GradingParams, to_grading
+from tasks.pages.preflight import draw_batch
+from tasks.tracking import runs as tracking
+from tasks.tracking.machine import machine_type
+from tasks.versions import snapshots
+from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
+from tasks.workspace import params as read
+from tasks.workspace.dataset import read_schema, read_side, refresh_view
+from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord
+from tasks.workspace.places import (
+    BEST,
+    DATA_YAML,
+    EPOCHS,
+    LAST,
+    MODELS,
+    PREFLIGHT_FACTS,
+    PREFLIGHT_PICTURE,
+    PROGRESS,
+    RECORD,
+    TIMINGS,
+    TRAINING,
+    VIEW_YAML,
+)
+from tasks.workspace.program import remove, replacing, run_program, say, write_json
 
-EPOCHS = "epochs.json"
-PROGRESS = STATE / "progress.json"
 PROGRESS_FILE = "state.json"
 
 _OWN_KEYS = {"model", "loss_sigma", "best_by", "preflight", "new_head", "symmetric"}
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
-BEST_BY = (*FIGURES, engine.FITNESS)
+BEST_BY = (*FIGURES, FITNESS)
 """Values of ``train.best_by``: keypipe's figures, and Ultralytics' own mixture of box and pose AP."""
 
 
@@ -69,13 +84,13 @@ class TrainParams(read.Section):
     @classmethod
     def find_problems(cls, values: Mapping[str, Any]) -> dict[str, str]:
         """Refuse arguments that Ultralytics does not know, that keypipe sets itself, or of another type."""
-        known = engine.read_train_arguments()
+        known, reserved = engine().read_train_arguments(), engine().RESERVED
         problems: dict[str, str] = {}
         for key, value in values.items():
             if key in _OWN_KEYS:
                 continue
-            if key in engine.RESERVED:
-                problems[key] = f"not a parameter of a training: {engine.RESERVED[key]}"
+            if key in reserved:
+                problems[key] = f"not a parameter of a training: {reserved[key]}"
             elif key not in known:
                 problems[key] = f"unknown parameter{_suggest(key, [*known, *_OWN_KEYS])}"
             elif not _fits(value, known[key]):
@@ -107,7 +122,7 @@ def run(
     seed: int,
     local: read.Local,
     root: Path,
-    record: tracking.TrainingRecord,
+    record: TrainingRecord,
 ) -> None:
     """Train on the split dataset.
 
@@ -122,76 +137,129 @@ def run(
     Raises:
         PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer.
     """
-    configure(root, local.threads)
+    engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
     # The test side is no part of what a training depends on.
     sides = {side: read_side(root, side) for side in ("train", "val")}
-    record.counts = {
-        f"{side} {kind}": len(getattr(file, attribute))
-        for side, file in sides.items()
-        for kind, attribute in (("images", "images"), ("objects", "annotations"))
-    }
+    record.counts = count_contents(sides)
     scratch = _scratch(root, record.fingerprint)
-    loss_sigma = SigmaCourse(params.loss_sigma, len(schema.slots))
-    judge = make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema)
-    progress = _read_progress(scratch)
-    live = tracking.start_training(root, record, progress.run_id or None)
-    live.set_tags(snapshots.take(root, live.run_id, record.fingerprint))
-    progress.run_id = live.run_id
-    write_json(scratch / PROGRESS_FILE, progress)
+    job = _to_job(params, grading, seed, local, schema, sides, scratch, root)
+    witness = Witness(params, schema, scratch, root, record)
+    on_preflight = witness.on_preflight if params.preflight else None
+    job = msgspec.structs.replace(job, on_epoch=witness.on_epoch, on_preflight=on_preflight)
+    try:
+        with tracking.ending(witness.live):
+            headline, not_repeatable = witness.finish(engine().train(job))
+    finally:
+        (root / PROGRESS).unlink(missing_ok=True)
+    remove(root / TRAINING)
+    if not_repeatable:
+        say(f"train: another run with the same data and parameters may differ: {not_repeatable}")
+    say(f"train: {headline}")
 
-    def on_epoch(epoch: engine.Epoch) -> None:
-        metrics = {tracking.metric_name(key): value for key, value in epoch.metrics.items()}
-        say(_epoch_line(epoch, metrics))
-        # An epoch that a kill cut off after its record is trained once more, with the same figures.
-        if progress.epochs[epoch.number - 1 : epoch.number] != [metrics]:
-            live.log_metrics(metrics, epoch.number)
-        progress.add(epoch, metrics)
-        write_json(scratch / PROGRESS_FILE, progress)
-        write_json(root / PROGRESS, {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"})
 
-    def on_preflight(found: preflight.Preflight | None) -> None:
-        progress.preflight = _keep_preflight(found, params, schema, scratch, root, live)
-        write_json(scratch / PROGRESS_FILE, progress)
-
-    job = engine.TrainJob(
+def _to_job(
+    params: TrainParams,
+    grading: GradingParams,
+    seed: int,
+    local: read.Local,
+    schema: Schema,
+    sides: Mapping[str, CocoFile],
+    scratch: Path,
+    root: Path,
+) -> TrainJob:
+    """Say what is trained; who is told of it is added by ``run``."""
+    return TrainJob(
         model=_resolve_model(params.model, root),
-        data=root.resolve() / VIEW / "data.yaml",
+        data=root.resolve() / VIEW_YAML,
         arguments={**params.arguments, **_fixed(params, seed, schema)},
         device=local.device,
         workers=local.workers,
         cache=local.cache,
         scratch=scratch.resolve(),
-        instances={side: count_instances(sides[side]) for side in ("train", "val")},
-        loss_sigma=loss_sigma,
+        instances={side: count_instances(file) for side, file in sides.items()},
+        loss_sigma=SigmaCourse(params.loss_sigma, len(schema.slots)),
         best_by=params.best_by,
-        judge=judge,
-        on_epoch=on_epoch,
+        judge=make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema),
         new_head=params.new_head,
-        on_preflight=on_preflight if params.preflight else None,
     )
-    try:
-        with tracking.ending(live):
-            trained = engine.train(job)
-            record.epochs = progress.epochs
-            notes = warn(record.epochs)
-            for note in notes:
-                say(f"warning: {note}")
-                live.set_tags({"keypipe.warning": note})
-            live.set_tags({"keypipe.repeatable": f"no: {trained.not_repeatable}" if trained.not_repeatable else "yes"})
-            description = {"schema": schema_to_mapping(schema), "license": LICENSE, "version": __version__}
-            summary = _summarise(record, live.run_id, trained, params.best_by, notes)
-            with replacing(root, MODELS) as models:
-                _collect(models, trained, scratch, summary, description, progress)
-            live.log_files(root / MODELS, "models")
-            live.set_tags({"keypipe.headline": summary.headline, "license": LICENSE})
-    finally:
-        (root / PROGRESS).unlink(missing_ok=True)
-    remove(root / STATE / "train")
-    if trained.not_repeatable:
-        say(f"train: another run with the same data and parameters may differ: {trained.not_repeatable}")
-    say(f"train: {summary.headline}")
+
+
+class Witness:
+    """Tells, records and keeps what a training says of itself.
+
+    Attributes:
+        live: its MLflow run.
+    """
+
+    def __init__(self, params: TrainParams, schema: Schema, scratch: Path, root: Path, record: TrainingRecord) -> None:
+        """Open the training's MLflow run, or go on with the one of a killed training.
+
+        Raises:
+            PoseError: MLflow does not answer.
+        """
+        self._params, self._schema, self._scratch, self._root, self._record = params, schema, scratch, root, record
+        self._progress = _read_progress(scratch)
+        self.live = tracking.start_training(root, record, self._progress.run_id or None)
+        self.live.set_tags(snapshots.take(root, self.live.run_id, record.fingerprint))
+        self._progress.run_id = self.live.run_id
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self._scratch / PROGRESS_FILE, self._progress)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Take in an epoch."""
+        say(_epoch_line(epoch))
+        # An epoch that a kill cut off after its record is trained once more, with the same figures.
+        if self._progress.epochs[epoch.number - 1 : epoch.number] != [epoch.metrics]:
+            self.live.log_metrics(epoch.metrics, epoch.number)
+        self._progress.add(epoch)
+        self._save()
+        state = {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"}
+        write_json(self._root / PROGRESS, state)
+
+    def on_preflight(self, found: preflight.Preflight | None) -> None:
+        """Judge, tell and keep what the pre-flight found.
+
+        Raises:
+            PoseError: nothing would be learnt.
+        """
+        if found is None:
+            say("pre-flight: left out, a batch does not fit into the device's memory; going on with smaller ones")
+        else:
+            preflight.judge(found.facts, self._params.arguments)
+            for line in preflight.describe(found.facts, found.times):
+                say(line)
+            picture = self._scratch / PREFLIGHT_PICTURE.name
+            picture.write_bytes(draw_batch(found.batch, self._schema))
+            write_json(self._scratch / PREFLIGHT_FACTS.name, found.facts)
+            self.live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
+            say(f"pre-flight: the batch as a picture: {picture.relative_to(self._root)}")
+        self._progress.preflight = found.times if found else None
+        self._save()
+
+    def finish(self, trained: Trained) -> tuple[str, str | None]:
+        """Put the results of the training into place, and record them.
+
+        Returns:
+            The headline, and why another run with the same data and parameters may differ.
+        """
+        self._record.epochs = self._progress.epochs
+        notes = warn(self._record.epochs)
+        for note in notes:
+            say(f"warning: {note}")
+            self.live.set_tags({"keypipe.warning": note})
+        reason = trained.not_repeatable
+        self.live.set_tags({"keypipe.repeatable": f"no: {reason}" if reason else "yes"})
+        description = {"schema": schema_to_mapping(self._schema), "license": LICENSE, "version": __version__}
+        summary = _summarise(self._record, self.live.run_id, trained, self._params.best_by, notes)
+        with replacing(self._root, MODELS) as models:
+            _collect(models, trained, self._scratch, summary, description, self._progress)
+        self.live.log_files(self._root / MODELS, "models")
+        self.live.set_tags({tracking.HEADLINE: summary.headline, "license": LICENSE})
+        return summary.headline, reason
 
 
 class Progress(msgspec.Struct):
@@ -211,10 +279,10 @@ class Progress(msgspec.Struct):
     state_seconds: list[float] = []
     preflight: preflight.Times | None = None
 
-    def add(self, epoch: engine.Epoch, metrics: dict[str, float]) -> None:
+    def add(self, epoch: Epoch) -> None:
         """Add an epoch, in place of whatever was known of it and of later ones."""
         del self.epochs[epoch.number - 1 :]
-        self.epochs.append(metrics)
+        self.epochs.append(epoch.metrics)
         del self.seconds[epoch.number - 1 :]
         self.seconds.append(epoch.seconds)
         if epoch.number > 1:
@@ -236,7 +304,7 @@ def _resolve_model(model: str, root: Path) -> str:
 
 def _scratch(root: Path, fingerprint: str) -> Path:
     """Return the folder of this training; what other trainings left there is removed."""
-    folder = root / STATE / "train"
+    folder = root / TRAINING
     scratch = folder / fingerprint[:16]
     if folder.exists():
         for other in folder.iterdir():
@@ -251,13 +319,22 @@ def _read_progress(scratch: Path) -> Progress:
     if not path.exists():
         return Progress()
     progress = msgspec.json.decode(path.read_bytes(), type=Progress)
-    reached = engine.read_reached_epoch(scratch)
+    reached = engine().read_reached_epoch(scratch)
     if reached:
         say(f"train: going on with a training that was stopped after epoch {reached}")
     elif progress.epochs:
         say("train: a training was stopped whose state is damaged or of other packages; starting over in a new run")
         return Progress()
     return progress
+
+
+def count_contents(sides: Mapping[str, CocoFile]) -> dict[str, int]:
+    """Count images and objects of each side, by names such as ``train images``."""
+    return {
+        f"{side} {kind}": len(getattr(file, attribute))
+        for side, file in sides.items()
+        for kind, attribute in (("images", "images"), ("objects", "annotations"))
+    }
 
 
 def count_instances(file: CocoFile) -> dict[str, int]:
@@ -270,7 +347,8 @@ def count_instances(file: CocoFile) -> dict[str, int]:
     return counts
 
 
-def _epoch_line(epoch: engine.Epoch, metrics: Mapping[str, float]) -> str:
+def _epoch_line(epoch: Epoch) -> str:
+    metrics = epoch.metrics
     losses = " ".join(
         f"{key.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
         for key, value in metrics.items()
@@ -300,73 +378,44 @@ def warn(epochs: list[dict[str, float]]) -> list[str]:
     return []
 
 
-def _summarise(
-    record: tracking.TrainingRecord, run_id: str, trained: engine.Trained, best_by: str, notes: list[str]
-) -> Summary:
-    name = "val_ultralytics/fitness" if best_by == engine.FITNESS else f"val_epoch/{best_by}"
+def _summarise(record: TrainingRecord, run_id: str, trained: Trained, best_by: str, notes: list[str]) -> Summary:
+    name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
     value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
     headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
-    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value)
-
-
-def _keep_preflight(
-    found: preflight.Preflight | None,
-    params: TrainParams,
-    schema: Schema,
-    scratch: Path,
-    root: Path,
-    live: tracking.Run,
-) -> preflight.Times | None:
-    """Judge, tell and keep what the pre-flight found.
-
-    Raises:
-        PoseError: nothing would be learnt.
-    """
-    if found is None:
-        say("pre-flight: left out, a batch does not fit into the device's memory; going on with smaller ones")
-        return None
-    preflight.judge(found.facts, params.arguments)
-    for line in preflight.describe(found.facts, found.times):
-        say(line)
-    picture = scratch / preflight.PICTURE
-    picture.write_bytes(preflight.draw_batch(found.batch, schema))
-    write_json(scratch / preflight.FACTS, found.facts)
-    live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
-    say(f"pre-flight: the batch as a picture: {picture.relative_to(root)}")
-    return found.times
+    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value, LEARNS, FORMAT)
 
 
 def _collect(
     models: Path,
-    trained: engine.Trained,
+    trained: Trained,
     scratch: Path,
     summary: Summary,
     description: Mapping[str, Any],
     progress: Progress,
 ) -> None:
     models.mkdir()
-    engine.write_checkpoint(trained.best, models / "best.pt", description)
-    engine.write_checkpoint(trained.last, models / "last.pt", description)
+    engine().write_checkpoint(trained.best, models / BEST.name, description)
+    engine().write_checkpoint(trained.last, models / LAST.name, description)
     for name in _CURVES:
         if (trained.folder / name).exists():
             shutil.copy2(trained.folder / name, models / name)
-    for made in (scratch / preflight.FACTS, scratch / preflight.PICTURE):
+    for made in (scratch / PREFLIGHT_FACTS.name, scratch / PREFLIGHT_PICTURE.name):
         if made.exists():
             shutil.copy2(made, models / made.name)
     for picture in sorted([*trained.folder.glob("*.png"), *trained.folder.glob("*.jpg")]):
         shutil.copy2(picture, models / picture.name)
-    write_json(models / "train.json", summary)
-    write_json(models / EPOCHS, summary.record.epochs)
+    write_json(models / RECORD.name, summary)
+    write_json(models / EPOCHS.name, summary.record.epochs)
     timings = {
         "seconds": sum(progress.seconds),
         "seconds_per_epoch": progress.seconds,
         "state_seconds_per_epoch": progress.state_seconds,
         "preflight": progress.preflight,
     }
-    write_json(models / "timings.json", timings)
+    write_json(models / TIMINGS.name, timings)
 
 
-def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> tracking.TrainingRecord:
+def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> TrainingRecord:
     """Gather what identifies the training of this workspace as it is now."""
     git = git_state(root)
     params = flatten({key: document[key] for key in document})
@@ -375,7 +424,7 @@ def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> trac
         "keypipe.git_commit": git.commit or "none",
         "keypipe.git_dirty": str(git.dirty).lower(),
         "keypipe.workspace": root.resolve().name,
-        tracking.MACHINE: tracking.machine_type(),
+        tracking.MACHINE: machine_type(),
         "mlflow.source.name": "python -m tasks.train",
         "mlflow.source.type": "LOCAL",
     }
@@ -384,7 +433,7 @@ def describe(root: Path, document: Mapping[str, Any], local: read.Local) -> trac
     for stage in ("convert", "split"):
         tags[f"keypipe.fingerprint.{stage}"] = stage_fingerprint(root, stage)
     fingerprint = stage_fingerprint(root, "train")
-    return tracking.TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
+    return TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from pydantic import Field
 
-from keypipe.average_precision import match_by_oks
-from keypipe.bootstrap import Intervals, measure_intervals
-from keypipe.coco import CocoFile
+from keypipe.dataset.coco import CocoFile
 from keypipe.errors import ModelError
-from keypipe.evaluation import KEYPOINT_CONF, evaluate, flatten_figures, flatten_rule
-from keypipe.keypoint_errors import tabulate_keypoints
-from keypipe.matching import match_instances
-from keypipe.report import Report, render_report
-from keypipe.skeleton import Schema
-from keypipe.split import parse_manifest
-from tasks import params as read
-from tasks import tracking
-from tasks.dataset import MANIFEST, VIEW, read_schema, read_side, read_sides, refresh_view
-from tasks.detections import to_detections
-from tasks.engine import inference as engine
-from tasks.engine.settings import configure
-from tasks.grading import OksParams, to_grading
-from tasks.models import BEST, find_run, read_record
-from tasks.stage import STATE, remove, replacing, run_program, say, write_json
-from tasks.training_report import read_preflight, to_report
-from tasks.validation_plots import PLOTS, format_plots
-from tasks.validation_report import Measured, describe_headline, draw_galleries, to_figures, to_sections
+from keypipe.evaluation.average_precision import match_by_oks
+from keypipe.evaluation.bootstrap import Intervals, measure_intervals
+from keypipe.evaluation.calibration import calibrate_confidence, flatten_calibration
+from keypipe.evaluation.evaluation import evaluate_in_full, flatten_figures, flatten_rule
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
+from keypipe.keypoints.skeleton import Schema
+from keypipe.report.page import Picture, Report, render_report
+from keypipe.splits.manifest import read_manifest
+from tasks.engine.door.inference import engine
+from tasks.grading.detections import to_detections
+from tasks.grading.rules import OksParams, to_grading
+from tasks.pages.plots import PLOTS, format_plots
+from tasks.pages.reports import write_report
+from tasks.pages.training import read_preflight, to_report
+from tasks.pages.validation import Measured, describe_headline, draw_galleries, to_figures, to_sections
+from tasks.tracking import runs as tracking
+from tasks.workspace import params as read
+from tasks.workspace.dataset import read_schema, read_side, read_sides, refresh_view
+from tasks.workspace.models import read_record
+from tasks.workspace.places import (
+    BEST,
+    MANIFEST,
+    SCRATCH,
+    VIEW_YAML,
+    metrics_file,
+    report_folder,
+)
+from tasks.workspace.program import remove, replacing, run_program, say, write_json
 
-REPORT = Path("reports/validate")
-METRICS = Path("metrics/validate.json")
+REPORT = report_folder("validate")
+METRICS = metrics_file("validate")
 SIDES = ("val", "test")
 
 
@@ -39,7 +48,7 @@ class ValidateParams(OksParams):
     """The section ``validate`` of ``params.yaml``."""
 
     conf: float = Field(default=0.25, gt=0, lt=1)
-    keypoint_conf: float = Field(default=KEYPOINT_CONF, gt=0, lt=1)
+    keypoint_conf: float = Field(default=DEFAULT_KEYPOINT_CONF, gt=0, lt=1)
     resamples: int = Field(default=1000, ge=0)
     gallery: int = Field(default=12, ge=0)
     batch: int = Field(default=16, ge=1)
@@ -58,57 +67,17 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
     Raises:
         PoseError: no weights, weights for another skeleton, or MLflow does not answer.
     """
-    configure(root, local.threads)
+    engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
-    check_skeleton(engine.load_torch_model(root / BEST, "cpu")[1].schema, schema)
+    check_skeleton(engine().load_torch_model(root / BEST, "cpu")[1].schema, schema)
     sides = [side for side in SIDES if side in read_sides(root)]
-    parent = find_run(root)
+    parent = tracking.find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
         results = {side: _validate_side(params, seed, local, root, side, schema) for side in sides}
-        measured = {side: result.measured for side, result in results.items()}
-        metrics = {side: result.metrics for side, result in results.items()}
-        headline = describe_headline(measured)
-        summary = {
-            "headline": headline,
-            "sides": {side: item.evaluation for side, item in measured.items()},
-            "intervals": {side: item.intervals for side, item in measured.items()},
-        }
-        galleries = {side: draw_galleries(root, item, schema, params.gallery, seed) for side, item in measured.items()}
-        sections = [
-            section
-            for side, result in reversed(list(results.items()))  # the held-out side first
-            for section in to_sections(side, result.measured, result.metrics["ultralytics"], galleries[side], schema)
-        ]
-        page = render_report(Report("How good the model is", headline, sections, to_figures(measured), "validate"))
-        with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics_file:
-            report.mkdir()
-            write_json(report / "report.json", summary)
-            (report / "report.html").write_text(page, encoding="utf-8")
-            training = to_report(read_record(root), read_preflight(root))
-            (report / "training.html").write_text(render_report(training), encoding="utf-8")
-            for side, result in results.items():
-                write_json(report / f"predictions_{side}.json", result.measured.detections)
-                for kind, pictures in galleries[side].items():
-                    folder = report / "gallery" / side / kind
-                    folder.mkdir(parents=True)
-                    for index, picture in enumerate(pictures, start=1):
-                        (folder / f"{index:02d}_{Path(picture.caption).stem}.jpg").write_bytes(picture.jpeg)
-            write_json(metrics_file, metrics)
-        for path, text in format_plots(measured).items():
-            with replacing(root, path) as file:
-                file.write_text(text, encoding="utf-8")
-        flat = {
-            f"{side}_{name}": value
-            for side, figures in flatten_sides(metrics).items()
-            for name, value in figures.items()
-        }
-        live.log_metrics(flat)
-        parent.log_metrics(flat)
-        live.log_files(root / REPORT, "reports/validate")
-        for path in PLOTS:
-            live.log_files(root / path, "plots")
-    say(f"validate: {headline}")
+        _write(params, seed, schema, results, root)
+        _log(results, root, live, parent)
+    say(f"validate: {describe_headline({side: result.measured for side, result in results.items()})}")
 
 
 class SideResult(msgspec.Struct):
@@ -136,18 +105,68 @@ def check_skeleton(found: Schema, wanted: Schema) -> None:
         )
 
 
+def _write(params: ValidateParams, seed: int, schema: Schema, results: dict[str, SideResult], root: Path) -> None:
+    """Write report, pictures, figures and tables."""
+    measured = {side: result.measured for side, result in results.items()}
+    galleries = {side: draw_galleries(root, item, schema, params.gallery, seed) for side, item in measured.items()}
+    headline = describe_headline(measured)
+    summary = {
+        "headline": headline,
+        "sides": {side: item.evaluation for side, item in measured.items()},
+        "intervals": {side: item.intervals for side, item in measured.items()},
+        "calibration": {side: item.calibration for side, item in measured.items()},
+    }
+    sections = [
+        section
+        for side, result in reversed(list(results.items()))  # the held-out side first
+        for section in to_sections(side, result.measured, result.metrics["ultralytics"], galleries[side], schema)
+    ]
+    page = Report("How good the model is", headline, sections, to_figures(measured), "validate")
+    with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics:
+        report.mkdir()
+        write_report(report, summary, page)
+        training = to_report(read_record(root), read_preflight(root))
+        (report / "training.html").write_text(render_report(training), encoding="utf-8")
+        for side, item in measured.items():
+            write_json(report / f"predictions_{side}.json", item.detections)
+            _write_gallery(report / "gallery" / side, galleries[side])
+        write_json(metrics, {side: result.metrics for side, result in results.items()})
+    for path, text in format_plots(measured).items():
+        with replacing(root, path) as file:
+            file.write_text(text, encoding="utf-8")
+
+
+def _write_gallery(folder: Path, galleries: Mapping[str, Sequence[Picture]]) -> None:
+    """Write pictures as files, a folder for each kind."""
+    for kind, pictures in galleries.items():
+        (folder / kind).mkdir(parents=True)
+        for index, picture in enumerate(pictures, start=1):
+            (folder / kind / f"{index:02d}_{Path(picture.caption).stem}.jpg").write_bytes(picture.jpeg)
+
+
+def _log(results: dict[str, SideResult], root: Path, live: tracking.Run, parent: tracking.Run) -> None:
+    """Record figures, report and tables; the figures on the training's run as well."""
+    metrics = flatten_sides({side: result.metrics for side, result in results.items()})
+    flat = {f"{side}_{name}": value for side, figures in metrics.items() for name, value in figures.items()}
+    live.log_metrics(flat)
+    parent.log_metrics(flat)
+    live.log_files(root / REPORT, "reports/validate")
+    for path in PLOTS:
+        live.log_files(root / path, "plots")
+
+
 def _validate_side(
     params: ValidateParams, seed: int, local: read.Local, root: Path, side: str, schema: Schema
 ) -> SideResult:
     truth = read_side(root, side)
     grading = to_grading(params, schema, root)
-    scratch = root / STATE / "tmp" / "validate"
+    scratch = root / SCRATCH / "validate"
     machine = {"workers": 2 if local.workers is None else local.workers} | (
         {"device": local.device} if local.device is not None else {}
     )
-    result = engine.validate(
+    result = engine().validate(
         root / BEST,
-        root.resolve() / VIEW / "data.yaml",
+        root.resolve() / VIEW_YAML,
         side,
         machine,
         batch=params.batch,
@@ -158,7 +177,7 @@ def _validate_side(
     detections = to_detections(result.predictions, truth, schema)
     by_class = grading.sigmas
     pairs = {name: skeleton.pairs for name, skeleton in schema.classes.items()}
-    evaluation = evaluate(
+    evaluation, tables = evaluate_in_full(
         truth,
         detections,
         by_class,
@@ -169,8 +188,6 @@ def _validate_side(
         pairs=pairs,
     )
     matched = match_by_oks(truth, detections, by_class, params.area_factor, area_rule=params.area_rule)
-    found = match_instances(truth, [item for item in detections if item.score >= params.conf])
-    tables = tabulate_keypoints(truth, found, by_class, params.area_factor, area_rule=params.area_rule, pairs=pairs)
     unit, units = read_units(root, truth)
     intervals = measure_intervals(matched, tables, units, unit=unit, resamples=params.resamples, seed=seed)
     metrics = {
@@ -180,7 +197,10 @@ def _validate_side(
     }
     if intervals is not None:
         metrics["interval"] = flatten_intervals(intervals)
-    return SideResult(metrics, Measured(truth, detections, evaluation, matched, intervals))
+    calibration = calibrate_confidence(tables, units)
+    if calibration is not None:
+        metrics["calibration"] = flatten_calibration(calibration)
+    return SideResult(metrics, Measured(truth, detections, evaluation, matched, intervals, calibration))
 
 
 def read_units(root: Path, truth: CocoFile) -> tuple[str, list[str]]:
@@ -193,7 +213,7 @@ def read_units(root: Path, truth: CocoFile) -> tuple[str, list[str]]:
     Returns:
         ``group`` or ``image``, and the unit of each image; one without a group is a unit of its own.
     """
-    manifest = parse_manifest((root / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_manifest(root / MANIFEST)
     groups = {line.image: line.group for line in manifest.lines if line.group}
     names = [image.file_name for image in truth.images]
     unit = "group" if any(name in groups for name in names) else "image"

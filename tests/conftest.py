@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+pytest_plugins = ["tests.flows.fixtures"]  # the toy workspaces, which tests of tasks/versions look at as well
+
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = Path(os.environ.get("KEYPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 

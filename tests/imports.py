@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("keypipe", "tasks", "flows")
 
-DATA_OF = {"keypipe/report.py": sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "keypipe/templates").iterdir())}
-"""Files that a module reads when it runs."""
+DRAWS = ("keypipe/drawing", "keypipe/report", "tasks/pages")
+"""What draws pictures and writes pages; part of what a stage makes where its outputs hold pages."""
+RECORDS = ("tasks/tracking", "tasks/versions", "tasks/progress.py")
+"""What records a run and says how far it is; part of no stage's outputs."""
+TELLS = (*DRAWS, *RECORDS)
 
 
 @cache
@@ -21,30 +25,60 @@ def imported_names(path: Path) -> frozenset[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
     return frozenset(names)
 
 
-def imported_files(path: Path) -> set[Path]:
-    """Return the project files that a module imports directly; packages' ``__init__`` are left out."""
+@cache
+def imported_files(path: Path) -> frozenset[Path]:
+    """Return the project files that a module imports directly.
+
+    Packages' ``__init__`` are left out: they hold nothing but names for users, which type checkers follow and Python
+    loads when one is asked for. The project's own code goes past them (tests/test_lazy.py).
+    """
     files: set[Path] = set()
     for name in imported_names(path):
         if name.partition(".")[0] in PACKAGES:
             file = (ROOT / name.replace(".", "/")).with_suffix(".py")
             if file.exists():
                 files.add(file)
-    return files
+    return frozenset(files)
 
 
-def closure(path: Path) -> set[str]:
-    """Return a module's file, all project files that it imports, and the data they read, relative to the project."""
+def names_from_packages(path: Path) -> set[str]:
+    """Return what a module imports from a package's ``__init__``, where nothing can tell which module it comes from."""
+    found: set[str] = set()
+    for name in imported_names(path):
+        parent, _, last = name.rpartition(".")
+        package, place = ROOT / parent.replace(".", "/"), ROOT / name.replace(".", "/")
+        ours = name.partition(".")[0] in PACKAGES and package.is_dir() and not last.startswith("__")
+        if ours and parent and not place.with_suffix(".py").exists() and not place.is_dir():
+            found.add(name)
+    return found
+
+
+def is_within(name: str, places: Iterable[str]) -> bool:
+    """Tell whether a file is one of some files or lies in one of some folders."""
+    return any(name == place or name.startswith(f"{place}/") for place in places)
+
+
+def relative(path: Path) -> str:
+    """Return a file's path inside the project."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def closure(path: Path, without: Iterable[str] = ()) -> set[str]:
+    """Return a module's file and all project files that it imports, relative to the project.
+
+    Args:
+        path: the module's file.
+        without: files and folders that are neither counted nor followed.
+    """
     found: set[Path] = set()
     waiting = [path]
     while waiting:
         file = waiting.pop()
-        if file not in found:
+        if file not in found and not is_within(relative(file), without):
             found.add(file)
             waiting += imported_files(file)
-    names = {file.relative_to(ROOT).as_posix() for file in found}
-    return names | {data for name in names for data in DATA_OF.get(name, ())}
+    return {relative(file) for file in found}

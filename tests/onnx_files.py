@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from keypipe.predictor import METADATA_KEY, format_keypipe_metadata
-from keypipe.skeleton import Schema
+from keypipe.inference.model_info import METADATA_KEY, format_keypipe_metadata
+from keypipe.keypoints.skeleton import Schema
 
 
 def raw_output(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keypipe.coco import to_images
-from keypipe.media import read_image
-from keypipe.predictor import Predictor, load_onnx_model
-from tasks.dataset import read_side
+from keypipe.dataset.coco import to_images
+from keypipe.images.media import read_image
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import Predictor, Thresholds
+from tasks.workspace.dataset import read_side
 
 
 def assert_as_ultralytics_on_every_validation_image(root: Path, conf: float, tolerance_px: float = 0.5) -> int:
@@ -34,7 +35,7 @@ def assert_as_ultralytics_on_every_validation_image(root: Path, conf: float, tol
     n_found = 0
     for image in images:
         pixels = read_image(root / "data" / image.path)
-        found = predictor.detect(pixels, conf)
+        found = predictor.detect(pixels, Thresholds(conf))
         n_found += len(found)
         for reference in references:
             # rect=False: a checkpoint would otherwise get an input as narrow as the image.

@@ -23,16 +23,17 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     import msgspec
     import torch
 
-    from tasks.dataset import read_side
-    from tasks.engine import training as engine
     from tasks.engine.settings import configure
-    from tasks.loss_sigma import SigmaCourse
+    from tasks.engine.training import run as engine
+    from tasks.engine.training.job import TrainJob
+    from tasks.grading.loss_sigma import SigmaCourse
     from tasks.train import count_instances
+    from tasks.workspace.dataset import read_side
     from tests.train_program import ARGUMENTS
 
     scratch.mkdir(parents=True)
     configure(scratch, threads=1)
-    from tasks.engine.trainer import Trainer
+    from tasks.engine.training.trainer import Trainer
 
     start_epoch, start_batch = Trainer._start_epoch, Trainer._start_batch
 
@@ -83,7 +84,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         (scratch / "preflight.json").write_bytes(msgspec.json.encode(found.facts))
 
     engine.train(
-        engine.TrainJob(
+        TrainJob(
             model=options.get("model", "yolov8n-pose.yaml"),
             data=workspace.resolve() / "data/yolo/data.yaml",
             arguments={**ARGUMENTS, **options.get("arguments", {})},

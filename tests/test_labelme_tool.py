@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from keypipe.demo import SCHEMA, write_demo
-from keypipe.ingest import read_folder
-from keypipe.labelme import LABELME_VERSION, LabelmeOptions
-from keypipe.skeleton import parse_schema
+from keypipe.annotations.folder import read_folder
+from keypipe.annotations.labelme import LABELME_VERSION, LabelmeOptions
+from keypipe.demo.scene import SCHEMA, write_demo
+from keypipe.keypoints.skeleton import parse_schema
 from tests.imports import ROOT
 
 OWN = ROOT / ".venv-labelme/bin/python"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from keypipe.demo import write_demo
+from keypipe.demo.scene import write_demo
 from tests.imports import ROOT
 from tests.second_opinion import shake
 from tests.workspace import environment, git, make_workspace, set_params
@@ -78,9 +78,3 @@ def test_every_block_that_is_not_run_says_why() -> None:
     assert all(block.reason for block in found if block.mark)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^```sh$", text, re.MULTILINE)) == len(found)
-
-
-def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"

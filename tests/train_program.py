@@ -36,11 +36,12 @@ FIGURES = [0.1, 0.2, 0.4, 0.3, 0.3, 0.2]
 
 def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     """Train, or go on."""
-    from tasks.dataset import read_side
-    from tasks.engine import training as engine
     from tasks.engine.settings import configure
-    from tasks.loss_sigma import SigmaCourse, SigmaSchedule
+    from tasks.engine.training import run as engine
+    from tasks.engine.training.job import Epoch, TrainJob
+    from tasks.grading.loss_sigma import SigmaCourse, SigmaSchedule
     from tasks.train import count_instances
+    from tasks.workspace.dataset import read_side
 
     scratch.mkdir(parents=True, exist_ok=True)
     configure(scratch, threads=1)
@@ -56,7 +57,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         (scratch / f"rows-{judged[0]}.json").write_text(json.dumps(list(predictions)))
         return {"oks_AP": FIGURES[judged[0] - 1]}
 
-    def on_epoch(epoch: engine.Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> None:
         if options.get("kill_before_record") == epoch.number:
             os.kill(os.getpid(), signal.SIGKILL)
         epochs[epoch.number - 1 :] = [epoch.metrics]
@@ -64,7 +65,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         if options.get("kill_before_state") == epoch.number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    job = engine.TrainJob(
+    job = TrainJob(
         model="yolov8n-pose.yaml",
         data=workspace.resolve() / "data/yolo/data.yaml",
         arguments={**ARGUMENTS, **options.get("arguments", {})},

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keypipe.demo import write_demo
+from keypipe.demo.scene import write_demo
 from tests.imports import ROOT
 
 CODE = ("keypipe", "tasks", "flows")

@@ -1,4 +1,4 @@
-"""Validation, export and the bare forward pass of trained weights."""
+"""Validation and the bare forward pass of trained weights: the engine behind ``tasks.engine.door.inference``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.predictor import METADATA_KEY, ModelInfo, RawModel, parse_model_info
-from tasks.engine.rows import Row
-from tasks.engine.settings import CHECKPOINT_KEY, load_weights
+from keypipe.inference.model_info import METADATA_KEY, ModelInfo, parse_model_info
+from keypipe.inference.predictor import RawModel
+from keypipe.keypoints.rows import Row
+from tasks.engine.settings import configure
+from tasks.engine.weights import CHECKPOINT_KEY, hash_weights, load_weights
+
+__all__ = ["TorchForward", "ValidationResult", "configure", "hash_weights", "load_torch_model", "validate"]
 
 
 class ValidationResult(msgspec.Struct):
@@ -114,7 +118,7 @@ class TorchForward:
 
 
 def load_torch_model(weights: Path, device: str | None = None) -> tuple[RawModel, ModelInfo]:
-    """Load a checkpoint for ``keypipe.predictor.Predictor``.
+    """Load a checkpoint for ``keypipe.inference.predictor.Predictor``.
 
     Args:
         weights: the checkpoint.

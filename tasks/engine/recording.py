@@ -6,7 +6,7 @@ from typing import Any
 
 from ultralytics.models.yolo.pose import PoseValidator
 
-from tasks.engine.rows import Row
+from keypipe.keypoints.rows import Row
 
 
 class RecordingValidator(PoseValidator):  # type: ignore[misc]

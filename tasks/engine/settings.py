@@ -1,17 +1,12 @@
-"""What Ultralytics is told before anything else, and how weights are loaded."""
+"""What Ultralytics is told before anything else."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-from keypipe.errors import ModelError
-from keypipe.fonts import font_path
-from tasks.stage import STATE
-
-CHECKPOINT_KEY = "keypipe"
-"""Entry of a checkpoint under which keypipe keeps the schema, the license and its version."""
+from keypipe.images.fonts import font_path
+from tasks.workspace.places import ENGINE
 
 
 def configure(root: Path, threads: int | None = None) -> None:
@@ -23,7 +18,7 @@ def configure(root: Path, threads: int | None = None) -> None:
         root: the workspace.
         threads: CPU threads of torch; None for every core.
     """
-    folder = root.resolve() / STATE / "ultralytics"
+    folder = root.resolve() / ENGINE
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["YOLO_CONFIG_DIR"] = str(folder)
     os.environ["YOLO_AUTOINSTALL"] = "false"
@@ -63,25 +58,6 @@ def use_font_in_plots() -> None:
 
     font_manager.fontManager.addfont(str(font))
     rcParams["font.family"] = ["DejaVu Sans", font_manager.FontProperties(fname=str(font)).get_name()]
-
-
-def load_weights(weights: Path) -> Any:
-    """Load a checkpoint as an Ultralytics model.
-
-    Raises:
-        ModelError: it is not there, damaged, or no pose model.
-    """
-    from ultralytics import YOLO
-
-    if not weights.exists():
-        raise ModelError(f"{weights}: no such weights; train first with `keypipe run`")
-    try:
-        model = YOLO(str(weights), task="pose")
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise ModelError(f"{weights}: not weights that Ultralytics can load ({first_line(error)})") from error
-    if not hasattr(model.model, "kpt_shape"):
-        raise ModelError(f"{weights}: not a pose model")
-    return model
 
 
 def first_line(error: BaseException) -> str:

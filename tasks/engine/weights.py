@@ -1,12 +1,51 @@
-"""What a checkpoint's weights are, whatever else the file says."""
+"""Checkpoints: how they are loaded and written, and what their weights are, whatever else the file says."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from keypipe.errors import ModelError
+from tasks.engine.settings import first_line
+
+CHECKPOINT_KEY = "keypipe"
+"""Entry of a checkpoint under which keypipe keeps the schema, the license and its version."""
+
+
+def load_weights(weights: Path) -> Any:
+    """Load a checkpoint as an Ultralytics model.
+
+    Raises:
+        ModelError: it is not there, damaged, or no pose model.
+    """
+    from ultralytics import YOLO
+
+    if not weights.exists():
+        raise ModelError(f"{weights}: no such weights; train first with `keypipe run`")
+    try:
+        model = YOLO(str(weights), task="pose")
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ModelError(f"{weights}: not weights that Ultralytics can load ({first_line(error)})") from error
+    if not hasattr(model.model, "kpt_shape"):
+        raise ModelError(f"{weights}: not a pose model")
+    return model
+
+
+def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any]) -> None:
+    """Copy a checkpoint and let it carry what keypipe knows of it.
+
+    Args:
+        source: as the training left it.
+        target: where to write it.
+        description: plain values, kept under ``CHECKPOINT_KEY``: the schema, license and version.
+    """
+    import torch
+    from ultralytics.utils.patches import torch_load
+
+    checkpoint = torch_load(source, map_location="cpu", weights_only=False)
+    torch.save({**checkpoint, CHECKPOINT_KEY: dict(description)}, target)
 
 
 def hash_weights(path: Path) -> str:

@@ -1,1 +1,1 @@
-"""The only importers of DVC: the raw data, the stages, and what DVC's cache keeps."""
+"""DVC and git: the raw data, the stages, what DVC's cache keeps, and snapshots of runs."""

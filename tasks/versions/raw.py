@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from keypipe.errors import DatasetError
-from tasks import git
+from tasks.progress import Progress
+from tasks.versions import git
 from tasks.versions.repository import opened, waiting
-
-RAW = Path("data/raw")
-RAW_FILE = Path("data/raw.dvc")
+from tasks.workspace.places import RAW, RAW_FILE
 
 ATTEMPTS = 3
 """How often files that people save while they are versioned are looked at anew."""
-
-Progress = Callable[[str], Callable[[int, int], None]]
-"""Gets what is being done, such as ``files hashed``; returns a function of how many are done and how many there are."""
 
 
 class RawChanges(NamedTuple):
@@ -187,12 +182,12 @@ def _callback(progress: Progress | None, what: str) -> Any:
 
     if progress is None:
         return DEFAULT_CALLBACK
-    tell = progress(what)
+    tell = progress
 
     class Told(Callback):  # type: ignore[misc]
         def call(self, *_: Any, **__: Any) -> None:
             if self.size:
-                tell(self.value, self.size)
+                tell(what, self.value, self.size)
 
     return Told()
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from tasks.versions.raw import RAW, RawVersion, hash_raw
+from tasks.versions.raw import RawVersion, hash_raw
 from tasks.versions.repository import opened, relative
 from tasks.versions.stages import hold_deps
+from tasks.workspace.places import RAW
 
 BUSY = "busy"
 FAILED = "failed"

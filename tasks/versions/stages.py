@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keypipe.errors import DatasetError, PoseError
-from tasks.versions.raw import RAW, RawVersion
+from tasks.versions.raw import RawVersion
 from tasks.versions.repository import opened, relative, waiting
+from tasks.workspace.places import RAW
 
 
 class Output(NamedTuple):

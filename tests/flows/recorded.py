@@ -20,21 +20,24 @@ from tests.workspace import git, make_workspace, set_params
 TRAIN = '''\
 """Stands for a training: its weights follow from data, code and parameters, and from nothing else."""
 import hashlib, os, pathlib, random
-from tasks import params as read
-from tasks import snapshots, tracking
+from tasks.tracking import runs as tracking
+from tasks.tracking.machine import machine_type
+from tasks.workspace import params as read
+from tasks.versions import snapshots
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
-from tasks.dataset import read_side
-from tasks.models import MODELS, Summary
-from tasks.stage import replacing, run_program, say, write_json
+from tasks.workspace.dataset import read_side
+from tasks.workspace.models import Summary, TrainingRecord
+from tasks.workspace.places import MODELS
+from tasks.workspace.program import replacing, run_program, say, write_json
 
 
 def main(root):
     document = read.read_params(root)
     fingerprint = stage_fingerprint(root, "train")
-    tags = {tracking.MACHINE: os.environ.get("TOY_MACHINE", tracking.machine_type())}
+    tags = {tracking.MACHINE: os.environ.get("TOY_MACHINE", machine_type())}
     params = {"train.epochs": str(document["train"]["epochs"])}
-    record = tracking.TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
+    record = TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
     live = tracking.start_training(root, record)
     live.set_tags(snapshots.take(root, live.run_id, fingerprint))
     drift = os.environ.get("TOY_DRIFT", "")
@@ -62,20 +65,19 @@ VALIDATE = '''\
 """Stands for a validation: the answers are the truth, moved by so many pixels as the training had few epochs."""
 import os, pathlib
 import numpy as np
-from keypipe.evaluation import Detection, evaluate, flatten_figures
-from tasks import params as read
-from tasks import tracking
-from tasks.dataset import read_sides
-from tasks.models import find_run
-from tasks.stage import replacing, run_program, write_json
-from tasks.validation_plots import PLOTS
+from keypipe.evaluation.evaluation import Detection, evaluate, flatten_figures
+from tasks.workspace import params as read
+from tasks.tracking import runs as tracking
+from tasks.workspace.dataset import read_sides
+from tasks.workspace.program import replacing, run_program, write_json
+from tasks.pages.plots import PLOTS
 
 
 def main(root):
     document = read.read_params(root)
     off = 8 / int(document["train"]["epochs"]) + float(os.environ.get("TOY_DRIFT", "0"))
     sides, metrics = {}, {}
-    with tracking.child_run(root, find_run(root), "validate") as live:
+    with tracking.child_run(root, tracking.find_run(root), "validate") as live:
         for side in ("val", "test"):
             truth = read_sides(root)[side]
             found = []
@@ -106,7 +108,7 @@ if __name__ == "__main__":
 EXPORT = '''\
 """Stands for an export."""
 import pathlib
-from tasks.stage import replacing, run_program, write_json
+from tasks.workspace.program import replacing, run_program, write_json
 
 
 def main(root):

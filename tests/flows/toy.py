@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from flows.run_result import RunResult
+    from flows.pipeline.run_result import RunResult
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ["convert", "split", "train", "validate", "export"]
+
+PATIENCE = 240.0
+"""Seconds until something that should have happened is taken not to; no measure of how fast anything is."""
 
 DVC_YAML = """\
 stages:
@@ -90,7 +93,7 @@ STAGE_PROGRAM = '''\
 """Toy stage: its outputs follow from its inputs, line by line."""
 import hashlib, json, os, pathlib, signal, subprocess, sys, time
 from keypipe.errors import DatasetError
-from tasks.stage import replacing, run_program, say
+from tasks.workspace.program import replacing, run_program, say
 
 STAGE = "{stage}"
 INPUTS = {inputs}
@@ -161,7 +164,8 @@ def make_workspace(root: Path) -> Path:
         program = STAGE_PROGRAM.format(stage=stage, inputs=inputs, outputs=outputs)
         _write(root / "tasks" / f"{stage}.py", program)
     _write(root / "tasks" / "__init__.py", "")
-    shutil.copy(REPOSITORY / "tasks" / "stage.py", root / "tasks" / "stage.py")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "tasks" / "workspace", root / "tasks" / "workspace", ignore=ignored)
     _write(root / "params.yaml", PARAMS)
     _write(root / "dvc.yaml", DVC_YAML)
     _write(root / ".dvcignore", ".keypipe\n")
@@ -211,7 +215,7 @@ class Api:
 
     def task_states(self, flow_run_id: str) -> dict[str, tuple[str, int]]:
         """Name of the last state and number of attempts of every task run, by name."""
-        from flows import server
+        from flows.services import server
 
         server.settle(flow_run_id)
         runs = self._read("read_task_runs", flow_run_id)
@@ -261,8 +265,8 @@ class Toy:
         """Run the training flow in this process."""
         import msgspec
 
-        from flows.run_result import RunResult
-        from flows.training import training_flow
+        from flows.pipeline.flow import training_flow
+        from flows.pipeline.run_result import RunResult
 
         before = dict(os.environ)
         os.environ.update({"TOY_LOG": str(self.log), **env})
@@ -297,7 +301,7 @@ class Toy:
     def keypipe(self, *arguments: str, code: int = 0, **env: str) -> str:
         """Run ``keypipe``, expect an exit code and return what it prints."""
         process = self.start(*arguments, **env)
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, output
         return output
 
@@ -326,7 +330,7 @@ class Toy:
         write_raw(self.root, "0.json", **content)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

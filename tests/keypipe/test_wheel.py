@@ -15,10 +15,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from keypipe.demo import write_demo
-from keypipe.media import read_image
-from keypipe.prediction import Prediction
-from keypipe.predictor import Predictor, load_onnx_model
+from keypipe.demo.scene import write_demo
+from keypipe.images.media import read_image
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import Predictor
+from keypipe.keypoints.predictions import Prediction
 from tests.imports import ROOT
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
 from tests.served import serving

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from keypipe.coco import parse_coco, to_images
+from keypipe.dataset.coco import parse_coco, to_images
 from tests.conftest import point, rectangle
 from tests.workspace import dvc, run_stage, set_params
 

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from keypipe.errors import ConfigError, DatasetError, ModelError
-from keypipe.predictor import ModelInfo, load_onnx_model
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.onnx_model import load_onnx_model
 from tasks.check import check_workspace
-from tasks.dataset import read_schema, read_side
-from tasks.engine.runtimes import RUNTIMES, PyTorch
+from tasks.engine.exporting.runtimes import RUNTIMES, PyTorch
 from tasks.export import (
     EVIDENCE,
-    FORMATS,
     _calibration_inputs,
 )
-from tasks.export_timing import Latency
-from tasks.grading import GradingParams, to_grading
-from tasks.proof import Candidate, Proof, Tolerance, prove
+from tasks.grading.rules import GradingParams, to_grading
+from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
+from tasks.proofs.timing import Latency
+from tasks.workspace.dataset import read_schema, read_side
 from tests.imports import ROOT
 from tests.pose_checkpoint import write_random_checkpoint
 from tests.predictions import assert_as_ultralytics_on_every_validation_image
@@ -68,7 +68,7 @@ def proof_of(root: Path, path: Path, name: str, tolerance: Tolerance) -> Proof:
 
 
 def test_the_formats_are_those_of_ultralytics() -> None:
-    from tasks.engine.exporting import format_titles
+    from tasks.engine.exporting.files import FORMATS, format_titles
 
     assert format_titles().keys() == set(FORMATS)
 
@@ -103,7 +103,7 @@ def test_each_file_carries_schema_and_license(all_formats: Path) -> None:
         _, info = load_onnx_model(exports / name)
         assert info.slots[0] == "nose"
         assert len(info.edges) == 13
-        assert info.license == "AGPL-3.0"
+        assert info.license == "AGPL-3.0-or-later"
         assert info.imgsz == (96, 96)
     entries = {"config.txt": ""}
     torch.jit.load(str(exports / "model.torchscript"), _extra_files=entries)
@@ -116,7 +116,7 @@ def test_each_file_carries_schema_and_license(all_formats: Path) -> None:
         assert "date" not in found
         assert not re.search(r"/\w+/", str(found["description"])), "no path of a machine"
     for found in metadata[:2]:
-        assert json.loads(found["keypipe"])["license"] == "AGPL-3.0"
+        assert json.loads(found["keypipe"])["license"] == "AGPL-3.0-or-later"
 
 
 def test_equal_weights_make_equal_files_and_metrics(all_formats: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_formats_without_their_toolchains_are_refused_in_one_line_each(trained: 
 @pytest.mark.parametrize("name", EVERY)
 def test_what_ultralytics_runs_by_itself_is_proven_by_it(all_formats: Path, name: str) -> None:
     """The way of all other formats, tried on those that run here."""
-    from tasks.engine.runtimes import UltralyticsBackend
+    from tasks.engine.exporting.runtimes import UltralyticsBackend
 
     tensor = np.random.default_rng(0).random((1, 3, 96, 96), dtype=np.float32)
     path = all_formats / "exports" / EVERY[name]
@@ -172,7 +172,7 @@ def test_what_ultralytics_runs_by_itself_is_proven_by_it(all_formats: Path, name
 
 
 def test_what_cannot_be_run_here_is_no_crash(tmp_path: Path) -> None:
-    from tasks.engine.runtimes import UltralyticsBackend
+    from tasks.engine.exporting.runtimes import UltralyticsBackend
 
     (tmp_path / "model.mnn").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"model\.mnn: cannot be run here"):
@@ -185,7 +185,7 @@ def test_other_families(tmp_path: Path, config: str) -> None:
     import torch
     from ultralytics.nn.tasks import PoseModel, yaml_model_load
 
-    from tasks.engine.exporting import export
+    from tasks.engine.exporting.files import export
 
     torch.manual_seed(0)
     network = PoseModel(
@@ -214,7 +214,7 @@ def test_openvino_tells_nobody_what_is_converted(tmp_path: Path) -> None:
     """Its converter does where ``openvino_telemetry`` can be imported; a stand-in shows whether it is."""
     stand_in = "import pathlib\npathlib.Path('imported').touch()\nraise ImportError"
     (tmp_path / "openvino_telemetry.py").write_text(stand_in)
-    blocked = "from tasks.engine.runtimes import block_telemetry\nblock_telemetry()"
+    blocked = "from tasks.engine.exporting.runtimes import block_telemetry\nblock_telemetry()"
     for block, imported in (("", True), (blocked, False)):
         (tmp_path / "imported").unlink(missing_ok=True)
         code = f"{block}\nimport openvino.tools.ovc"
@@ -333,7 +333,7 @@ def test_calibration_images_are_a_seeded_sample_of_the_training_side(trained_onc
 def test_what_the_head_decodes_stays_in_float(all_formats: Path) -> None:
     import onnx
 
-    from tasks.engine.quantization import find_last_convolutions
+    from tasks.engine.exporting.quantization import find_last_convolutions
 
     last = find_last_convolutions(onnx.load(str(all_formats / "exports/model.onnx")))
     assert len(last) == 10  # boxes, class and keypoints at three scales, and DFL

@@ -13,12 +13,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from keypipe.annotation import AnnotatedImage, Instance, Keypoint
-from keypipe.coco import format_coco, parse_coco, to_coco
-from keypipe.skeleton import parse_schema
-from keypipe.split import parse_manifest
-from tasks.split import PIXELS, SplitParams, run
-from tasks.verdict import DoctorParams
+from keypipe.dataset.coco import format_coco, parse_coco, to_coco
+from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint
+from keypipe.keypoints.skeleton import parse_schema
+from keypipe.splits.manifest import parse_manifest
+from tasks.split import SplitParams, run
+from tasks.workspace.places import PIXELS
+from tasks.workspace.verdict import DoctorParams
 from tests.workspace import make_workspace, run_stage, run_stages, set_params
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from keypipe.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
-from keypipe.skeleton import parse_schema
-from keypipe.split import Manifest, ManifestLine, format_manifest
-from tasks.dataset import MANIFEST
-from tasks.detections import to_detections
+from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
+from keypipe.keypoints.skeleton import parse_schema
+from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
+from tasks.grading.detections import to_detections
+from tasks.pages.plots import PLOTS
 from tasks.validate import read_units
-from tasks.validation_plots import PLOTS
+from tasks.workspace.places import MANIFEST
 from tests.imports import ROOT
 from tests.workspace import dvc, git, run_stage, run_stages, set_params
 

@@ -1,0 +1,155 @@
+"""Commands on annotations: bring them in, examine them, hand them out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows.command_line.menu import group
+from keypipe.errors import PoseError
+
+
+@group("data", examples=["keypipe data export coco ~/for-others"])
+def data() -> None:
+    """Work on annotations; also `data export`, `data sigmas`."""
+
+
+@data.command("use", examples=["keypipe use ~/my-annotations"])
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_obj
+def use(root: Path, folder: Path) -> None:
+    """Take a folder's annotations in place of data/raw.
+
+    FOLDER is copied. What was in data/raw moves to .keypipe/replaced, and params.yaml gets a draft of the classes and
+    keypoints that are found.
+    """
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.adopt import adopt_folder
+
+    refuse_while_running(root)
+    with progress_bar("reading annotations") as progress:
+        told = adopt_folder(root, folder.resolve(), progress)
+    click.echo(told)
+
+
+@data.command(
+    "import",
+    examples=["keypipe import coco ~/labels.json --images ~/images", "keypipe import dlc ~/project --classes mouse"],
+)
+@click.argument("kind", type=click.Choice(["coco", "yolo", "dlc"]))
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the images.")
+@click.option("--name", help="Name of the new folder below data/raw; default: the source's.")
+@click.option("--classes", default="", metavar="A,B", help="Class names by id (yolo), or name of the animals (dlc).")
+@click.option("--keypoints", default="", metavar="A,B", help="Keypoint names in order (yolo).")
+@click.option("--box-margin", default=0.1, show_default=True, help="Margin of boxes derived from points (dlc).")
+@click.option("--write-schema", is_flag=True, help="Write what is missing into the schema in params.yaml.")
+@click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
+@click.pass_obj
+def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> None:
+    """Bring labels of COCO, YOLO-pose or DeepLabCut into data/raw.
+
+    They become labelme files in a folder of their own.
+    """
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.label_import import ImportOptions
+    from tasks.commands.label_import import import_labels as import_from
+
+    refuse_while_running(root)
+    for key in ("classes", "keypoints"):
+        options[key] = tuple(name.strip() for name in options[key].split(",") if name.strip())
+    with progress_bar("reading labels") as progress:
+        told = import_from(root, kind, source, ImportOptions(**options), progress)
+    click.echo(told)
+
+
+@data.command("export", short="export-labels", everyday=False, examples=["keypipe data export coco ~/for-others"])
+@click.argument("kind", type=click.Choice(["coco", "yolo", "labelme"]))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--images",
+    type=click.Choice(["copy", "link", "none"]),
+    default="copy",
+    show_default=True,
+    help="How images go along.",
+)
+@click.pass_obj
+def export_labels(root: Path, kind: Any, target: Path, images: Any) -> None:
+    """Write what convert reads from data/raw for other tools."""
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.label_export import export_labels as export_to
+
+    with progress_bar("reading annotations") as progress:
+        told = export_to(root, kind, target, images, progress)
+    click.echo(told)
+
+
+@data.command(
+    "doctor",
+    examples=["keypipe doctor", "keypipe doctor ~/new-annotations --json"],
+    exit_codes={0: "no findings, or harmless ones", 2: "findings as grave as `doctor.fail_on` says"},
+)
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_obj
+def doctor(root: Path, folder: Path | None, as_json: bool) -> None:
+    """Examine annotations and images for what spoils a training.
+
+    FOLDER: others than those in data/raw.
+    """
+    from flows.commands.diagnosis import doctor_main
+
+    sys.exit(doctor_main(root, folder.resolve() if folder else None, as_json=as_json))
+
+
+@data.command("sigmas", everyday=False, examples=["keypipe data sigmas ~/my-annotations ~/second-opinion"])
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="A B [C]...",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: data/sigmas.yaml.")
+@click.pass_obj
+def sigmas(root: Path, folders: Sequence[Path], output: Path | None) -> None:
+    """Estimate evaluation sigmas from what people differ by.
+
+    A, B and C are folders of the same images, annotated by different people.
+    """
+    from flows.commands.sigmas import sigmas_main
+
+    sigmas_main(root, folders, output)
+
+
+@data.command("demo", examples=["keypipe demo", "keypipe demo --images 60 --seed 1"])
+@click.option("--images", default=240, show_default=True, help="How many to draw.")
+@click.option("--seed", default=0, show_default=True, help="Where the draws start; another one draws other images.")
+@click.pass_obj
+def demo(root: Path, images: int, seed: int) -> None:
+    """Draw the demo dataset into an empty data/raw."""
+    from flows.system.progress_bar import progress_bar
+    from keypipe.demo.scene import write_demo
+
+    refuse_while_running(root)
+    with progress_bar("drawing") as progress:
+        written = write_demo(root / "data" / "raw", images, seed, progress=partial(progress, "drawing"))
+    click.echo(f"data/raw: {len(written)} annotated images drawn; next: keypipe run")
+
+
+def refuse_while_running(root: Path) -> None:
+    """Stop before data are changed that a run is reading.
+
+    Raises:
+        PoseError: a run holds the workspace.
+    """
+    from flows.pipeline import lease
+
+    if lease.is_locked(root):
+        held = lease.read_lease(root)
+        raise PoseError(f"the workspace is in use: {held.describe() if held else 'another keypipe command'}")

@@ -1,0 +1,65 @@
+"""Commands that use a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows.command_line.menu import command
+
+
+@command("predict", examples=["keypipe predict data/raw/barn", "keypipe predict film.mp4 --conf 0.5 --output results"])
+@click.argument("source", metavar="IMAGE|FOLDER|GLOB|VIDEO")
+@click.option(
+    "--model", metavar="PATH", help="An ONNX model or a checkpoint; default: the export, else models/best.pt."
+)
+@click.option("--output", metavar="FOLDER", help="Where the pictures and the JSON go; default: below predictions/.")
+@click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
+@click.option("--keypoint-conf", default=0.5, show_default=True, help="Smallest confidence of a keypoint to be drawn.")
+@click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
+@click.pass_obj
+def predict(root: Path, /, source: str, model: str | None, output: str | None, flow: bool, **settings: Any) -> None:
+    """Draw keypoints into pictures or a video; write them as JSON."""
+    if flow:
+        from flows.services import server
+
+        server.configure(root)
+        from flows.commands.prediction_flow import run_prediction
+
+        click.echo(str(run_prediction(root, source, model, output, **settings)))
+    else:
+        from flows.commands.prediction import predict_main
+
+        click.echo(str(predict_main(source, model, output, root=root, **settings)))
+
+
+@command("serve", examples=["keypipe serve", "keypipe serve exports/model_int8.onnx --port 9000"])
+@click.argument("model", required=False, type=click.Path(path_type=Path), metavar="[MODEL.onnx]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="0 takes any free one.")
+@click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
+@click.option("--keypoint-conf", default=0.5, show_default=True, help="Smallest confidence of a keypoint to be drawn.")
+@click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--parallel", default=1, show_default=True, help="Images predicted at the same time.")
+@click.option("--queue", default=16, show_default=True, help="Requests that wait at most.")
+@click.option("--max-mb", default=32.0, show_default=True, help="Largest body.")
+@click.option("--max-megapixels", default=100.0, show_default=True, help="Largest image.")
+@click.option("--access-log", is_flag=True, help="Write a line for every request.")
+@click.pass_obj
+def serve(
+    root: Path, /, model: Path | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
+) -> None:
+    """Answer HTTP requests with keypoints, until Ctrl-C.
+
+    The default model is the export.
+    """
+    from flows.commands.prediction import EXPORTED_MODEL
+    from keypipe.inference.predictor import Thresholds
+    from keypipe.serving.server import serve as serve_model
+    from keypipe.serving.settings import Settings
+
+    thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
+    serve_model(model or root / EXPORTED_MODEL, Settings(**settings), thresholds, device, click.echo)

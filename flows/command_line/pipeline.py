@@ -1,0 +1,75 @@
+"""Commands that bring the pipeline up to date, now or on a schedule, and say how it stands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from flows.command_line.menu import command
+
+
+@command(
+    "run",
+    examples=["keypipe run", "keypipe run --set train.epochs=2 --until train", "keypipe run --force export"],
+)
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", metavar="STAGE", multiple=True, help="Run this stage even when nothing changed; repeatable.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="First write this to params.yaml.")
+@click.pass_obj
+def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequence[str]) -> None:
+    """Bring the pipeline up to date; only what changed runs."""
+    if assignments:
+        from flows.commands.set_params import set_params
+
+        for line in set_params(root, assignments):
+            click.echo(line)
+    from flows.commands.training import run_training
+
+    sys.exit(run_training(root, until, force))
+
+
+@command("status", examples=["keypipe status", "keypipe status --json"])
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def status(root: Path, as_json: bool) -> None:
+    """Say what is up to date, what is not and why."""
+    from flows.commands import status as module
+
+    found = module.read_status(root)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        module.show_status(found)
+
+
+@command("accept", examples=["keypipe accept", "keypipe accept train"])
+@click.argument("stages", metavar="[STAGE]...", nargs=-1)
+@click.pass_obj
+def accept(root: Path, stages: Sequence[str]) -> None:
+    """Keep outputs as they are where only keypipe's own code changed.
+
+    For after an upgrade; without STAGE: every stage of which nothing else changed. convert and split, which take
+    seconds, are run anew. Refused where data or parameters changed as well, or today's code learns otherwise.
+    """
+    from flows.pipeline import acceptance
+
+    taken = acceptance.accept(root, stages, click.echo)
+    for accepted in taken:
+        click.echo(f"{accepted.stage}: outputs taken as they are ({', '.join(accepted.code)} changed)")
+    click.echo("recorded in dvc.lock and accepted.yaml; commit them" if taken else "nothing to accept")
+
+
+@command("schedule", examples=['keypipe schedule --cron "0 3 * * *" --timezone Europe/Berlin'])
+@click.option("--cron", required=True, help='When to run, such as "0 3 * * *".')
+@click.option("--timezone", help="IANA name, such as Europe/Berlin; default: UTC.")
+@click.pass_obj
+def schedule(root: Path, cron: str, timezone: str | None) -> None:
+    """Run the pipeline on a schedule, until Ctrl-C."""
+    from flows.commands import scheduling
+
+    scheduling.serve(root, cron, timezone, click.echo)

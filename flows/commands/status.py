@@ -1,0 +1,213 @@
+"""What ``keypipe status`` tells, also while a training runs, when DVC itself would only say that it is busy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from flows.pipeline import lease
+from flows.pipeline.run_result import LAST_RUN, RunResult
+from flows.services import server
+from flows.services.schedule_record import ScheduleRecord, active_schedule
+from flows.system.state_files import read_record
+from keypipe.errors import PoseError
+from tasks.versions.acceptance import find_differences, is_code, only_code_changed
+from tasks.versions.raw import raw_changes, raw_version
+from tasks.versions.repository import BusyError
+from tasks.versions.stages import StageVersion, stage_names, stage_version
+from tasks.workspace.changes import schema_changes
+from tasks.workspace.places import STATE
+
+PROGRESS = STATE / "progress.json"
+
+
+class Progress(msgspec.Struct):
+    """How far a stage is; written by the stage itself.
+
+    Attributes:
+        stage: its name.
+        done: units done.
+        total: units in all.
+        unit: such as ``epoch``.
+    """
+
+    stage: str
+    done: int
+    total: int
+    unit: str = ""
+
+
+class StageStatus(msgspec.Struct):
+    """One stage.
+
+    Attributes:
+        stage: its name.
+        state: ``up to date``, ``stale``, ``missing`` (not run yet, or outputs gone), ``running``, ``waiting`` (for
+            its turn in the run that is going on) or ``unknown``.
+        detail: what changed, or how far it is.
+    """
+
+    stage: str
+    state: str
+    detail: str = ""
+
+
+class Status(msgspec.Struct):
+    """The workspace as it is now.
+
+    Attributes:
+        workspace: its folder.
+        stages: in order.
+        raw_version: DVC's name for the last version of ``data/raw``.
+        raw_changes: what changed in it since.
+        schema_changes: what changed in the schema since the pipeline last ran, and what that makes stale.
+        running: the run that holds the workspace.
+        killed: a run that died holding it; the next one clears up after it.
+        last_run: the last run that ended.
+        server: address of the Prefect server that serves this workspace.
+        schedule: the schedule that is being served.
+    """
+
+    workspace: str
+    stages: list[StageStatus]
+    raw_version: str | None
+    raw_changes: str
+    schema_changes: list[str] = []
+    running: lease.Lease | None = None
+    killed: lease.Lease | None = None
+    last_run: RunResult | None = None
+    server: str | None = None
+    schedule: ScheduleRecord | None = None
+
+
+def read_status(root: Path) -> Status:
+    """Return the status of a workspace; takes no lock for longer than DVC needs to hash."""
+    held, locked = lease.read_lease(root), lease.is_locked(root)
+    running = held if held is not None and locked and held.alive else None
+    killed = held if held is not None and not locked and not held.alive else None
+    record = server.recorded_server(root)
+    return Status(
+        workspace=str(root),
+        stages=_running_stages(root, running) if running else _resting_stages(root),
+        raw_version=raw_version(root),
+        raw_changes=_raw_changes(root),
+        schema_changes=_schema_changes(root),
+        running=running,
+        killed=killed,
+        last_run=read_record(root / LAST_RUN, RunResult),
+        server=record.url if record else None,
+        schedule=active_schedule(root),
+    )
+
+
+def _running_stages(root: Path, running: lease.Lease) -> list[StageStatus]:
+    progress = read_record(root / PROGRESS, Progress)
+    stages: list[StageStatus] = []
+    for stage in stage_names(root):
+        state = running.stages.get(stage)
+        if state == "Running":
+            known = progress is not None and progress.stage == stage
+            detail = f"{progress.unit} {progress.done} of {progress.total}".strip() if progress and known else ""
+            stages.append(StageStatus(stage, "running", detail))
+        elif state is None:
+            stages.append(StageStatus(stage, "waiting"))
+        else:
+            stages.append(StageStatus(stage, "failed" if state == "Failed" else "up to date", state.lower()))
+    return stages
+
+
+def _resting_stages(root: Path) -> list[StageStatus]:
+    try:
+        found = [(stage, stage_version(root, stage)) for stage in stage_names(root)]
+    except BusyError:
+        return [StageStatus(stage, "unknown", "another DVC command is at work") for stage in stage_names(root)]
+    stages: list[StageStatus] = []
+    stale: str | None = None
+    for stage, version in found:
+        status = _describe(root, stage, version)
+        if status.state == "up to date" and stale is not None:
+            status = StageStatus(stage, "up to date", f"unless {stale} comes out differently")
+        elif stale is None and status.state != "up to date":
+            stale = stage
+        stages.append(status)
+    return stages
+
+
+def _describe(root: Path, stage: str, version: StageVersion) -> StageStatus:
+    if version.clean:
+        return StageStatus(stage, "up to date")
+    if not version.known:
+        return StageStatus(stage, "missing", "not run yet")
+    state = "missing" if version.missing else "stale"
+    code = _changed_code(root, stage, version)
+    if code:
+        detail = f"only keypipe's own code changed: {', '.join(code)}; `keypipe accept` keeps the outputs"
+        return StageStatus(stage, "stale", detail)
+    return StageStatus(stage, state, "; ".join(version.changes))
+
+
+def _changed_code(root: Path, stage: str, version: StageVersion) -> Sequence[str]:
+    """Return the code that changed, where nothing else did; a parameter that holds its new default is none."""
+    if not any(is_code(change.partition(": ")[2]) for change in version.changes):
+        return ()
+    if code := only_code_changed(version.changes):
+        return code
+    from tasks.commands.accept import same_param
+
+    found = find_differences(root, stage, same_param)
+    return found.code if found.only_code else ()
+
+
+def _raw_changes(root: Path) -> str:
+    try:
+        changes = raw_changes(root)
+    except PoseError as error:
+        return str(error)
+    if changes is None:
+        return "not versioned yet"
+    named = [f"{count} {name}" for count, name in zip(changes, ("new", "changed", "deleted"), strict=True) if count]
+    return ", ".join(named) or "unchanged"
+
+
+def _schema_changes(root: Path) -> list[str]:
+    try:
+        return schema_changes(root)
+    except PoseError as error:
+        return str(error).splitlines()
+
+
+def show_status(status: Status) -> None:
+    """Print a status as a table and a few lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("stage", "state", "detail")
+    colours = {"up to date": "green", "running": "cyan", "failed": "red"}
+    for stage in status.stages:
+        colour = colours.get(stage.state, "yellow")
+        table.add_row(stage.stage, f"[{colour}]{stage.state}[/]", stage.detail)
+    console.print(table)
+    version = f"version {status.raw_version[:8]}, " if status.raw_version else ""
+    console.print(f"raw data   {version}{status.raw_changes}")
+    for number, change in enumerate(status.schema_changes):
+        console.print(f"{'' if number else 'schema':<11}{change}", markup=False)
+    if status.running:
+        console.print(f"running    {status.running.describe()}")
+    if status.killed:
+        place = f", in {status.killed.stage}" if status.killed.stage else ""
+        console.print(f"killed     {status.killed.describe()}{place}", markup=False)
+        console.print("           the next `keypipe run` clears up after it; a training goes on where it was stopped")
+    if status.last_run:
+        last = status.last_run
+        console.print(f"last run   {last.state.lower()}, {datetime.fromisoformat(last.finished):%Y-%m-%d %H:%M}")
+        if last.message:
+            console.print(f"           {last.message.splitlines()[0]}", markup=False)
+    console.print(f"server     {status.server or 'none; `keypipe ui` starts one'}")
+    if status.schedule:
+        console.print(f"schedule   {status.schedule.describe()}")
+    else:
+        console.print('schedule   none; `keypipe schedule --cron "0 3 * * *"` retrains every night')

@@ -1,0 +1,76 @@
+"""``keypipe run``: the training flow in this process, and what a person sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tasks.workspace.program import format_seconds
+
+if TYPE_CHECKING:
+    from flows.pipeline.run_result import RunResult
+
+BUG = 1
+
+
+def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
+    """Run the training flow in this process and show what became of it; returns the exit code."""
+    import msgspec
+
+    from flows.pipeline.plan import check_start
+    from flows.pipeline.run_result import RunResult
+    from flows.services import server
+
+    # The flow checks as well; here the user is told before a server is started.
+    check_start(root, until, force)
+    with server.connected(root, click.echo):
+        from flows.pipeline import flow as training
+
+        state: Any = training.training_flow(str(root), until, list(force), return_state=True)
+        server.settle(state.state_details.flow_run_id)
+        outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, BaseException):
+        # Prefect's log above has its traceback.
+        click.echo(f"keypipe: this is a bug: {type(outcome).__name__}: {outcome}", err=True)
+        return BUG
+    result = msgspec.convert(outcome, RunResult)
+    show_result(root, result)
+    return result.exit_code
+
+
+def show_result(root: Path, result: RunResult) -> None:
+    """Print the table of stages, where things are and what to type next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    colours = {"Failed": "red", "Skipped": "yellow", "Ran": "green"}
+    if result.stages:
+        table = Table("stage", "state", "time", "headline")
+        for stage in result.stages:
+            colour = colours.get(stage.state, "cyan")
+            seconds = format_seconds(stage.seconds) if stage.state != "Skipped" else ""
+            table.add_row(stage.stage, f"[{colour}]{stage.state}[/]", seconds, stage.headline)
+        console.print(table)
+    if result.message:
+        click.echo(f"keypipe: {result.message}", err=True)
+        return
+    for name, text in places(root):
+        console.print(f"{name:<11}{text}", markup=False, soft_wrap=True)
+
+
+def places(root: Path) -> list[tuple[str, str]]:
+    """Return where the results of a run are, as far as they are there, and what to type next."""
+    model = root / "models" / "best.pt"
+    exports = sorted(path.name for path in (root / "exports").glob("*.onnx"))
+    reports = sorted((root / "reports").glob("*/report.html"))
+    lines = [("model", "models/best.pt")] if model.exists() else []
+    lines += [("exports", ", ".join(f"exports/{name}" for name in exports))] if exports else []
+    lines += [("reports", ", ".join(str(path.relative_to(root)) for path in reports))] if reports else []
+    lines.append(("dashboards", "keypipe ui"))
+    if model.exists():
+        lines.append(("next", "keypipe predict PATH_TO_AN_IMAGE"))
+    return lines

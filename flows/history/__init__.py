@@ -1,0 +1,1 @@
+"""Earlier trainings: known, compared, reproduced, kept and pruned."""

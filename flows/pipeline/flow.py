@@ -1,0 +1,178 @@
+"""The training flow: raw data versioned, then every stage in the order of ``dvc.yaml``."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prefect import flow, get_run_logger, task
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed
+
+from flows.pipeline import lease, provenance, stage_task
+from flows.pipeline.plan import check_start
+from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
+from flows.system.state_files import write_record
+from keypipe.errors import PoseError
+from tasks.progress import tell_in_lines
+from tasks.versions.raw import RawVersion, version_raw
+from tasks.workspace.places import RAW
+from tasks.workspace.program import USER_ERROR
+
+FLOW_NAME = "keypipe-training"
+RAW_TASK = "version raw data"
+BUG = 1
+
+
+class SupersededError(Exception):
+    """A later run does the work of this one."""
+
+
+def flow_run_name() -> str:
+    """Return the name of a run that starts now."""
+    return f"training {datetime.now():%Y-%m-%d %H:%M:%S}"
+
+
+@task(name=RAW_TASK, task_run_name=RAW_TASK)
+def version_raw_data(root: str) -> RawVersion:
+    """Version ``data/raw`` and return DVC's name for its content."""
+    log = get_run_logger()
+    version = stage_task.while_busy(lambda: version_raw(Path(root), tell_in_lines(str(RAW), log.info)))
+    what = "a new version" if version.changed else "unchanged"
+    log.info("%s: %s, %d files, %s", RAW, what, version.files, version.md5)
+    return version
+
+
+@flow(name=FLOW_NAME, flow_run_name=flow_run_name, validate_parameters=False)
+def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()) -> Any:
+    """Bring the pipeline up to date.
+
+    Args:
+        root: the workspace.
+        until: the last stage to run; default: all of them.
+        force: stages to run even when nothing changed.
+
+    Returns:
+        A state whose data is a ``RunResult`` as plain JSON values.
+    """
+    workspace = Path(root).resolve()
+    log = get_run_logger()
+    run = _new_result()
+    # What Prefect and DVC have imported stays; looking at it again and again takes longer than walking the raw data.
+    gc.freeze()
+    try:
+        with _holding(workspace, run, log.info) as held:
+            if _is_superseded():
+                raise SupersededError("a later run of the same schedule is due")
+            plan = check_start(workspace, until, force)
+            raw = version_raw_data(str(workspace))
+            run.raw_version = raw.md5
+            files = provenance.read_files(workspace) if "train" in plan else None
+            with stage_task.keeping_lease(held):
+                _run_stages(workspace, plan, set(force), raw, run, held)
+            provenance.keep_snapshot(workspace, run, files)
+    except SupersededError as error:
+        return Cancelled(name="Superseded", message=str(error))
+    except PoseError as error:
+        run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
+    except stage_task.RunCancelled as error:
+        run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
+    run.finished = _now()
+    write_record(workspace / LAST_RUN, run)
+    data = msgspec.to_builtins(run)
+    if run.state == "Completed":
+        return Completed(message=_summarise(run.stages), data=data)
+    if run.state == "Cancelled":
+        return Cancelled(message=run.message, data=data)
+    return Failed(message=run.message, data=data)
+
+
+def _run_stages(
+    root: Path, plan: list[str], force: set[str], raw: RawVersion, run: RunResult, held: lease.Held
+) -> None:
+    """Run the stages in order; after one that fails the rest is skipped."""
+    for position, stage in enumerate(plan):
+        started = time.monotonic()
+        held.record(stage, "Running")
+        state = stage_task.stage_state(root, stage, force=stage in force, raw=raw)
+        result = StageResult(stage, _result_name(state), time.monotonic() - started)
+        run.stages.append(result)
+        held.record(stage, result.state)
+        if result.state == "Failed":
+            run.stages += [StageResult(name, "Skipped") for name in plan[position + 1 :]]
+            run.state, run.message, run.exit_code = "Failed", *_explain(state)
+            return
+        held.update()
+        result.headline = read_headline(root, stage)
+        if stage == "train":
+            run.training = provenance.record_training(root)
+
+
+def _result_name(state: Any) -> str:
+    if not state.is_completed():
+        return "Failed"
+    return str(state.name) if state.name in {"Cached", "Restored"} else "Ran"
+
+
+def _explain(state: Any) -> tuple[str, int]:
+    """Return the message of a failed task and the exit code it stands for."""
+    error = state.result(raise_on_failure=False)
+    return str(error) or str(state.message), USER_ERROR if isinstance(error, PoseError) else BUG
+
+
+def read_headline(root: Path, stage: str) -> str:
+    """Return the one figure that a stage has written about itself, or nothing."""
+    path = root / ("models/train.json" if stage == "train" else f"reports/{stage}/report.json")
+    try:
+        report = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return ""
+    return str(report.get("headline", "")) if isinstance(report, dict) else ""
+
+
+def _is_superseded() -> bool:
+    """Tell whether this run was scheduled and a later one of the same schedule is due as well.
+
+    After a long training, or a long wait, the last of the runs that fell due meanwhile does the work of all.
+    """
+    from prefect.client.orchestration import get_client
+
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    if flow_run is None or flow_run.deployment_id is None or not flow_run.auto_scheduled:
+        return False
+    from flows.services.late_runs import due_filter
+
+    with get_client(sync_client=True) as client:
+        return bool(client.read_flow_runs(flow_run_filter=due_filter(flow_run.deployment_id), limit=1))
+
+
+@contextmanager
+def _holding(root: Path, run: RunResult, say: lease.Say) -> Iterator[lease.Held]:
+    from prefect.settings import get_current_settings
+
+    own = lease.new_lease(run.flow_run_id, run.name, str(get_current_settings().api.url or ""))
+    with lease.hold(root, own, say) as held:
+        yield held
+
+
+def _new_result() -> RunResult:
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    return RunResult(str(flow_run.name) if flow_run else "", str(flow_run.id) if flow_run else "", _now())
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _summarise(stages: Sequence[StageResult]) -> str:
+    """Return how many stages ran, such as ``1 ran, 4 cached``."""
+    states = [result.state for result in stages]
+    return ", ".join(f"{states.count(name)} {name.lower()}" for name in dict.fromkeys(states)) or "nothing to do"

@@ -1,0 +1,78 @@
+"""A stage's last good outputs: taken aside before it runs, and brought back when it fails or is killed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.system.process import undisturbed
+from tasks.versions.stages import restore_outputs, stage_outputs
+from tasks.workspace.places import STATE
+from tasks.workspace.program import remove
+
+ASIDE = STATE / "aside"
+SCRATCH = STATE / "tmp"
+
+
+@contextmanager
+def last_good_outputs(root: Path, stage: str) -> Iterator[None]:
+    """Bring a stage's last good outputs back when the block fails, in whatever way."""
+    take_aside(root, stage)
+    try:
+        yield
+    except BaseException:
+        with undisturbed():
+            bring_back(root, stage)
+        raise
+    remove(root / ASIDE / stage)
+
+
+def take_aside(root: Path, stage: str) -> None:
+    """Copy the outputs that DVC's cache does not hold.
+
+    A copy that is already there is of a run that died: older, and good.
+    """
+    folder = root / ASIDE / stage
+    if folder.exists():
+        return
+    building = folder.with_name(f".{stage}")
+    remove(building)
+    building.mkdir(parents=True)
+    for output in stage_outputs(root, stage):
+        source = root / output.path
+        if output.cached or not source.exists():
+            continue
+        target = building / output.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+    building.rename(folder)
+
+
+def bring_back(root: Path, stage: str) -> bool:
+    """Put a stage's outputs back as they were before the run that failed.
+
+    Without an earlier run there is nothing to bring back: what the failed one wrote goes, except what DVC keeps
+    through a rerun as well.
+
+    Returns:
+        True when a run had been begun and not ended, so that there was something to do.
+    """
+    if not (root / ASIDE / stage).exists():
+        return False
+    known = restore_outputs(root, stage)
+    for output in stage_outputs(root, stage):
+        path, copy = root / output.path, root / ASIDE / stage / output.path
+        if copy.exists():
+            remove(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy.rename(path)
+        elif not output.persist and not (known and output.cached):
+            remove(path)
+    remove(root / SCRATCH)
+    remove(root / ASIDE / stage)
+    return True

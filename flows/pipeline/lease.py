@@ -1,0 +1,212 @@
+"""One DVC writer for a workspace at a time, and a record of it that the next one clears up after.
+
+A run holds a lock on ``.keypipe/lock``, which the system lets go of when the process ends in whatever way, and
+writes itself down in ``.keypipe/lease.json`` (while it waits: in ``.keypipe/waiting/``). Prefect and MLflow learn
+nothing of a process that was killed; whoever starts next finds its record and ends what it left behind in both.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from flows.system.locks import held_lock, is_held
+from flows.system.process import end_marked, is_alive, start_time
+from flows.system.state_files import read_record, write_record
+from tasks.workspace.places import STATE
+
+LEASE_VARIABLE = "KEYPIPE_LEASE"
+"""Environment variable that marks every process of a run, and through it every MLflow run."""
+
+LOCK = STATE / "lock"
+LEASE = STATE / "lease.json"
+WAITING = STATE / "waiting"
+
+Say = Callable[[str], None]
+
+log = logging.getLogger(__name__)
+
+
+class Lease(msgspec.Struct):
+    """A run that holds the workspace, or waits for it.
+
+    Attributes:
+        id: mark of the run; the value of ``KEYPIPE_LEASE`` in its processes.
+        host: name of its machine.
+        pid: its process.
+        started: start time of that process, seconds since the epoch; with the pid its identity.
+        since: when the run began, ISO 8601 with offset.
+        flow_run_id: of Prefect.
+        flow_run_name: of Prefect.
+        api_url: the Prefect API that knows it.
+        session: session id of the stage's processes while one runs.
+        stage: the stage that is running.
+        stages: state of each stage so far, in order.
+    """
+
+    id: str
+    host: str
+    pid: int
+    started: float
+    since: str
+    flow_run_id: str = ""
+    flow_run_name: str = ""
+    api_url: str = ""
+    session: int | None = None
+    stage: str | None = None
+    stages: dict[str, str] = {}
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process still runs; of another machine nothing can be told."""
+        return self.host != socket.gethostname() or is_alive(self.pid, self.started)
+
+    def describe(self) -> str:
+        """Return who holds the workspace, for a message."""
+        name = f"run {self.flow_run_name}" if self.flow_run_name else "another run"
+        return f"{name}, pid {self.pid} since {datetime.fromisoformat(self.since):%H:%M}"
+
+
+class Held:
+    """The lease of this process, kept up to date as the run goes on."""
+
+    def __init__(self, root: Path, lease: Lease) -> None:
+        self.root = root
+        self.lease = lease
+
+    def update(self, *, session: int | None = None, stage: str | None = None) -> None:
+        """Write down the stage that runs and its processes."""
+        self.lease.session = session
+        self.lease.stage = stage
+        write_record(self.root / LEASE, self.lease)
+
+    def record(self, stage: str, state: str) -> None:
+        """Write down the state of one stage."""
+        self.lease.stages[stage] = state
+        write_record(self.root / LEASE, self.lease)
+
+
+def new_lease(flow_run_id: str = "", flow_run_name: str = "", api_url: str = "") -> Lease:
+    """Return a lease for this process."""
+    return Lease(
+        id=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=start_time(os.getpid()) or time.time(),
+        since=datetime.now().astimezone().isoformat(timespec="seconds"),
+        flow_run_id=flow_run_id,
+        flow_run_name=flow_run_name,
+        api_url=api_url,
+    )
+
+
+def read_lease(root: Path) -> Lease | None:
+    """Return the lease of the run that holds the workspace, or of one that died holding it."""
+    return read_record(root / LEASE, Lease)
+
+
+@contextmanager
+def hold(root: Path, lease: Lease, say: Say, poll: Callable[[], None] = lambda: None) -> Iterator[Held]:
+    """Hold the workspace, after waiting for its turn and clearing up after runs that died.
+
+    Args:
+        root: the workspace.
+        lease: of this process.
+        say: gets messages for the user.
+        poll: called about once a second while waiting; may raise to give up.
+
+    Yields:
+        The lease, to be updated as the run goes on.
+    """
+    note = root / WAITING / f"{lease.id}.json"
+    write_record(note, lease)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held_lock(root / LOCK, _tell_who_holds(root, say, poll)))
+            clear_up(root, say)
+            write_record(root / LEASE, lease)
+        finally:
+            note.unlink(missing_ok=True)
+        yield Held(root, lease)
+        # Left in place on an error: a run that could not end properly is cleared up by the next one.
+        (root / LEASE).unlink(missing_ok=True)
+
+
+def _tell_who_holds(root: Path, say: Say, poll: Callable[[], None]) -> Callable[[], None]:
+    """Return what is done again and again while the workspace is another's: say whose, once for each, and poll."""
+    told: str | None = None
+
+    def tell() -> None:
+        nonlocal told
+        holder = read_lease(root)
+        text = holder.describe() if holder and holder.alive else "another keypipe command"
+        if text != told:
+            say(f"waiting for {text}")
+            told = text
+        poll()
+
+    return tell
+
+
+def is_locked(root: Path) -> bool:
+    """Tell whether some run holds the workspace just now."""
+    return is_held(root / LOCK)
+
+
+def clear_up(root: Path, say: Say) -> None:
+    """End in Prefect, in MLflow and on the machine what runs that died have left; the lock must be held."""
+    for path in [root / LEASE, *sorted((root / WAITING).glob("*.json"))]:
+        lease = read_record(path, Lease)
+        if lease is None or (lease.alive and path.name != LEASE.name):
+            continue
+        _end_run(root, lease, say)
+        path.unlink(missing_ok=True)
+
+
+def _end_run(root: Path, lease: Lease, say: Say) -> None:
+    reason = f"its process (pid {lease.pid}, since {lease.since}) is gone"
+    ended = end_marked(LEASE_VARIABLE, lease.id)
+    if ended:
+        say(f"ended {ended} processes that {lease.flow_run_name or 'a run'} had left behind")
+    from tasks.versions.repository import clear_stale_locks
+
+    clear_stale_locks(root)
+    if lease.stage is not None:
+        from flows.pipeline.last_good import bring_back
+
+        if bring_back(root, lease.stage):
+            say(f"{lease.stage}: brought the last good outputs back after a run that was killed")
+    if lease.flow_run_id:
+        with _telling(say, "Prefect"):
+            from flows.services.server import crash_flow_run
+
+            crash_flow_run(lease.flow_run_id, reason)
+    if lease.stages:
+        end_tracked_runs(root, lease.id, say)
+
+
+def end_tracked_runs(root: Path, lease_id: str, say: Say) -> None:
+    """End the MLflow runs that the dead processes of a run have left RUNNING."""
+    with _telling(say, "MLflow"):
+        from tasks.tracking.history import end_dead_runs
+
+        end_dead_runs(root, lease_id)
+
+
+@contextmanager
+def _telling(say: Say, where: str) -> Iterator[None]:
+    """Go on when a record cannot be mended: the run that starts now matters more."""
+    try:
+        yield
+    except Exception as error:
+        log.debug("clearing up in %s", where, exc_info=True)
+        say(f"could not mark a dead run in {where}: {type(error).__name__}: {error}")

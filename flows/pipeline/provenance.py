@@ -1,0 +1,107 @@
+"""What a run leaves beside its results: the training in MLflow, and a snapshot of the files it was made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from prefect import get_run_logger
+
+from flows.pipeline.run_result import RunResult
+from flows.system.state_files import read_record, write_record
+from tasks.versions import git, lockfile, snapshots
+from tasks.workspace.models import read_run_id
+from tasks.workspace.places import DATABASE, LOCK, STATE
+
+RECORDED = STATE / "recorded.json"
+
+
+class Recorded(msgspec.Struct):
+    """A training that the tracking server is known to know.
+
+    Attributes:
+        uri: of the server.
+        database: inode of its file, 0 for a server elsewhere.
+        run_id: of the training, as ``models/train.json`` has it.
+        known_as: the server's own id of it, another one where the training was brought here from elsewhere.
+    """
+
+    uri: str
+    database: int
+    run_id: str
+    known_as: str
+
+
+def record_training(root: Path) -> str:
+    """Have the tracking server know the training, also one that DVC's cache has brought here from elsewhere.
+
+    MLflow takes seconds to import, so a local database that has confirmed the run once is not asked again.
+
+    Returns:
+        Id of the training's MLflow run; "" where there is none.
+    """
+    run_id = read_run_id(root)
+    if not run_id:
+        return ""
+    from tasks.tracking.client import tracking_uri
+    from tasks.tracking.runs import find_run
+
+    uri = tracking_uri(root)
+    database = root / DATABASE
+    local = uri.startswith("sqlite") and database.exists()
+    recorded = Recorded(uri, database.stat().st_ino if local else 0, run_id, "")
+    before = read_record(root / RECORDED, Recorded)
+    if local and before is not None and before == msgspec.structs.replace(recorded, known_as=before.known_as):
+        return before.known_as
+    try:
+        found = find_run(root).run_id
+    except Exception:  # noqa: BLE001 - the model is there; a tracking server that is not must not undo that
+        get_run_logger().warning("the training could not be recorded in MLflow", exc_info=True)
+        return recorded.run_id
+    if uri.startswith("sqlite"):
+        recorded.database, recorded.known_as = database.stat().st_ino, found
+        write_record(root / RECORDED, recorded)
+    return found
+
+
+def read_files(root: Path) -> snapshots.Tree | None:
+    """Write down the files that the run starts from; people go on editing while it runs."""
+    if snapshots.is_off() or not git.is_repository(root):
+        return None
+    try:
+        return snapshots.write_tree(root)
+    except git.GitError as error:
+        get_run_logger().warning("no snapshot is kept of this run: %s", error)
+        return None
+
+
+def keep_snapshot(root: Path, run: RunResult, files: snapshots.Tree | None) -> None:
+    """Keep what came of the run under the ref of its training; a training itself has kept what it started from."""
+    if files is None or not run.training:
+        return
+    states = {result.stage: result.state for result in run.stages}
+    before = snapshots.of_workspace(root)
+    if before is not None and before.complete and "Ran" not in states.values():
+        return
+    try:
+        if before is None or (states["train"] != "Ran" and "Ran" in states.values()):
+            lock = (root / LOCK).read_text(encoding="utf-8")
+            kept = snapshots.renew(root, run.training, lockfile.locked_fingerprint(lock, "train") or "", files)
+        else:
+            kept = snapshots.settle(root)
+    except git.GitError as error:
+        get_run_logger().warning("no snapshot is kept of this run: %s", error)
+        return
+    if kept is not None and kept != before:
+        _tag_training(root, kept)
+
+
+def _tag_training(root: Path, kept: snapshots.Snapshot) -> None:
+    from tasks.tracking.history import tag_run
+
+    log = get_run_logger()
+    log.info("snapshot %s: %s/%s", kept.commit[:12], snapshots.REFS, kept.run_id)
+    try:
+        tag_run(root, kept.run_id, {snapshots.TAG: kept.commit})
+    except Exception:
+        log.warning("the snapshot could not be named in MLflow", exc_info=True)

@@ -1,0 +1,320 @@
+"""Which Prefect API a run talks to, and the server that keypipe starts when there is none.
+
+In this order: the user's own (``PREFECT_API_URL`` or the active profile), the one that ``keypipe schedule`` or
+``keypipe ui`` has started for this workspace, else a temporary one for the length of the command. The last two keep
+their database in the workspace, so that every run of it is in one place.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flows.system.process import Tree, is_alive, start_time
+from flows.system.state_files import read_record, write_record
+from keypipe.errors import PoseError
+from tasks.workspace.places import STATE
+
+DATABASE = STATE / "prefect.db"
+RESULTS = STATE / "prefect-results"
+RECORD = STATE / "server.json"
+LOG = STATE / "prefect-server.log"
+
+START_SECONDS = 120
+"""A first start creates the database: 14 s on two free cores, more on busy ones."""
+
+PORT = 4200
+
+Say = Callable[[str], None]
+Keeper = Callable[[], None]
+
+
+class ServerRecord(msgspec.Struct):
+    """A server that serves this workspace beyond one run.
+
+    Attributes:
+        url: address of its API.
+        pid: the command that keeps it.
+        started: start time of that process.
+        command: ``keypipe schedule`` or ``keypipe ui``.
+    """
+
+    url: str
+    pid: int
+    started: float
+    command: str
+
+
+def configure(root: Path) -> None:
+    """Set what Prefect reads from the environment; to be called before Prefect is imported.
+
+    What the user has set stays.
+    """
+    (root / STATE).mkdir(exist_ok=True)
+    for name, value in settings(root).items():
+        os.environ.setdefault(name, value)
+
+
+def settings(root: Path) -> dict[str, str]:
+    """Return the environment for Prefect, client and server."""
+    return {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{(root / DATABASE).resolve()}",
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str((root / RESULTS).resolve()),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
+        "PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS": "10",
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+@contextmanager
+def connected(root: Path, say: Say) -> Iterator[str]:
+    """Have Prefect talk to a server while the block runs.
+
+    Args:
+        root: the workspace.
+        say: gets messages for the user.
+
+    Yields:
+        Address of the API.
+
+    Raises:
+        PoseError: the user's server does not answer, or a temporary one does not come up.
+    """
+    configure(root)
+    own = configured_url()
+    if own is not None:
+        if not answers(own):
+            raise PoseError(f"the Prefect server at {own} does not answer; start it, or unset PREFECT_API_URL")
+        yield own
+        return
+    if record := recorded_server(root):
+        with pointed_to(record.url):
+            yield record.url
+        return
+    say("starting a temporary Prefect server (a few seconds; `keypipe ui` in another terminal keeps one)")
+    with running_server(root, temporary=True) as url, pointed_to(url), _without_links():
+        yield url
+
+
+@contextmanager
+def _without_links() -> Iterator[None]:
+    """Keep Prefect from naming a page of a dashboard that a temporary server does not have."""
+    logger = logging.getLogger("prefect.flow_runs")
+
+    def is_no_link(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("View at ")
+
+    logger.addFilter(is_no_link)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_no_link)
+
+
+def configured_url() -> str | None:
+    """Return the API that the user has set by environment, profile or settings file."""
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    return str(url) if url else None
+
+
+@contextmanager
+def pointed_to(url: str) -> Iterator[None]:
+    """Point Prefect in this process, its threads and its children to a server."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    before = os.environ.get("PREFECT_API_URL")
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        if before is None:
+            os.environ.pop("PREFECT_API_URL", None)
+        else:
+            os.environ["PREFECT_API_URL"] = before
+
+
+@contextmanager
+def running_server(root: Path, *, temporary: bool, port: int | None = None) -> Iterator[str]:
+    """Run a Prefect server on the workspace's database, on 127.0.0.1, while the block runs.
+
+    Args:
+        root: the workspace.
+        temporary: without dashboard and without the services that schedule.
+        port: default: a free one.
+
+    Yields:
+        Address of its API.
+    """
+    with start_server(root, temporary=temporary, port=port) as (tree, url):
+        wait_for_page(root / LOG, tree, f"{url}/health")
+        yield url
+
+
+@contextmanager
+def start_server(root: Path, *, temporary: bool, port: int | None = None) -> Iterator[tuple[Tree, str]]:
+    """Start a server and end it after the block, without waiting until it answers."""
+    port = port or free_port()
+    command = [
+        *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
+        *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **settings(root),
+        **os.environ,
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_SERVER_UI_API_URL": f"{url}/api",
+        **({"PREFECT_SERVER_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"} if temporary else {}),
+    }
+    environment.pop("PREFECT_API_URL", None)
+    with (root / LOG).open("wb") as log:
+        tree = Tree(command, cwd=root, env=environment, output=log, grace=5)
+        try:
+            yield tree, f"{url}/api"
+        finally:
+            tree.end()
+
+
+def wait_for_page(log: Path, tree: Tree, url: str) -> None:
+    """Wait until a server that was started answers.
+
+    Args:
+        log: what it prints.
+        tree: its processes.
+        url: a page that answers when it is up.
+
+    Raises:
+        PoseError: it ended, or did not answer within the limit.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(url):
+        if not tree.running or time.monotonic() > deadline:
+            tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+            how = "ended" if not tree.running else f"did not answer within {START_SECONDS} s"
+            raise PoseError("\n  ".join([f"the server at {url} {how}; its log {log} ends with", *tail]))
+        time.sleep(0.1)
+
+
+def preferred_port() -> int:
+    """Return the port that Prefect's documentation names, or another when it is taken."""
+    return PORT if is_free(PORT) else free_port()
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Tell whether a Prefect API answers at all, be it with a refusal."""
+    return _answers(f"{url.rstrip('/')}/health")
+
+
+def _answers(page: str) -> bool:
+    try:
+        with urllib.request.urlopen(page, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code in {401, 403}
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+@contextmanager
+def recorded(root: Path, url: str, command: str) -> Iterator[None]:
+    """Let other commands of this workspace find the server while the block runs."""
+    record = ServerRecord(url, os.getpid(), start_time(os.getpid()) or time.time(), command)
+    write_record(root / RECORD, record)
+    try:
+        yield
+    finally:
+        if read_record(root / RECORD, ServerRecord) == record:
+            (root / RECORD).unlink(missing_ok=True)
+
+
+def recorded_server(root: Path) -> ServerRecord | None:
+    """Return the server that serves this workspace, when it is alive and answers."""
+    record = read_record(root / RECORD, ServerRecord)
+    if record and is_alive(record.pid, record.started) and answers(record.url):
+        return record
+    return None
+
+
+def crash_flow_run(flow_run_id: str, reason: str) -> None:
+    """Set a flow run and its task runs that are not at an end to Crashed."""
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Crashed
+
+    with get_client(sync_client=True) as client:
+        try:
+            run = client.read_flow_run(UUID(flow_run_id))
+        except ObjectNotFound:
+            return
+        for task_run in _open_task_runs(client, run.id):
+            client.set_task_run_state(task_run.id, Crashed(message=f"Crashed: {reason}"), force=True)
+        if run.state is None or not run.state.is_final():
+            client.set_flow_run_state(run.id, Crashed(message=f"Crashed: {reason}"), force=True)
+
+
+def _open_task_runs(client: Any, flow_run_id: Any) -> list[Any]:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+    return [run for run in runs if run.state is None or not run.state.is_final()]
+
+
+def settle(flow_run_id: Any = None, seconds: float = 5.0) -> None:
+    """Have the server know all of a run before it may end.
+
+    Logs and the states of task runs reach it from threads and as events, a moment after the run itself has ended.
+
+    Args:
+        flow_run_id: wait for the ends of its task runs as well.
+        seconds: how long at most.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+    EventsWorker.drain_all(timeout=seconds)
+    if flow_run_id is None:
+        return
+    deadline = time.monotonic() + seconds
+    with get_client(sync_client=True) as client:
+        while _open_task_runs(client, flow_run_id) and time.monotonic() < deadline:
+            time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""Processes, small state files and progress bars."""

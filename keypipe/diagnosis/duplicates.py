@@ -1,0 +1,76 @@
+"""Images that are there twice, and above all those that stand on two sides of the split."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from keypipe.diagnosis.findings import Finding, Severity
+from keypipe.keypoints.instances import AnnotatedImage
+
+_SAME_PX = 0.02  # share of the image's longer side within which two annotations of a keypoint are the same
+
+
+def find_duplicates(
+    images: Sequence[AnnotatedImage], sides: Mapping[str, str], clusters: Sequence[Sequence[str]] = ()
+) -> list[Finding]:
+    """Find images with equal bytes, and images that look the same.
+
+    Args:
+        images: all images, in any order.
+        sides: path of an image -> side of the split; images that have none may be missing.
+        clusters: md5s of images that look the same (``pixels.near_duplicates``).
+
+    Returns:
+        For every image but the first of each group one finding; it names the first.
+    """
+    by_md5: dict[str, list[AnnotatedImage]] = defaultdict(list)
+    for image in sorted(images, key=lambda item: item.path):
+        by_md5[image.md5].append(image)
+    findings = [_to_finding(image, same[0], sides, near=False) for same in by_md5.values() for image in same[1:]]
+    for cluster in clusters:
+        alike = sorted((by_md5[md5][0] for md5 in cluster if md5 in by_md5), key=lambda item: item.path)
+        findings += [_to_finding(image, alike[0], sides, near=True) for image in alike[1:]]
+    return findings
+
+
+def _to_finding(image: AnnotatedImage, first: AnnotatedImage, sides: Mapping[str, str], *, near: bool) -> Finding:
+    side, other_side = sides.get(image.path, ""), sides.get(first.path, "")
+    across = bool(side and other_side and side != other_side)
+    name = first.path.partition("/")[2]
+    message = f"looks like {name}" if near else f"has the same bytes as {name}"
+    if across:
+        message += f", which is on {other_side}, while this one is on {side}"
+        fix = "leave one of the two out, or put both on one side"
+    else:
+        fix = "leave one of them out, unless both are meant" if near else "leave one of them out"
+    if not near and not _annotated_alike(image, first):
+        message += "; the two are annotated differently"
+    severity: Severity = ("warning" if across else "info") if near else ("error" if across else "warning")
+    kind = ("near-" if near else "") + ("duplicate-across-sides" if across else "duplicate-image")
+    return Finding(
+        kind=kind,
+        severity=severity,
+        file=image.source,
+        message=message,
+        fix=fix,
+        side=side,
+        image=image.path,
+        others=(first.source, first.path),
+    )
+
+
+def _annotated_alike(image: AnnotatedImage, other: AnnotatedImage) -> bool:
+    if len(image.instances) != len(other.instances):
+        return False
+    slack = _SAME_PX * max(image.size_wh)
+    by_place = [
+        sorted(item.instances, key=lambda instance: (instance.class_name, instance.box_xyxy)) for item in (image, other)
+    ]
+    for one, two in zip(*by_place, strict=True):
+        if one.class_name != two.class_name or one.keypoints.keys() != two.keypoints.keys():
+            return False
+        pairs = [(one.keypoints[name], two.keypoints[name]) for name in one.keypoints]
+        if any(abs(a.x - b.x) > slack or abs(a.y - b.y) > slack for a, b in pairs):
+            return False
+    return True

@@ -1,0 +1,214 @@
+"""Checks of single files and their shapes, for the diagnosis."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from keypipe.annotations.folder import near_misses
+from keypipe.annotations.labelme import OF_IGNORED_OBJECT, LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
+from keypipe.annotations.readings import Folder, Ingested
+from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
+from keypipe.errors import Fault
+from keypipe.keypoints.boxes import Box
+from keypipe.keypoints.skeleton import Schema
+
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".mpo"),
+    "MPO": (".jpg", ".jpeg", ".mpo"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+}
+
+
+def _read_file(raw: Path, source: str) -> LabelmeFile | None:
+    try:
+        return parse_labelme((raw / source).read_bytes())
+    except (OSError, LabelmeError):
+        return None
+
+
+def locate_faults(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
+    """Make findings of the faults, with the shape's class and place, and what a group with several boxes repeats."""
+    by_file: dict[str, list[Fault]] = defaultdict(list)
+    for fault in folder.faults:
+        by_file[fault.file].append(fault)
+    files = (reading.file for reading in folder.files.readings()) if by_file else ()
+    image_of = {file.source: f"raw/{file.raw_image}" for file in files if file.source in by_file and file.raw_image}
+    findings: list[Finding] = []
+    for source, faults in by_file.items():
+        found = [msgspec.structs.replace(to_finding(fault), image=image_of.get(source, "")) for fault in faults]
+        file = _read_file(raw, source) if source.lower().endswith(".json") else None
+        if file:
+            found = [_locate(item, file, schema) for item in found]
+            for item in found.copy():
+                if item.kind == "several-boxes-in-group":
+                    found += _find_repeats_in_group(item, file, schema)
+        findings += found
+    return findings
+
+
+def _locate(finding: Finding, file: LabelmeFile, schema: Schema) -> Finding:
+    if finding.shape is None or finding.shape >= len(file.shapes):
+        return finding
+    shape = file.shapes[finding.shape]
+    if not shape.points:
+        return finding
+    box: LabelmeShape | None = shape
+    points: tuple[Point, ...] = ()
+    if shape.shape_type == "point":
+        points = tuple(shape.points)
+        box = _box_of_point(shape, file, schema)
+    place = _bounds(box) if box else None
+    class_name = schema.class_labels.get(str(box.label), "") if box else ""
+    keypoints = (str(shape.label),) if points else ()
+    return msgspec.structs.replace(finding, class_name=class_name, box_xyxy=place, keypoints=keypoints, points=points)
+
+
+def _box_of_point(point: LabelmeShape, file: LabelmeFile, schema: Schema) -> LabelmeShape | None:
+    """Find the box of a point's group that is nearest to it; without a group the nearest that holds it."""
+    classes = schema.class_labels
+    boxes = [shape for shape in file.shapes if str(shape.label) in classes and len(shape.points) >= 2]
+    grouped = [box for box in boxes if box.group_id == point.group_id] if point.group_id is not None else []
+    x, y = point.points[0]
+
+    def distances(box: LabelmeShape) -> tuple[float, float]:
+        left, top, right, bottom = _bounds(box)
+        outside = max(left - x, x - right, top - y, y - bottom, 0.0)
+        return outside, abs(left + right - 2 * x) + abs(top + bottom - 2 * y)
+
+    return min(grouped or [box for box in boxes if distances(box)[0] == 0], key=distances, default=None)
+
+
+def _bounds(shape: LabelmeShape) -> Box:
+    xs, ys = zip(*shape.points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _find_repeats_in_group(finding: Finding, file: LabelmeFile, schema: Schema) -> list[Finding]:
+    """Find the keypoints that a group with several boxes holds more than once."""
+    assert finding.shape is not None
+    group = file.shapes[finding.shape].group_id
+    names = schema.keypoint_labels
+    first: dict[str, int] = {}
+    repeats: list[Finding] = []
+    for index, shape in enumerate(file.shapes):
+        name = names.get(str(shape.label))
+        if shape.shape_type != "point" or shape.group_id != group or name is None:
+            continue
+        earlier = first.setdefault(name, index)
+        if earlier != index:
+            message = f"{name!r} is there twice in group {group} (also shape {earlier})"
+            fix = "give every object a group_id of its own; where there is but one object, delete one of the two"
+            found = msgspec.structs.replace(finding, kind="repeated-keypoint", shape=index, message=message, fix=fix)
+            repeats.append(_locate(found, file, schema))
+    return repeats
+
+
+def find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
+    """Find labels outside the schema: every shape with a misspelt one, and one example of each of the others."""
+    misspelt = near_misses(folder.ignored, schema)
+    total = {key: count for key, count in folder.ignored.items() if not key.endswith(OF_IGNORED_OBJECT)}
+    suspicious = {key for key in total if key.partition(" ")[2] in misspelt or _is_known(key, schema)}
+    findings: list[Finding] = []
+    seen: set[str] = set()
+    for file in (reading.file for reading in folder.files.readings()) if total else ():
+        new = [key for key in file.ignored if key in total and key not in seen and key not in suspicious]
+        seen.update(new)
+        if not new and not suspicious & file.ignored.keys():
+            continue
+        parsed = _read_file(raw, file.source)
+        for index, shape in enumerate(parsed.shapes if parsed else ()):
+            key = f"{shape.shape_type} {str(shape.label).strip()}"
+            if key in suspicious:
+                findings.append(_to_suspicious(file, index, shape, misspelt))
+            elif key in new:
+                new.remove(key)
+                findings.append(_to_unknown(file, index, shape, total[key]))
+    return findings
+
+
+def _is_known(key: str, schema: Schema) -> bool:
+    """Tell whether a label that was passed over is a known one on a shape of the wrong type."""
+    shape_type, _, label = key.partition(" ")
+    is_class, is_keypoint = label in schema.class_labels, label in schema.keypoint_labels
+    return (is_class and shape_type != "point") or (is_keypoint and shape_type != "rectangle")
+
+
+def _to_suspicious(file: Ingested, index: int, shape: LabelmeShape, misspelt: Mapping[str, str]) -> Finding:
+    label = str(shape.label).strip()
+    known = misspelt.get(label)
+    if known:
+        message = f"the label {label!r} is not in the schema; did you mean {known!r}?"
+        fix = f"rename it to {known!r}, or put it into the schema"
+    else:
+        message = f"{label!r} is drawn as a {shape.shape_type}, and ignored"
+        fix = "draw objects as rectangles and keypoints as points"
+    return _of_shape(file, index, shape, "misspelt-label" if known else "wrong-shape-type", "warning", message, fix)
+
+
+def _to_unknown(file: Ingested, index: int, shape: LabelmeShape, count: int) -> Finding:
+    times = "once" if count == 1 else f"{count} times"
+    message = f"the label {str(shape.label)!r} ({shape.shape_type}) is not in the schema; it is there {times}"
+    fix = "put it into the schema if it is to be learnt"
+    return _of_shape(file, index, shape, "unknown-label", "info", message, fix)
+
+
+def _of_shape(
+    file: Ingested, index: int, shape: LabelmeShape, kind: str, severity: Severity, message: str, fix: str
+) -> Finding:
+    return Finding(
+        kind=kind,
+        severity=severity,
+        file=file.source,
+        shape=index,
+        message=message,
+        fix=fix,
+        image=_image_of(file),
+        box_xyxy=_bounds(shape) if len(shape.points) > 1 else None,
+        points=tuple(shape.points) if len(shape.points) == 1 else (),
+    )
+
+
+def _image_of(file: Ingested) -> str:
+    return file.image.path if file.image else f"raw/{file.raw_image}" if file.raw_image else ""
+
+
+def find_format(file: Ingested) -> list[Finding]:
+    """Find an image whose bytes are of another format than its name says."""
+    known = _SUFFIXES.get(file.image_format)
+    if not (file.raw_image and known) or file.raw_image.lower().endswith(known):
+        return []
+    message = f"{file.raw_image} holds {file.image_format}"
+    fix = f"rename it to end in {known[0]}, and correct imagePath; YOLO itself reads it as it is"
+    image = _image_of(file)
+    return [Finding(kind="image-format", severity="info", file=file.source, message=message, fix=fix, image=image)]
+
+
+def find_by_order(file: Ingested, raw: Path) -> list[Finding]:
+    """Find the points that only list order could give to an object."""
+    findings: list[Finding] = []
+    parsed = _read_file(raw, file.source) if file.by_list_order else None
+    for index in file.by_list_order if parsed else ():
+        shape = parsed.shapes[index]  # type: ignore[union-attr]
+        message = f"only its place in the file tells which object {str(shape.label)!r} belongs to"
+        fix = "give point and box the same group_id"
+        findings.append(
+            Finding(
+                kind="decided-by-list-order",
+                severity="warning",
+                file=file.source,
+                shape=index,
+                message=message,
+                fix=fix,
+                image=_image_of(file),
+                keypoints=(str(shape.label),),
+                points=tuple(shape.points),
+            )
+        )
+    return findings

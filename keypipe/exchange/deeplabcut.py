@@ -1,0 +1,133 @@
+"""DeepLabCut's ``CollectedData*.csv`` to the neutral model: keypoints alone, so that boxes are derived from them.
+
+Format: header rows ``scorer``, ``individuals`` (projects with several animals), ``bodyparts`` and ``coords``, then a
+row for each image, whose path is one column or three (folder, video, image); an empty cell is not labelled
+(https://deeplabcut.github.io/DeepLabCut/docs/standardDeepLabCut_UserGuide.html).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PureWindowsPath
+from typing import Any
+
+from keypipe.errors import AnnotationError, Fault
+from keypipe.exchange.labels import LabelledImage, LabelSet
+from keypipe.keypoints.boxes import box_around
+from keypipe.keypoints.instances import Instance, Keypoint
+from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
+
+UNIQUE = "single"
+"""The individual under which a project with several animals keeps the body parts that are nobody's."""
+
+_HEADERS = ("scorer", "individuals", "bodyparts", "coords")
+
+
+def parse_collected_data(
+    text: str,
+    name: str = "CollectedData.csv",
+    class_name: str = "animal",
+    margin: float = 0.1,
+    config: Mapping[str, Any] | None = None,
+) -> LabelSet:
+    """Read one labelled video.
+
+    Args:
+        text: of the CSV file.
+        name: the file's name, for faults.
+        class_name: what to call the animals; body parts that are nobody's become the class ``single``.
+        margin: of the derived boxes, as a share of the longer side of the points' extent.
+        config: the project's ``config.yaml``; its ``skeleton`` gives the edges.
+
+    Returns:
+        Images under the paths of the file. Animals with fewer than two different points have no box, and are ``loose``.
+
+    Raises:
+        AnnotationError: not such a file.
+    """
+    rows = [row for row in csv.reader(io.StringIO(text.removeprefix("\ufeff"))) if any(row)]
+    header = {row[0]: row for row in rows[:4] if row[0] in _HEADERS}
+    if not {"scorer", "bodyparts", "coords"} <= header.keys():
+        raise AnnotationError(f"{name}: the first rows must be {', '.join(_HEADERS)}, as DeepLabCut writes them")
+    coords = header["coords"]
+    start = next((index for index, value in enumerate(coords) if index and value), len(coords))
+    columns = _find_columns(header, start, class_name)
+    labels = LabelSet(_read_schema(columns, config or {}), [], Counter(), Counter(), [])
+    if len(set(header["scorer"][start:])) > 1:
+        labels.losses["names of scorers"] += len(set(header["scorer"][start:]))
+    for number, row in enumerate(rows[len(header) :], start=len(header)):
+        path = "/".join(part for part in row[:start] if part)
+        image = LabelledImage(PureWindowsPath(path).as_posix(), [])
+        for (animal_class, _), parts in columns.items():
+            keypoints = _read_keypoints(row, parts, name, number, labels)
+            if not keypoints:
+                continue
+            box = box_around(((point.x, point.y) for point in keypoints.values()), margin)
+            if box is None:
+                image.loose.append(keypoints)
+                labels.repairs["animals with fewer than two different points have no box; draw one in labelme"] += 1
+            else:
+                image.instances.append(Instance(animal_class, box, keypoints))
+                labels.repairs[f"boxes derived from the points, with a margin of {margin:g} of their extent"] += 1
+        image.faulty = any(fault.shape == number for fault in labels.faults[-1:])
+        if image.instances or image.loose:
+            labels.images.append(image)
+        else:  # people skip frames; they are not images without animals
+            labels.losses["frames without any labelled point, left out"] += 1
+    return labels
+
+
+Columns = dict[tuple[str, str], dict[str, tuple[int, int]]]
+"""(class, individual) -> body part -> the columns of x and y."""
+
+
+def _find_columns(header: Mapping[str, Sequence[str]], start: int, class_name: str) -> Columns:
+    individuals = header.get("individuals", [""] * len(header["coords"]))
+    found: dict[tuple[str, str], dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for index in range(start, len(header["coords"])):
+        individual = individuals[index]
+        key = (UNIQUE if individual == UNIQUE else class_name, individual)
+        found[key][header["bodyparts"][index]][header["coords"][index]] = index
+    return {
+        key: {part: (places["x"], places["y"]) for part, places in parts.items() if {"x", "y"} <= places.keys()}
+        for key, parts in found.items()
+    }
+
+
+def _read_schema(columns: Columns, config: Mapping[str, Any]) -> Schema:
+    names: dict[str, dict[str, None]] = defaultdict(dict)
+    for (animal_class, _), parts in columns.items():
+        names[animal_class] |= dict.fromkeys(parts)
+    raw = config.get("skeleton")
+    edges = [tuple(map(str, edge)) for edge in raw if isinstance(edge, list)] if isinstance(raw, list) else []
+    return Schema(
+        {
+            animal_class: Skeleton(
+                tuple(parts),
+                tuple((edge[0], edge[1]) for edge in edges if len(edge) == 2 and {*edge} <= parts.keys()),
+                find_pairs(tuple(parts)),
+            )
+            for animal_class, parts in names.items()
+        }
+    )
+
+
+def _read_keypoints(
+    row: Sequence[str], parts: Mapping[str, tuple[int, int]], name: str, number: int, labels: LabelSet
+) -> dict[str, Keypoint]:
+    keypoints: dict[str, Keypoint] = {}
+    for part, columns in parts.items():
+        cells = [row[column].strip() if column < len(row) else "" for column in columns]
+        try:
+            x, y = (float(cell) if cell else math.nan for cell in cells)
+        except ValueError:
+            found = f"{part!r} is at ({', '.join(cells)}), which are no numbers"
+            labels.faults.append(Fault(name, number, "bad-row", found, "correct the row"))
+            continue
+        if math.isfinite(x) and math.isfinite(y):
+            keypoints[part] = Keypoint(x, y)
+    return keypoints

@@ -1,0 +1,153 @@
+"""The neutral model that other formats are read into: named images with their objects, and what reading them took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+
+from keypipe.errors import ConfigError, Fault
+from keypipe.keypoints.instances import Instance, Keypoint, Visibility
+from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema, schema_to_mapping
+
+SCHEMA_KEY = "keypipe_schema"
+"""Key under which exported files carry the whole schema; other tools pass it over."""
+
+
+class LabelledImage(msgspec.Struct):
+    """One image of another format.
+
+    Attributes:
+        name: the image as the source names it, with forward slashes.
+        instances: its objects, in pixels.
+        size_wh: width and height in pixels where the source states it.
+        loose: keypoints of objects for which there is no box.
+        faulty: some of its labels could not be read.
+    """
+
+    name: str
+    instances: list[Instance]
+    size_wh: tuple[int, int] | None = None
+    loose: list[dict[str, Keypoint]] = []
+    faulty: bool = False
+
+
+class LabelSet(msgspec.Struct):
+    """What was read from another format.
+
+    Attributes:
+        schema: its classes and keypoints.
+        images: in the source's order.
+        repairs: what had to be mended or assumed -> how often.
+        losses: what the source has and keypipe cannot hold -> how often.
+        faults: what could not be read; ``shape`` is the zero-based index of the annotation or line.
+    """
+
+    schema: Schema
+    images: list[LabelledImage]
+    repairs: Counter[str]
+    losses: Counter[str]
+    faults: list[Fault]
+
+
+def merge_label_sets(sets: Iterable[LabelSet]) -> LabelSet:
+    """Join what was read from several files of one dataset; the schema becomes the union."""
+    merged = LabelSet(Schema({}), [], Counter(), Counter(), [])
+    for labels in sets:
+        merged.schema = merge_schemas(merged.schema, labels.schema)
+        merged.images += labels.images
+        merged.repairs += labels.repairs
+        merged.losses += labels.losses
+        merged.faults += labels.faults
+    return merged
+
+
+def merge_schemas(first: Schema, second: Schema) -> Schema:
+    """Add to a schema what another one has besides; names and order of the first stay.
+
+    Labels of the second that the first has as aliases are taken for what they stand for.
+
+    Raises:
+        ConfigError: the two contradict each other, such as in the partner of a shared keypoint.
+    """
+    classes = dict(first.classes)
+    points, names = first.keypoint_labels, first.class_labels
+    for label, skeleton in second.classes.items():
+        name = names.get(label, label)
+        add = _rename(skeleton, points)
+        old = classes.get(name, Skeleton(()))
+        classes[name] = Skeleton(
+            _union(old.keypoints, add.keypoints), _union(old.edges, add.edges), _union_pairs(old.pairs, add.pairs)
+        )
+    merged = Schema(classes, first.aliases | {k: v for k, v in second.aliases.items() if k not in points | names})
+    return parse_schema(schema_to_mapping(merged)) if classes else merged
+
+
+def holds(schema: Schema, other: Schema) -> bool:
+    """Tell whether a schema has every class and keypoint of another, by name or alias."""
+    points, names = schema.keypoint_labels, schema.class_labels
+    return all(
+        label in names
+        and {points.get(name, name) for name in skeleton.keypoints} <= {*schema.classes[names[label]].keypoints}
+        for label, skeleton in other.classes.items()
+    )
+
+
+def parse_carried_schema(value: object) -> Schema | None:
+    """Return the schema that keypipe wrote into a file it exported; None where there is none or it is damaged."""
+    try:
+        return parse_schema(value) if isinstance(value, dict) else None
+    except ConfigError:
+        return None
+
+
+def read_visibilities(seen: Iterable[float], repairs: Counter[str], *, trusted: bool) -> dict[float, Visibility]:
+    """Tell what the visibilities of a dataset stand for.
+
+    A 3 shows that they are counted from 1. Where 2 never occurs, 1 is what scripts write for every keypoint that is
+    there, since no one annotates occluded keypoints alone.
+
+    Args:
+        seen: every value that occurs.
+        repairs: gets what was taken differently from how it is written.
+        trusted: the values are known to be COCO's.
+
+    Returns:
+        Value in the file -> visibility; values that mean nothing are absent.
+    """
+    values = {*seen}
+    if not trusted and 3 in values and values <= {1, 2, 3}:
+        repairs["visibility counted from 1"] += 1
+        return {1: Visibility.NOT_LABELLED, 2: Visibility.OCCLUDED, 3: Visibility.VISIBLE}
+    if not trusted and 1 in values and values <= {0, 1}:
+        repairs["visibility 1 for every labelled keypoint, taken as visible"] += 1
+        return {0: Visibility.NOT_LABELLED, 1: Visibility.VISIBLE}
+    return {int(state): state for state in Visibility}
+
+
+def _rename(skeleton: Skeleton, labels: dict[str, str]) -> Skeleton:
+    def name(label: str) -> str:
+        return labels.get(label, label)
+
+    return Skeleton(
+        tuple(dict.fromkeys(map(name, skeleton.keypoints))),
+        tuple((name(a), name(b)) for a, b in skeleton.edges),
+        tuple((name(a), name(b)) for a, b in skeleton.pairs),
+    )
+
+
+T = TypeVar("T")
+
+
+def _union(first: tuple[T, ...], second: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys([*first, *second]))
+
+
+def _union_pairs(
+    first: tuple[tuple[str, str], ...], second: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Join pairs; the first's word on a keypoint counts."""
+    paired = {name for pair in first for name in pair}
+    return first + tuple(pair for pair in second if not paired & {*pair})

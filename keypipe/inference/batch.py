@@ -1,0 +1,334 @@
+"""Prediction on files: a drawn picture or video and a JSON file for each, in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from keypipe.drawing.pictures import draw_predictions
+from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
+from keypipe.files import replacing_file
+from keypipe.images.media import VideoWriter, is_video, open_video, read_image
+from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Predictor, RawModel, Thresholds
+from keypipe.inference.results import (
+    FileEntry,
+    Frame,
+    FrameFile,
+    Heading,
+    ImageResult,
+    Index,
+    ModelStamp,
+    VideoResult,
+    format_result,
+    round_prediction,
+)
+from keypipe.inference.sources import Output, Source, find_sources, plan_outputs, source_name
+from keypipe.keypoints.predictions import Prediction
+
+INDEX = "predictions.json"
+"""Lists what an output folder holds; by it a folder of earlier predictions is known."""
+
+LEGIBLE_PX = 640
+"""Smaller pictures are drawn enlarged to this, so that tags and dots do not bury the objects."""
+
+_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_REDRAWS = 0.1
+
+Loader = Callable[[Path, str | None], tuple[RawModel, ModelInfo]]
+Say = Callable[[str], None]
+
+
+class Summary(msgspec.Struct):
+    """What became of a prediction.
+
+    Attributes:
+        output: folder of the results.
+        files: the files that were read.
+        faults: the files that could not be read.
+    """
+
+    output: Path
+    files: list[FileEntry]
+    faults: list[Fault]
+
+    def __str__(self) -> str:
+        objects = sum(entry.objects for entry in self.files)
+        text = f"{format_count(objects, 'object')} in {format_count(len(self.files), 'file')}, results in {self.output}"
+        return text + (f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else "")
+
+
+def predict(
+    source: str,
+    model: Path,
+    output: Path,
+    *,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    device: str | None = None,
+    loaders: Mapping[str, Loader] | None = None,
+    exclude: Sequence[Path] = (),
+    say: Say | None = None,
+) -> Summary:
+    """Predict on files and write drawn pictures and JSON.
+
+    Args:
+        source: a file, a folder or a pattern.
+        model: the model file.
+        output: folder for the results; made when absent.
+        thresholds: what is kept and drawn.
+        device: such as ``cpu`` or ``cuda:0``; None leaves the choice to the model's engine.
+        loaders: for each suffix of a model file the function that opens it; ONNX is known.
+        exclude: folders in which no source is looked for.
+        say: told about progress every few seconds; None shows it on stderr.
+
+    Returns:
+        What was read and what could not be; the latter stops nothing.
+
+    Raises:
+        ConfigError: no image or video is there, a threshold makes no sense, or the output folder is in use.
+        ModelError: the model cannot be used.
+    """
+    sources = find_sources(source, exclude)
+    outputs = plan_outputs(sources, taken=[INDEX])
+    check_output(output, sources, outputs)
+    raw_model, info = load_model(model, device, loaders or {})
+    heading = make_heading(model, info, thresholds)
+    progress = Progress(len(sources), say)
+    return Batch(Predictor(raw_model, info), heading, output, progress).run(sources, outputs)
+
+
+def make_heading(model: Path, info: ModelInfo, thresholds: Thresholds) -> Heading:
+    """Say what every result begins with: the model by its name and hash, the thresholds, the keypoints' names."""
+    return Heading(
+        model=ModelStamp(str(model), _sha256(model), info.license, info.version),
+        thresholds=thresholds,
+        keypoint_names={name: skeleton.keypoints for name, skeleton in info.schema.classes.items()},
+    )
+
+
+def raise_for_faults(summary: Summary) -> None:
+    """Turn files that could not be read into the error that ends a command.
+
+    Raises:
+        FaultsError: there were some; the message lists them and tells where the other results are.
+    """
+    if summary.faults:
+        others = f"{format_count(len(summary.files), 'other file')} done, results in {summary.output}"
+        raise FaultsError(summary.faults, others if summary.files else "")
+
+
+def load_model(path: Path, device: str | None, loaders: Mapping[str, Loader]) -> tuple[RawModel, ModelInfo]:
+    """Open a model by the suffix of its file.
+
+    Raises:
+        ModelError: there is no such file, or nothing that opens it.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; `keypipe run` trains and exports one")
+    suffix = path.suffix.lower()
+    if suffix in loaders:
+        return loaders[suffix](path, device)
+    if suffix == ".onnx":
+        return load_onnx_model(path, device=device)
+    known = ", ".join(sorted({".onnx", *loaders}))
+    raise ModelError(f"{path}: nothing here opens a {suffix or 'suffixless'} model (known: {known})")
+
+
+def check_output(output: Path, sources: Sequence[Source], outputs: Sequence[Output]) -> None:
+    """Check that writing the results harms nothing.
+
+    Raises:
+        ConfigError: the folder holds other things than earlier predictions, or a result would replace a source.
+    """
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output}: the output should be a folder, this is a file")
+    if output.is_dir() and any(output.iterdir()) and not (output / INDEX).is_file():
+        raise ConfigError(f"{output}: holds other files than predictions; choose a new or an empty folder")
+    inputs = {source.path.resolve() for source in sources}
+    for result in outputs:
+        if (output / result.drawn).resolve() in inputs:
+            raise ConfigError(f"{output}: {result.drawn} would replace the file it is made from; choose another folder")
+
+
+def default_output(source: str, parent: Path) -> Path:
+    """Choose a folder that does not exist yet: ``<parent>/<name>``, then ``<parent>/<name>-2`` and so on."""
+    name = source_name(source)
+    candidate, number = parent / name, 2
+    while candidate.exists():
+        candidate, number = parent / f"{name}-{number}", number + 1
+    return candidate
+
+
+class Progress:
+    """Tells how far a prediction is: on a terminal in one line, else by a line every few seconds."""
+
+    def __init__(self, total: int, say: Say | None) -> None:
+        """Start.
+
+        Args:
+            total: number of files.
+            say: gets the lines; None writes them to stderr.
+        """
+        self._total = total
+        self._on_terminal = say is None and sys.stderr.isatty()
+        self._say = say or _to_stderr
+        self._done = 0
+        self._file = ""
+        self._shown = time.monotonic()
+
+    def begin(self, file: str) -> None:
+        """A file begins."""
+        self._file = file
+        self._show("")
+
+    def frame(self, number: int, total: int) -> None:
+        """A video has come to this frame; a total of 0 is unknown."""
+        self._show(f", frame {number}" + (f" of {total}" if total else ""))
+
+    def end(self) -> None:
+        """The file is done."""
+        self._done += 1
+
+    def close(self) -> None:
+        """The last file is done: leave the terminal's line empty."""
+        if self._on_terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def _show(self, detail: str) -> None:
+        pause = _SECONDS_BETWEEN_REDRAWS if self._on_terminal else _SECONDS_BETWEEN_LINES
+        if time.monotonic() - self._shown < pause:
+            return
+        self._shown = time.monotonic()
+        text = f"file {self._done + 1} of {self._total}, {self._file}{detail}"
+        if self._on_terminal:
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+        else:
+            self._say(text)
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command's output
+
+
+class Batch:
+    """Predicts on one file after the other and writes at once what it finds."""
+
+    def __init__(self, predictor: Predictor, heading: Heading, output: Path, progress: Progress) -> None:
+        self._predictor = predictor
+        self._heading = heading
+        self._output = output
+        self._progress = progress
+
+    def run(self, sources: Sequence[Source], outputs: Sequence[Output]) -> Summary:
+        """Do all files; the index is written before and after, also when interrupted."""
+        summary = Summary(self._output, [], [])
+        complete = False
+        self._write_index(summary, complete)
+        try:
+            for source, output in zip(sources, outputs, strict=True):
+                self._progress.begin(str(source.path))
+                try:
+                    summary.files.append(self._do_file(source.path, output))
+                except AnnotationError as error:
+                    summary.faults.append(_to_fault(source, error))
+                self._progress.end()
+            complete = True
+        finally:
+            self._progress.close()
+            self._write_index(summary, complete)
+        return summary
+
+    def _do_file(self, path: Path, output: Output) -> FileEntry:
+        objects = self._do_video(path, output) if is_video(path) else self._do_image(path, output)
+        return FileEntry(str(path), output.drawn.as_posix(), output.json.as_posix(), objects)
+
+    def _do_image(self, path: Path, output: Output) -> int:
+        image = read_image(path)
+        height, width = image.shape[:2]
+        predictions = self._predict(image)
+        drawn = self._draw(image, predictions, LEGIBLE_PX if max(width, height) < LEGIBLE_PX else None)
+        result = ImageResult(
+            file=str(path),
+            size_wh=(width, height),
+            drawn=output.drawn.as_posix(),
+            predictions=predictions,
+            **self._heading.fields(),
+        )
+        with replacing_file(self._output / output.drawn) as temporary:
+            Image.fromarray(drawn).save(temporary, "JPEG", quality=92, subsampling=0)
+        with replacing_file(self._output / output.json) as temporary:
+            temporary.write_bytes(format_result(result))
+        return len(predictions)
+
+    def _do_video(self, path: Path, output: Output) -> int:
+        objects = 0
+        with (
+            open_video(path) as (video, frames),
+            replacing_file(self._output / output.drawn) as drawn_path,
+            replacing_file(self._output / output.json) as json_path,
+            VideoWriter(drawn_path, video.size_wh, video.fps) as writer,
+            json_path.open("wb") as json_file,
+        ):
+            head = VideoResult(
+                file=str(path),
+                size_wh=video.size_wh,
+                drawn=output.drawn.as_posix(),
+                fps=video.fps,
+                frames=[],
+                **self._heading.fields(),
+            )
+            frame_file = FrameFile(json_file, head)
+            for number, frame in enumerate(frames):
+                predictions = self._predict(frame)
+                writer.write(_swap_channels(self._draw(frame, predictions, None)))
+                frame_file.write(Frame(number, round(number / video.fps, 4), predictions))
+                objects += len(predictions)
+                self._progress.frame(number + 1, video.n_frames)
+            frame_file.close()
+        return objects
+
+    def _predict(self, image_bgr: NDArray[np.uint8]) -> list[Prediction]:
+        found = self._predictor.predict_image(image_bgr, self._heading.thresholds)
+        return [round_prediction(prediction) for prediction in found]
+
+    def _draw(
+        self, image_bgr: NDArray[np.uint8], predictions: Sequence[Prediction], longest_side_px: int | None
+    ) -> NDArray[np.uint8]:
+        return draw_predictions(
+            _swap_channels(image_bgr),
+            predictions,
+            self._predictor.info.schema,
+            keypoint_conf=self._heading.thresholds.keypoint_conf,
+            longest_side_px=longest_side_px,
+        )
+
+    def _write_index(self, summary: Summary, complete: bool) -> None:
+        index = Index(complete=complete, files=summary.files, faults=summary.faults, **self._heading.fields())
+        with replacing_file(self._output / INDEX) as temporary:
+            temporary.write_bytes(format_result(index))
+
+
+def _swap_channels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn BGR into RGB and back."""
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _to_fault(source: Source, error: AnnotationError) -> Fault:
+    found = str(error).removeprefix(f"{source.path}: ")
+    return Fault(str(source.path), None, "unreadable", found, "replace the file or leave it out")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,58 @@
+"""``keypipe predict`` of the installed package alone: ONNX models, without a workspace."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from keypipe.errors import PoseError
+from keypipe.inference.batch import default_output, predict, raise_for_faults
+from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
+
+USER_ERROR = 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        arguments: what stands behind ``keypipe predict``.
+
+    Returns:
+        The exit code: 0, or 2 when the input is at fault.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        summary = predict(
+            options.source,
+            options.model,
+            options.output or default_output(options.source, Path("predictions")),
+            thresholds=Thresholds(conf=options.conf, keypoint_conf=options.keypoint_conf),
+            device=options.device,
+            exclude=[Path("predictions")],
+        )
+        raise_for_faults(summary)
+    except PoseError as error:
+        print(f"keypipe: {error}", file=sys.stderr)  # noqa: T201 - the program's output
+        return USER_ERROR
+    print(summary)  # noqa: T201 - the program's output
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="keypipe predict", description="Find objects and their keypoints.")
+    parser.add_argument("source", help="an image, a folder, a pattern in quotes, or a video")
+    parser.add_argument("--model", type=Path, required=True, help="an ONNX model made by keypipe or Ultralytics")
+    parser.add_argument("--output", type=Path, help="folder of the results (default: predictions/<name of the source>)")
+    parser.add_argument("--conf", type=float, default=DEFAULT_CONF, help="smallest score of an object (%(default)s)")
+    parser.add_argument(
+        "--keypoint-conf",
+        type=float,
+        default=DEFAULT_KEYPOINT_CONF,
+        help="smallest confidence of a keypoint that is drawn (%(default)s); the JSON has them all",
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where this onnxruntime serves one)")
+    return parser

@@ -1,0 +1,91 @@
+"""Self-contained HTML pages out of tables, charts, pictures and notes."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keypipe.report.page import Report, render_report
+    from keypipe.report.sections import (
+        BarChart,
+        Card,
+        CardGroup,
+        Chapter,
+        Faults,
+        Figure,
+        Findings,
+        Gallery,
+        GroupedBarChart,
+        KeyValues,
+        LineChart,
+        LineCharts,
+        Matrix,
+        Note,
+        Notes,
+        Picture,
+        ScatterPlot,
+        ScatterPlots,
+        Section,
+        SkeletonDot,
+        SkeletonPlot,
+        SkeletonPlots,
+        Table,
+    )
+else:
+    from keypipe.lazy import offer
+
+    __getattr__, __dir__ = offer(
+        __name__,
+        page=("Report", "render_report"),
+        sections=(
+            "BarChart",
+            "Card",
+            "CardGroup",
+            "Chapter",
+            "Faults",
+            "Figure",
+            "Findings",
+            "Gallery",
+            "GroupedBarChart",
+            "KeyValues",
+            "LineChart",
+            "LineCharts",
+            "Matrix",
+            "Note",
+            "Notes",
+            "Picture",
+            "ScatterPlot",
+            "ScatterPlots",
+            "Section",
+            "SkeletonDot",
+            "SkeletonPlot",
+            "SkeletonPlots",
+            "Table",
+        ),
+    )
+
+__all__ = [
+    "BarChart",
+    "Card",
+    "CardGroup",
+    "Chapter",
+    "Faults",
+    "Figure",
+    "Findings",
+    "Gallery",
+    "GroupedBarChart",
+    "KeyValues",
+    "LineChart",
+    "LineCharts",
+    "Matrix",
+    "Note",
+    "Notes",
+    "Picture",
+    "Report",
+    "ScatterPlot",
+    "ScatterPlots",
+    "Section",
+    "SkeletonDot",
+    "SkeletonPlot",
+    "SkeletonPlots",
+    "Table",
+    "render_report",
+]

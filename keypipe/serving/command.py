@@ -1,0 +1,88 @@
+"""``keypipe serve`` of the installed package alone: an ONNX model over HTTP, without a workspace."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from keypipe.errors import PoseError
+from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
+from keypipe.serving.settings import Settings
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command, until SIGTERM or SIGINT.
+
+    Args:
+        arguments: what stands behind ``keypipe serve``.
+
+    Returns:
+        The exit code: 0 after a signal, 2 when the model or an option is at fault.
+    """
+    try:
+        server = import_server()
+        options = _parser().parse_args(arguments)
+        settings = Settings(**{name: getattr(options, name) for name in Settings.__struct_fields__})
+        thresholds = Thresholds(conf=options.conf, keypoint_conf=options.keypoint_conf)
+        server.serve(options.model, settings, thresholds, options.device, say)
+    except PoseError as error:
+        print(f"keypipe: {error}", file=sys.stderr)  # noqa: T201 - the program's output
+        return USER_ERROR
+    except KeyboardInterrupt:  # while the model is loaded
+        return INTERRUPTED
+    return 0
+
+
+def import_server() -> ModuleType:
+    """Import ``keypipe.serving.server``.
+
+    Raises:
+        PoseError: its packages are not installed.
+    """
+    try:
+        return importlib.import_module("keypipe.serving.server")
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("keypipe"):
+            raise
+        raise PoseError(f"{error.name} is not installed: pip install 'keypipe[serve]'") from error
+
+
+def say(text: str) -> None:
+    """Print at once: whoever started the server may be waiting for the address."""
+    print(text, flush=True)  # noqa: T201 - the program's output
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = Settings()
+    parser = argparse.ArgumentParser(
+        prog="keypipe serve", description="Answer HTTP requests with keypoints: POST an image to /predict."
+    )
+    parser.add_argument("model", type=Path, help="an ONNX model made by keypipe or Ultralytics")
+    parser.add_argument("--host", default=default.host, help="address to listen on (%(default)s: this machine alone)")
+    parser.add_argument("--port", type=int, default=default.port, help="0 takes any free one (%(default)s)")
+    parser.add_argument("--conf", type=float, default=DEFAULT_CONF, help="smallest score of an object (%(default)s)")
+    parser.add_argument(
+        "--keypoint-conf",
+        type=float,
+        default=DEFAULT_KEYPOINT_CONF,
+        help="smallest confidence of a keypoint that the page draws (%(default)s); the JSON has them all",
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where this onnxruntime serves one)")
+    parser.add_argument(
+        "--parallel", type=int, default=default.parallel, help="images predicted at the same time (%(default)s)"
+    )
+    parser.add_argument("--queue", type=int, default=default.queue, help="requests that wait at most (%(default)s)")
+    parser.add_argument("--max-mb", type=float, default=default.max_mb, help="largest body (%(default)s)")
+    parser.add_argument(
+        "--max-megapixels", type=float, default=default.max_megapixels, help="largest image (%(default)s)"
+    )
+    parser.add_argument("--access-log", action="store_true", help="write a line for every request")
+    return parser

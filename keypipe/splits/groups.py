@@ -1,0 +1,88 @@
+"""The group of an image: from its path, or from a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+
+from keypipe.errors import DatasetError
+
+BY_FOLDER = "folder"
+
+
+def find_group(path: str, group_by: str | None) -> str:
+    """Return the group that an image's path puts it in; empty for none.
+
+    Args:
+        path: relative to ``data/``; what follows ``raw/`` or ``derived/`` counts.
+        group_by: ``folder``; or a regular expression whose first capture group, or whole match, is the group; None:
+            there are no groups.
+
+    Raises:
+        DatasetError: the expression does not match.
+    """
+    name = path.partition("/")[2]
+    if group_by is None:
+        return ""
+    if group_by == BY_FOLDER:
+        return name.rpartition("/")[0]
+    match = re.search(group_by, name)
+    if match is None:
+        raise DatasetError(
+            f"split.group_by: {group_by!r} does not match {name}; widen it so that every image has a group"
+        )
+    return match[1] if match.re.groups else match[0]
+
+
+def parse_groups(text: str, column: str) -> dict[str, str]:
+    """Parse a CSV table of groups.
+
+    Args:
+        text: with a header; the column ``image`` holds paths of images or of annotation files below ``data/raw``.
+        column: the column that holds the group; an empty value is none.
+
+    Returns:
+        Path -> group.
+
+    Raises:
+        DatasetError: a column is not there, or an image is in two groups.
+    """
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+    lacking = [name for name in ("image", column) if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise DatasetError(f"groups: no column {' and '.join(lacking)}; there are {', '.join(reader.fieldnames or ())}")
+    groups: dict[str, str] = {}
+    for row in reader:
+        image, group = (row["image"] or "").replace("\\", "/"), row[column] or ""
+        if groups.setdefault(image, group) != group:
+            raise DatasetError(
+                f"groups line {reader.line_num}: {image} is in {group!r}, and in {groups[image]!r} above"
+            )
+    return groups
+
+
+def look_up_groups(images: Iterable[tuple[str, str]], table: Mapping[str, str]) -> list[str]:
+    """Return the group of each image, from a table of image or annotation files.
+
+    Args:
+        images: path relative to ``data/`` of each, and its annotation file relative to ``data/raw``.
+        table: path relative to ``data/raw`` -> group.
+
+    Raises:
+        DatasetError: images that the table does not have.
+    """
+    groups: list[str] = []
+    lacking: list[str] = []
+    for path, source in images:
+        name = path.partition("/")[2]
+        group = table.get(name, table.get(source))
+        if group is None:
+            lacking.append(name)
+        groups.append(group or "")
+    if lacking:
+        raise DatasetError(
+            f"groups: {len(lacking)} images have no line, such as {min(lacking)}; an empty group stands for none"
+        )
+    return groups

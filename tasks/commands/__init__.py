@@ -1,0 +1,1 @@
+"""The commands that work on annotations, beside the stages."""

@@ -1,0 +1,158 @@
+"""The command accept: outputs that stay although keypipe's own code changed.
+
+Nobody should train for a night because a module was renamed. But nothing is taken on trust that can be seen: convert
+and split are run anew, and a training is taken only where the data that they make are the same bytes, the parameters
+mean the same, and today's code still learns the same from them (``LEARNS``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from keypipe.errors import ConfigError, PoseError
+from keypipe.files import replacing_file
+from tasks.check import SECTIONS, find_missing
+from tasks.versions.acceptance import Differences, find_differences
+from tasks.versions.stages import stage_names
+from tasks.workspace.models import read_record
+from tasks.workspace.params import read_params
+from tasks.workspace.places import PARAMS_FILE
+
+ALWAYS_RUN = ("convert", "split")
+"""Stages that take seconds, and whose outputs are what a training learns from."""
+TRAIN = "train"
+
+
+def same_param(name: str, before: Any, now: Any) -> bool:
+    """Tell whether a key of ``params.yaml`` means the same with two values.
+
+    Args:
+        name: such as ``convert`` or ``validate.sigma``.
+        before: what it was, None where it was absent.
+        now: what it is.
+    """
+    section, _, key = name.partition(".")
+    defaults = _defaults(section)
+    if key:
+        return bool(_or_default(before, defaults.get(key)) == _or_default(now, defaults.get(key)))
+    if section in SECTIONS:
+        return {**defaults, **(before or {})} == {**defaults, **(now or {})}
+    return bool(before == now)
+
+
+def _or_default(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _defaults(section: str) -> dict[str, Any]:
+    model = SECTIONS.get(section)
+    return model().model_dump(mode="json") if model else {}
+
+
+def add_missing_params(root: Path) -> list[str]:
+    """Write the parameters that ``dvc.yaml`` names and ``params.yaml`` lacks, with their defaults; comments stay.
+
+    Returns:
+        A line for each.
+
+    Raises:
+        ConfigError: one of them has no default.
+    """
+    names = [line.split(": ")[1] for line in find_missing(root, read_params(root))]
+    text = before = (root / PARAMS_FILE).read_text(encoding="utf-8")
+    told: list[str] = []
+    for name in names:
+        section, _, key = name.partition(".")
+        if section not in SECTIONS or (key and key not in SECTIONS[section].model_fields):
+            raise ConfigError(f"{PARAMS_FILE}: {name}: missing, and it has no default; see docs/parameters.md")
+        value = _defaults(section)[key] if key else {}
+        about = (SECTIONS[section].model_fields[key].description or "") if key else ""
+        text = add_param(text, section, key, value, about)
+        told.append(f"{PARAMS_FILE}: {name}: {_format(value)} (default)")
+    if text != before:
+        with replacing_file(root / PARAMS_FILE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return told
+
+
+def add_param(text: str, section: str, key: str, value: Any, about: str) -> str:
+    """Return the text of ``params.yaml`` with a line more; all others stay byte for byte.
+
+    Args:
+        text: of the file.
+        section: name of a section; it is made where it is absent.
+        key: in that section; "" for the section alone.
+        value: of the key.
+        about: comment on its line.
+    """
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    start = next((number for number, line in enumerate(lines) if line.startswith(f"{section}:")), None)
+    new = f"  {key}: {_format(value)}" + (f"  # {about}" if about else "") + "\n"
+    if start is None:
+        return "".join([*lines, "\n", f"{section}:\n" + new if key else f"{section}: {{}}\n"])
+    if lines[start].partition("#")[0].strip() in {f"{section}: {{}}", f"{section}:"}:
+        lines[start] = lines[start].replace(f"{section}: {{}}", f"{section}:", 1)
+    elif lines[start].partition("#")[0].strip() != f"{section}:":
+        raise ConfigError(f"{PARAMS_FILE}:{start + 1}: write {section} as a line for each key, and {key}: {value!r}")
+    end = next((n for n in range(start + 1, len(lines)) if lines[n][:1].strip() and lines[n][0] != "#"), len(lines))
+    while not lines[end - 1].strip() or lines[end - 1].startswith("#"):
+        end -= 1
+    return "".join([*lines[:end], new, *lines[end:]])
+
+
+def _format(value: Any) -> str:
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = True
+    yaml.width = 1 << 20
+    out = StringIO()
+    yaml.dump([value], out)
+    return out.getvalue().strip()[1:-1]
+
+
+def list_differences(root: Path) -> dict[str, Differences]:
+    """Return what differs of every stage, in the order in which they run."""
+    return {stage: find_differences(root, stage, same_param) for stage in stage_names(root)}
+
+
+def refuse(differences: Mapping[str, Differences], stages: Sequence[str]) -> None:
+    """Refuse stages of which more than keypipe's own code changed.
+
+    Raises:
+        PoseError: all that stands in the way, one line a stage.
+    """
+    problems = [line for stage in stages for line in _problems(differences[stage])]
+    if problems:
+        raise PoseError("\n".join([*problems, "nothing was taken; `keypipe run` makes it anew"]))
+
+
+def _problems(found: Differences) -> list[str]:
+    if not found.known:
+        return [f"{found.stage}: has not run yet, so there is nothing to accept"]
+    changed = [*found.data, *(f"{PARAMS_FILE} {name}" for name in found.params)]
+    lines = [f"{found.stage}: not only keypipe's own code changed, but {', '.join(changed)}"] if changed else []
+    if found.outputs:
+        lines.append(f"{found.stage}: its outputs are not those of its last run: {', '.join(found.outputs)}")
+    return lines
+
+
+def refuse_other_learning(root: Path) -> None:
+    """Refuse a training from which today's code would learn otherwise.
+
+    Raises:
+        PoseError: the code that trained and today's differ in what is learnt.
+    """
+    from tasks.engine.door.training import LEARNS
+
+    learnt = read_record(root).learns
+    if learnt != LEARNS:
+        raise PoseError(
+            f"{TRAIN}: today's code learns otherwise (version {LEARNS}; this model was trained by version {learnt}):"
+            " see CHANGELOG.md; `keypipe run` trains anew"
+        )

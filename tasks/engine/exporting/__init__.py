@@ -1,0 +1,1 @@
+"""Exports by Ultralytics, and what runs them."""

@@ -1,0 +1,172 @@
+"""Training by Ultralytics: the engine behind ``tasks.engine.door.training``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from keypipe.errors import ConfigError, ModelError
+from tasks.engine.settings import configure, first_line, use_font_in_plots
+from tasks.engine.training.arguments import RESERVED, read_train_arguments
+from tasks.engine.training.job import STATE_FILE, Trained, TrainJob
+from tasks.engine.weights import write_checkpoint
+
+__all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
+
+
+def train(job: TrainJob) -> Trained:
+    """Train, or go on with a killed training from the end of its last whole epoch.
+
+    Args:
+        job: what to train.
+
+    Returns:
+        Where the results are.
+
+    Raises:
+        ConfigError: Ultralytics refuses an argument, or several devices are asked for.
+        DatasetError: its loader holds other objects than were converted.
+        ModelError: the weights cannot be loaded, or are for another number of keypoints, or the loss diverges.
+    """
+    from ultralytics.cfg import get_cfg
+
+    from tasks.engine.training.trainer import Trainer
+
+    if isinstance(job.device, str) and "," in job.device:
+        raise ConfigError(f"local.yaml: device: {job.device!r}: a training uses one device")
+    folder = job.scratch / "run"
+    arguments = {
+        **job.arguments,
+        "data": str(job.data),
+        "device": job.device,
+        "workers": 2 if job.workers is None else job.workers,
+        "project": str(job.scratch),
+        "name": folder.name,
+        "exist_ok": True,
+        "verbose": False,
+    }
+    try:
+        get_cfg(overrides=arguments)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
+    model = load_start(job.model, job.data, new_head=job.new_head)
+    _replace_amp_check()
+    if arguments.get("plots"):
+        use_font_in_plots()
+    started: list[bool] = []
+    model.add_callback("on_pretrain_routine_end", lambda _: started.append(True))
+    try:
+        model.train(trainer=partial(Trainer, job), **arguments)
+    except (NotImplementedError, ValueError) as error:
+        if started:
+            raise
+        # Some values, such as an optimizer's name, are looked at only while the training is set up.
+        raise ConfigError(f"train: Ultralytics refuses an argument: {first_line(error)}") from error
+    trainer = model.trainer
+    reason = why_not_repeatable(trainer.device.type, vars(trainer.args))
+    return Trained(trainer.best, trainer.last, trainer.best_number, folder, reason)
+
+
+def read_reached_epoch(scratch: Path) -> int:
+    """Return the number of whole epochs that a killed training in this folder goes on from; 0 without one."""
+    if not (scratch / STATE_FILE).exists():
+        return 0
+    from tasks.engine.training.repeat import load_state
+
+    state = load_state(scratch / STATE_FILE)
+    return state["epoch"] + 1 if state else 0
+
+
+def why_not_repeatable(device: str, arguments: Mapping[str, Any]) -> str | None:
+    """Tell why the same data, code and parameters may give other weights next time.
+
+    Args:
+        device: kind of the device, such as ``cpu`` or ``cuda``.
+        arguments: Ultralytics' train arguments.
+
+    Returns:
+        The reason; None where every bit repeats on the same kind of machine with the same number of threads.
+    """
+    if device != "cpu":
+        return f"some kernels on {device} add up in no fixed order"
+    if not arguments.get("deterministic", True):
+        return "train.deterministic is false"
+    if arguments.get("time"):
+        return "train.time ends the training by the clock"
+    if arguments.get("augmentations"):
+        return "train.augmentations draws from generators of its own"
+    if arguments.get("compile"):
+        return "train.compile chooses kernels by their speed"
+    return None
+
+
+def load_start(model: str, data: Path, *, new_head: bool) -> Any:
+    """Load what training starts from.
+
+    Args:
+        model: model YAML, weights file, or a published name that Ultralytics fetches.
+        data: ``data.yaml``, for the number of keypoints.
+        new_head: accept weights for another number of keypoints.
+
+    Returns:
+        An Ultralytics model.
+
+    Raises:
+        ModelError: it is not there and cannot be fetched, is no pose model, or has another number of keypoints.
+    """
+    from ultralytics import YOLO
+
+    is_file = Path(model).exists()
+    # A published name is fetched to the path that it is given; a bare one would land in the workspace.
+    fetched = (
+        model if is_file or model.endswith((".yaml", ".yml")) else str(Path(os.environ["YOLO_CONFIG_DIR"]) / model)
+    )
+    try:
+        loaded = YOLO(fetched, task="pose")
+    except Exception as error:  # Ultralytics raises whatever its downloader or torch did
+        if is_file or model.endswith((".yaml", ".yml")):
+            raise ModelError(f"train.model: {model} cannot be loaded: {first_line(error)}") from error
+        raise ModelError(
+            f"train.model: {model} is not a file here and could not be fetched ({first_line(error)});"
+            " give the path of weights, or a model YAML such as yolov8n-pose.yaml to train from scratch"
+        ) from error
+    if getattr(loaded.model, "task", loaded.task) != "pose" or not hasattr(loaded.model, "kpt_shape"):
+        raise ModelError(f"train.model: {model} is not a pose model; use a -pose model")
+    wanted = yaml.safe_load(data.read_text(encoding="utf-8"))["kpt_shape"]
+    got = list(loaded.model.kpt_shape)
+    if is_file and model.endswith(".pt") and got != wanted and not new_head:
+        raise ModelError(
+            f"train.model: {model} is for {got[0]} keypoints, the dataset has {wanted[0]};"
+            " set train.new_head: true to keep its other layers and train a new keypoint head, or choose other weights"
+        )
+    return loaded
+
+
+def _replace_amp_check() -> None:
+    """Check mixed precision without the model that Ultralytics would download for it.
+
+    A GPU whose half-precision arithmetic is broken gives NaN for any model, so a convolution will do.
+    """
+    from ultralytics.engine import trainer as module
+
+    original = module.check_amp
+
+    def check_amp(model: Any) -> bool:
+        import torch
+
+        device = next(model.parameters()).device
+        if device.type != "cuda":
+            return bool(original(model))  # returns before any download
+        layer = torch.nn.Conv2d(3, 16, 3).to(device)
+        image = torch.rand(8, 3, 256, 256, device=device)
+        with torch.no_grad(), torch.autocast("cuda"):
+            half = layer(image).float()
+        with torch.no_grad():
+            return bool(torch.isfinite(half).all() and torch.allclose(half, layer(image), atol=0.05))
+
+    module.check_amp = check_amp

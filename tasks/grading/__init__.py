@@ -1,0 +1,1 @@
+"""How keypoints, epochs and the first batches of a training are graded."""

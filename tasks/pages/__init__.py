@@ -1,0 +1,1 @@
+"""The pages that the stages write about what they did."""

@@ -1,0 +1,180 @@
+"""The runs that the tracking server knows: listed, tagged, ended and removed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from keypipe.errors import PoseError
+from tasks.tracking.client import all_pages, experiment_id, is_untouched, open_client, tracking_uri
+from tasks.tracking.machine import process_is_dead
+from tasks.tracking.runs import LEASE, PACKAGES_FILE, PROCESS, Run
+
+
+class TrackedRun(msgspec.Struct, frozen=True):
+    """A run as the tracking server knows it.
+
+    Attributes:
+        id: its id.
+        name: such as ``train 1a2b3c4d``.
+        status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
+        started: seconds since the epoch.
+        tags: all of them.
+        params: the parameters, flat.
+    """
+
+    id: str
+    name: str
+    status: str
+    started: float
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+def list_runs(root: Path) -> list[TrackedRun]:
+    """Return every run of the experiment, trainings and their children, newest first."""
+    if is_untouched(root):
+        return []
+    client = open_client(root)
+    experiment = experiment_id(client, root)
+    runs = all_pages(
+        lambda token: client.search_runs([experiment], order_by=["attributes.start_time DESC"], page_token=token)
+    )
+    return [
+        TrackedRun(
+            run.info.run_id,
+            run.info.run_name or "",
+            run.info.status,
+            (run.info.start_time or 0) / 1000,
+            run.data.tags,
+            run.data.params,
+        )
+        for run in runs
+    ]
+
+
+def registered_models(root: Path) -> dict[str, list[str]]:
+    """Return the registered model versions that came of each run, such as ``{run_id: ["cow v3"]}``."""
+    if is_untouched(root):
+        return {}
+    client = open_client(root)
+    found: dict[str, list[str]] = {}
+    for version_ in all_pages(lambda token: client.search_model_versions(page_token=token)):
+        run_id = version_.run_id
+        if not run_id and version_.model_id:
+            run_id = client.get_logged_model(version_.model_id).source_run_id
+        if run_id:
+            found.setdefault(run_id, []).append(f"{version_.name} v{version_.version}")
+    return found
+
+
+def read_packages(root: Path, run_id: str) -> dict[str, str]:
+    """Return the versions of the packages that a training was made with; nothing where its artifact is gone."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
+        try:
+            path = open_client(root).download_artifacts(run_id, PACKAGES_FILE, folder)
+        except (MlflowException, OSError):
+            return {}
+        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
+
+
+def tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> None:
+    """Set tags of a run; None takes one away."""
+    client = open_client(root)
+    for key, value in tags.items():
+        if value is not None:
+            client.set_tag(run_id, key, value)
+        elif key in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, key)
+
+
+def try_tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> str:
+    """Set tags of a run where that can be done; returns why it could not, else "", for what must not fail by it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tag_run(root, run_id, tags)
+    except (MlflowException, PoseError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def artifact_bytes(root: Path, run_id: str) -> int:
+    """Return the size of a run's artifacts and of the models that it logged, in bytes."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client = open_client(root)
+    places = [client.get_run(run_id).info.artifact_uri, *(m.artifact_location for m in _logged_models(client, run_id))]
+    return sum(_artifact_bytes(get_artifact_repository(place)) for place in places)
+
+
+def _artifact_bytes(repository: Any, path: str | None = None) -> int:
+    return sum(
+        _artifact_bytes(repository, file.path) if file.is_dir else int(file.file_size or 0)
+        for file in repository.list_artifacts(path)
+    )
+
+
+def _logged_models(client: Any, run_id: str) -> list[Any]:
+    experiment = client.get_run(run_id).info.experiment_id
+    filter_string = f"source_run_id = '{run_id}'"
+    return all_pages(
+        lambda token: client.search_logged_models([experiment], filter_string=filter_string, page_token=token)
+    )
+
+
+def remove_run(root: Path, run_id: str) -> bool:
+    """Remove a run with its artifacts and the models that it logged.
+
+    Does for one run what ``mlflow gc`` does; that command would also purge every experiment and model that the user
+    has deleted and may want to restore.
+
+    Returns:
+        False where the server does not let go of the run's record for good: it is marked as deleted there, and its
+        administrator's ``mlflow gc`` removes it.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    client = open_client(root)
+    store = _get_store(tracking_uri(root))
+    purges = hasattr(store, "_hard_delete_run") and hasattr(store, "_hard_delete_logged_model")
+    for model in _logged_models(client, run_id):
+        get_artifact_repository(model.artifact_location).delete_artifacts()
+        client.delete_logged_model(model.model_id)
+        if purges:
+            store._hard_delete_logged_model(model.model_id)
+    get_artifact_repository(client.get_run(run_id).info.artifact_uri).delete_artifacts()
+    client.delete_run(run_id)
+    if purges:
+        store._hard_delete_run(run_id)
+    return purges
+
+
+def end_dead_runs(root: Path, lease: str | None = None) -> list[str]:
+    """End the runs that processes left RUNNING when they died.
+
+    Args:
+        root: the workspace.
+        lease: only the runs of this lease; None: all runs whose process is known to be gone.
+
+    Returns:
+        Ids of the runs that were ended.
+    """
+    if is_untouched(root):
+        return []
+    client = open_client(root)
+    ended: list[str] = []
+    for run in client.search_runs([experiment_id(client, root)], filter_string="attributes.status = 'RUNNING'"):
+        tags = run.data.tags
+        dead = tags.get(LEASE) == lease if lease else process_is_dead(tags.get(PROCESS, ""))
+        if dead:
+            Run(client, run.info.run_id).end("KILLED", "its process is gone")
+            ended.append(run.info.run_id)
+    return ended

@@ -1,0 +1,89 @@
+"""The trained model on disk, as train writes it and the later stages read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from keypipe.errors import ModelError
+from tasks.workspace.formats import check_format
+from tasks.workspace.places import BEST, RECORD
+
+FORMAT = 2
+"""Of ``models/train.json``."""
+
+LICENSE = "AGPL-3.0-or-later"  # Ultralytics' own, which its weights inherit
+
+
+class TrainingRecord(msgspec.Struct):
+    """What a training run is made of; enough to write it anew on a server that does not know it.
+
+    Attributes:
+        fingerprint: DVC's fingerprint of the train stage.
+        params: flat parameters, such as ``train.epochs``.
+        tags: what identifies data, code and machine.
+        raw_version: DVC hash of ``data/raw``.
+        counts: images and objects by side, such as ``train images``.
+        epochs: metrics of each epoch, by their MLflow names.
+    """
+
+    fingerprint: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    raw_version: str
+    counts: dict[str, int]
+    epochs: list[dict[str, float]] = []
+
+
+class Summary(msgspec.Struct):
+    """``models/train.json``, by the names that it has there.
+
+    Attributes:
+        headline: one line for people.
+        run_id: the MLflow run that recorded the training.
+        best_epoch: from 1.
+        warnings: what the training warned of.
+        record: what the run is made of.
+        best_by: the figure that the best epoch was chosen by.
+        best_value: what that figure was; the stage validate measures it again, from the file.
+        learns: number of what a training of these data and parameters learns, see ``tasks.engine.training.job``.
+        format: of this file; 1, without ``learns`` and ``format``, is read as well.
+    """
+
+    headline: str
+    run_id: str
+    best_epoch: int
+    warnings: list[str]
+    record: TrainingRecord
+    best_by: str
+    best_value: float
+    learns: int = 1
+    format: int = 1
+
+
+def read_record(root: Path) -> Summary:
+    """Read what the training left.
+
+    Raises:
+        ModelError: there is no trained model.
+        DatasetError: what the training left is damaged, or of a newer keypipe.
+    """
+    path = root / RECORD
+    if not path.exists() or not (root / BEST).exists():
+        raise ModelError(f"{root / BEST}: no trained model; run `keypipe run`, or the train stage")
+    content = path.read_bytes()
+    check_format(content, FORMAT, RECORD.as_posix())
+    return msgspec.json.decode(content, type=Summary)
+
+
+def read_run_id(root: Path) -> str:
+    """Return the id of the MLflow run of the workspace's training; empty where none can be read."""
+    try:
+        return msgspec.json.decode((root / RECORD).read_bytes(), type=_Identity).run_id
+    except (OSError, msgspec.DecodeError):
+        return ""
+
+
+class _Identity(msgspec.Struct):
+    run_id: str = ""

@@ -1,0 +1,121 @@
+"""What every stage program shares: where things are, whole results or none, and how it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from keypipe.errors import Fault, FaultsError, PoseError
+from tasks.workspace.places import FAILURES, SCRATCH
+
+USER_ERROR = 2
+"""Exit code for a fault of the input; anything else that fails is a bug."""
+
+
+class Failure(msgspec.Struct):
+    """What a failed stage leaves behind for whoever started it.
+
+    Attributes:
+        stage: name of the stage.
+        message: what the user was told.
+        faults: the single faults, where the input has several.
+    """
+
+    stage: str
+    message: str
+    faults: list[Fault] = []
+
+
+def failure_path(root: Path, stage: str) -> Path:
+    """Return the file that tells a fault of the input from a crash: DVC passes no exit code on."""
+    return root / FAILURES / f"{stage}.json"
+
+
+def read_failure(root: Path, stage: str) -> Failure | None:
+    """Return what the stage left when its input was at fault, else None."""
+    path = failure_path(root, stage)
+    return msgspec.json.decode(path.read_bytes(), type=Failure) if path.exists() else None
+
+
+def run_program(stage: str, run: Callable[[Path], None]) -> None:
+    """Run a stage as a program in the current folder and end the process.
+
+    A ``PoseError`` becomes one clear message on stderr, a failure file and exit code 2.
+
+    Args:
+        stage: its name.
+        run: does the work; gets the workspace.
+    """
+    root = Path.cwd()
+    path = failure_path(root, stage)
+    path.unlink(missing_ok=True)
+    remove(root / SCRATCH)  # what a killed stage left
+    try:
+        run(root)
+    except PoseError as error:
+        faults = error.faults if isinstance(error, FaultsError) else []
+        write_json(path, Failure(stage, str(error), faults))
+        print(f"{stage}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the program's output
+        if "DVC_STAGE" in os.environ and "KEYPIPE_RUN" not in os.environ:  # DVC has removed the outputs
+            hint = f"{stage}: the last good outputs come back with `dvc checkout {stage}`"
+            print(hint, file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(USER_ERROR)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON with sorted keys; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2)
+    path.write_bytes(text + b"\n")
+
+
+@contextmanager
+def replacing(root: Path, output: Path) -> Iterator[Path]:
+    """Yield a scratch path that takes the place of an output when the block ends without an error.
+
+    Works for files and folders; on an error the output stays as it was. The scratch path lies in the same
+    workspace, so that moving it is one rename.
+
+    Args:
+        root: the workspace.
+        output: the output, relative to it.
+    """
+    scratch = root / SCRATCH / "-".join(output.parts)
+    aside = scratch.with_name(f"{scratch.name}.old")
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    remove(scratch)
+    remove(aside)
+    yield scratch
+    path = root / output
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        path.rename(aside)  # a folder cannot be renamed onto a full one
+    scratch.rename(path)
+    remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a duration roughly: ``0.8 s``, ``12 s``, ``7 min``, ``3.5 h``."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def say(message: str) -> None:
+    """Print one line of progress; whoever started the stage streams it into its log."""
+    print(message, flush=True)  # noqa: T201 - the program's output

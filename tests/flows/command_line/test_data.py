@@ -1,0 +1,42 @@
+"""Commands on annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import cli
+from flows.pipeline.lease import hold, new_lease
+from keypipe.errors import ConfigError, PoseError
+from tests.workspace import make_workspace
+
+
+def test_labels_go_out_and_come_in_again(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "workspace", n_images=6)
+    runner = CliRunner()
+
+    def run(*arguments: str) -> str:
+        done = runner.invoke(cli, arguments, obj=root, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "6 images" in run("export-labels", "coco", str(tmp_path / "out"))
+    assert "6 images" in run("import", "coco", str(tmp_path / "out"), "--name", "again", "--skip-faulty")
+    assert (root / "data/raw/again").is_dir()
+    assert "12 images" in run("data", "export", "yolo", str(tmp_path / "yolo"), "--images", "none")
+    with pytest.raises(ConfigError, match="expected the names of 13 keypoints, got 2"):
+        run("import", "yolo", str(tmp_path / "yolo"), "--images", str(tmp_path / "out"), "--keypoints", "a, b")
+    refused = runner.invoke(cli, ["import", "voc", str(tmp_path)], obj=root)
+    assert refused.exit_code == 2
+
+
+def test_no_data_are_changed_under_a_run(tmp_path: Path) -> None:
+    own = new_lease(flow_run_name="training of tonight")
+    with hold(tmp_path, own, print):
+        for arguments in (["demo"], ["use", str(tmp_path)], ["import", "coco", str(tmp_path)]):
+            done = CliRunner().invoke(cli, arguments, obj=tmp_path)
+            assert isinstance(done.exception, PoseError)
+            assert str(done.exception).startswith("the workspace is in use: run training of tonight, pid ")
+    assert not (tmp_path / "data").exists()

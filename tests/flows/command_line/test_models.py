@@ -1,0 +1,95 @@
+"""Commands that use a model: ``keypipe serve`` inside a clone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import pytest
+
+from flows.cli import cli
+from keypipe.keypoints.skeleton import Schema, Skeleton
+from keypipe.serving import app as serving
+from keypipe.serving import command as serve_command
+from tests.imports import ROOT
+from tests.onnx_files import metadata_of, raw_output, write_constant_model
+from tests.served import command, surroundings
+from tests.served import serving as served
+
+SCHEMA = Schema({"cow": Skeleton(("nose", "tail"), (("nose", "tail"),))})
+COW = ("cow", 0.9, [32.0, 32.0, 20.0, 10.0], {"nose": (25, 30, 0.9), "tail": (40, 33, 0.8)})
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder that the command takes for a clone."""
+    for name in ("dvc.yaml", "flows"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "photos").mkdir()
+    return tmp_path
+
+
+def test_the_export_is_served_from_any_folder_of_the_clone(clone: Path) -> None:
+    write_constant_model(clone / "exports/model.onnx", raw_output(SCHEMA, [COW]), metadata_of(SCHEMA))
+    with served(clone / "photos", "--conf", "0.5") as server:
+        card = httpx.get(f"{server.url}/model").json()
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        assert server.process.communicate()[1] == ""
+    assert card["model"]["path"] == "model.onnx"
+    assert card["thresholds"]["conf"] == 0.5
+
+
+def test_another_model_is_named_relative_to_the_current_folder(clone: Path) -> None:
+    write_constant_model(clone / "photos/mine.onnx", raw_output(SCHEMA, [COW]), metadata_of(SCHEMA))
+    with served(clone / "photos", "mine.onnx") as server:
+        assert httpx.get(f"{server.url}/model").json()["model"]["path"] == "mine.onnx"
+
+
+def test_without_an_export_it_says_what_makes_one(clone: Path) -> None:
+    done = subprocess.run(command(), cwd=clone, env=surroundings(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("keypipe: ")
+    assert "exports/model.onnx: no such model file; `keypipe run` trains and exports one" in done.stderr
+
+
+def of_click() -> dict[str, Any]:
+    """Return option -> default of the clone's command."""
+    found = cli.commands["serve"]
+    values = found.make_context("serve", []).params
+    return {item.opts[0]: values[str(item.name)] for item in found.params if isinstance(item, click.Option)}
+
+
+def of_argparse() -> dict[str, Any]:
+    """Return option -> default of the package's command."""
+    parser: ArgumentParser = serve_command._parser(serving)
+    actions = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+    return {action.option_strings[0]: action.default for action in actions}
+
+
+def of_the_docs() -> dict[str, str]:
+    """Return option -> default as the documentation's table has them."""
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Options\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`--[^|]+) \| ([^|]+) \|", section, flags=re.MULTILINE)
+    pairs = [zip(re.findall(r"--[\w-]+", names), defaults.split(", "), strict=True) for names, defaults in rows]
+    return dict(pair for row in pairs for pair in row)
+
+
+def as_documented(default: Any) -> str:
+    """Return a default as the table spells it."""
+    if default is None:
+        return "a GPU where onnxruntime serves one"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_both_commands_and_the_documentation_agree() -> None:
+    assert of_click() == of_argparse()
+    assert {name: as_documented(default) for name, default in of_click().items()} == of_the_docs()

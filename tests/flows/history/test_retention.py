@@ -1,0 +1,210 @@
+"""What pruning removes, and that what it keeps can still be brought back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.history import retention
+from flows.history.known_runs import Child, Run, list_runs
+from flows.history.retention import decide
+from flows.services import server
+from flows.system.process import Tree
+from tasks.tracking import runs as tracking
+from tasks.tracking.client import open_client
+from tasks.tracking.history import artifact_bytes, read_packages, remove_run
+from tasks.tracking.history import list_runs as list_tracked_runs
+from tasks.versions import snapshots
+from tasks.versions.raw import raw_changes
+from tasks.versions.stages import stage_version
+from tasks.versions.store import checkout, opened_commit, share_cache
+from tasks.workspace.models import TrainingRecord
+from tests.flows.toy import Toy, dvc
+from tests.workspace import git
+
+
+def training(name: str, started: float, status: str = "FINISHED", **extra: Any) -> Run:
+    return Run(**{"id": name, "status": status, "started": started, "fingerprint": f"of {name}"} | extra)
+
+
+RUNS = [
+    training("e", 5, "FAILED"),
+    training("d", 4),
+    training("c", 3, "KILLED"),
+    training("b", 2),
+    training("a", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("runs", "keep", "registered", "needed", "stays"),
+    [
+        (RUNS, 1, {}, {}, {"d": "the last one", "e": "begun since"}),
+        (RUNS, 2, {}, {}, dict.fromkeys("db", "one of the last 2") | dict.fromkeys("ec", "begun since")),
+        (RUNS, 9, {}, {}, dict.fromkeys("dba", "one of the last 9") | dict.fromkeys("ec", "begun since")),
+        (RUNS, 1, {"a": ["cow v3"]}, {}, {"a": "registered as cow v3", "d": "the last one", "e": "begun since"}),
+        (RUNS, 1, {}, {"of b": ["tag v1"]}, {"b": "tag v1", "d": "the last one", "e": "begun since"}),
+        ([training("b", 2), training("a", 1, kept=True)], 1, {}, {}, {"b": "the last one", "a": "kept"}),
+        ([training("b", 2), training("a", 1, "RUNNING")], 1, {}, {}, {"b": "the last one", "a": "running"}),
+        # of equal trainings one is enough for a branch: the newest that finished
+        (
+            [training("z", 9), *(training(name, at, status, fingerprint="x") for name, at, status in
+             (("c", 3, "FAILED"), ("b", 2, "FINISHED"), ("a", 1, "FINISHED")))],
+            1, {}, {"x": ["branch main"]}, {"z": "the last one", "b": "branch main"},
+        ),
+        (
+            [training("b", 2), training("a", 1, children=(Child("x", "export", "FINISHED", 1),))],
+            1, {"x": ["cow v1"]}, {}, {"b": "the last one", "a": "registered as cow v1"},
+        ),
+    ],
+)  # fmt: skip
+def test_what_stays_and_why(runs: Any, keep: int, registered: Any, needed: Any, stays: dict[str, str]) -> None:
+    verdicts = decide(runs, keep, registered, needed)
+    assert {v.run.id: ", ".join(v.reasons) for v in verdicts if v.stays} == stays
+    assert [v.run for v in verdicts] == runs
+
+
+def test_what_was_measured_again_goes_from_a_training_that_stays() -> None:
+    children = tuple(
+        Child(name, stage, status, at)
+        for name, stage, status, at in [
+            ("failed since", "validate", "FAILED", 9),
+            ("newest", "validate", "FINISHED", 8),
+            ("older", "validate", "FINISHED", 7),
+            ("failed", "validate", "FAILED", 6),
+            ("registered", "export", "FINISHED", 2),
+            ("exported", "export", "FINISHED", 5),
+        ]
+    )
+    (verdict,) = decide([training("a", 1, children=children)], 1, {"registered": ["cow v1"]}, {})
+    assert [child.id for child in verdict.superseded] == ["older", "failed"]
+
+
+def cached(root: Path) -> set[str]:
+    return {path.name for path in (root / ".dvc/cache/files").rglob("*") if path.is_file()}
+
+
+def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> None:
+    root = history.root
+    fourth, failed, third, second, first = list_runs(root)
+    assert failed.status == "FAILED"
+    assert all(run.snapshot is not None and run.snapshot.complete for run in (fourth, third, second, first))
+    assert [run.headline for run in (first, second, third, fourth)] == ["2 epochs", "3 epochs", "3 epochs", "4 epochs"]
+    assert list_tracked_runs(root)[-1].tags[snapshots.TAG] == first.snapshot.commit
+    objects, artifacts = (cached(root), {path.name for path in (root / "mlartifacts").iterdir()})
+
+    assert f"{second.name} is kept" in history.keypipe("keep", second.name)
+    output = history.keypipe("prune", "--keep", "1", "--dry-run")
+    assert "would remove 3 trainings and 2 of their child runs" in output
+    assert "would remove 0 files" not in output
+    assert cached(root) == objects
+    assert {path.name for path in (root / "mlartifacts").iterdir()} == artifacts
+    assert len(list_runs(root)) == 5
+
+    before = {path: path.read_bytes() for path in (root / "dvc.lock", root / ".git/index", root / "models/best.pt")}
+    told = retention.prune(root, 1, dry_run=True, say=print)
+    done = retention.prune(root, 1, dry_run=False, say=print)
+    assert done == told
+    assert len(objects - cached(root)) == done.cache.objects > 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert [run.id for run in list_runs(root)] == [fourth.id, second.id]
+    assert {snapshot.run_id for snapshot in snapshots.list_snapshots(root)} == {fourth.id, second.id}
+    left = {path.name for path in (root / "mlartifacts").iterdir() if any(path.rglob("*.*"))}
+    assert not {run.id for run in (first, third)} & left
+    assert {second.id, fourth.id} <= left
+
+    # what stays can be brought back, as it was
+    for run in (second, fourth):
+        place = root.parent / run.name
+        git(root, "worktree", "add", "--quiet", "--detach", str(place), run.snapshot.commit)
+        share_cache(place, root)
+        assert checkout(place) == []
+        assert raw_changes(place) == (0, 0, 0)
+        assert stage_version(place, "train").clean
+    # what went is gone
+    for run in (first, third):
+        lock = git(root, "show", f"{run.snapshot.commit}:dvc.lock")
+        models = lock[lock.index("path: models\n") :].split("md5: ", 1)[1].split("\n", 1)[0]
+        assert models.removesuffix(".dir")[2:] + ".dir" not in cached(root)
+    again = retention.prune(root, 1, dry_run=False, say=print)
+    assert (again.cache.objects, again.artifact_bytes) == (0, {})
+    assert history.flow().states == ["Cached"] * 5
+
+
+def test_branches_tags_and_the_registry_keep_their_trainings(history: Toy) -> None:
+    root = history.root
+    fourth, failed, third, second, first = list_runs(root)
+    git(root, "branch", "old", f"refs/keypipe/{first.id}")
+    git(root, "tag", "v1", f"refs/keypipe/{second.id}")
+    client = open_client(root)
+    client.create_registered_model("cow")
+    client.create_model_version("cow", f"runs:/{third.id}/models", run_id=third.id)
+    verdicts = retention.prune(root, 1, dry_run=True, say=print).verdicts
+    reasons = {verdict.run.id: ", ".join(verdict.reasons) for verdict in verdicts}
+    assert reasons == {
+        fourth.id: "workspace, the last one",
+        failed.id: "",
+        third.id: "registered as cow v1",
+        second.id: "tag v1",
+        first.id: "branch old",
+    }
+    for command in ("keep", "runs"):
+        assert "branch old" in history.keypipe(command)
+
+
+def test_what_other_servers_know_stays(history: Toy) -> None:
+    root = history.root
+    git(root, "update-ref", "refs/keypipe/0123456789abcdef", f"refs/keypipe/{list_runs(root)[-1].id}")
+    before = cached(root)
+    done = retention.prune(root, 1, dry_run=False, say=print)
+    assert done.strangers == ("0123456789abcdef",)
+    lost = before - cached(root)
+    assert lost
+    with opened_commit(root, "refs/keypipe/0123456789abcdef") as read:
+        assert read("models/best.pt") is not None
+
+
+def test_a_cache_that_others_may_share_is_left_alone(history: Toy, tmp_path: Path) -> None:
+    shutil.move(history.root / ".dvc/cache", tmp_path / "cache")
+    dvc(history.root, "cache", "dir", "--local", str(tmp_path / "cache"))
+    before = sum(1 for _ in (tmp_path / "cache").rglob("*"))
+    output = history.keypipe("prune", "--keep", "1")
+    assert "DVC's cache is left alone" in output
+    assert sum(1 for _ in (tmp_path / "cache").rglob("*")) == before
+    assert len(list_runs(history.root)) == 2
+
+
+def test_pruning_outside_git_is_refused(history: Toy) -> None:
+    shutil.rmtree(history.root / ".git")
+    assert "prune needs git" in history.keypipe("prune", "--keep", "1", code=2)
+
+
+@pytest.mark.slow
+def test_a_tracking_server_elsewhere_lets_go_of_artifacts_and_marks_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, log = server.free_port(), tmp_path / "log"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    places = ["--backend-store-uri", f"sqlite:///{tmp_path / 's.db'}", "--artifacts-destination", str(tmp_path / "art")]
+    with log.open("wb") as output:
+        tree = Tree([*command, *places], cwd=tmp_path, env=dict(os.environ), output=output, grace=5)
+        try:
+            server.wait_for_page(log, tree, f"http://127.0.0.1:{port}/health")
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+            weights = tmp_path / "best.pt"
+            weights.write_bytes(bytes(1000))
+            live = tracking.start_training(tmp_path, TrainingRecord("fingerprint", {}, {}, "", {}))
+            live.log_files(weights, "models")
+            live.end("FINISHED")
+            assert read_packages(tmp_path, live.run_id)["mlflow"]
+            assert artifact_bytes(tmp_path, live.run_id) > 1000
+            assert remove_run(tmp_path, live.run_id) is False
+            assert list_tracked_runs(tmp_path) == []
+            assert not [path for path in (tmp_path / "art").rglob("*") if path.is_file()]
+        finally:
+            tree.end()

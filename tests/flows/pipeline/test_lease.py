@@ -1,0 +1,155 @@
+"""Runs that are interrupted, ended or killed: nothing lives on, nothing is half written, no record says Running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.toy import PATIENCE, Toy, wait_until
+
+MODEL = "models/best.pt"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_a_run_that_is_ended_leaves_nothing_behind(ran: Toy, number: int, code: int) -> None:
+    before = ran.text(MODEL)
+    ran.edit(label="calf")
+    process = ran.start("run", TOY_SLEEP_TRAIN="600")
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
+    if number == signal.SIGINT:
+        assert_status_answers(ran)
+        assert process.poll() is None  # nobody has waited for the training
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, output
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+    if number != signal.SIGKILL:
+        assert ran.text(MODEL) == before
+    else:
+        assert not (ran.root / MODEL).exists()
+
+    outcome = ran.flow()
+    assert outcome.states == ["Cached", "Cached", "Ran", "Ran", "Ran"]
+    assert "calf" in ran.text(MODEL)
+    assert ran.api.open_runs(ran.root) == []
+    assert not list((ran.root / ".keypipe" / "aside").iterdir())
+    assert not (ran.root / ".keypipe" / "lease.json").exists()
+
+
+def assert_status_answers(toy: Toy) -> None:
+    (toy.root / ".keypipe" / "progress.json").write_text('{"stage":"train","done":3,"total":40,"unit":"epoch"}')
+    found = json.loads(toy.keypipe("status", "--json"))
+    stages = {stage["stage"]: (stage["state"], stage["detail"]) for stage in found["stages"]}
+    assert stages["split"] == ("up to date", "ran")
+    assert stages["train"] == ("running", "epoch 3 of 40")
+    assert stages["validate"] == ("waiting", "")
+    assert found["running"]["stage"] == "train"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
+def test_an_ended_run_loses_no_uncached_output_and_leaves_no_record_running(ran: Toy, number: int) -> None:
+    before = ran.text("metrics/validate.json")
+    ran.edit(label="calf")
+    process = ran.start("run", TOY_SLEEP_VALIDATE="600")
+    wait_until((ran.root / ".keypipe" / "asleep-validate").exists, "validate to be at work")
+    tracked = start_tracked_run(ran)
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+    assert (ran.root / "metrics/validate.json").exists() == (number == signal.SIGINT)
+    if number == signal.SIGKILL:
+        assert "in validate" in ran.keypipe("status").partition("killed     run training")[2]
+
+    output = ran.keypipe("run", "--until", "validate", code=2, TOY_FAULT="validate")
+    assert ran.text("metrics/validate.json") == before
+    assert tracked_status(ran, tracked) == "KILLED", output
+    if number == signal.SIGKILL:
+        assert "validate: brought the last good outputs back after a run that was killed" in output
+    assert ran.api.open_runs(ran.root) == []
+
+
+def start_tracked_run(toy: Toy) -> str:
+    """Open an MLflow run as the stage that is running would."""
+    from tasks.tracking.client import experiment_id, open_client
+    from tasks.tracking.runs import LEASE
+
+    lease = json.loads(toy.text(".keypipe/lease.json"))
+    client = open_client(toy.root)
+    experiment = experiment_id(client, toy.root)
+    return str(client.create_run(experiment, tags={LEASE: lease["id"]}).info.run_id)
+
+
+def tracked_status(toy: Toy, run_id: str) -> str:
+    from tasks.tracking.client import open_client
+
+    return str(open_client(toy.root).get_run(run_id).info.status)
+
+
+def test_a_run_that_is_cancelled_in_prefect_ends(ran: Toy) -> None:
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling
+
+    before = ran.text(MODEL)
+    ran.edit(label="calf")
+    process = ran.start("run", TOY_SLEEP_TRAIN="600")
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
+    flow_run_id = UUID(json.loads(ran.text(".keypipe/lease.json"))["flow_run_id"])
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run_id, Cancelling())
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, output
+    assert "cancelled in Prefect" in output
+    assert ran.text(MODEL) == before
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(flow_run_id).state_name == "Cancelled"
+    assert not ran.processes()
+
+
+def test_two_runs_take_turns(ran: Toy) -> None:
+    ran.edit(label="calf")
+    first = ran.start("run", TOY_SLEEP_TRAIN="4")
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
+    second = ran.start("run")
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], outputs
+    assert "waiting for run training" in outputs[1]
+    assert f"pid {first.pid} since" in outputs[1]
+    assert outputs[1].count("Cached") >= 5
+    assert ran.ran() == ["convert", "split", "train", "validate", "export"]
+
+
+def test_a_run_waits_for_a_dvc_command_by_hand(ran: Toy) -> None:
+    ran.edit(label="calf")
+    command = [sys.executable, "-m", "dvc", "repro"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CI": "1"}
+    by_hand = subprocess.Popen(command, cwd=ran.root, env={**environment, "TOY_SLEEP_TRAIN": "5"})
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to be at work")
+    outcome = ran.flow()
+    assert by_hand.wait(PATIENCE) == 0
+    assert outcome.states[:3] == ["Cached"] * 3
+    assert "calf" in ran.text(MODEL)
+
+
+def test_a_killed_run_takes_its_temporary_server_with_it(fresh: Toy) -> None:
+    process = fresh.start("run", own_server=True, TOY_SLEEP_CONVERT="600")
+    wait_until((fresh.root / ".keypipe" / "asleep-convert").exists, "convert to be at work")
+    assert any("uvicorn" in line for line in fresh.processes())
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not fresh.processes(), f"{fresh.processes()} to be gone")
+    assert (fresh.root / ".keypipe" / "prefect.db").exists()

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+
+from keypipe.dataset.coco import format_coco, to_coco
+from keypipe.errors import AnnotationError
+from keypipe.exchange.coco import parse_coco_labels
+from keypipe.exchange.labels import SCHEMA_KEY, LabelSet
+from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint, Visibility
+from keypipe.keypoints.skeleton import schema_to_mapping
+from tests.keypipe.dataset.test_coco import SCHEMA, images
+
+EXPECTED = Instance("cow", (10, 20, 40, 60), {"nose": Keypoint(15, 25), "tail": Keypoint(30, 50, Visibility.OCCLUDED)})
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """Return a flawless file; changes go to its one annotation, or to a category or image under their names."""
+    category = {"id": 1, "name": "cow", "keypoints": ["nose", "ear", "tail"], "skeleton": [[1, 3]]}
+    image = {"id": 7, "file_name": "a.jpg", "width": 100, "height": 80}
+    annotation = {
+        "id": 1,
+        "image_id": 7,
+        "category_id": 1,
+        "bbox": [10, 20, 30, 40],
+        "area": 1200,
+        "iscrowd": 0,
+        "num_keypoints": 2,
+        "keypoints": [15, 25, 2, 0, 0, 0, 30, 50, 1],
+    }
+    category |= changes.pop("category", {})
+    image |= changes.pop("image", {})
+    annotation |= changes
+    drop = {key for entry in (category, image, annotation) for key, value in entry.items() if value is ...}
+    entries = [
+        {k: v for k, v in entry.items() if k not in drop or v is not ...} for entry in (category, image, annotation)
+    ]
+    return {"categories": [entries[0]], "images": [entries[1]], "annotations": [entries[2]]}
+
+
+def parse(**changes: Any) -> LabelSet:
+    return parse_coco_labels(json.dumps(document(**changes)).encode())
+
+
+def test_a_flawless_file_needs_no_repair() -> None:
+    labels = parse()
+    assert (labels.images[0].name, labels.images[0].size_wh) == ("a.jpg", (100, 80))
+    assert labels.images[0].instances == [EXPECTED]
+    assert labels.schema.classes["cow"].edges == (("nose", "tail"),)
+    assert not labels.repairs | labels.losses
+    assert not labels.faults
+
+
+REPAIRED: dict[str, tuple[dict[str, Any], str]] = {
+    "keypoint of annotations": (
+        {"keypoint": [15, 25, 2, 0, 0, 0, 30, 50, 1], "keypoints": ...},
+        "`keypoint` of annotations",
+    ),
+    "keypoint of categories": (
+        {"category": {"keypoint": ["nose", "ear", "tail"], "keypoints": ...}},
+        "`keypoint` of categories",
+    ),
+    "area 1.0": ({"area": 1.0}, "`area` absent or 1.0"),
+    "no area": ({"area": ...}, "`area` absent or 1.0"),
+    "wrong num_keypoints": ({"num_keypoints": 3}, "`num_keypoints`"),
+    "nested keypoints": ({"keypoints": [[15, 25, 2], [0, 0, 0], [30, 50, 1]]}, "nested"),
+    "ids that are texts": ({"image_id": "a", "image": {"id": "a"}}, ""),
+    "edges from 0": ({"category": {"skeleton": [[0, 2]]}}, "edges counted from 0"),
+    "edges by name": ({"category": {"skeleton": [["nose", "tail"]]}}, "edges given by name"),
+    "visibility from 1": ({"keypoints": [15, 25, 3, 0, 0, 1, 30, 50, 2], "num_keypoints": 3}, "counted from 1"),
+}
+
+
+@pytest.mark.parametrize("case", REPAIRED)
+def test_what_scripts_get_wrong_is_mended_and_counted(case: str) -> None:
+    changes, repair = REPAIRED[case]
+    labels = parse(**changes)
+    assert labels.images[0].instances == [EXPECTED]
+    assert labels.schema.classes["cow"].edges == (("nose", "tail"),)
+    assert any(repair in text for text in labels.repairs) or not repair
+    assert not labels.faults
+
+
+def test_a_script_that_writes_1_for_every_keypoint_means_visible() -> None:
+    labels = parse(keypoints=[15, 25, 1, 0, 0, 0, 30, 50, 1])
+    assert {point.visibility for point in labels.images[0].instances[0].keypoints.values()} == {Visibility.VISIBLE}
+    assert labels.repairs == {"visibility 1 for every labelled keypoint, taken as visible": 1}
+
+
+@pytest.mark.parametrize("keypoints", [[15, 25, 0, 0, 30, 50], [[15, 25], [0, 0], [30, 50]]])
+def test_keypoints_without_visibility_are_visible(keypoints: list[Any]) -> None:
+    (instance,) = parse(keypoints=keypoints).images[0].instances
+    assert instance.keypoints == {"nose": Keypoint(15, 25), "tail": Keypoint(30, 50)}
+
+
+def test_keypoints_without_names_are_numbered() -> None:
+    labels = parse(category={"keypoints": ..., "skeleton": ...})
+    assert labels.schema.slots == ("1", "2", "3")
+    assert list(labels.images[0].instances[0].keypoints) == ["1", "3"]
+
+
+def test_what_keypipe_cannot_hold_is_counted() -> None:
+    labels = parse(
+        segmentation=[[1, 2, 3]],
+        score=0.5,
+        image={"license": 3, "coco_url": "x"},
+        keypoints=[15, 25, 2, 9, 9, 0, 30, 50, 1],
+        category={"skeleton": [[1, 9]]},
+    )
+    assert labels.losses == {
+        "`segmentation` of annotations": 1,
+        "`score` of annotations": 1,
+        "`license` of images": 1,
+        "`coco_url` of images": 1,
+        "positions of keypoints that are not labelled (visibility 0)": 1,
+        "edges to keypoints that are not there": 1,
+    }
+    assert parse(iscrowd=1).losses == {"regions of crowds (iscrowd)": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"image_id": 99}, "names an image or a category"),
+        ({"category_id": 99}, "names an image or a category"),
+        ({"bbox": [1, 2]}, "bbox must be"),
+        ({"keypoints": [1, 2, 2, 3]}, "expected 9 values for its keypoints, got 4"),
+        ({"keypoints": ["1", 2, 2] * 3}, "not all numbers"),
+        ({"keypoints": [15, 25, 2, 0, 0, 5, 0, 0, 0]}, "'ear' has the visibility 5"),
+    ],
+)
+def test_what_cannot_be_read_is_a_fault(changes: dict[str, Any], found: str) -> None:
+    labels = parse(**changes)
+    assert [fault.shape for fault in labels.faults] == [0]
+    assert found in labels.faults[0].found
+    assert labels.images[0].faulty == ("image_id" not in changes)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"images": []}', b'{"images": 1, "annotations": [], "categories": []}']
+)
+def test_other_files_are_refused(content: bytes) -> None:
+    with pytest.raises(AnnotationError, match=r"annotations\.json"):
+        parse_coco_labels(content)
+
+
+def test_an_image_listed_twice_is_one() -> None:
+    twice = document()
+    twice["images"].append(twice["images"][0] | {"id": 8, "file_name": "a.jpg"})
+    twice["annotations"].append(twice["annotations"][0] | {"image_id": 8})
+    labels = parse_coco_labels(json.dumps(twice).encode())
+    assert [len(image.instances) for image in labels.images] == [2]
+    assert labels.repairs == {"images listed twice": 1}
+
+
+@given(images)
+def test_what_keypipe_exports_comes_back_whole(images: list[AnnotatedImage]) -> None:
+    file = to_coco(images, SCHEMA)
+    file.info |= {SCHEMA_KEY: schema_to_mapping(SCHEMA)}
+    labels = parse_coco_labels(format_coco(file))
+    assert labels.schema == SCHEMA
+    ordered = sorted(images, key=lambda image: image.path)
+    assert [(image.name, image.size_wh) for image in labels.images] == [(i.path, i.size_wh) for i in ordered]
+    assert [image.instances for image in labels.images] == [list(image.instances) for image in ordered]
+    assert not labels.repairs | labels.losses
+    assert not labels.faults
+    assert msgspec.json.decode(format_coco(file))["info"]["description"] == "keypipe"

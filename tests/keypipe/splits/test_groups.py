@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from keypipe.errors import DatasetError
+from keypipe.splits.groups import find_group, look_up_groups, parse_groups
+
+
+def test_find_group() -> None:
+    assert find_group("raw/cam1/a.jpg", r"^([^/]+)/") == "cam1"
+    assert find_group("raw/cam1/a.jpg", r"cam\d") == "cam1"
+    assert find_group("derived/cam1/a.jpg", None) == ""
+    assert find_group("raw/herd/cam1/a.jpg", "folder") == "herd/cam1"
+    assert find_group("raw/a.jpg", "folder") == ""
+    with pytest.raises(DatasetError, match="does not match other"):
+        find_group("raw/other/a.jpg", r"cam\d")
+
+
+def test_groups_from_a_table() -> None:
+    table = parse_groups("\ufeffimage,animal,day\na.jpg,17,mon\nsub\\b.json,17,tue\nc.jpg,,tue\n", "animal")
+    files = [(f"raw/{name}.jpg", f"{name}.json") for name in ("a", "sub/b", "c", "d")]
+    assert look_up_groups(files[:3], table) == ["17", "17", ""]
+    with pytest.raises(DatasetError, match=r"1 images have no line, such as d.jpg"):
+        look_up_groups(files, table)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,day\na,1\n", "no column animal; there are image, day"),
+        ("", "no column image and animal"),
+        ("image,animal\na,1\na,2\n", "line 3: a is in '2', and in '1' above"),
+    ],
+)
+def test_a_table_that_says_nothing(text: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        parse_groups(text, "animal")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.errors import AnnotationError, ConfigError
+from tasks.check import check_files, check_workspace
+from tasks.commands.adopt import adopt_folder
+from tasks.workspace.params import load_schema, read_params
+from tests.conftest import point, rectangle
+from tests.workspace import run_stages, set_params
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def own(tmp_path: Path, write_labelme: Write) -> Path:
+    """A user's folder: horses by group and by containment, a polygon, a slip."""
+    for index in range(60):
+        shapes = [rectangle("horse", (10, 10, 90, 90), 1 if index % 2 else None)]
+        shapes += [point(name, 20, 20 + index % 5, 1 if index % 2 else None) for name in ("左耳", "右耳", "tail")]
+        write_labelme(f"day{index % 3}/{index}.jpg", shapes, folder=tmp_path / "own")
+    write_labelme("slip.jpg", [rectangle("horse", (0, 0, 50, 50)), point("tial", 5, 5)], folder=tmp_path / "own")
+    return tmp_path / "own"
+
+
+def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -> None:
+    run_stages(drawn, "convert", "split")
+    demo = sorted(path.name for path in (drawn / "data/raw").rglob("*") if path.is_file())
+    set_params(drawn, **{"schema.aliases": {"snout": "nose"}})  # stands for a name that will be gone
+    before = (drawn / "params.yaml").read_text()
+    (drawn / "data/groups.csv").write_text("image,group\n00001.jpg,day1\n")
+    told = adopt_folder(drawn, own)
+    assert (drawn / "data/groups.csv").read_text() == "image,group\n"
+    assert "horse: 左耳, 右耳, tail (left/right pairs: 左耳/右耳)" in told
+    (aside,) = (drawn / ".keypipe/replaced").iterdir()
+    assert sorted(path.name for path in (aside / "data/raw").rglob("*") if path.is_file()) == demo
+    assert (aside / "params.yaml").read_text() == before
+    assert "day1" in (aside / "data/groups.csv").read_text()
+    assert (aside / "data/dataset/manifest.csv").exists()
+    assert not (drawn / "data/dataset/manifest.csv").exists()
+    assert len(list((drawn / "data/raw").rglob("*.json"))) == len(list(own.rglob("*.json"))) == 61
+    check_workspace(drawn)
+    text = (drawn / "params.yaml").read_text()
+    assert "# every random draw" in text.lower()
+    assert yaml.safe_load(text)["train"] == yaml.safe_load(before)["train"]
+    (drawn / "data/groups.csv").unlink()
+    with pytest.raises(ConfigError, match=r"git checkout data/groups\.csv"):
+        check_files(drawn)
+    (drawn / "data/groups.csv").write_text("image,group\n")
+    run_stages(drawn, "convert", "split")
+
+
+def test_data_raw_itself_is_used_where_it_lies(drawn: Path) -> None:
+    names = sorted(path.name for path in (drawn / "data/raw").rglob("*"))
+    adopt_folder(drawn, drawn / "data/raw")
+    assert sorted(path.name for path in (drawn / "data/raw").rglob("*")) == names
+    assert load_schema(read_params(drawn)).class_names == ("cow",)
+
+
+def test_the_demo_schema_is_found_again(drawn: Path) -> None:
+    before = load_schema(read_params(drawn))
+    adopt_folder(drawn, drawn / "data/raw")
+    after = load_schema(read_params(drawn))
+    assert set(after.slots) == set(before.slots)
+    assert {frozenset(pair) for pair in after.classes["cow"].pairs} == {
+        frozenset(pair) for pair in before.classes["cow"].pairs
+    }
+
+
+def test_folders_that_cannot_be_used_change_nothing(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+    before = (drawn / "params.yaml").read_text()
+    with pytest.raises(ConfigError, match="outside the workspace"):
+        adopt_folder(drawn, drawn / "data")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnnotationError, match="no labelme JSON in it"):
+        adopt_folder(drawn, tmp_path / "empty")
+    write_labelme("a.jpg", [rectangle("box", (1, 1, 50, 50))], folder=tmp_path / "boxes")
+    with pytest.raises(AnnotationError, match="Labels found: box"):
+        adopt_folder(drawn, tmp_path / "boxes")
+    assert (drawn / "params.yaml").read_text() == before
+    assert not (drawn / ".keypipe/replaced").exists()
+
+
+def test_real_annotations(shared_data: Callable[[str], Path], drawn: Path) -> None:
+    adopt_folder(drawn, shared_data("setsquare") / "labelme")
+    schema = load_schema(read_params(drawn))
+    assert schema.class_names == ("sjb_rect",)
+    assert schema.slots == ("angle_30", "angle_60", "angle_90")
+    assert LabelmeOptions()
+
+
+def test_how_far_it_is_is_told(drawn: Path, own: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    (own / ".hidden").mkdir()
+    (own / ".hidden/notes.txt").write_text("stays where it is")
+    adopt_folder(drawn, own, lambda *now: told.append(now))
+    read, copied = ([now[1:] for now in told if now[0] == what] for what in ("reading annotations", "copying files"))
+    assert read == [(done, 61) for done in range(62)]
+    assert copied == [(done, 122) for done in range(1, 123)]

@@ -1,0 +1,117 @@
+"""Outputs that stay although keypipe's own code changed, on real DVC."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+import yaml
+
+from keypipe.errors import PoseError
+from tasks.versions.acceptance import (
+    Differences,
+    earlier_fingerprints,
+    find_differences,
+    is_code,
+    only_code_changed,
+    read_accepted,
+    take_as_is,
+)
+from tasks.versions.stages import stage_fingerprint, stage_version
+from tests.flows.toy import Toy, dvc, write_raw
+
+NOW, COMMIT = "2026-01-01T00:00:00+00:00", "0123456789abcdef"
+
+
+def same(name: str, before: Any, now: Any) -> bool:
+    return bool(before == now)
+
+
+def edit_code(toy: Toy, stage: str) -> None:
+    with (toy.root / "tasks" / f"{stage}.py").open("a") as file:
+        file.write("# a comment more\n")
+
+
+def test_code_is_told_from_data_parameters_and_outputs(ran: Toy) -> None:
+    assert find_differences(ran.root, "train", same) == Differences("train")
+    edit_code(ran, "train")
+    assert find_differences(ran.root, "train", same) == Differences("train", code=("tasks/train.py",))
+    (ran.root / "data/dataset/annotations/train.txt").write_text("other")
+    (ran.root / "models/best.pt").write_text("other")
+    found = find_differences(ran.root, "train", lambda *_: False)
+    assert found.data == ("data/dataset/annotations",)
+    assert found.params == ("seed", "train")
+    assert found.outputs == ("models",)
+    assert not found.only_code
+
+
+def test_what_is_taken_is_up_to_date_and_recorded(ran: Toy) -> None:
+    edit_code(ran, "train")
+    before = stage_fingerprint_in_lock(ran)
+    taken = take_as_is(ran.root, find_differences(ran.root, "train", same), time=NOW, commit=COMMIT)
+    assert stage_version(ran.root, "train").clean
+    assert dvc(ran.root, "status", "train").strip() == "Data and pipelines are up to date."
+    assert (taken.before, taken.after) == (before, stage_fingerprint(ran.root, "train"))
+    assert read_accepted(ran.root) == [taken]
+    text = (ran.root / "accepted.yaml").read_text()
+    assert text.startswith("#")
+    assert yaml.safe_load(text)[0]["code"] == ["tasks/train.py"]
+    assert earlier_fingerprints(ran.root, taken.after) == [before]
+    edit_code(ran, "train")
+    again = take_as_is(ran.root, find_differences(ran.root, "train", same), time=NOW, commit=COMMIT)
+    assert earlier_fingerprints(ran.root, again.after) == [again.before, before]
+
+
+def stage_fingerprint_in_lock(toy: Toy) -> str:
+    from tasks.versions.lockfile import locked_fingerprint
+
+    return str(locked_fingerprint((toy.root / "dvc.lock").read_text(), "train"))
+
+
+def test_more_than_code_is_refused(ran: Toy) -> None:
+    edit_code(ran, "convert")
+    write_raw(ran.root, "0.json", label="other")
+    found = find_differences(ran.root, "convert", same)
+    assert found.data == ("data/raw",)
+    lock = (ran.root / "dvc.lock").read_bytes()
+    with pytest.raises(PoseError, match="more than keypipe's own code"):
+        take_as_is(ran.root, found, time=NOW, commit=COMMIT)
+    assert (ran.root / "dvc.lock").read_bytes() == lock
+    assert not (ran.root / "accepted.yaml").exists()
+
+
+def test_a_stage_that_has_not_run_has_nothing_to_take(fresh: Toy) -> None:
+    assert not find_differences(fresh.root, "train", same).known
+
+
+def test_an_output_that_only_the_cache_has_is_intact(ran: Toy) -> None:
+    shutil.rmtree(ran.root / "models")
+    edit_code(ran, "train")
+    assert find_differences(ran.root, "train", same).only_code
+
+
+def test_a_record_that_is_none_of_keypipes_is_named(ran: Toy) -> None:
+    (ran.root / "accepted.yaml").write_text("- words\n")
+    with pytest.raises(PoseError, match=r"accepted\.yaml"):
+        read_accepted(ran.root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (("modified: keypipe/evaluation", "new: tasks/engine"), ["keypipe/evaluation", "tasks/engine"]),
+        (("modified: keypipe/evaluation", "modified: params.yaml train"), []),
+        (("modified: data/raw",), []),
+        (("modified: dvc.yaml",), ["dvc.yaml"]),
+        ((), []),
+    ],
+)
+def test_changes_in_words(changes: tuple[str, ...], code: list[str]) -> None:
+    assert only_code_changed(changes) == code
+
+
+def test_what_code_is() -> None:
+    assert is_code("keypipe/evaluation")
+    assert not is_code("keypipe.txt")
+    assert not is_code("data/tasks/x.py")
