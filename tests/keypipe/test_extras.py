@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from keypipe.errors import PoseError
-from keypipe.extras import needs_extra
+from keypipe.errors import needs_extra
 
 
 def import_nothing() -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 
 from keypipe.annotations.folder import read_folder
 from keypipe.annotations.labelme import LABELME_VERSION, LabelmeOptions
+from keypipe.demo import scene as demo
 from keypipe.demo.animal import KEYPOINT_NAMES, AnimalPainter, View
 from keypipe.demo.canvas import SUPERSAMPLING, Canvas
 from keypipe.demo.places import PLACES
-from keypipe.demo.scene import scene as demo
 from keypipe.errors import PoseError
 from keypipe.keypoints.skeleton import parse_schema
 from tests import labelme_files
