@@ -1,0 +1,120 @@
+"""Parameters that mean the same, lines for new ones, refusals; the command itself: flows/pipeline/test_upgrade.py."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from keypipe.errors import ConfigError, PoseError
+from tasks.commands.accept import add_missing_params, add_param, refuse, same_param
+from tasks.versions.acceptance import Differences
+from tests.imports import ROOT
+
+SECTIONS = """\
+# of everything
+seed: 42
+
+validate:
+  conf: 0.25   # smallest confidence
+
+  # how many
+  resamples: 1000
+
+# the last one
+export: {}   # defaults
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now", "same"),
+    [
+        ("seed", 42, 42, True),
+        ("seed", 42, 43, False),
+        ("validate", {"conf": 0.25}, {"conf": 0.25}, True),
+        ("validate", {"conf": 0.25}, {"conf": 0.3}, False),
+        ("validate", {}, {"resamples": 1000}, True),  # absent, and now its default
+        ("validate", {"resamples": 1000}, {}, True),
+        ("validate", {}, {"resamples": 500}, False),
+        ("validate", None, {"resamples": 1000}, True),
+        ("validate.area_rule", None, "box", True),
+        ("validate.area_rule", None, "coco", False),
+        ("validate.area_rule", "coco", "coco", True),
+        ("schema", {"classes": {}}, {"classes": {"cow": {}}}, False),
+        ("train", {"epochs": 5, "mosaic": 0.0}, {"epochs": 5}, False),  # Ultralytics' own: no default of ours
+    ],
+)
+def test_a_parameter_that_holds_its_default_is_as_one_that_is_absent(
+    name: str, before: Any, now: Any, same: bool
+) -> None:
+    assert same_param(name, before, now) is same
+
+
+def test_a_new_parameter_gets_a_line_and_nothing_else_changes() -> None:
+    text = add_param(SECTIONS, "validate", "imgsz", None, "pixels")
+    assert text.replace("  imgsz: null  # pixels\n", "") == SECTIONS
+    assert yaml.safe_load(text)["validate"] == {"conf": 0.25, "resamples": 1000, "imgsz": None}
+    lines = text.splitlines()
+    assert lines.index("  imgsz: null  # pixels") == lines.index("  resamples: 1000") + 1
+
+
+def test_a_section_that_is_empty_or_absent_gets_its_first_line() -> None:
+    text = add_param(SECTIONS, "export", "formats", ["onnx"], "")
+    assert yaml.safe_load(text)["export"] == {"formats": ["onnx"]}
+    assert "# defaults" in text
+    assert yaml.safe_load(add_param(SECTIONS, "doctor", "", {}, ""))["doctor"] == {}
+    assert yaml.safe_load(add_param(SECTIONS, "doctor", "fail_on", "error", ""))["doctor"] == {"fail_on": "error"}
+    assert yaml.safe_load(add_param("seed: 1", "split", "train", 0.7, "share"))["split"] == {"train": 0.7}
+
+
+def test_a_section_on_one_line_is_not_torn_apart() -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml:1: write validate as a line for each key"):
+        add_param("validate: {conf: 0.3}\n", "validate", "batch", 16, "")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_what_dvc_yaml_names_and_params_yaml_lacks_is_written(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    whole = path.read_text()
+    assert add_missing_params(workspace) == []
+    assert path.read_text() == whole
+    lines = whole.splitlines(keepends=True)
+    (line,) = [line for line in lines if line.startswith("  area_rule:")]
+    path.write_text(whole.replace(line, ""))
+    assert add_missing_params(workspace) == ["params.yaml: validate.area_rule: box (default)"]
+    assert yaml.safe_load(path.read_text()) == yaml.safe_load(whole)
+    assert path.read_text().replace("  area_rule: box\n", "").strip() == whole.replace(line, "").strip()
+
+
+def test_what_has_no_default_is_asked_for(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    path.write_text(path.read_text().replace("seed: 42", ""))
+    with pytest.raises(ConfigError, match="seed: missing, and it has no default"):
+        add_missing_params(workspace)
+
+
+def test_all_that_stands_in_the_way_is_said_at_once() -> None:
+    found = {
+        "convert": Differences("convert", code=("keypipe/annotations",), data=("data/raw",)),
+        "train": Differences("train", code=("tasks/train.py",), params=("train",), outputs=("models",)),
+        "export": Differences("export", known=False),
+    }
+    with pytest.raises(PoseError) as caught:
+        refuse(found, list(found))
+    assert str(caught.value).splitlines() == [
+        "convert: not only keypipe's own code changed, but data/raw",
+        "train: not only keypipe's own code changed, but params.yaml train",
+        "train: its outputs are not those of its last run: models",
+        "export: has not run yet, so there is nothing to accept",
+        "nothing was taken; `keypipe run` makes it anew",
+    ]
+    refuse({"train": Differences("train", code=("tasks/train.py",))}, ["train"])
