@@ -1,0 +1,42 @@
+"""What DVC itself refuses, and its locks."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from keypipe.errors import PoseError
+from tasks.versions.repository import clear_stale_locks
+from tasks.versions.stages import stage_names, stage_version
+from tests.flows.toy import Toy, dvc, run
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["rm", "dvc.yaml"], "no dvc.yaml here"),
+        (["rm", "-r", ".dvc"], "run `dvc init`"),
+        (["sh", "-c", "echo 'stages: [' > dvc.yaml"], "dvc.yaml"),
+        (["sh", "-c", "echo '<<<<<<< HEAD' > dvc.lock"], "dvc.lock"),
+        (["sed", "-i", "s/params: .validate./params: [gone]/", "dvc.yaml"], "gone"),
+    ],
+)
+def test_a_broken_workspace_is_one_clear_message(ran: Toy, command: list[str], message: str) -> None:
+    run(command, ran.root)
+    with pytest.raises(PoseError, match=message):
+        _ = [stage_version(ran.root, stage) for stage in stage_names(ran.root)]
+
+
+def test_stale_locks_of_dvc_are_dropped(ran: Toy) -> None:
+    lock = ran.root / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text('{"read": {}, "write": {"' + str(ran.root / "models") + '": {"pid": 1, "cmd": "dvc repro"}}}')
+    os.utime(lock, (1, 1))  # written before the process that has this number now
+    clear_stale_locks(ran.root)
+    assert "models" not in lock.read_text()
+
+
+def test_no_lock_of_dvc_is_left_held(ran: Toy) -> None:
+    stage_version(ran.root, "train")
+    assert "up to date" in dvc(ran.root, "status")
