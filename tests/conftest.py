@@ -31,6 +31,13 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def labelme_files() -> Any:
+    """Return how labelme loads and saves, or skip where its Qt lacks libraries of the system."""
+    reason = "labelme's Qt does not load: apt-get install libgl1 libegl1 libglib2.0-0"
+    return pytest.importorskip("tests.labelme_files", reason=reason, exc_type=ImportError)
+
+
 @pytest.fixture
 def write_labelme(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes an image and its labelme JSON below ``tmp_path/raw``."""

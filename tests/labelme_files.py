@@ -40,6 +40,13 @@ def save(loaded: Any, shapes: list[dict[str, Any]], target: Path) -> Path:
     return target
 
 
+def apply_exif_orientation(image: Image.Image) -> Image.Image:
+    """Turn an image as labelme shows it."""
+    if hasattr(labelme, "utils"):
+        return labelme.utils.apply_exif_orientation(image=image)
+    return labelme._utils.apply_exif_orientation(image)
+
+
 def main() -> None:
     """Copy a folder's labels through labelme, and print its version."""
     source, target = map(Path, sys.argv[1:])

@@ -40,6 +40,8 @@ def test_files_go_to_labelme_and_come_back(python: Path, tmp_path: Path) -> None
     images = write_demo(ours, n_images=12, seed=3, size_wh=(160, 120))
     command = [python, "-I", PROGRAM, ours, theirs]
     done = subprocess.run(command, capture_output=True, text=True)
+    if "cannot open shared object file" in done.stderr:
+        pytest.skip(f"labelme's Qt lacks a library of the system: {done.stderr.splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     version = done.stdout.strip()
     assert version.startswith("6.3." if version_of(python) < (3, 12) else "7.")

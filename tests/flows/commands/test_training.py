@@ -218,9 +218,10 @@ def test_all_bad_parameters_are_told_at_once_before_anything_starts(workspace: P
     assert done.stderr.count("params.yaml:") == 4
 
 
-def test_raw_files_stay_ordinary_files_that_labelme_can_save(workspace: Path, tmp_path: Path) -> None:
+def test_raw_files_stay_ordinary_files_that_labelme_can_save(
+    workspace: Path, tmp_path: Path, labelme_files: Any
+) -> None:
     """Also after ``dvc checkout`` and ``dvc pull`` into a fresh clone, where the view is rebuilt byte for byte."""
-    labelme_file = pytest.importorskip("labelme._label_file")
     remote, clone = tmp_path / "remote", tmp_path / "clone"
     assert dvc(workspace, "remote", "add", "--local", "--force", "--default", "here", str(remote)).returncode == 0
     assert dvc(workspace, "push").returncode == 0
@@ -243,7 +244,8 @@ def test_raw_files_stay_ordinary_files_that_labelme_can_save(workspace: Path, tm
         path for path in sorted((clone / "data/raw").rglob("*.json")) if json.loads(path.read_text())["shapes"]
     )
     cached = cache_size(clone)
-    save_as_labelme_does(labelme_file, source)
+    loaded = labelme_files.load(source)
+    labelme_files.save(loaded, loaded.shapes, source)
     assert cache_size(clone) == cached, "saving must not write into the cache"
 
 
@@ -258,18 +260,6 @@ def view(root: Path) -> dict[str, Any]:
 
 def cache_size(root: Path) -> int:
     return sum(path.stat().st_size for path in (root / ".dvc/cache").rglob("*") if path.is_file())
-
-
-def save_as_labelme_does(labelme_file: Any, source: Path) -> None:
-    loaded = labelme_file.read_label_file(str(source))
-    document = json.loads(source.read_text())
-    labelme_file.write_label_file(
-        str(source),
-        shapes=document["shapes"],
-        image_path=loaded.image_path,
-        image_height=document["imageHeight"],
-        image_width=document["imageWidth"],
-    )
 
 
 def test_images_lie_on_the_disk_twice_at_most(workspace: Path) -> None:

@@ -19,7 +19,6 @@ from keypipe.demo.canvas import SUPERSAMPLING, Canvas
 from keypipe.demo.places import PLACES
 from keypipe.errors import PoseError
 from keypipe.keypoints.skeleton import parse_schema
-from tests import labelme_files
 
 SMALL_WH = (128, 96)
 SHAPE_KEYS = ("label", "points", "group_id", "description", "shape_type", "flags", "mask")
@@ -213,15 +212,19 @@ def test_keypipe_reads_the_folder_without_a_fault_and_every_point_at_its_animal(
             assert {name: (k.x, k.y, k.visibility == 1) for name, k in instance.keypoints.items()} == points
 
 
-def test_labelme_loads_every_file_and_saves_the_same_bytes(written: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_labelme_loads_every_file_and_saves_the_same_bytes(
+    written: tuple[Path, list[Path]], labelme_files: Any, tmp_path: Path
+) -> None:
     for path in written[1]:
         source = path.with_suffix(".json")
         loaded = labelme_files.load(source)
-        assert save_by_labelme(loaded, loaded.shapes, tmp_path / source.name) == source.read_text(encoding="utf-8")
+        assert save_by_labelme(labelme_files, loaded, loaded.shapes, tmp_path / source.name) == source.read_text(
+            encoding="utf-8"
+        )
 
 
 def test_labelme_s_window_would_save_the_same_bytes(
-    written: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: tuple[Path, list[Path]], labelme_files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same through the shapes of labelme's canvas, where the Qt libraries can be loaded."""
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
@@ -232,10 +235,12 @@ def test_labelme_s_window_would_save_the_same_bytes(
         loaded = labelme_files.load(source)
         on_canvas = app._shapes_from_dicts(shape_dicts=loaded.shapes, label_flags={"^(?!cow)": ["occluded"]})
         shapes = [{"other_data": {}} | app._shape_to_dict(shape) for shape in on_canvas]
-        assert save_by_labelme(loaded, shapes, tmp_path / source.name) == source.read_text(encoding="utf-8")
+        assert save_by_labelme(labelme_files, loaded, shapes, tmp_path / source.name) == source.read_text(
+            encoding="utf-8"
+        )
 
 
-def save_by_labelme(loaded: Any, shapes: list[dict[str, Any]], target: Path) -> str:
+def save_by_labelme(labelme_files: Any, loaded: Any, shapes: list[dict[str, Any]], target: Path) -> str:
     """Return what labelme saves, as if it were the version that we name."""
     saved = labelme_files.save(loaded, shapes, target).read_text(encoding="utf-8")
     return saved.replace(f'"version": "{labelme_files.VERSION}"', f'"version": "{LABELME_VERSION}"', 1)

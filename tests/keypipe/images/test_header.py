@@ -26,11 +26,10 @@ def encode(size_wh: tuple[int, int] = (40, 20), image_format: str = "JPEG", orie
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_size_is_the_one_that_labelme_and_opencv_show(image_format: str, orientation: int) -> None:
-    labelme_utils = pytest.importorskip("labelme.utils")
+def test_size_is_the_one_that_labelme_and_opencv_show(image_format: str, orientation: int, labelme_files: Any) -> None:
     content = encode(image_format=image_format, orientation=orientation)
     header = parse_image_header(content)
-    shown = labelme_utils.apply_exif_orientation(image=Image.open(io.BytesIO(content)))
+    shown = labelme_files.apply_exif_orientation(Image.open(io.BytesIO(content)))
     assert header.size_wh == shown.size
     decoded = decode_image(content)
     assert header.size_wh == decoded.shape[1::-1]

@@ -18,7 +18,6 @@ from tasks.commands.label_export import Target, export_labels
 from tasks.commands.label_import import ImportOptions, Source, import_labels
 from tasks.convert import ConvertParams, read_raw
 from tasks.workspace.params import load_schema, read_params
-from tests import labelme_files
 from tests.workspace import make_workspace, run_stages, set_params
 
 
@@ -114,7 +113,7 @@ def test_real_diagrams_come_back_whole(
     assert comparable(read(empty), 9) == comparable(original, 9)
 
 
-def test_labels_of_the_new_folder_open_in_labelme(drawn: Path, empty: Path, tmp_path: Path) -> None:
+def test_labels_of_the_new_folder_open_in_labelme(drawn: Path, empty: Path, tmp_path: Path, labelme_files: Any) -> None:
     export_labels(drawn, "coco", tmp_path / "out")
     import_labels(empty, "coco", tmp_path / "out", ImportOptions(name="farm"))
     for path in sorted((empty / "data/raw").rglob("*.json")):
