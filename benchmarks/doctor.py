@@ -57,7 +57,7 @@ class Sample:
     image: Path
     doc: dict[str, Any]
     rng: np.random.Generator
-    sides: dict[str, str]
+    splits: dict[str, str]
 
     @property
     def json(self) -> Path:
@@ -321,7 +321,7 @@ def _copy(sample: Sample, *, near: bool, across: bool) -> Seeded:
         doc = sample.doc
     name.with_suffix(".json").write_text(json.dumps(doc | {"imagePath": name.name}), encoding="utf-8")
     first, second = (path.relative_to(sample.raw).as_posix() for path in (sample.image, name))
-    sample.sides |= {f"raw/{first}": "train", f"raw/{second}": "val" if across else "train"}
+    sample.splits |= {f"raw/{first}": "train", f"raw/{second}": "val" if across else "train"}
     kind = ("near-" if near else "") + ("duplicate-across-sides" if across else "duplicate-image")
     return Seeded((kind,), Path(second).with_suffix(".json").as_posix())
 
@@ -424,11 +424,11 @@ ROUNDS: list[list[Seeder]] = [
 def seed_faults(
     clean: Path, raw: Path, seeders: list[Seeder], per_kind: int, seed: int
 ) -> tuple[list[Seeded], dict[str, str]]:
-    """Copy the demo and seed it; return the faults and the sides of the images."""
+    """Copy the demo and seed it; return the faults and the splits of the images."""
     shutil.copytree(clean, raw)
     rng = np.random.default_rng(seed)
     images = [sorted(raw.rglob("*.jpg"))[index] for index in rng.permutation(len(list(raw.rglob("*.jpg"))))]
-    sides = {f"raw/{image.relative_to(raw).as_posix()}": "train" for image in images}
+    splits = {f"raw/{image.relative_to(raw).as_posix()}": "train" for image in images}
     faults: list[Seeded] = []
     left = Counter(dict.fromkeys(range(len(seeders)), per_kind))
     for image in images:
@@ -436,7 +436,7 @@ def seed_faults(
         if not doc["shapes"]:
             continue
         for number in rng.permutation([number for number, count in left.items() if count]):
-            sample = Sample(raw, image, json.loads(json.dumps(doc)), rng, sides)
+            sample = Sample(raw, image, json.loads(json.dumps(doc)), rng, splits)
             fault = seeders[number](sample)
             if fault:
                 if sample.doc != doc:
@@ -444,7 +444,7 @@ def seed_faults(
                 faults.append(fault)
                 left[int(number)] -= 1
                 break
-    return faults, sides
+    return faults, splits
 
 
 @dataclass
@@ -458,12 +458,14 @@ class Tally:
     by_products: int = 0
 
 
-def examine(root: Path, raw: Path, schema: Schema, sides: dict[str, str] | None) -> list[Finding]:
-    """Run the doctor on a folder, with a manifest where sides are given."""
-    if sides is not None:
+def examine(root: Path, raw: Path, schema: Schema, splits: dict[str, str] | None) -> list[Finding]:
+    """Run the doctor on a folder, with a manifest where splits are given."""
+    if splits is not None:
         manifest = root / "data/dataset/manifest.csv"
         manifest.parent.mkdir(parents=True, exist_ok=True)
-        lines = [ManifestLine(image, str(number), side) for number, (image, side) in enumerate(sorted(sides.items()))]
+        lines = [
+            ManifestLine(image, str(number), split) for number, (image, split) in enumerate(sorted(splits.items()))
+        ]
         manifest.write_text(format_manifest(Manifest(tuple(lines))), encoding="utf-8")
     folder = None if raw == root / "data/raw" else raw
     return run(DoctorParams(), ConvertParams(), schema, root, folder, input_px=INPUT_PX).findings
@@ -517,8 +519,8 @@ def measure(n_images: int, per_kind: int, seed: int) -> dict[tuple[str, str], Ta
         print(f"clean demo, {n_images} images: {len(alarms)} errors and warnings")
         for number, seeders in enumerate(ROUNDS):
             root = Path(scratch) / f"round{number}"
-            faults, sides = seed_faults(clean, root / "data/raw", seeders, per_kind, seed + number)
-            compare(faults, examine(root, root / "data/raw", DEMO, sides), tallies)
+            faults, splits = seed_faults(clean, root / "data/raw", seeders, per_kind, seed + number)
+            compare(faults, examine(root, root / "data/raw", DEMO, splits), tallies)
     return tallies
 
 

@@ -2,7 +2,7 @@
 
 All train from scratch with the same images, steps and seeds: keypipe and ``ultralytics`` with the same arguments,
 ``defaults`` with what Ultralytics takes when it is told no more than epochs, image size and batch. The weights that
-each calls best are measured on the test side by keypipe's evaluation, sigma 0.1. Cells that a results file holds are
+each calls best are measured on the test split by keypipe's evaluation, sigma 0.1. Cells that a results file holds are
 not run again.
 
     python -m benchmarks.loss_sigma --work FOLDER [--data setsquare mos demo] [--seeds 0 1 2] [--only ultralytics]
@@ -116,7 +116,7 @@ def read_truth(root: Path) -> CocoFile:
 
 
 def predict(root: Path, weights: Path, home: Path) -> list[Detection]:
-    """Return what weights find on the test side.
+    """Return what weights find on the test split.
 
     Args:
         root: the workspace.

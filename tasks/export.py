@@ -28,7 +28,7 @@ from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
 from tasks.proofs.timing import BATCHES, Latency, measure_latency
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
-from tasks.workspace.dataset import read_schema, read_side, refresh_view
+from tasks.workspace.dataset import read_schema, read_split, refresh_view
 from tasks.workspace.models import LICENSE, read_record
 from tasks.workspace.places import (
     BEST,
@@ -86,7 +86,7 @@ class ExportParams(read.Section):
 
 
 def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Local, root: Path) -> None:
-    """Export the best weights and prove every export on the val side.
+    """Export the best weights and prove every export on the val split.
 
     Args:
         params: the stage's parameters.
@@ -113,7 +113,7 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
         models, unproven = _load(exported, threads)
         candidates = {name: candidate for name, (candidate, _) in models.items()}
         graded = to_grading(grading, schema, root)
-        truth = read_side(root, "val")
+        truth = read_split(root, "val")
         reference = engine().reference().load(root / BEST, threads)
         reference_ap, proofs = prove(root, truth, reference, models, info, graded, params.conf)
         summary = _summarise(params, info, graded, reference_ap, proofs, unproven)
@@ -179,7 +179,7 @@ def _quantize(exported: list[Candidate], params: ExportParams, seed: int, info: 
 
 
 def _calibration_inputs(count: int, seed: int, info: ModelInfo, root: Path) -> Iterator[NDArray[np.float32]]:
-    images = to_images(read_side(root, "train"))
+    images = to_images(read_split(root, "train"))
     chosen = np.random.default_rng(seed).choice(len(images), min(count, len(images)), replace=False)
     for index in sorted(chosen):
         yield letterbox(read_image(root / "data" / images[index].path), info.imgsz)[0]
@@ -248,7 +248,7 @@ def _time(
 ) -> Latency | None:
     if not params.timing_seconds:
         return None
-    images = to_images(read_side(root, "val"))[: max(BATCHES)]
+    images = to_images(read_split(root, "val"))[: max(BATCHES)]
     pixels = [read_image(root / "data" / image.path) for image in images]
     return measure_latency(root / BEST, candidates, info, pixels, params.timing_seconds, threads)
 

@@ -1,4 +1,4 @@
-"""Stage split: every image gets a side and keeps it; the sides' COCO files, data.yaml and the YOLO view."""
+"""Stage split: every image gets a split and keeps it; the splits' COCO files, data.yaml and the YOLO view."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pydantic import Field, field_validator, model_validator
 
 from keypipe.dataset.coco import to_images
 from keypipe.dataset.coco_stream import CocoLines, parse_image, pick, write_parts
-from keypipe.dataset.yolo import SIDES, to_data_yaml, to_fold_yaml
+from keypipe.dataset.yolo import SPLITS, to_data_yaml, to_fold_yaml
 from keypipe.diagnosis.duplicates import find_duplicates
-from keypipe.diagnosis.findings import Finding, find_lacking_sides, sort_findings
+from keypipe.diagnosis.findings import Finding, find_lacking_splits, sort_findings
 from keypipe.errors import DatasetError
 from keypipe.images.near_duplicates import label_near_duplicates
 from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
-from keypipe.splits.assignment import Split, assign_sides, check_ratios
+from keypipe.splits.assignment import Split, assign_splits, check_ratios
 from keypipe.splits.balance import IMAGES, Feature, Features, count_features, sum_features
 from keypipe.splits.contents import Sample
 from keypipe.splits.groups import find_group, look_up_groups, parse_groups
@@ -60,7 +60,7 @@ from tasks.workspace.program import replacing, run_program, say, write_json
 from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
 REPORT = report_folder("split")
-_TOLERANCE = 0.02  # of all images; a side that misses its share by more is worth a warning
+_TOLERANCE = 0.02  # of all images; a split that misses its share by more is worth a warning
 
 
 class SplitParams(read.Section):
@@ -104,7 +104,7 @@ class SplitParams(read.Section):
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Share of each side."""
+        """Share of each split."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
@@ -128,7 +128,7 @@ def run(
 
     Raises:
         DatasetError: another schema than was converted with, too few images, an image without a group, a manifest
-            with a line that is none, or a finding as grave as ``doctor.fail_on``.
+            with a line that cannot be parsed, or a finding as grave as ``doctor.fail_on``.
     """
     summary = split_dataset(params, doctor, seed, schema, loss_sigmas, root)
     refresh_view(root)
@@ -155,18 +155,18 @@ def split_dataset(
     written = read_manifest(root / MANIFEST)
     before = start_over(written, params.reset)
     phashes = look_at_new(root, samples, before.lines)
-    split = assign_sides(
+    assigned = assign_splits(
         samples, params.ratios, seed, before.lines, phashes if params.near_duplicates else {}, params.folds
     )
-    used = [line for line in split.lines if line.state == USED]
+    used = [line for line in assigned.lines if line.state == USED]
     division = divide(samples, used, params.folds)
     _check_objects(division.counts)
     found = [*find_leaks(coco, used, phashes), *find_lacking_classes(schema, division.counts)]
     findings = without_ignored(sort_findings(found), doctor)
     stop_at(findings, doctor)
-    summary = summarise(split, division, before, written, params) | {"findings": findings}
-    data_yaml = to_data_yaml(schema, [side for side in SIDES if division.counts[side]], loss_sigmas)
-    _write(root, coco, division, data_yaml, Manifest(split.lines, before.draw, before.reset), summary)
+    summary = summarise(assigned, division, before, written, params) | {"findings": findings}
+    data_yaml = to_data_yaml(schema, [split for split in SPLITS if division.counts[split]], loss_sigmas)
+    _write(root, coco, division, data_yaml, Manifest(assigned.lines, before.draw, before.reset), summary)
     return summary
 
 
@@ -187,14 +187,14 @@ def _write(
     ):
         annotations.mkdir()
         # an empty one as well, since later stages depend on the files by name
-        parts = {annotations / f"{side}.json": bytes(at == side for at in division.sides) for side in SIDES}
+        parts = {annotations / f"{split}.json": bytes(at == split for at in division.splits) for split in SPLITS}
         data.write_text(_format_yaml(data_yaml), encoding="utf-8")
         folds.mkdir()
         write_json(folds / "index.json", {"folds": len(division.folds)})  # DVC warns of an empty folder
         for fold, chosen in division.folds.items():
             folder = folds / str(fold)
             (folder / "annotations").mkdir(parents=True)
-            parts |= {folder / f"annotations/{side}.json": some for side, some in chosen.items()}
+            parts |= {folder / f"annotations/{split}.json": some for split, some in chosen.items()}
             (folder / "data.yaml").write_text(_format_yaml(to_fold_yaml(data_yaml, fold)), encoding="utf-8")
         write_parts(coco, parts)
         with manifest_path.open("w", encoding="utf-8", newline="") as file:
@@ -212,10 +212,10 @@ def _check_schema(coco: CocoLines, schema: Schema) -> None:
 
 
 def read_samples(coco: CocoLines, params: SplitParams, root: Path) -> list[Sample]:
-    """Read what sides are chosen by, in the order of the file.
+    """Read what splits are chosen by, in the order of the file.
 
     Raises:
-        AnnotationError: an annotation that is none.
+        AnnotationError: an annotation cannot be parsed.
         DatasetError: an image that has no group, see ``find_groups``.
     """
     names = {category.id: category.name for category in coco.categories}
@@ -262,42 +262,42 @@ def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestL
 
 
 def find_leaks(coco: CocoLines, used: Sequence[ManifestLine], phashes: Mapping[str, str]) -> list[Finding]:
-    """Find images that are the same, or look the same, on two sides.
+    """Find images that are the same, or look the same, in two splits.
 
-    Images that look the same are on one side, unless ``split.near_duplicates`` is off.
+    Images that look the same are in one split, unless ``split.near_duplicates`` is off.
 
     Args:
         coco: the dataset.
-        used: the images on a side.
+        used: the images that are in a split.
         phashes: md5 -> perceptual hash of images whose hash is not in the manifest.
     """
-    side_of_copy: dict[str, str] = {}
-    suspects = {line.md5 for line in used if side_of_copy.setdefault(line.md5, line.side) != line.side}
+    split_of_copy: dict[str, str] = {}
+    suspects = {line.md5 for line in used if split_of_copy.setdefault(line.md5, line.split) != line.split}
     hashes = (parse_phash(line.phash or phashes.get(line.md5, "")) for line in used)
     labels = label_near_duplicates(np.fromiter(hashes, np.uint64, len(used)))
-    sides = np.fromiter((SIDES.index(line.side) for line in used), np.int8, len(used))
+    splits = np.fromiter((SPLITS.index(line.split) for line in used), np.int8, len(used))
     clusters: dict[int, set[str]] = defaultdict(set)
-    for number in np.flatnonzero(np.isin(labels, labels[sides != sides[labels]])).tolist():
+    for number in np.flatnonzero(np.isin(labels, labels[splits != splits[labels]])).tolist():
         clusters[labels[number]].add(used[number].md5)
     crossing = sorted(sorted(cluster) for cluster in clusters.values() if len(cluster) > 1)
     suspects = suspects.union(*crossing)
-    side_of = {line.image: line.side for line in used if line.md5 in suspects}
-    images = to_images(pick(coco, side_of))
-    return [found for found in find_duplicates(images, side_of, crossing) if found.kind.endswith("across-sides")]
+    split_of = {line.image: line.split for line in used if line.md5 in suspects}
+    images = to_images(pick(coco, split_of))
+    return [found for found in find_duplicates(images, split_of, crossing) if found.kind.endswith("across-sides")]
 
 
 def find_lacking_classes(schema: Schema, counts: Mapping[str, Mapping[Feature, int]]) -> list[Finding]:
-    """Find the classes of the dataset that a side lacks.
+    """Find the classes of the dataset that a split lacks.
 
     Args:
         schema: the classes.
-        counts: side -> features of its images; "" for those that are on none.
+        counts: split -> features of its images; "" for those in none.
     """
     findings: list[Finding] = []
     for name in schema.class_names:
-        by_side = {side: features.get(("objects", name), 0) for side, features in counts.items()}
-        if any(by_side.values()):
-            findings += find_lacking_sides(name, by_side, [side for side in SIDES if counts[side]])
+        by_split = {split: features.get(("objects", name), 0) for split, features in counts.items()}
+        if any(by_split.values()):
+            findings += find_lacking_splits(name, by_split, [split for split in SPLITS if counts[split]])
     return findings
 
 
@@ -309,13 +309,13 @@ class Division(msgspec.Struct):
     """What is where, in the order of the COCO file.
 
     Attributes:
-        sides: of every image, empty for one that is on none.
-        counts: side -> features of its images; "" for those that are on none.
-        folds: fold -> side -> for each image whether it is there, 0 or 1.
+        splits: of every image, empty for one in none.
+        counts: split -> features of its images; "" for those in none.
+        folds: fold -> split -> for each image whether it is there, 0 or 1.
         fold_counts: fold -> features of the images that it is validated on.
     """
 
-    sides: list[str]
+    splits: list[str]
     counts: dict[str, Counter[Feature]]
     folds: dict[int, dict[str, bytes]]
     fold_counts: dict[int, Counter[Feature]]
@@ -326,12 +326,12 @@ def divide(samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int
 
     Args:
         samples: all images.
-        used: the images on a side.
+        used: the images that are in a split.
         n_folds: number of folds.
     """
     line_of = {line.image: line for line in used}
     lines = [line_of.get(sample.path) for sample in samples]
-    sides = [line.side if line else "" for line in lines]
+    splits = [line.split if line else "" for line in lines]
     fold_of = [line.fold if line else "" for line in lines]
     folds = {
         fold: {
@@ -345,29 +345,29 @@ def divide(samples: Sequence[Sample], used: Sequence[ManifestLine], n_folds: int
         return sum_features(sample.features for sample in compress(samples, chosen))
 
     return Division(
-        sides,
-        {side: count(at == side for at in sides) for side in (*SIDES, "")},
+        splits,
+        {split: count(at == split for at in splits) for split in (*SPLITS, "")},
         folds,
         {fold: count(chosen["val"]) for fold, chosen in folds.items()},
     )
 
 
 def _check_objects(counts: Mapping[str, Mapping[Feature, int]]) -> None:
-    empty = [side for side in ("train", "val") if not any(kind == "objects" for kind, _ in counts[side])]
+    empty = [split for split in ("train", "val") if not any(kind == "objects" for kind, _ in counts[split])]
     if empty:
         raise DatasetError(
-            f"no object at all on the side {' and '.join(empty)}: too few images with objects;"
-            " annotate more, or give the side a larger share"
+            f"no object at all in split {' and '.join(empty)}: too few images with objects;"
+            " annotate more, or give it a larger share"
         )
 
 
 def summarise(
-    split: Split, division: Division, before: Manifest, written: Manifest, params: SplitParams
+    assigned: Split, division: Division, before: Manifest, written: Manifest, params: SplitParams
 ) -> dict[str, Any]:
-    """Say what is on each side, and what became of earlier images.
+    """Say what is in each split, and what became of earlier images.
 
     Args:
-        split: where the images are now.
+        assigned: where the images are now.
         division: the same, in the order of the COCO file.
         before: the manifest that the split started from.
         written: the manifest as the last run left it; another one after a reset.
@@ -376,21 +376,22 @@ def summarise(
     Returns:
         The machine-readable report; equal input gives equal values.
     """
-    used = [line for line in split.lines if line.state == USED]
+    used = [line for line in assigned.lines if line.state == USED]
     known = {line.md5 for line in before.lines}
-    sides = {
-        side: _describe(division.counts[side], len(used)) | {"wanted": ratio} for side, ratio in params.ratios.items()
+    splits = {
+        split: _describe(division.counts[split], len(used)) | {"wanted": ratio}
+        for split, ratio in params.ratios.items()
     }
-    headline = " / ".join(f"{side} {sides[side]['images']}" for side in SIDES if sides[side]["images"])
+    headline = " / ".join(f"{split} {splits[split]['images']}" for split in SPLITS if splits[split]["images"])
     summary = {
-        "headline": headline + (f", {len(split.asides)} set aside" if split.asides else ""),
-        "sides": sides,
+        "headline": headline + (f", {len(assigned.asides)} set aside" if assigned.asides else ""),
+        "sides": splits,
         "folds": {str(fold): _describe(features, len(used)) for fold, features in division.fold_counts.items()},
         "groups": len({line.group for line in used if line.group}),
-        "kept_together": [list(paths) for paths in split.together],
-        "set_aside": [{"image": aside.image, "touches": aside.touches} for aside in split.asides],
+        "kept_together": [list(paths) for paths in assigned.together],
+        "set_aside": [{"image": aside.image, "touches": aside.touches} for aside in assigned.asides],
         "new_images": sum(line.md5 not in known for line in used) if known else 0,
-        "absent_images": sum(line.state == ABSENT for line in split.lines),
+        "absent_images": sum(line.state == ABSENT for line in assigned.lines),
         "draw": before.draw,
         "moved_by_reset": _count_moved(used, written) if before.draw != written.draw else 0,
     }
@@ -398,8 +399,8 @@ def summarise(
 
 
 def _count_moved(used: Sequence[ManifestLine], written: Manifest) -> int:
-    old_sides = {line.md5: line.side for line in written.lines if line.side}
-    return sum(old_sides.get(line.md5, line.side) != line.side for line in used)
+    old_splits = {line.md5: line.split for line in written.lines if line.split}
+    return sum(old_splits.get(line.md5, line.split) != line.split for line in used)
 
 
 def _describe(features: Mapping[Feature, int], n_images: int) -> dict[str, Any]:
@@ -424,27 +425,28 @@ def find_warnings(
     warnings: list[str] = []
     n_images = len(used)
     missed = [
-        f"{side} {f['share']:.0%} instead of {f['wanted']:.0%}"
-        for side, f in summary["sides"].items()
+        f"{split} {f['share']:.0%} instead of {f['wanted']:.0%}"
+        for split, f in summary["sides"].items()
         if abs(f["images"] - f["wanted"] * n_images) > max(1, _TOLERANCE * n_images)
     ]
     if missed:
-        because = "images keep their side, and new ones fill the ratios over time"
+        because = "images keep their split, and new ones fill the ratios over time"
         largest = summary["kept_together"][0] if summary["kept_together"] else []
         wanted = min(f["wanted"] for f in summary["sides"].values() if f["wanted"])
         if len(largest) > max(1, min(wanted, 2 * _TOLERANCE) * n_images):
             group = next((line.group for line in used if line.image == largest[0] and line.group), "")
             name = f"the group {group!r}" if group else f"the near duplicates of {largest[0]}"
-            because = f"{name} holds {len(largest)} of {n_images} images ({len(largest) / n_images:.0%}), on one side"
+            because = f"{name} holds {len(largest)} of {n_images} images ({len(largest) / n_images:.0%}), in one split"
         warnings.append(f"the ratios are not reached, {', '.join(missed)}: {because}")
     if summary["set_aside"]:
         first = summary["set_aside"][0]
-        touches = " and ".join(f"{side} ({image})" for side, image in first["touches"].items())
+        touches = " and ".join(f"{split} ({image})" for split, image in first["touches"].items())
         warnings.append(
-            f"{len(summary['set_aside'])} images touch two sides and are set aside, such as {first['image']}: {touches}"
+            f"{len(summary['set_aside'])} images touch two splits and are set aside,"
+            f" such as {first['image']}: {touches}"
         )
     if params.reset:
-        done = "all sides were drawn anew" if reset_done else "was done already and does nothing any more"
+        done = "all splits were drawn anew" if reset_done else "was done already and does nothing any more"
         warnings.append(f"split.reset: {done}; set it back to false")
     return warnings
 

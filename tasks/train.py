@@ -18,7 +18,7 @@ from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
 from tasks.engine.door.training import FITNESS, LEARNS, Epoch, Trained, TrainJob, engine
 from tasks.grading import preflight
-from tasks.grading.epochs import FIGURES, make_judge
+from tasks.grading.epochs import FIGURES, make_scorer
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
 from tasks.pages.preflight import draw_batch
@@ -29,7 +29,7 @@ from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
-from tasks.workspace.dataset import read_schema, read_side, refresh_view
+from tasks.workspace.dataset import read_schema, read_split, refresh_view
 from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord
 from tasks.workspace.places import (
     BEST,
@@ -64,7 +64,7 @@ class TrainParams(read.Section):
 
     model: str = Field(default="yolov8n-pose.yaml", min_length=1)
     loss_sigma: LossSigma = DEFAULT_LOSS_SIGMA
-    best_by: str = Field(default="oks_AP", description="figure of the validation side that the best epoch has most of")
+    best_by: str = Field(default="oks_AP", description="figure of the validation split that the best epoch has most of")
     preflight: bool = Field(default=True, description="look at the first batches before anything is trained")
     new_head: bool = False
     symmetric: bool = Field(default=False, description="mirror images although no keypoint has a left/right partner")
@@ -140,11 +140,11 @@ def run(
     engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
-    # The test side is no part of what a training depends on.
-    sides = {side: read_side(root, side) for side in ("train", "val")}
-    record.counts = count_contents(sides)
+    # The test split is no part of what a training depends on.
+    splits = {split: read_split(root, split) for split in ("train", "val")}
+    record.counts = count_contents(splits)
     scratch = _scratch(root, record.fingerprint)
-    job = _to_job(params, grading, seed, local, schema, sides, scratch, root)
+    job = _to_job(params, grading, seed, local, schema, splits, scratch, root)
     witness = Witness(params, schema, scratch, root, record)
     on_preflight = witness.on_preflight if params.preflight else None
     job = msgspec.structs.replace(job, on_epoch=witness.on_epoch, on_preflight=on_preflight)
@@ -165,7 +165,7 @@ def _to_job(
     seed: int,
     local: read.Local,
     schema: Schema,
-    sides: Mapping[str, CocoFile],
+    splits: Mapping[str, CocoFile],
     scratch: Path,
     root: Path,
 ) -> TrainJob:
@@ -178,10 +178,10 @@ def _to_job(
         workers=local.workers,
         cache=local.cache,
         scratch=scratch.resolve(),
-        instances={side: count_instances(file) for side, file in sides.items()},
+        instances={split: count_instances(file) for split, file in splits.items()},
         loss_sigma=SigmaCourse(params.loss_sigma, len(schema.slots)),
         best_by=params.best_by,
-        judge=make_judge(to_grading(grading, schema, root), grading.conf, sides["val"], schema),
+        score=make_scorer(to_grading(grading, schema, root), grading.conf, splits["val"], schema),
         new_head=params.new_head,
     )
 
@@ -221,7 +221,7 @@ class Witness:
         write_json(self._root / PROGRESS, state)
 
     def on_preflight(self, found: preflight.Preflight | None) -> None:
-        """Judge, tell and keep what the pre-flight found.
+        """Assess, tell and keep what the pre-flight found.
 
         Raises:
             PoseError: nothing would be learnt.
@@ -229,7 +229,7 @@ class Witness:
         if found is None:
             say("pre-flight: left out, a batch does not fit into the device's memory; going on with smaller ones")
         else:
-            preflight.judge(found.facts, self._params.arguments)
+            preflight.assess(found.facts, self._params.arguments)
             for line in preflight.describe(found.facts, found.times):
                 say(line)
             picture = self._scratch / PREFLIGHT_PICTURE.name
@@ -328,11 +328,11 @@ def _read_progress(scratch: Path) -> Progress:
     return progress
 
 
-def count_contents(sides: Mapping[str, CocoFile]) -> dict[str, int]:
-    """Count images and objects of each side, by names such as ``train images``."""
+def count_contents(splits: Mapping[str, CocoFile]) -> dict[str, int]:
+    """Count images and objects of each split, by names such as ``train images``."""
     return {
-        f"{side} {kind}": len(getattr(file, attribute))
-        for side, file in sides.items()
+        f"{split} {kind}": len(getattr(file, attribute))
+        for split, file in splits.items()
         for kind, attribute in (("images", "images"), ("objects", "annotations"))
     }
 

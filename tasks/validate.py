@@ -1,4 +1,4 @@
-"""Stage validate: what the trained model is worth on the val side and on the held-out test side."""
+"""Stage validate: what the trained model is worth on the val split and on the held-out test split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tasks.pages.training import read_preflight, to_report
 from tasks.pages.validation import Measured, describe_headline, draw_galleries, to_figures, to_sections
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
-from tasks.workspace.dataset import read_schema, read_side, read_sides, refresh_view
+from tasks.workspace.dataset import read_schema, read_split, read_splits, refresh_view
 from tasks.workspace.models import read_record
 from tasks.workspace.places import (
     BEST,
@@ -41,7 +41,7 @@ from tasks.workspace.program import remove, replacing, run_program, say, write_j
 
 REPORT = report_folder("validate")
 METRICS = metrics_file("validate")
-SIDES = ("val", "test")
+SPLITS = ("val", "test")
 
 
 class ValidateParams(OksParams):
@@ -56,7 +56,7 @@ class ValidateParams(OksParams):
 
 
 def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> None:
-    """Validate the best weights on the sides that the model was not trained on.
+    """Validate the best weights on the splits that the model was not trained on.
 
     Args:
         params: the stage's parameters.
@@ -71,17 +71,17 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
     refresh_view(root)
     schema = read_schema(root)
     check_skeleton(engine().load_torch_model(root / BEST, "cpu")[1].schema, schema)
-    sides = [side for side in SIDES if side in read_sides(root)]
+    splits = [split for split in SPLITS if split in read_splits(root)]
     parent = tracking.find_run(root)
     with tracking.child_run(root, parent, "validate") as live:
-        results = {side: _validate_side(params, seed, local, root, side, schema) for side in sides}
+        results = {split: _validate_split(params, seed, local, root, split, schema) for split in splits}
         _write(params, seed, schema, results, root)
         _log(results, root, live, parent)
-    say(f"validate: {describe_headline({side: result.measured for side, result in results.items()})}")
+    say(f"validate: {describe_headline({split: result.measured for split, result in results.items()})}")
 
 
-class SideResult(msgspec.Struct):
-    """What one side gave: figures by name, and what they come from."""
+class SplitResult(msgspec.Struct):
+    """What one split gave: figures by name, and what they come from."""
 
     metrics: dict[str, dict[str, float]]
     measured: Measured
@@ -105,21 +105,21 @@ def check_skeleton(found: Schema, wanted: Schema) -> None:
         )
 
 
-def _write(params: ValidateParams, seed: int, schema: Schema, results: dict[str, SideResult], root: Path) -> None:
+def _write(params: ValidateParams, seed: int, schema: Schema, results: dict[str, SplitResult], root: Path) -> None:
     """Write report, pictures, figures and tables."""
-    measured = {side: result.measured for side, result in results.items()}
-    galleries = {side: draw_galleries(root, item, schema, params.gallery, seed) for side, item in measured.items()}
+    measured = {split: result.measured for split, result in results.items()}
+    galleries = {split: draw_galleries(root, item, schema, params.gallery, seed) for split, item in measured.items()}
     headline = describe_headline(measured)
     summary = {
         "headline": headline,
-        "sides": {side: item.evaluation for side, item in measured.items()},
-        "intervals": {side: item.intervals for side, item in measured.items()},
-        "calibration": {side: item.calibration for side, item in measured.items()},
+        "sides": {split: item.evaluation for split, item in measured.items()},
+        "intervals": {split: item.intervals for split, item in measured.items()},
+        "calibration": {split: item.calibration for split, item in measured.items()},
     }
     sections = [
         section
-        for side, result in reversed(list(results.items()))  # the held-out side first
-        for section in to_sections(side, result.measured, result.metrics["ultralytics"], galleries[side], schema)
+        for split, result in reversed(list(results.items()))  # the held-out split first
+        for section in to_sections(split, result.measured, result.metrics["ultralytics"], galleries[split], schema)
     ]
     page = Report("How good the model is", headline, sections, to_figures(measured), "validate")
     with replacing(root, REPORT) as report, replacing(root, METRICS) as metrics:
@@ -127,10 +127,10 @@ def _write(params: ValidateParams, seed: int, schema: Schema, results: dict[str,
         write_report(report, summary, page)
         training = to_report(read_record(root), read_preflight(root))
         (report / "training.html").write_text(render_report(training), encoding="utf-8")
-        for side, item in measured.items():
-            write_json(report / f"predictions_{side}.json", item.detections)
-            _write_gallery(report / "gallery" / side, galleries[side])
-        write_json(metrics, {side: result.metrics for side, result in results.items()})
+        for split, item in measured.items():
+            write_json(report / f"predictions_{split}.json", item.detections)
+            _write_gallery(report / "gallery" / split, galleries[split])
+        write_json(metrics, {split: result.metrics for split, result in results.items()})
     for path, text in format_plots(measured).items():
         with replacing(root, path) as file:
             file.write_text(text, encoding="utf-8")
@@ -144,10 +144,10 @@ def _write_gallery(folder: Path, galleries: Mapping[str, Sequence[Picture]]) -> 
             (folder / kind / f"{index:02d}_{Path(picture.caption).stem}.jpg").write_bytes(picture.jpeg)
 
 
-def _log(results: dict[str, SideResult], root: Path, live: tracking.Run, parent: tracking.Run) -> None:
+def _log(results: dict[str, SplitResult], root: Path, live: tracking.Run, parent: tracking.Run) -> None:
     """Record figures, report and tables; the figures on the training's run as well."""
-    metrics = flatten_sides({side: result.metrics for side, result in results.items()})
-    flat = {f"{side}_{name}": value for side, figures in metrics.items() for name, value in figures.items()}
+    metrics = flatten_splits({split: result.metrics for split, result in results.items()})
+    flat = {f"{split}_{name}": value for split, figures in metrics.items() for name, value in figures.items()}
     live.log_metrics(flat)
     parent.log_metrics(flat)
     live.log_files(root / REPORT, "reports/validate")
@@ -155,10 +155,10 @@ def _log(results: dict[str, SideResult], root: Path, live: tracking.Run, parent:
         live.log_files(root / path, "plots")
 
 
-def _validate_side(
-    params: ValidateParams, seed: int, local: read.Local, root: Path, side: str, schema: Schema
-) -> SideResult:
-    truth = read_side(root, side)
+def _validate_split(
+    params: ValidateParams, seed: int, local: read.Local, root: Path, split: str, schema: Schema
+) -> SplitResult:
+    truth = read_split(root, split)
     grading = to_grading(params, schema, root)
     scratch = root / SCRATCH / "validate"
     machine = {"workers": 2 if local.workers is None else local.workers} | (
@@ -167,7 +167,7 @@ def _validate_side(
     result = engine().validate(
         root / BEST,
         root.resolve() / VIEW_YAML,
-        side,
+        split,
         machine,
         batch=params.batch,
         imgsz=params.imgsz,
@@ -200,15 +200,15 @@ def _validate_side(
     calibration = calibrate_confidence(tables, units)
     if calibration is not None:
         metrics["calibration"] = flatten_calibration(calibration)
-    return SideResult(metrics, Measured(truth, detections, evaluation, matched, intervals, calibration))
+    return SplitResult(metrics, Measured(truth, detections, evaluation, matched, intervals, calibration))
 
 
 def read_units(root: Path, truth: CocoFile) -> tuple[str, list[str]]:
-    """Return what the intervals draw: groups where the split knows any of this side, else images.
+    """Return what the intervals draw: groups if the manifest names any for this split, else images.
 
     Args:
         root: the workspace, for the manifest.
-        truth: the side's COCO file.
+        truth: the split's COCO file.
 
     Returns:
         ``group`` or ``image``, and the unit of each image; one without a group is a unit of its own.
@@ -229,15 +229,15 @@ def flatten_intervals(intervals: Intervals) -> dict[str, float]:
     }
 
 
-def flatten_sides(metrics: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def flatten_splits(metrics: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Join kind and name: ``{"val": {"coco": {"oks_AP": x}}}`` -> ``{"val": {"coco/oks_AP": x}}``."""
     return {
-        side: {
+        split: {
             f"{kind}/{name.replace('/', '_')}": value
             for kind, figures in kinds.items()
             for name, value in figures.items()
         }
-        for side, kinds in metrics.items()
+        for split, kinds in metrics.items()
     }
 
 

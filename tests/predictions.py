@@ -10,7 +10,7 @@ from keypipe.dataset.coco import to_images
 from keypipe.images.media import read_image
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Predictor, Thresholds
-from tasks.workspace.dataset import read_side
+from tasks.workspace.dataset import read_split
 
 
 def assert_as_ultralytics_on_every_validation_image(root: Path, conf: float, tolerance_px: float = 0.5) -> int:
@@ -30,7 +30,7 @@ def assert_as_ultralytics_on_every_validation_image(root: Path, conf: float, tol
     model, info = load_onnx_model(onnx)
     predictor = Predictor(model, info)
     references = [YOLO(str(path), task="pose") for path in (onnx, root / "models/best.pt")]
-    images = to_images(read_side(root, "val"))
+    images = to_images(read_split(root, "val"))
     assert images
     n_found = 0
     for image in images:

@@ -28,7 +28,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     from tasks.engine.training.job import TrainJob
     from tasks.grading.loss_sigma import SigmaCourse
     from tasks.train import count_instances
-    from tasks.workspace.dataset import read_side
+    from tasks.workspace.dataset import read_split
     from tests.train_program import ARGUMENTS
 
     scratch.mkdir(parents=True)
@@ -92,10 +92,10 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
             workers=options.get("workers", 0),
             cache=options.get("cache", False),
             scratch=scratch.resolve(),
-            instances={side: count_instances(read_side(workspace, side)) for side in ("train", "val")},
+            instances={split: count_instances(read_split(workspace, split)) for split in ("train", "val")},
             loss_sigma=SigmaCourse(0.3, 13),
             best_by="fitness",
-            judge=lambda _: {},
+            score=lambda _: {},
             on_epoch=lambda _: None,
             on_preflight=on_preflight if options.get("preflight") else None,
         )

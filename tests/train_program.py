@@ -41,21 +41,21 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     from tasks.engine.training.job import Epoch, TrainJob
     from tasks.grading.loss_sigma import SigmaCourse, SigmaSchedule
     from tasks.train import count_instances
-    from tasks.workspace.dataset import read_side
+    from tasks.workspace.dataset import read_split
 
     scratch.mkdir(parents=True, exist_ok=True)
     configure(scratch, threads=1)
     record = scratch / "figures.json"
     epochs: list[dict[str, float]] = json.loads(record.read_text()) if record.exists() else []
     reached = engine.read_reached_epoch(scratch)
-    judged = [reached]
+    scored = [reached]
 
-    def judge(predictions: Sequence[Any]) -> dict[str, float]:
-        judged[0] += 1
-        if options.get("kill_while_judging") == judged[0]:
+    def score(predictions: Sequence[Any]) -> dict[str, float]:
+        scored[0] += 1
+        if options.get("kill_while_scoring") == scored[0]:
             os.kill(os.getpid(), signal.SIGKILL)
-        (scratch / f"rows-{judged[0]}.json").write_text(json.dumps(list(predictions)))
-        return {"oks_AP": FIGURES[judged[0] - 1]}
+        (scratch / f"rows-{scored[0]}.json").write_text(json.dumps(list(predictions)))
+        return {"oks_AP": FIGURES[scored[0] - 1]}
 
     def on_epoch(epoch: Epoch) -> None:
         if options.get("kill_before_record") == epoch.number:
@@ -73,10 +73,10 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         workers=options.get("workers"),
         cache=options.get("cache", False),
         scratch=scratch.resolve(),
-        instances={side: count_instances(read_side(workspace, side)) for side in ("train", "val")},
+        instances={split: count_instances(read_split(workspace, split)) for split in ("train", "val")},
         loss_sigma=SigmaCourse(SigmaSchedule.model_validate(options.get("loss_sigma", LOSS_SIGMA)), 13),
         best_by="oks_AP",
-        judge=judge,
+        score=score,
         on_epoch=on_epoch,
     )
     trained = engine.train(job)

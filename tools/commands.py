@@ -31,7 +31,11 @@ Commands work from any folder of the workspace. A command of a group has two nam
 """
 
 PLANNED = {
-    "retrain": ("retrain", "Pipeline", "Decide whether to train, train, and judge the new model by the one in use."),
+    "retrain": (
+        "retrain",
+        "Pipeline",
+        "Decide whether to train, train, and compare the new model with the one in use.",
+    ),
     "sweep": ("sweep", "Pipeline", "Search parameters; each trial is a run."),
     "init": ("data init [FOLDER]", "Data", "Propose parameters that fit the data. `use FOLDER` becomes its alias."),
     "label": ("data label", "Data", "Choose the next images to annotate and open them in labelme."),

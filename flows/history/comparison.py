@@ -39,7 +39,7 @@ METRICS = "metrics/validate.json"
 VALIDATION = "reports/validate/report.json"
 CODE = ("keypipe", "tasks", "flows", "dvc.yaml")
 
-SIDES = ("val", "test")
+SPLITS = ("val", "test")
 HEADLINES = ("oks_AP", "oks_AP50")
 
 MAX_ROWS = 200
@@ -77,9 +77,9 @@ class Subject(msgspec.Struct):
         tree: git's name for its files.
         params: flat, such as ``train.epochs``; those of the machine begin with ``local.``.
         data: its COCO file; None where it is gone.
-        sides: side of the split by image.
-        figures: by side and name, such as ``val oks_AP``.
-        keypoints: by side, class and keypoint.
+        splits: split by image.
+        figures: by split and name, such as ``val oks_AP``.
+        keypoints: by split, class and keypoint.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Subject(msgspec.Struct):
     tree: str
     params: dict[str, str]
     data: CocoFile | None
-    sides: dict[str, str]
+    splits: dict[str, str]
     figures: dict[str, Figure]
     keypoints: dict[tuple[str, str, str], KeypointFigure]
 
@@ -102,7 +102,7 @@ class Comparison(msgspec.Struct):
         code: files of code that differ from the first subject's, by the name of the other.
         data: changes from the first subject's data, by the name of the other; None where one of the two is gone.
         figures: of each figure its values, subject by subject.
-        keypoints: of each side, class and keypoint its values, subject by subject.
+        keypoints: of each split, class and keypoint its values, subject by subject.
     """
 
     names: list[str]
@@ -169,7 +169,7 @@ def _to_subject(name: str, note: str, tree: str, read: Read) -> Subject:
         tree,
         params,
         parse_coco(coco) if coco else None,
-        {line.image: line.side for line in lines if line.state == USED},
+        {line.image: line.split for line in lines if line.state == USED},
         parse_figures(read(METRICS)),
         parse_keypoints(validation),
     )
@@ -191,14 +191,14 @@ def parse_figures(content: bytes | None) -> dict[str, Figure]:
     """Read the figures of a metrics file with their intervals.
 
     Args:
-        content: JSON of sides, kinds (``coco``, ``ultralytics``, ``interval``) and figures; the bounds of a figure
+        content: JSON of splits, kinds (``coco``, ``ultralytics``, ``interval``) and figures; the bounds of a figure
             ``oks_AP`` stand under ``interval`` as ``oks_AP_low`` and ``oks_AP_high``.
 
     Returns:
-        Figures by side and name; Ultralytics' own are marked as such.
+        Figures by split and name; Ultralytics' own are marked as such.
     """
     found: dict[str, Figure] = {}
-    for side, kinds in sorted((json.loads(content) if content else {}).items(), key=_by_side):
+    for split, kinds in sorted((json.loads(content) if content else {}).items(), key=_by_split):
         bounds = kinds.get("interval", {})
         for kind, figures in kinds.items():
             if kind == "interval":
@@ -206,24 +206,24 @@ def parse_figures(content: bytes | None) -> dict[str, Figure]:
             for name, value in figures.items():
                 low, high = (bounds.get(f"{name}_{end}") if kind == "coco" else None for end in ("low", "high"))
                 interval = (low, high) if low is not None and high is not None else None
-                label = f"{side} {name}" if kind == "coco" else f"{side} {name} ({kind.capitalize()})"
+                label = f"{split} {name}" if kind == "coco" else f"{split} {name} ({kind.capitalize()})"
                 found[label] = Figure(float(value), interval)
     return found
 
 
 def parse_keypoints(content: bytes | None) -> dict[tuple[str, str, str], KeypointFigure]:
-    """Read the errors of every keypoint from validate's ``report.json``, by side, class and keypoint."""
-    sides = parse_report(content, VALIDATION).get("sides", {}) if content else {}
+    """Read the errors of every keypoint from validate's ``report.json``, by split, class and keypoint."""
+    splits = parse_report(content, VALIDATION).get("sides", {}) if content else {}
     return {
-        (side, row["class_name"], row["keypoint"]): KeypointFigure(row["median_px"], row["within"])
-        for side, evaluation in sorted(sides.items(), key=_by_side)
+        (split, row["class_name"], row["keypoint"]): KeypointFigure(row["median_px"], row["within"])
+        for split, evaluation in sorted(splits.items(), key=_by_split)
         for row in evaluation["keypoints"]
     }
 
 
-def _by_side(item: tuple[str, Any]) -> int:
-    """Order of the sides: what was watched while training comes first."""
-    return SIDES.index(item[0]) if item[0] in SIDES else len(SIDES)
+def _by_split(item: tuple[str, Any]) -> int:
+    """Order of the splits: what was watched while training comes first."""
+    return SPLITS.index(item[0]) if item[0] in SPLITS else len(SPLITS)
 
 
 def _changed_code(root: Path, before: Subject, after: Subject) -> list[str]:
@@ -262,7 +262,7 @@ def compare_subjects(subjects: Sequence[Subject], changed_code: Callable[[Subjec
 def _changed_data(before: Subject, after: Subject) -> DatasetChanges | None:
     if before.data is None or after.data is None:
         return None
-    return compare_datasets(before.data, after.data, before.sides, after.sides)
+    return compare_datasets(before.data, after.data, before.splits, after.splits)
 
 
 # ------------------------------------------------------------------------------------------ words
@@ -334,7 +334,7 @@ def _count(number: int, one: str, many: str) -> str:
 def _headlines(found: Comparison) -> list[Headline]:
     """Return the figures that sum a comparison up: of the last subject, with those of the others in small."""
     shown: list[Headline] = []
-    for name in (f"{side} {figure}" for side in SIDES for figure in HEADLINES):
+    for name in (f"{split} {figure}" for split in SPLITS for figure in HEADLINES):
         values = [format_figure(figure, None) for figure in found.figures.get(name, ())]
         if values and "–" not in values:
             before = zip(values[:-1], found.names[:-1], strict=True)
@@ -358,7 +358,7 @@ def _data_sections(first: str, name: str, changes: DatasetChanges | None) -> Ite
     rows += [[now, "renamed", f"was {path}"] for path, now in changes.renamed]
     rows += [[path, "replaced", "another picture under the same name"] for path in changes.replaced]
     rows += [[item.image, "relabelled", str(item)] for item in changes.relabelled]
-    rows += [[item.image, "on another side", f"{item.before} → {item.after}"] for item in changes.sides]
+    rows += [[item.image, "in another split", f"{item.before} → {item.after}"] for item in changes.splits]
     if rows:
         note = f"the first {MAX_ROWS} of {len(rows)}; report.json has all" if len(rows) > MAX_ROWS else ""
         yield Table(f"Images of {name} that changed", ["image", "change", "what"], rows[:MAX_ROWS], note)
@@ -380,16 +380,16 @@ def _figure_sections(found: Comparison) -> Iterator[Section]:
 def _keypoint_sections(found: Comparison) -> Iterator[Section]:
     if not found.keypoints:
         return
-    for side in dict.fromkeys(label.partition(" ")[0] for label in found.keypoints):
+    for split in dict.fromkeys(label.partition(" ")[0] for label in found.keypoints):
         rows = {
             label.partition(" ")[2]: values
             for label, values in found.keypoints.items()
-            if label.partition(" ")[0] == side
+            if label.partition(" ")[0] == split
         }
         close = {name: [_percent(values[index]) for values in rows.values()] for index, name in enumerate(found.names)}
-        yield GroupedBarChart(f"{side}: keypoints within 0.1 box diagonals", list(rows), close, " %")
+        yield GroupedBarChart(f"{split}: keypoints within 0.1 box diagonals", list(rows), close, " %")
         table: list[list[Cell]] = [[label, *_format_medians(values)] for label, values in rows.items()]
-        yield Table(f"{side}: median error of each keypoint, pixels", ["keypoint", *found.names], table)
+        yield Table(f"{split}: median error of each keypoint, pixels", ["keypoint", *found.names], table)
 
 
 def _percent(figure: KeypointFigure | None) -> float | None:

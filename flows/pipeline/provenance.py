@@ -38,7 +38,7 @@ def record_training(root: Path) -> str:
     MLflow takes seconds to import, so a local database that has confirmed the run once is not asked again.
 
     Returns:
-        Id of the training's MLflow run; "" where there is none.
+        Id of the training's MLflow run; "" if there is no run.
     """
     run_id = read_run_id(root)
     if not run_id:

@@ -146,7 +146,7 @@ def decode_image_data(file: LabelmeFile) -> bytes:
     """Return the bytes of the embedded image.
 
     Raises:
-        LabelmeError: there is none, or it is no base64.
+        LabelmeError: no image is embedded, or it is not base64.
     """
     try:
         text = msgspec.json.decode(file.image_data, type=str | None)
@@ -253,7 +253,7 @@ def _add_boxes(
     name: str,
     result: ParsedShapes,
 ) -> tuple[list[BoxShape], list[PointShape]]:
-    """Add boxes around points without a rectangle; points for which there is none are a fault and left out."""
+    """Add boxes around points without a rectangle; points that get no box are a fault and left out."""
     derived = derive_boxes(points, boxes, others, schema, margin, name)
     result.faults += derived.faults
     result.derived_boxes = [box.shape for box in derived.boxes]

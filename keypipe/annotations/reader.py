@@ -177,7 +177,7 @@ def _of(name: str | None, error: AnnotationError) -> str:
 
 
 def _find_image(source: str, image_path: str | None, images: frozenset[str]) -> tuple[str | None, str]:
-    """Find the JSON's image: by ``imagePath``, else by the JSON's stem; also say why there is none."""
+    """Find the JSON's image: by ``imagePath``, else by the JSON's stem; also say why none was found."""
     folder = source.rpartition("/")[0]
     refused = "the JSON names no image"
     if image_path:

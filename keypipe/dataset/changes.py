@@ -1,4 +1,4 @@
-"""What changed from one version of a dataset to another: images, objects, keypoints, sides."""
+"""What changed from one version of a dataset to another: images, objects, keypoints, splits."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def _count(number: int, noun: str, rest: str) -> str:
     return f"{format_count(number, noun, 'boxes' if noun == 'box' else '')} {rest}" if number else ""
 
 
-class SideChange(msgspec.Struct, frozen=True):
-    """An image that went to another side of the split."""
+class SplitChange(msgspec.Struct, frozen=True):
+    """An image that went to another split."""
 
     image: str
     before: str
@@ -75,7 +75,7 @@ class DatasetChanges(msgspec.Struct, frozen=True):
         renamed: path before and path now of images that are the same picture.
         replaced: images with another picture under the same path.
         relabelled: images of both whose annotation differs.
-        sides: images of both that are on another side now.
+        splits: images of both that are in another split now.
         images: number of images of both datasets.
         objects: number of objects of both datasets.
     """
@@ -85,21 +85,21 @@ class DatasetChanges(msgspec.Struct, frozen=True):
     renamed: tuple[tuple[str, str], ...] = ()
     replaced: tuple[str, ...] = ()
     relabelled: tuple[Relabelling, ...] = ()
-    sides: tuple[SideChange, ...] = ()
+    splits: tuple[SplitChange, ...] = ()
     images: tuple[int, int] = (0, 0)
     objects: tuple[int, int] = (0, 0)
 
     def counts(self) -> dict[str, int]:
         """Return the number of changes of each kind."""
-        names = ("added", "removed", "renamed", "replaced", "relabelled", "sides")
-        return {name.replace("sides", "on another side"): len(getattr(self, name)) for name in names}
+        names = ("added", "removed", "renamed", "replaced", "relabelled", "splits")
+        return {name.replace("splits", "in another split"): len(getattr(self, name)) for name in names}
 
 
 def compare_datasets(
     before: CocoFile,
     after: CocoFile,
-    sides_before: Mapping[str, str] | None = None,
-    sides_after: Mapping[str, str] | None = None,
+    splits_before: Mapping[str, str] | None = None,
+    splits_after: Mapping[str, str] | None = None,
 ) -> DatasetChanges:
     """Compare two versions of a dataset.
 
@@ -108,23 +108,23 @@ def compare_datasets(
     Args:
         before: the first version.
         after: the second.
-        sides_before: side of each image of the first, by its path; images without one have no side.
-        sides_after: the same of the second.
+        splits_before: split of each image of the first, by its path; images without one have no split.
+        splits_after: the same of the second.
     """
     old = {image.path: image for image in to_images(before)}
     new = {image.path: image for image in to_images(after)}
     renamed = _find_renamed(old, new)
     pairs = {path: path for path in old.keys() & new.keys()} | renamed
     found = [_compare_image(old[path], new[pairs[path]]) for path in sorted(pairs, key=lambda path: pairs[path])]
-    sides_before, sides_after = sides_before or {}, sides_after or {}
-    moved = [SideChange(now, sides_before.get(path, ""), sides_after.get(now, "")) for path, now in pairs.items()]
+    splits_before, splits_after = splits_before or {}, splits_after or {}
+    moved = [SplitChange(now, splits_before.get(path, ""), splits_after.get(now, "")) for path, now in pairs.items()]
     return DatasetChanges(
         added=tuple(sorted(new.keys() - set(pairs.values()))),
         removed=tuple(sorted(old.keys() - pairs.keys())),
         renamed=tuple(sorted(renamed.items())),
         replaced=tuple(sorted(path for path in old.keys() & new.keys() if old[path].md5 != new[path].md5)),
         relabelled=tuple(item for item in found if item is not None),
-        sides=tuple(sorted((m for m in moved if m.before != m.after and m.before and m.after), key=lambda m: m.image)),
+        splits=tuple(sorted((m for m in moved if m.before != m.after and m.before and m.after), key=lambda m: m.image)),
         images=(len(old), len(new)),
         objects=(len(before.annotations), len(after.annotations)),
     )

@@ -82,7 +82,7 @@ class CocoLines:
         """Yield every image.
 
         Raises:
-            AnnotationError: a line that is none.
+            AnnotationError: a line cannot be parsed.
         """
         return map(parse_image, self.image_lines())
 
@@ -113,7 +113,7 @@ class CocoLines:
         """Parse lines of annotations.
 
         Raises:
-            AnnotationError: one that is none, or has another number of values than its category has keypoints.
+            AnnotationError: one cannot be parsed, or has another number of values than its category has keypoints.
         """
         parsed: list[CocoAnnotation] = []
         for line in lines:

@@ -38,10 +38,10 @@ _ABSENT, _WRONG, _RIGHT = 0, 1, 2
 
 
 class Layout(msgspec.Struct):
-    """Where the images of a dataset go, and what makes their labels; images in the order of the sides and their files.
+    """Where the images of a dataset go, and what makes their labels; images in the order of the splits and their files.
 
     Attributes:
-        places: for each image its side and name, ``train/a/1.jpg``.
+        places: for each image its split and name, ``train/a/1.jpg``.
         paths: where the image is, relative to ``data/``.
         marks: uint64 (n,), a hash of all that place, link and label file follow from.
     """
@@ -56,7 +56,7 @@ class _Found(msgspec.Struct):
 
     Attributes:
         links: uint8 (n,), for each image whether its link is absent, wrong or right.
-        labels: int64 (n, 3), size, mtime and ctime (ns) of its label file; -1 where there is none.
+        labels: int64 (n, 3), size, mtime and ctime (ns) of its label file; -1 without a file.
         others: names of all else.
     """
 
@@ -86,25 +86,25 @@ class Labels(msgspec.Struct):
         )
 
 
-def lay_out(sides: Mapping[str, CocoLines], schema: Schema) -> Layout:
+def lay_out(splits: Mapping[str, CocoLines], schema: Schema) -> Layout:
     """Lay out a split dataset.
 
     Args:
-        sides: the dataset's sides; those without images are left out.
+        splits: the dataset's splits; those without images are left out.
         schema: class ids and slots of the labels.
     """
     places: list[str] = []
     paths: list[str] = []
     marks = array("Q")
-    for side, coco in sides.items():
+    for split, coco in splits.items():
         own = [image.file_name for image in coco.images()]
         names = view_names(own)
-        base = _digest(_code() + msgspec.json.encode([side, coco.categories, schema.class_names, schema.slots]))
+        base = _digest(_code() + msgspec.json.encode([split, coco.categories, schema.class_names, schema.slots]))
         for path, (image_line, lines) in zip(own, coco.entries(), strict=True):
             name = names[path]
             said = [base, name.encode(), image_without_id(image_line), *map(annotation_without_ids, lines)]
             marks.frombytes(_digest(b"\n".join(said)))
-            places.append(f"{side}/{name}")
+            places.append(f"{split}/{name}")
         paths += own
     return Layout(places, paths, np.array(marks, np.uint64))
 
@@ -119,14 +119,19 @@ def _code() -> bytes:
 
 
 def refresh(
-    folder: Path, layout: Layout, sides: Mapping[str, CocoLines], schema: Schema, texts: Mapping[str, str], memory: Path
+    folder: Path,
+    layout: Layout,
+    splits: Mapping[str, CocoLines],
+    schema: Schema,
+    texts: Mapping[str, str],
+    memory: Path,
 ) -> bool:
     """Bring the YOLO folder up to a dataset, changing only what differs.
 
     Args:
         folder: ``data/yolo``; the images lie beside it, under ``data/``.
         layout: of the dataset.
-        sides: the dataset's sides, as they were laid out.
+        splits: the dataset's splits, as they were laid out.
         schema: class ids and slots of the labels.
         texts: other files, relative to the folder -> content.
         memory: file that remembers what was written; it and its folder are made. Without it all is compared.
@@ -151,7 +156,7 @@ def refresh(
         for kind in ("images", "labels"):
             (folder / kind / place).mkdir(parents=True, exist_ok=True)
     labels = Labels(stale, [layout.places[number] for number in stale], found.labels[stale, 0])
-    files = {side: coco.path for side, coco in sides.items()}
+    files = {split: coco.path for split, coco in splits.items()}
     if min(len(stale), len(wrong)) < _FILES_PER_PROCESS:
         _write_links(str(folder), layout, found, wrong)
         found.labels[stale] = _write_labels(str(folder), labels, files, schema)
@@ -274,7 +279,7 @@ def _write_labels(folder: str, labels: Labels, files: Mapping[str, Path], schema
     Args:
         folder: the YOLO folder.
         labels: which.
-        files: the sides' COCO files.
+        files: the splits' COCO files.
         schema: class ids and slots.
 
     Returns:

@@ -19,7 +19,7 @@ from keypipe.errors import ConfigError
 from keypipe.keypoints.instances import AnnotatedImage, Instance
 from keypipe.keypoints.skeleton import Schema
 
-SIDES = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 class YoloInstance(msgspec.Struct, frozen=True):
@@ -116,18 +116,18 @@ class LabelFormatter:
         return values
 
 
-def to_data_yaml(schema: Schema, sides: Sequence[str], loss_sigmas: Sequence[float]) -> dict[str, Any]:
+def to_data_yaml(schema: Schema, splits: Sequence[str], loss_sigmas: Sequence[float]) -> dict[str, Any]:
     """Build the values of ``data.yaml``.
 
     Args:
         schema: classes and slots.
-        sides: the sides that hold images; Ultralytics wants ``train`` and ``val``.
+        splits: the splits that hold images; Ultralytics wants ``train`` and ``val``.
         loss_sigmas: one per slot. Always written: without them Ultralytics takes 1/n, and for any 17 keypoints
             those of the human body.
     """
     slots = list(schema.slots)
     return {
-        **{side: f"images/{side}" for side in SIDES if side in sides},
+        **{split: f"images/{split}" for split in SPLITS if split in splits},
         "kpt_shape": [len(slots), 3],
         "flip_idx": list(schema.flip_idx),
         "names": dict(enumerate(schema.class_names)),
@@ -167,7 +167,7 @@ def view_names(paths: Iterable[str]) -> dict[str, str]:
         paths: image paths relative to ``data/``.
 
     Returns:
-        Path -> name relative to ``images/<side>``.
+        Path -> name relative to ``images/<split>``.
     """
     names = {path: _view_name(path) for path in paths}
     seen: set[str] = set()
@@ -212,18 +212,18 @@ class View(msgspec.Struct):
     texts: dict[str, str]
 
 
-def to_view(sides: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_yaml: str) -> View:
+def to_view(splits: Mapping[str, Iterable[AnnotatedImage]], schema: Schema, data_yaml: str) -> View:
     """Lay out a YOLO folder.
 
     Args:
-        sides: images of each side.
+        splits: images of each split.
         schema: class ids and slots of the labels.
         data_yaml: text of ``data.yaml``.
     """
     view = View({}, {"data.yaml": data_yaml, "classes.txt": format_classes(schema)})
-    for side, members in sides.items():
+    for split, members in splits.items():
         images = list(members)
-        places = lay_out(side, (image.path for image in images))
+        places = lay_out(split, (image.path for image in images))
         for image in images:
             link, label = places[image.path]
             view.links[link] = image.path
@@ -236,13 +236,14 @@ def format_classes(schema: Schema) -> str:
     return "".join(f"{name}\n" for name in schema.class_names)
 
 
-def lay_out(side: str, paths: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return, for each image of a side, where the YOLO folder has its link and its label file."""
+def lay_out(split: str, paths: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return, for each image of a split, where the YOLO folder has its link and its label file."""
     return {
-        path: (f"images/{side}/{name}", f"labels/{side}/{label_name(name)}") for path, name in view_names(paths).items()
+        path: (f"images/{split}/{name}", f"labels/{split}/{label_name(name)}")
+        for path, name in view_names(paths).items()
     }
 
 
 def to_fold_yaml(data_yaml: Mapping[str, Any], fold: int) -> dict[str, Any]:
     """Build the values of a fold's ``data.yaml``, which lies beside the view's own: images stand in lists."""
-    return {**data_yaml, **{side: f"fold{fold}_{side}.txt" for side in ("train", "val")}}
+    return {**data_yaml, **{split: f"fold{fold}_{split}.txt" for split in ("train", "val")}}

@@ -59,7 +59,7 @@ class ClassStatistics(msgspec.Struct, frozen=True):
         name: of the class.
         objects: number of objects.
         images: with one.
-        objects_by_side: side of the split -> number of objects.
+        objects_by_split: number of objects in each split.
         incomplete: objects with a keypoint that is not labelled.
         keypoints: of the class.
     """
@@ -67,7 +67,7 @@ class ClassStatistics(msgspec.Struct, frozen=True):
     name: str
     objects: int
     images: int
-    objects_by_side: dict[str, int]
+    objects_by_split: dict[str, int]
     incomplete: int
     keypoints: list[KeypointStatistics]
 
@@ -309,7 +309,7 @@ def _count_class(
         objects.name,
         len(objects),
         objects.n_images,
-        dict(sorted(objects.by_side.items())),
+        dict(sorted(objects.by_split.items())),
         int((states == Visibility.NOT_LABELLED).any(axis=1).sum()),
         [
             KeypointStatistics(

@@ -78,13 +78,13 @@ class ClassObjects:
     Attributes:
         name: the class.
         n_images: number of images with one.
-        by_side: side of the split -> number of them there.
+        by_split: number of them in each split.
     """
 
     def __init__(self, name: str, n_keypoints: int, files: Files) -> None:
         self.name = name
         self.n_images = 0
-        self.by_side: Counter[str] = Counter()
+        self.by_split: Counter[str] = Counter()
         self._n_keypoints = n_keypoints
         self._files = files
         self._numbers = bytearray()
@@ -154,18 +154,18 @@ class Gathering:
             name: ClassObjects(name, len(skeleton.keypoints), files) for name, skeleton in files.schema.classes.items()
         }
 
-    def add(self, file: int, size_wh: tuple[int, int], packed: Packed, side: str) -> None:
+    def add(self, file: int, size_wh: tuple[int, int], packed: Packed, split: str) -> None:
         """Add the objects of a file.
 
         Args:
             file: its number.
             size_wh: of its image, pixels.
             packed: the objects.
-            side: of the split, or "".
+            split: of the image, or "".
         """
         for place, (number, at, state_at, n_keypoints) in enumerate(walk(packed, self._schema)):
             numbers = packed.numbers[8 * at : 8 * (at + 4 + 2 * n_keypoints)]
             of_class = self.by_class[self._schema.class_names[number]]
             of_class.add(file, place, size_wh, numbers, packed.states[state_at : state_at + n_keypoints])
-            if side:
-                of_class.by_side[side] += 1
+            if split:
+                of_class.by_split[split] += 1

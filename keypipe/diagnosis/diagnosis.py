@@ -11,7 +11,7 @@ from keypipe.annotations.readings import Folder
 from keypipe.diagnosis.class_checks import ClassStatistics, Cloud, check_class
 from keypipe.diagnosis.columns import Gathering
 from keypipe.diagnosis.file_checks import find_by_order, find_format, find_labels, locate_faults
-from keypipe.diagnosis.findings import Finding, Severity, find_lacking_sides, put_sides, sort_findings
+from keypipe.diagnosis.findings import Finding, Severity, find_lacking_splits, put_splits, sort_findings
 from keypipe.keypoints.skeleton import Schema
 
 _RARE_KEYPOINT = 0.2
@@ -32,7 +32,7 @@ def diagnose(
     folder: Folder,
     raw: Path,
     schema: Schema,
-    sides: Mapping[str, str] | None = None,
+    splits: Mapping[str, str] | None = None,
     input_px: int | None = None,
 ) -> Diagnosis:
     """Run every check that needs no pixels.
@@ -41,13 +41,13 @@ def diagnose(
         folder: what reading the raw folder gave; images at fault take no part in what compares objects.
         raw: the raw folder; files with faults or misspelt labels are read once more to find the shapes.
         schema: classes and keypoints.
-        sides: path of an image, relative to ``data/``, -> side of the split.
+        splits: split of each image, by its path relative to ``data/``.
         input_px: side of the model's input in pixels; None: boxes are measured on the image alone.
 
     Returns:
         Findings and figures, the same in any file order.
     """
-    sides = sides or {}
+    splits = splits or {}
     at_fault = {fault.file for fault in folder.faults}
     gathering = Gathering(folder.files)
     findings = [*locate_faults(folder, raw, schema), *find_labels(folder, raw, schema)]
@@ -57,15 +57,15 @@ def diagnose(
         findings += find_format(file)
         if file.image and file.source not in at_fault:
             findings += find_by_order(file, raw)
-            gathering.add(number, file.image.size_wh, reading.objects, sides.get(file.image.path, ""))
+            gathering.add(number, file.image.size_wh, reading.objects, splits.get(file.image.path, ""))
     classes, clouds = [], []
     for name, skeleton in schema.classes.items():
         statistics, cloud = check_class(gathering.by_class[name], skeleton, input_px, findings)
         classes.append(statistics)
         if cloud:
             clouds.append(cloud)
-    findings += _find_imbalance(classes, set(sides.values()))
-    return Diagnosis(sort_findings(put_sides(findings, sides)), classes, clouds)
+    findings += _find_imbalance(classes, set(splits.values()))
+    return Diagnosis(sort_findings(put_splits(findings, splits)), classes, clouds)
 
 
 def _of_unlabelled(name: str) -> Finding:
@@ -74,12 +74,12 @@ def _of_unlabelled(name: str) -> Finding:
     return Finding(kind="unlabelled-image", severity="info", file=name, message=message, fix=fix, image=f"raw/{name}")
 
 
-def _find_imbalance(classes: Sequence[ClassStatistics], sides: set[str]) -> list[Finding]:
+def _find_imbalance(classes: Sequence[ClassStatistics], splits: set[str]) -> list[Finding]:
     findings: list[Finding] = []
 
-    def add(kind: str, severity: Severity, class_name: str, message: str, fix: str, side: str = "") -> None:
+    def add(kind: str, severity: Severity, class_name: str, message: str, fix: str, split: str = "") -> None:
         findings.append(
-            Finding(kind=kind, severity=severity, file="", message=message, fix=fix, class_name=class_name, side=side)
+            Finding(kind=kind, severity=severity, file="", message=message, fix=fix, class_name=class_name, split=split)
         )
 
     most = max((item.objects for item in classes), default=0)
@@ -91,7 +91,7 @@ def _find_imbalance(classes: Sequence[ClassStatistics], sides: set[str]) -> list
         if item.objects < _FEW_OBJECTS or item.objects < _RARE_CLASS * most:
             message = f"{item.objects} objects of class {item.name!r}, {most} of the most frequent one"
             add("rare-class", "info", item.name, message, "annotate more of them")
-        findings += find_lacking_sides(item.name, item.objects_by_side, sides)
+        findings += find_lacking_splits(item.name, item.objects_by_split, splits)
         for keypoint in item.keypoints:
             labelled = keypoint.visible + keypoint.occluded
             if labelled == 0:

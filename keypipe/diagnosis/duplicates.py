@@ -1,4 +1,4 @@
-"""Images that are there twice, and above all those that stand on two sides of the split."""
+"""Images that are there twice, and above all those in two splits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _SAME_PX = 0.02  # share of the image's longer side within which two annotations
 
 
 def find_duplicates(
-    images: Sequence[AnnotatedImage], sides: Mapping[str, str], clusters: Sequence[Sequence[str]] = ()
+    images: Sequence[AnnotatedImage], splits: Mapping[str, str], clusters: Sequence[Sequence[str]] = ()
 ) -> list[Finding]:
     """Find images with equal bytes, and images that look the same.
 
     Args:
         images: all images, in any order.
-        sides: path of an image -> side of the split; images that have none may be missing.
+        splits: split of each image, by its path; images without one may be missing.
         clusters: md5s of images that look the same (``pixels.near_duplicates``).
 
     Returns:
@@ -27,21 +27,21 @@ def find_duplicates(
     by_md5: dict[str, list[AnnotatedImage]] = defaultdict(list)
     for image in sorted(images, key=lambda item: item.path):
         by_md5[image.md5].append(image)
-    findings = [_to_finding(image, same[0], sides, near=False) for same in by_md5.values() for image in same[1:]]
+    findings = [_to_finding(image, same[0], splits, near=False) for same in by_md5.values() for image in same[1:]]
     for cluster in clusters:
         alike = sorted((by_md5[md5][0] for md5 in cluster if md5 in by_md5), key=lambda item: item.path)
-        findings += [_to_finding(image, alike[0], sides, near=True) for image in alike[1:]]
+        findings += [_to_finding(image, alike[0], splits, near=True) for image in alike[1:]]
     return findings
 
 
-def _to_finding(image: AnnotatedImage, first: AnnotatedImage, sides: Mapping[str, str], *, near: bool) -> Finding:
-    side, other_side = sides.get(image.path, ""), sides.get(first.path, "")
-    across = bool(side and other_side and side != other_side)
+def _to_finding(image: AnnotatedImage, first: AnnotatedImage, splits: Mapping[str, str], *, near: bool) -> Finding:
+    split, other_split = splits.get(image.path, ""), splits.get(first.path, "")
+    across = bool(split and other_split and split != other_split)
     name = first.path.partition("/")[2]
     message = f"looks like {name}" if near else f"has the same bytes as {name}"
     if across:
-        message += f", which is on {other_side}, while this one is on {side}"
-        fix = "leave one of the two out, or put both on one side"
+        message += f", which is in {other_split}, while this one is in {split}"
+        fix = "leave one of the two out, or put both in one split"
     else:
         fix = "leave one of them out, unless both are meant" if near else "leave one of them out"
     if not near and not _annotated_alike(image, first):
@@ -54,7 +54,7 @@ def _to_finding(image: AnnotatedImage, first: AnnotatedImage, sides: Mapping[str
         file=image.source,
         message=message,
         fix=fix,
-        side=side,
+        split=split,
         image=image.path,
         others=(first.source, first.path),
     )

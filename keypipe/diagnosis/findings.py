@@ -36,7 +36,7 @@ KINDS: dict[str, Kind] = {
         "One image with several annotations", "The same pixels would be learnt with different answers."
     ),
     "duplicate-across-sides": Kind(
-        "The same image on two sides of the split", "The model is graded on what it has learnt by heart."
+        "The same image in two splits", "The model is graded on what it has learnt by heart."
     ),
     "several-boxes-in-group": Kind(
         "Groups with several boxes", "Nothing tells which of the objects the points of the group belong to."
@@ -82,18 +82,18 @@ KINDS: dict[str, Kind] = {
     "wrong-shape-type": Kind("Known labels on other shapes", "Boxes must be rectangles and keypoints points."),
     "unknown-label": Kind("Labels outside the schema", "Shapes with them are ignored."),
     "near-duplicate-across-sides": Kind(
-        "Nearly the same image on two sides of the split", "The test is easier than the world, and flatters the model."
+        "Nearly the same image in two splits", "The test is easier than the world, and flatters the model."
     ),
     "duplicate-image": Kind("The same image several times", "It weighs double, and may be annotated differently."),
     "near-duplicate-image": Kind(
-        "Images that look the same", "Frames of one scene teach little; they must stay on one side of the split."
+        "Images that look the same", "Frames of one scene teach little; they must stay in one split."
     ),
     "image-format": Kind("Images whose bytes are not what their name says", "Some programs will refuse them."),
     "unlabelled-image": Kind(
         "Images without annotations", "They are ignored, unless convert.unlabelled_images says so."
     ),
     "class-without-objects": Kind("Classes without objects", "They cannot be learnt."),
-    "class-missing-on-side": Kind("Classes that a side of the split lacks", "There they are not measured at all."),
+    "class-missing-on-side": Kind("Classes that a split lacks", "There they are not measured at all."),
     "rare-class": Kind("Rare classes", "The model sees them seldom, and their figures are unsure."),
     "keypoint-never-labelled": Kind("Keypoints that nobody labelled", "They cannot be learnt."),
     "rare-keypoint": Kind("Keypoints that are seldom labelled", "The model sees them seldom."),
@@ -107,12 +107,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: a key of ``KINDS``.
         severity: how grave it is.
-        file: the JSON, or the image where there is none, relative to the raw folder; "" for the dataset as a whole.
+        file: the JSON, or the image if it has no JSON, relative to the raw folder; "" for the dataset as a whole.
         shape: zero-based index in the file's ``shapes``, or None.
         message: what was found.
         fix: what to do about it.
         class_name: class of the object, or "".
-        side: side of the split that the image is on, or "".
+        split: the split that the image is in, or "".
         image: the image, relative to ``data/``, or "".
         box_xyxy: box of the object in pixels, or None.
         keypoints: names of the keypoints at fault.
@@ -128,7 +128,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     fix: str
     shape: int | None = None
     class_name: str = ""
-    side: str = ""
+    split: str = msgspec.field(default="", name="side")  # files keep the key that they have
     image: str = ""
     box_xyxy: Box | None = None
     keypoints: tuple[str, ...] = ()
@@ -186,34 +186,34 @@ def at_or_above(findings: Sequence[Finding], limit: Literal["error", "warning", 
     return [found for found in findings if SEVERITIES.index(found.severity) <= SEVERITIES.index(limit)]
 
 
-def put_sides(findings: Iterable[Finding], sides: Mapping[str, str]) -> list[Finding]:
-    """Write into findings the side of the split that their image is on.
+def put_splits(findings: Iterable[Finding], splits: Mapping[str, str]) -> list[Finding]:
+    """Write into findings the split that their image is on.
 
     Args:
         findings: as they were found.
-        sides: path of an image, relative to ``data/``, -> side.
+        splits: split of each image, by its path relative to ``data/``.
     """
-    return [msgspec.structs.replace(found, side=found.side or sides.get(found.image, "")) for found in findings]
+    return [msgspec.structs.replace(found, split=found.split or splits.get(found.image, "")) for found in findings]
 
 
-def find_lacking_sides(class_name: str, objects_by_side: Mapping[str, int], sides: Iterable[str]) -> list[Finding]:
-    """Find the sides of the split that have no object of a class that the dataset has.
+def find_lacking_splits(class_name: str, objects_by_split: Mapping[str, int], splits: Iterable[str]) -> list[Finding]:
+    """Find the splits that have no object of a class that the dataset has.
 
     Args:
         class_name: the class.
-        objects_by_side: side -> number of its objects; 0 or absent: none.
-        sides: all sides that have images; an empty name is passed over.
+        objects_by_split: split -> number of its objects; 0 or absent: none.
+        splits: all splits that have images; an empty name is passed over.
     """
     return [
         Finding(
             kind="class-missing-on-side",
             severity="warning",
             file="",
-            message=f"no object of class {class_name!r} on side {side}",
+            message=f"no object of class {class_name!r} in split {split}",
             fix="annotate more of them, or make a new split (split.reset)",
             class_name=class_name,
-            side=side,
+            split=split,
         )
-        for side in sorted(sides)
-        if side and not objects_by_side.get(side)
+        for split in sorted(splits)
+        if split and not objects_by_split.get(split)
     ]

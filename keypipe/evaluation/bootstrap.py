@@ -33,7 +33,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Intervals(msgspec.Struct, frozen=True):
-    """The intervals of one side.
+    """The intervals of one split.
 
     Attributes:
         unit: what was drawn, ``image`` or ``group``.

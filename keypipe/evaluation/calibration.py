@@ -1,4 +1,4 @@
-"""What the keypoint confidence would be worth, were it calibrated: isotonic regression, judged on images left out.
+"""What the keypoint confidence would be worth, were it calibrated: isotonic regression, measured on images left out.
 
 B. Zadrozny and C. Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", KDD 2002.
 Nothing is calibrated in the model: the figures say whether it would pay, the curve which confidence to ask for.
@@ -24,7 +24,7 @@ class Calibration(msgspec.Struct, frozen=True):
     """The keypoint confidence made to keep its word, for the two things that it may be read as.
 
     Attributes:
-        folds: parts that the images were cut into; each was judged by what the others taught.
+        folds: parts that the images were cut into; each was measured with what the others taught.
         confidences: where the curves are given.
         labelled: share of keypoints of each confidence that are labelled, rising, as learnt from all images.
         close: share of them that are labelled and within ``CLOSE_SHARE`` diagonals.

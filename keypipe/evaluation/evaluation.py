@@ -51,7 +51,7 @@ _STATS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "
 
 
 class Evaluation(msgspec.Struct):
-    """The figures of one side of the split.
+    """The figures of one split.
 
     Attributes:
         images: number of images.
@@ -109,7 +109,7 @@ def evaluate(
     """Evaluate detections against the truth.
 
     Args:
-        truth: COCO file of one side.
+        truth: COCO file of one split.
         detections: all detections, low scores included.
         sigmas: per class name, one value per keypoint.
         area_factor: share of the box's area that stands for the object's in OKS, under the rule ``box``.

@@ -96,7 +96,7 @@ def holds(schema: Schema, other: Schema) -> bool:
 
 
 def parse_carried_schema(value: object) -> Schema | None:
-    """Return the schema that keypipe wrote into a file it exported; None where there is none or it is damaged."""
+    """Return the schema that keypipe wrote into a file it exported; None if there is no schema or it is damaged."""
     try:
         return parse_schema(value) if isinstance(value, dict) else None
     except ConfigError:

@@ -226,7 +226,7 @@ class _RowReader(msgspec.Struct):
     labels: LabelSet
 
     def to_instance(self, row: Row, size_wh: tuple[int, int], file: str) -> Instance | None:
-        """Return a row's object in pixels; None, with a fault, for a row that is none."""
+        """Return a row's object in pixels; None, with a fault, if it cannot be parsed."""
         expected = 4 + len(self.names) * self.n_values
         if len(row.values) != expected:
             shape = [len(self.names), self.n_values]

@@ -99,7 +99,7 @@ def compare_models(
 
     Args:
         reference: the model that is right by definition.
-        others: the models to judge, by name.
+        others: the models to compare, by name.
         info: classes, keypoints and input size of all of them.
         images: name and pixels, uint8 (height, width, 3), BGR, of each image; at least one.
         conf: score from which an object counts as found.

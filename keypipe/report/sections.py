@@ -163,7 +163,7 @@ class Card(msgspec.Struct, frozen=True):
         fix: what to do about it.
         command: what opens the place, to be copied; none when empty.
         class_name: class of the object, or "".
-        side: side of the split, or "".
+        split: ``train``, ``val`` or ``test``, or "".
         jpeg: a picture of it, or None.
     """
 
@@ -174,7 +174,7 @@ class Card(msgspec.Struct, frozen=True):
     fix: str
     command: str = ""
     class_name: str = ""
-    side: str = ""
+    split: str = ""
     jpeg: bytes | None = None
 
 

@@ -27,7 +27,7 @@ from keypipe.serving.model import (
     TooLargeError,
 )
 from keypipe.serving.openapi import ANSWERS, REQUEST_BODY, describe_api
-from keypipe.serving.queue import FullError, GoneError, WaitingLine
+from keypipe.serving.queue import BoundedQueue, FullError, GoneError
 from keypipe.serving.settings import Settings
 from keypipe.serving.uploads import THRESHOLDS, SlowBodyError, read_image
 
@@ -46,30 +46,30 @@ def make_app(model: ServedModel, settings: Settings) -> FastAPI:
         settings: limits; where to listen is none of its business.
 
     Returns:
-        The application, with a line of waiting requests that lives as long as it does.
+        The application, with a queue of requests that lives as long as it does.
     """
-    line = WaitingLine(settings.parallel, settings.queue)
-    metrics = Metrics(line)
+    queue = BoundedQueue(settings.parallel, settings.queue)
+    metrics = Metrics(queue)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         # Starlette's parts load this when they are first used: the first client would wait for it, 75 ms on two cores.
         await anyio.sleep(0)
         yield
-        line.close()
+        queue.close()
 
     # FastAPI's own pages of documentation fetch their scripts from the internet.
     app = FastAPI(title="keypipe", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(ReadOn)
     app.add_middleware(Counted, metrics=metrics)
     _answer_errors(app)
-    _answer_images(app, model, line, metrics, int(settings.max_mb * MEGA))
-    _answer_questions(app, model.card(), line, metrics)
+    _answer_images(app, model, queue, metrics, int(settings.max_mb * MEGA))
+    _answer_questions(app, model.card(), queue, metrics)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
     return app
 
 
-def _answer_images(app: FastAPI, model: ServedModel, line: WaitingLine, metrics: Metrics, max_bytes: int) -> None:
+def _answer_images(app: FastAPI, model: ServedModel, queue: BoundedQueue, metrics: Metrics, max_bytes: int) -> None:
     """Let an image be answered by what is on it."""
 
     @app.post("/predict", response_class=Response, openapi_extra=REQUEST_BODY, responses=ANSWERS)
@@ -87,19 +87,19 @@ def _answer_images(app: FastAPI, model: ServedModel, line: WaitingLine, metrics:
         named = {"conf": conf, "iou": iou, "max_det": max_det, "keypoint_conf": keypoint_conf}
         given = {name: value for name, value in named.items() if value is not None}
         thresholds = msgspec.structs.replace(model.thresholds, **given)
-        with line.place():
+        with queue.place():
             content, file = await read_image(request, max_bytes)
 
             def job(waited_s: float) -> tuple[ServedResult, bytes]:
                 result = model.predict(content, file, thresholds, waited_s)
                 return result, msgspec.json.encode(result)
 
-            result, body = await line.run(job, request.is_disconnected)
+            result, body = await queue.run(job, request.is_disconnected)
         metrics.note(result)
         return Response(body, media_type="application/json")
 
 
-def _answer_questions(app: FastAPI, card: ModelCard, line: WaitingLine, metrics: Metrics) -> None:
+def _answer_questions(app: FastAPI, card: ModelCard, queue: BoundedQueue, metrics: Metrics) -> None:
     """Let questions about the model and the server be answered, and show the page."""
     page = _render_page(card)
 
@@ -111,7 +111,7 @@ def _answer_questions(app: FastAPI, card: ModelCard, line: WaitingLine, metrics:
     @app.get("/healthz")
     async def health() -> dict[str, Any]:
         """Answer while the server can predict."""
-        return {"status": "ok", "places": line.places, "taken": line.taken}
+        return {"status": "ok", "places": queue.places, "taken": queue.taken}
 
     @app.get("/metrics", response_class=Response)
     async def expose() -> Response:

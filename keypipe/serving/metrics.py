@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from keypipe.serving.model import ServedResult
-from keypipe.serving.queue import WaitingLine
+from keypipe.serving.queue import BoundedQueue
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -15,8 +15,8 @@ class Metrics:
 
     media_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, line: WaitingLine) -> None:
-        """Start at zero; the length of the line is read when it is asked for."""
+    def __init__(self, queue: BoundedQueue) -> None:
+        """Start at zero; the length of the queue is read when it is asked for."""
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "keypipe_requests", "Answers to POST /predict by status.", ["status"], registry=self._registry
@@ -29,8 +29,8 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        Gauge("keypipe_places", "Requests held at most.", registry=self._registry).set(line.places)
-        Gauge("keypipe_places_taken", "Requests held now.", registry=self._registry).set_function(lambda: line.taken)
+        Gauge("keypipe_places", "Requests held at most.", registry=self._registry).set(queue.places)
+        Gauge("keypipe_places_taken", "Requests held now.", registry=self._registry).set_function(lambda: queue.taken)
 
     def count(self, status: int) -> None:
         """An answer went out."""

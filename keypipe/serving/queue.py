@@ -1,4 +1,4 @@
-"""A bounded line in front of a few worker threads, for a server that rather refuses than swells."""
+"""A bounded queue in front of a few worker threads, for a server that rather refuses than swells."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NEWEST_SHARE = 0.2  # weight of the latest job in the running mean of their sec
 
 
 class FullError(PoseError):
-    """The line is full.
+    """The queue is full.
 
     Attributes:
-        retry_after_s: whole seconds, at least 1, after which the line will have moved on.
+        retry_after_s: whole seconds, at least 1, after which the queue will have moved on.
     """
 
     def __init__(self, places: int, retry_after_s: int) -> None:
@@ -33,7 +33,7 @@ class GoneError(Exception):
     """Whoever waited has left before the turn came."""
 
 
-class WaitingLine:
+class BoundedQueue:
     """Takes jobs in the order of their coming; of the event loop's thread alone."""
 
     def __init__(self, workers: int, waiting: int) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keypipe.splits.assignment import Aside, Split, assign_sides
+    from keypipe.splits.assignment import Aside, Split, assign_splits
     from keypipe.splits.contents import Sample
     from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest, parse_manifest, read_manifest
 else:
@@ -14,7 +14,7 @@ else:
         assignment=(
             "Aside",
             "Split",
-            "assign_sides",
+            "assign_splits",
         ),
         contents=("Sample",),
         manifest=(
@@ -32,7 +32,7 @@ __all__ = [
     "ManifestLine",
     "Sample",
     "Split",
-    "assign_sides",
+    "assign_splits",
     "format_manifest",
     "parse_manifest",
     "read_manifest",

@@ -11,7 +11,7 @@ import numpy as np
 from keypipe.errors import needs_extra
 
 Feature = tuple[str, str]
-"""What a side is balanced by: ``("images", "")``, ``("images with", "2-3")`` objects, or ``("objects", class)``."""
+"""What a split is balanced by: ``("images", "")``, ``("images with", "2-3")`` objects, or ``("objects", class)``."""
 
 Features = tuple[tuple[Feature, int], ...]
 """How often some images have each; a tuple, so that images that are alike can share one."""
@@ -20,7 +20,7 @@ IMAGES: Feature = ("images", "")
 
 
 def count_features(class_names: Sequence[str]) -> Features:
-    """Count what one image adds to what sides are balanced by.
+    """Count what one image adds to what splits are balanced by.
 
     Args:
         class_names: class of each of its objects.
@@ -47,45 +47,45 @@ def sum_features(some: Iterable[Features]) -> Counter[Feature]:
 def deal(
     units: Sequence[Features], have: Mapping[str, Mapping[Feature, int]], shares: Mapping[str, float], seed: int
 ) -> list[str]:
-    """Deal units onto sides so that every feature comes as near to the shares as it can.
+    """Deal units into splits so that every feature comes as near to the shares as it can.
 
-    Greedy, large units and those rich in something rare first, each to the side where it lowers Pearson's
+    Greedy, large units and those rich in something rare first, each to the split where it lowers Pearson's
     chi-square of what is there against what is wanted the most. Units that are single images, all alike, are drawn
     by scikit-learn's ``train_test_split``.
 
     Args:
         units: features of each.
-        have: side -> features of what it has already.
-        shares: side -> wanted share.
+        have: split -> features of what it has already.
+        shares: split -> wanted share.
         seed: of the order among equals.
 
     Returns:
-        A side for each unit.
+        A split for each unit.
     """
-    sides = [side for side in shares if shares[side] > 0]
+    splits = [split for split in shares if shares[split] > 0]
     total = sum_features(units)
-    for side in sides:
-        total.update(have[side])
-    goals = _round_goals({side: shares[side] for side in sides}, total[IMAGES])
+    for split in splits:
+        total.update(have[split])
+    goals = _round_goals({split: shares[split] for split in splits}, total[IMAGES])
     kinds = set(units)
     if len({frozenset(kind) for kind in kinds}) < 2 and all((IMAGES, 1) in kind for kind in kinds):
-        lacks = {side: max(0, goals[side] - have[side].get(IMAGES, 0)) for side in sides[1:]}
-        if len(sides) == 2 and not any(have[side] for side in sides):  # rounded as scikit-learn does, too
-            lacks[sides[1]] = math.ceil(shares[sides[1]] * len(units))
-        return _draw(len(units), sides[0], lacks, seed)
+        lacks = {split: max(0, goals[split] - have[split].get(IMAGES, 0)) for split in splits[1:]}
+        if len(splits) == 2 and not any(have[split] for split in splits):  # rounded as scikit-learn does, too
+            lacks[splits[1]] = math.ceil(shares[splits[1]] * len(units))
+        return _draw(len(units), splits[0], lacks, seed)
     order = np.random.RandomState(seed).permutation(len(units))
     dealt = [""] * len(units)
     n_images = {kind: dict(kind)[IMAGES] for kind in kinds}
     scarcity = {kind: max(n / total[name] for name, n in kind) for kind in kinds}
     keys = [np.fromiter((-of[unit] for unit in units), float, len(units)) for of in (scarcity, n_images)]
     order = order[np.lexsort(np.array(keys)[:, order])]
-    piles = {side: _Pile(have[side], total, goals[side]) for side in sides}
+    piles = {split: _Pile(have[split], total, goals[split]) for split in splits}
     for n_dealt, index in enumerate(map(int, order)):
         unit = units[index]
-        empty = [side for side in sides if not piles[side].n_images]
-        fitting = [side for side in sides if piles[side].n_images + n_images[unit] <= goals[side]]
-        choice = empty if len(order) - n_dealt <= len(empty) else fitting or sides
-        dealt[index] = min(choice, key=lambda side: piles[side].added_cost(unit))
+        empty = [split for split in splits if not piles[split].n_images]
+        fitting = [split for split in splits if piles[split].n_images + n_images[unit] <= goals[split]]
+        choice = empty if len(order) - n_dealt <= len(empty) else fitting or splits
+        dealt[index] = min(choice, key=lambda split: piles[split].added_cost(unit))
         piles[dealt[index]].add(unit)
     return dealt
 
@@ -95,27 +95,27 @@ def _draw(n: int, first: str, lacks: Mapping[str, int], seed: int) -> list[str]:
 
     Args:
         n: how many there are.
-        first: the side of all that no other side lacks.
-        lacks: how many each of the other sides lacks; the last one is served first.
+        first: the split of all that no other split lacks.
+        lacks: how many each of the other splits lacks; the last one is served first.
         seed: of the draw.
 
     Returns:
-        A side for each.
+        A split for each.
     """
-    lacking = [side for side in reversed([*lacks]) for _ in range(lacks[side])]
+    lacking = [split for split in reversed([*lacks]) for _ in range(lacks[split])]
     if n < 2:  # train_test_split wants to leave one
         return [*lacking, first][:n]
     with needs_extra("scikit-learn", "learn"):
         from sklearn.model_selection import train_test_split
     rest, drawn = train_test_split(range(n), test_size=min(max(len(lacking), 1), n - 1), random_state=seed)
     dealt = [first] * n
-    for index, side in zip([*drawn, *rest], lacking, strict=False):
-        dealt[index] = side
+    for index, split in zip([*drawn, *rest], lacking, strict=False):
+        dealt[index] = split
     return dealt
 
 
 class _Pile:
-    """What a side has while units are dealt."""
+    """What a split has while units are dealt."""
 
     def __init__(self, have: Mapping[Feature, int], total: Mapping[Feature, int], goal: int) -> None:
         share = goal / total[IMAGES]
@@ -150,9 +150,9 @@ class _Pile:
 
 
 def _round_goals(shares: Mapping[str, float], n_images: int) -> dict[str, int]:
-    """Return whole numbers of images that add up to all; one at least for every side."""
+    """Return whole numbers of images that add up to all; one at least for every split."""
     edges = np.floor(np.cumsum([0.0, *shares.values()]) * n_images + 0.5).astype(int)
     goals = dict(zip(shares, np.maximum(np.diff(edges), 1).tolist(), strict=True))
-    largest = max(goals, key=lambda side: goals[side])
+    largest = max(goals, key=lambda split: goals[split])
     goals[largest] = max(1, goals[largest] + n_images - sum(goals.values()))
     return goals

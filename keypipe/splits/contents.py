@@ -17,13 +17,13 @@ from keypipe.splits.manifest import ManifestLine, parse_phash
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """What a side is chosen by, of one image.
+    """What a split is chosen by, of one image.
 
     Attributes:
         path: relative to ``data/``.
         md5: hash of the image file's bytes, the identity of the image.
         features: what it counts for, see ``count_features``.
-        group: images of one group share a side; empty for one without a group.
+        group: images of one group stay in one split; empty for one without a group.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Contents:
     Attributes:
         n_present: how many of them are there; their numbers are the lowest.
         n_samples: how many images are there, copies included.
-        sides: for each its sides in the manifest; two where branches disagreed.
+        splits: for each its splits in the manifest; two where branches disagreed.
         phashes: for each its perceptual hash as the manifest has it.
         component: for each the lowest number of what belongs together with it.
     """
@@ -58,18 +58,18 @@ class Contents:
                 self._by_group[sample.group].append(number)
         self.n_present, self.n_samples = len(self._first), len(samples)
         self.phashes = [phashes.get(sample.md5, "") for sample in self._first]
-        self.sides: list[tuple[str, ...]] = [()] * self.n_present
+        self.splits: list[tuple[str, ...]] = [()] * self.n_present
         self._add_known(known)
-        self.component = array("q", self._connect(range(len(self.sides)), self._replaced(known)).tolist())
+        self.component = array("q", self._connect(range(len(self.splits)), self._replaced(known)).tolist())
 
     def _add_known(self, known: Sequence[ManifestLine]) -> None:
         for line in known:
-            number = self._numbers.setdefault(line.md5, len(self.sides))
-            if number == len(self.sides):
-                self.sides.append(())
+            number = self._numbers.setdefault(line.md5, len(self.splits))
+            if number == len(self.splits):
+                self.splits.append(())
                 self.phashes.append("")
-            if line.side and line.side not in self.sides[number]:
-                self.sides[number] = tuple(sorted((*self.sides[number], line.side)))
+            if line.split and line.split not in self.splits[number]:
+                self.splits[number] = tuple(sorted((*self.splits[number], line.split)))
             if line.phash:
                 self.phashes[number] = line.phash
             if line.group and number >= self.n_present:
@@ -82,7 +82,7 @@ class Contents:
             (number, at_path[sample.path])
             for number in range(self.n_present if at_path else 0)
             for sample in self.samples(number)
-            if sample.path in at_path and not self.sides[number]
+            if sample.path in at_path and not self.splits[number]
         ]
 
     def _connect(self, numbers: Sequence[int], links: Sequence[tuple[int, int]] = ()) -> NDArray[np.intp]:
@@ -95,7 +95,7 @@ class Contents:
         Returns:
             int (n,): for each the position, in ``numbers``, of the first that belongs to it.
         """
-        position = np.full(len(self.sides), -1)
+        position = np.full(len(self.splits), -1)
         position[np.fromiter(numbers, np.intp)] = np.arange(len(numbers))
         together = [position[some] for some in (*self._by_group.values(), *map(list, links))]
         chains = [some[some >= 0] for some in together]

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import msgspec
 
-from keypipe.dataset.yolo import SIDES
+from keypipe.dataset.yolo import SPLITS
 from keypipe.errors import DatasetError
 
 USED, ABSENT, ASIDE = "used", "absent", "aside"
@@ -18,29 +18,29 @@ _DRAW = "#draw"
 
 
 class ManifestLine(msgspec.Struct, frozen=True, order=True, gc=False):
-    """One image's side.
+    """One image and its split.
 
     Attributes:
         image: path relative to ``data/``.
         md5: hash of its bytes, by which it is known whatever it is called.
-        side: ``train``, ``val`` or ``test``, for ever; empty for an image that is set aside before it had one.
-        group: images of one group share a side; empty for one without a group.
+        split: ``train``, ``val`` or ``test``, for ever; empty for an image that is set aside before it had one.
+        group: images of one group stay in one split; empty for one without a group.
         phash: its perceptual hash, 16 hexadecimal digits; empty where it was not looked at, or has no whole pixels.
         fold: its number among the folds, from 1; empty without folds.
-        state: ``used``; ``absent`` for an image that is not there any more, and takes its side again when it returns;
-            ``aside`` for one that is in no side now, since it touches two.
+        state: ``used``; ``absent`` for an image that is not there any more, and takes its split again when it returns;
+            ``aside`` for one that is in no split now, since it touches two.
     """
 
     image: str
     md5: str
-    side: str
+    split: str = msgspec.field(name="side")  # the column keeps the name that it has
     group: str = ""
     phash: str = ""
     fold: str = ""
     state: str = USED
 
 
-_HEADER = ManifestLine.__struct_fields__
+_HEADER = ManifestLine.__struct_encode_fields__
 
 
 def format_phash(phash: int | None) -> str:
@@ -54,11 +54,11 @@ def parse_phash(text: str) -> int:
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """Which image is on which side.
+    """Which image is in which split.
 
     Attributes:
         lines: one for each image, present or absent.
-        draw: how many times all sides were drawn, 1 without a reset.
+        draw: how many times all splits were drawn, 1 without a reset.
         reset: whether ``split.reset`` was on when it was written; it acts once, when it is switched on.
     """
 
@@ -70,10 +70,10 @@ class Manifest(msgspec.Struct, frozen=True):
 def parse_manifest(text: str) -> Manifest:
     """Parse a manifest, as one person wrote it or as two branches merged it line by line.
 
-    An image that two branches put on different sides has a line for each.
+    An image that two branches put in different splits has a line for each.
 
     Raises:
-        DatasetError: a line that is none.
+        DatasetError: a line cannot be parsed.
     """
     return _parse_rows(io.StringIO(text))
 
@@ -82,7 +82,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read a manifest; one that is not there is empty.
 
     Raises:
-        DatasetError: a line that is none.
+        DatasetError: a line cannot be parsed.
     """
     if not path.exists():
         return Manifest()
@@ -99,10 +99,10 @@ def _parse_rows(file: TextIO) -> Manifest:
         if len(row) == len(_HEADER) and row[0] == _DRAW and row[1].isdecimal():
             draws.add((int(row[1]), row[2] == "reset"))
             continue
-        if len(row) != len(_HEADER) or row[2] not in {*SIDES, ""} or row[6] not in {USED, ABSENT, ASIDE}:
+        if len(row) != len(_HEADER) or row[2] not in {*SPLITS, ""} or row[6] not in {USED, ABSENT, ASIDE}:
             raise DatasetError(f"manifest line {number}: expected {','.join(_HEADER)}, got {','.join(row)!r}")
-        image, md5, side, group, phash, fold, state = row
-        rows.append(ManifestLine(image, md5, intern(side), intern(group), phash, intern(fold), intern(state)))
+        image, md5, split, group, phash, fold, state = row
+        rows.append(ManifestLine(image, md5, intern(split), intern(group), phash, intern(fold), intern(state)))
     rows.sort()
     lines: list[ManifestLine] = []
     for line in rows:
@@ -115,7 +115,7 @@ def _parse_rows(file: TextIO) -> Manifest:
 
 
 def _is_same(line: ManifestLine, other: ManifestLine) -> bool:
-    return (line.image, line.md5, line.side) == (other.image, other.md5, other.side)
+    return (line.image, line.md5, line.split) == (other.image, other.md5, other.split)
 
 
 def format_manifest(manifest: Manifest) -> str:
@@ -142,7 +142,7 @@ def write_manifest(file: TextIO, manifest: Manifest) -> None:
 
 
 def start_over(manifest: Manifest, reset: bool) -> Manifest:
-    """Forget all sides if ``reset`` has been switched on since the manifest was written; left on, it does nothing."""
+    """Forget all splits if ``reset`` has been switched on since the manifest was written; left on, it does nothing."""
     if reset and not manifest.reset and manifest.lines:
         return Manifest(draw=manifest.draw + 1, reset=True)
     return msgspec.structs.replace(manifest, reset=reset)

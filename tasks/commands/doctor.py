@@ -18,7 +18,7 @@ from keypipe.annotations.reader import read_derived
 from keypipe.annotations.readings import Folder, Ingested
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
-from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_sides, sort_findings
+from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_splits, sort_findings
 from keypipe.drawing.pictures import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.errors import AnnotationError
 from keypipe.images.media import read_image
@@ -114,8 +114,8 @@ def run(
     found = read_folder(
         raw, schema, options, convert.unlabelled_images, cache=cache, progress=partial(tell, "reading annotations")
     )
-    sides = {} if folder else _read_sides(root, found)
-    diagnosis = diagnose(found, raw, schema, sides, input_px)
+    splits = {} if folder else _read_splits(root, found)
+    diagnosis = diagnose(found, raw, schema, splits, input_px)
     scratch = root / SCRATCH / "doctor"
     remove(scratch)
     try:
@@ -126,9 +126,9 @@ def run(
         findings = [
             *diagnosis.findings,
             *_find_damage(images, facts, diagnosis.findings),
-            *find_duplicates(images, sides, near_duplicates(facts)),
+            *find_duplicates(images, splits, near_duplicates(facts)),
         ]
-        findings = without_ignored(sort_findings(put_sides(findings, sides)), params)
+        findings = without_ignored(sort_findings(put_splits(findings, splits)), params)
         diagnosis = msgspec.structs.replace(diagnosis, findings=findings)
         pictures = look.draw(findings)
     finally:
@@ -142,13 +142,13 @@ def run(
     return Examined(summary["headline"], findings, stops, written, root / REPORT / REPORT_HTML)
 
 
-def _read_sides(root: Path, folder: Folder) -> dict[str, str]:
-    """Return the side of every image that the manifest uses, known by its content or else by its path."""
+def _read_splits(root: Path, folder: Folder) -> dict[str, str]:
+    """Return the split of every image that the manifest uses, known by its content or else by its path."""
     used = [line for line in read_manifest(root / MANIFEST).lines if line.state == USED]
-    sides = {line.image: line.side for line in used}
-    by_md5 = {line.md5: line.side for line in used}
+    splits = {line.image: line.split for line in used}
+    by_md5 = {line.md5: line.split for line in used}
     images = [reading.file.image for reading in folder.files.readings() if reading.file.image]
-    return sides | {image.path: by_md5[image.md5] for image in images if image.md5 in by_md5}
+    return splits | {image.path: by_md5[image.md5] for image in images if image.md5 in by_md5}
 
 
 def _list_images(folder: Folder, look: _Pictures) -> list[AnnotatedImage]:

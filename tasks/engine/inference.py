@@ -21,11 +21,11 @@ __all__ = ["TorchForward", "ValidationResult", "configure", "hash_weights", "loa
 
 
 class ValidationResult(msgspec.Struct):
-    """What validating one side gave.
+    """What validating one split gave.
 
     Attributes:
         metrics: Ultralytics' own figures, ``box/…`` and ``pose/…``.
-        predictions: rows of image file name below ``images/<side>``, class id, score, box (left, top, right, bottom)
+        predictions: rows of image file name below ``images/<split>``, class id, score, box (left, top, right, bottom)
             and keypoints (slots x 3), all in original pixels.
     """
 
@@ -34,14 +34,14 @@ class ValidationResult(msgspec.Struct):
 
 
 def validate(
-    weights: Path, data: Path, side: str, machine: Mapping[str, Any], *, batch: int, imgsz: int | None, scratch: Path
+    weights: Path, data: Path, split: str, machine: Mapping[str, Any], *, batch: int, imgsz: int | None, scratch: Path
 ) -> ValidationResult:
-    """Validate weights on one side, keeping every prediction in original pixels.
+    """Validate weights on one split, keeping every prediction in original pixels.
 
     Args:
         weights: a checkpoint.
         data: ``data.yaml`` of the YOLO folder.
-        side: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val`` or ``test``.
         machine: device and workers.
         batch: images a batch.
         imgsz: input size in pixels; None for the one it was trained with.
@@ -55,12 +55,12 @@ def validate(
     arguments = {
         **machine,
         "data": str(data),
-        "split": side,
+        "split": split,
         "batch": batch,
         "plots": False,
         "verbose": False,
         "project": str(scratch),
-        "name": side,
+        "name": split,
         "exist_ok": True,
     }
     if imgsz:

@@ -18,7 +18,7 @@ def to_detections(predictions: Sequence[Row], truth: CocoFile, schema: Schema) -
 
     Args:
         predictions: as the engine gives them.
-        truth: the side's COCO file.
+        truth: the split's COCO file.
         schema: classes and slots.
     """
     names = view_names(image.file_name for image in truth.images)

@@ -17,15 +17,15 @@ FIGURES = ("oks_AP", "oks_AP50", "oks_AP75", "oks_AR", "within_0.1_diagonals")
 _COCO_MAX_DETECTIONS = 20  # an image, of COCO's keypoint evaluation
 
 
-def make_judge(
+def make_scorer(
     grading: Grading, conf: float, truth: CocoFile, schema: Schema
 ) -> Callable[[Sequence[Row]], dict[str, float]]:
-    """Return what turns predictions for the validation side into ``FIGURES``.
+    """Return what turns predictions for the validation split into ``FIGURES``.
 
     Args:
         grading: sigmas and area rule of the evaluation.
         conf: score from which a detection counts for the keypoint errors.
-        truth: the side's COCO file.
+        truth: the split's COCO file.
         schema: classes and slots.
     """
     objects: dict[int, int] = {}
@@ -33,13 +33,13 @@ def make_judge(
         objects[annotation.image_id] = objects.get(annotation.image_id, 0) + 1
     limit = max(_COCO_MAX_DETECTIONS, *objects.values(), 0)
 
-    def judge(predictions: Sequence[Row]) -> dict[str, float]:
+    def score(predictions: Sequence[Row]) -> dict[str, float]:
         detections = keep_counting(to_detections(predictions, truth, schema), limit, conf)
         evaluation = evaluate(truth, detections, grading.sigmas, grading.area_factor, conf, area_rule=grading.area_rule)
         figures = flatten_figures(evaluation)
         return {name: float(figures[name]) for name in FIGURES if name in figures}
 
-    return judge
+    return score
 
 
 def keep_counting(detections: Sequence[Detection], limit: int, conf: float) -> list[Detection]:

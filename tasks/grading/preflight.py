@@ -1,4 +1,4 @@
-"""The pre-flight of a training: what its first batches showed, judged and told."""
+"""The pre-flight of a training: what its first batches showed, assessed and told."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Preflight(msgspec.Struct):
     batch: list[AugmentedImage]
 
 
-def judge(facts: Facts, gains: Mapping[str, Any]) -> None:
+def assess(facts: Facts, gains: Mapping[str, Any]) -> None:
     """Refuse a training that would learn nothing.
 
     Args:
@@ -146,7 +146,7 @@ def _explain_not_finite(facts: Facts, broken: Sequence[str]) -> PoseError:
 
 
 def _explain_zero(facts: Facts, loss: str) -> PoseError:
-    drawn = f"{facts.images} images of the train side"
+    drawn = f"{facts.images} images of the train split"
     objects, keypoints = facts.objects, facts.keypoints
     if objects.before == 0:
         return DatasetError(

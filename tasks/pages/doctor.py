@@ -61,15 +61,15 @@ def to_report(
 
 def _describe_classes(diagnosis: Diagnosis) -> list[Section]:
     classes = diagnosis.classes
-    sides = list(
-        dict.fromkeys(side for item in classes for side in ("train", "val", "test") if side in item.objects_by_side)
+    splits = list(
+        dict.fromkeys(split for item in classes for split in ("train", "val", "test") if split in item.objects_by_split)
     )
     sections: list[Section] = []
-    if sides:
+    if splits:
         series: dict[str, list[float | None]] = {
-            side: [item.objects_by_side.get(side, 0) for item in classes] for side in sides
+            split: [item.objects_by_split.get(split, 0) for item in classes] for split in splits
         }
-        sections.append(GroupedBarChart("Objects by class and side", [item.name for item in classes], series))
+        sections.append(GroupedBarChart("Objects by class and split", [item.name for item in classes], series))
     else:
         sections.append(BarChart("Objects by class", [(item.name, item.objects) for item in classes]))
     for item in classes:

@@ -175,7 +175,7 @@ def _table_of_anchors(summary: Summary) -> Table:
     ]  # fmt: skip
     note = (
         "All that the models put out, whatever its score: a stricter comparison, and one that does not need a model"
-        " that finds anything. A format that rounds is not judged by it."
+        " that finds anything. It does not decide about a format that rounds."
     )
     return Table("Every anchor", columns, rows, note)
 

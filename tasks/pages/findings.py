@@ -44,6 +44,6 @@ def _to_card(found: Finding, jpeg: bytes | None, raw: str) -> Card:
         found.fix,
         f"labelme {quoted}" if found.file else "",
         found.class_name,
-        found.side,
+        found.split,
         jpeg,
     )

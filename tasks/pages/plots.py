@@ -21,7 +21,7 @@ KEYPOINTS = METRICS / "validate_keypoints.csv"
 CONFUSION = METRICS / "validate_confusion.csv"
 PLOTS = (PRECISION, RELIABILITY, KEYPOINTS, CONFUSION)
 
-SIDES = ("val", "test")
+SPLITS = ("val", "test")
 
 Number = float | int | None
 
@@ -30,7 +30,7 @@ def format_plots(measured: Mapping[str, Measured]) -> dict[Path, str]:
     """Format the tables.
 
     Args:
-        measured: the sides that were measured.
+        measured: the splits that were measured.
 
     Returns:
         CSV text by path.
@@ -45,10 +45,10 @@ def format_plots(measured: Mapping[str, Measured]) -> dict[Path, str]:
 
 def _precision(measured: Mapping[str, Measured]) -> str:
     columns: dict[str, Sequence[Number]] = {"recall": RECALL_THRESHOLDS.tolist()}
-    for side in SIDES:
-        curves = measured[side].mean_precision() if side in measured else None
+    for split in SPLITS:
+        curves = measured[split].mean_precision() if split in measured else None
         for name, index in (("oks50", 0), ("oks75", 5)):
-            columns[f"{side}_{name}"] = [None] * len(RECALL_THRESHOLDS) if curves is None else curves[index].tolist()
+            columns[f"{split}_{name}"] = [None] * len(RECALL_THRESHOLDS) if curves is None else curves[index].tolist()
     return _format(columns)
 
 
@@ -56,11 +56,11 @@ def _reliability(measured: Mapping[str, Measured]) -> str:
     middles = next(iter(measured.values())).evaluation.reliability.middles()
     columns: dict[str, Sequence[Number]] = {"confidence": middles}
     nothing: list[Number] = [None] * len(middles)
-    for side in SIDES:
-        found = measured[side].evaluation.reliability if side in measured else None
-        columns[f"{side}_labelled"] = found.labelled if found else nothing
-        columns[f"{side}_close"] = found.close if found else nothing
-        columns[f"{side}_count"] = found.count if found else nothing
+    for split in SPLITS:
+        found = measured[split].evaluation.reliability if split in measured else None
+        columns[f"{split}_labelled"] = found.labelled if found else nothing
+        columns[f"{split}_close"] = found.close if found else nothing
+        columns[f"{split}_count"] = found.count if found else nothing
     return _format(columns)
 
 
@@ -70,20 +70,20 @@ def _keypoints(measured: Mapping[str, Measured]) -> str:
     names = [f"{error.class_name} {error.keypoint}" if several else error.keypoint for error in first.keypoints]
     columns: dict[str, Sequence[str | Number]] = {"keypoint": names}
     nothing: list[Number] = [None] * len(names)
-    for side in SIDES:
-        errors = measured[side].evaluation.keypoints if side in measured else []
+    for split in SPLITS:
+        errors = measured[split].evaluation.keypoints if split in measured else []
         for attribute in ("within", "median_diagonals", "p95_diagonals", "missed", "swapped"):
-            columns[f"{side}_{attribute}"] = [getattr(error, attribute) for error in errors] or nothing
+            columns[f"{split}_{attribute}"] = [getattr(error, attribute) for error in errors] or nothing
     return _format(columns)
 
 
 def _confusion(measured: Mapping[str, Measured]) -> str:
     rows: list[tuple[str, str, str, int]] = []
-    for side, item in measured.items():
+    for split, item in measured.items():
         names = [category.name for category in item.truth.categories]
         for actual, counts in zip([*names, "no object"], item.evaluation.confusion, strict=True):
             rows += [
-                (side, actual, predicted, count)
+                (split, actual, predicted, count)
                 for predicted, count in zip([*names, "not found"], counts, strict=True)
                 if (actual, predicted) != ("no object", "not found")
             ]

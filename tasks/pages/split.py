@@ -1,4 +1,4 @@
-"""The page about a split: what is on each side, and why."""
+"""The page of the stage split: what is in each split, and why."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def to_report(summary: Mapping[str, Any], findings: Sequence[Finding] = ()) -> R
         summary: the machine-readable report.
         findings: of the diagnosis.
     """
-    sides = {side: figures for side, figures in summary["sides"].items() if figures["images"]}
+    splits = {split: figures for split, figures in summary["sides"].items() if figures["images"]}
     warnings = [Note("warning", text) for text in summary["warnings"]]
     sections: list[Section] = [
         *([Notes("Worth a look", warnings)] if warnings else []),
-        *_describe_sides(sides),
+        *_describe_splits(splits),
         *([to_section(findings, {}, RAW.as_posix())] if findings else []),
         *_describe_exceptions(summary),
         KeyValues(
@@ -32,34 +32,34 @@ def to_report(summary: Mapping[str, Any], findings: Sequence[Finding] = ()) -> R
             [
                 ("New images", summary["new_images"]),
                 ("Images absent now", summary["absent_images"]),
-                ("Draw of all sides", summary["draw"]),
+                ("Draw of all splits", summary["draw"]),
                 ("Images moved by the reset", summary["moved_by_reset"]),
             ],
         ),
     ]
-    figures = [Figure(side, f["images"], f"{f['share']:.1%} of the images") for side, f in sides.items()]
-    return Report("Sides of the dataset", summary["headline"], sections, figures, "split")
+    figures = [Figure(split, f["images"], f"{f['share']:.1%} of the images") for split, f in splits.items()]
+    return Report("Splits of the dataset", summary["headline"], sections, figures, "split")
 
 
-def _describe_sides(sides: Mapping[str, Any]) -> list[Section]:
+def _describe_splits(splits: Mapping[str, Any]) -> list[Section]:
     rows = [
-        [side, f["images"], f"{f['share']:.1%}", f"{f['wanted']:.1%}", f["negatives"], f["objects"]]
-        for side, f in sides.items()
+        [split, f["images"], f"{f['share']:.1%}", f"{f['wanted']:.1%}", f["negatives"], f["objects"]]
+        for split, f in splits.items()
     ]
     return [
-        Table("Sides", ["Side", "Images", "Share", "Wanted", "Without objects", "Objects"], rows),
+        Table("Splits", ["Split", "Images", "Share", "Wanted", "Without objects", "Objects"], rows),
         GroupedBarChart(
             "Images and objects",
-            list(sides),
-            {kind: [f[kind] for f in sides.values()] for kind in ("images", "objects")},
+            list(splits),
+            {kind: [f[kind] for f in splits.values()] for kind in ("images", "objects")},
         ),
-        _shares("Objects by class", "Class", "objects_by_class", sides),
-        _shares("Images by their number of objects", "Objects", "images_by_objects", sides),
+        _shares("Objects by class", "Class", "objects_by_class", splits),
+        _shares("Images by their number of objects", "Objects", "images_by_objects", splits),
     ]
 
 
 def _describe_exceptions(summary: Mapping[str, Any]) -> list[Section]:
-    """List folds, images that are set aside, and those kept together; what there is none of is left out."""
+    """List folds, images that are set aside, and those kept together; empty lists are left out."""
     sections: list[Section] = []
     if summary["folds"]:
         fold_rows = [[fold, f["images"], f["objects"]] for fold, f in summary["folds"].items()]
@@ -70,7 +70,7 @@ def _describe_exceptions(summary: Mapping[str, Any]) -> list[Section]:
             for aside in summary["set_aside"]
         ]
         columns = ["Image", "Touches", "by", "and", "by"]
-        note = "Images that belong to two sides are in none, until the manifest or the groups are mended."
+        note = "Images that belong to two splits are in none, until the manifest or the groups are mended."
         sections.append(Table("Set aside", columns, aside_rows, note))
     if summary["kept_together"]:
         together: list[list[Cell]] = [
@@ -81,13 +81,13 @@ def _describe_exceptions(summary: Mapping[str, Any]) -> list[Section]:
     return sections
 
 
-def _shares(title: str, what: str, key: str, sides: Mapping[str, Any]) -> Table:
-    names = sorted({name for f in sides.values() for name in f[key]}, key=_by_number)
+def _shares(title: str, what: str, key: str, splits: Mapping[str, Any]) -> Table:
+    names = sorted({name for f in splits.values() for name in f[key]}, key=_by_number)
     rows: list[list[Cell]] = []
     for name in names:
-        counts = [f[key].get(name, 0) for f in sides.values()]
+        counts = [f[key].get(name, 0) for f in splits.values()]
         rows.append([name, *counts, " / ".join(f"{count / sum(counts):.0%}" for count in counts)])
-    return Table(title, [what, *sides, "Shares"], rows)
+    return Table(title, [what, *splits, "Shares"], rows)
 
 
 def _by_number(name: str) -> tuple[int, str]:

@@ -71,7 +71,7 @@ def to_report(summary: Summary, preflight: Sequence[Section] = ()) -> Report:
         return LineChart(title, x, shown, "epoch")
 
     losses = [name.removeprefix("train/") for name in names if name.startswith("train/")]
-    charts = [chart(name, {side: f"{side}/{name}" for side in ("train", "val")}) for name in losses]
+    charts = [chart(name, {split: f"{split}/{name}" for split in ("train", "val")}) for name in losses]
     figures = ("precision", "recall", "mAP50", "mAP50-95")
     charts += [
         chart(f"{kind} on val (Ultralytics)", {name: f"val_ultralytics/{kind}_{name}" for name in figures})

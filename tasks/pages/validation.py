@@ -66,7 +66,7 @@ _KINDS = {
 
 
 class Measured(msgspec.Struct):
-    """What was measured on one side.
+    """What was measured on one split.
 
     Attributes:
         truth: its COCO file.
@@ -95,42 +95,42 @@ class Measured(msgspec.Struct):
 
 
 def describe_headline(measured: Mapping[str, Measured]) -> str:
-    """Return the result in one line, sides beside each other."""
-    sides = " / ".join(measured)
+    """Return the result in one line, splits beside each other."""
+    splits = " / ".join(measured)
     ap50 = " / ".join(_show(item.evaluation.oks["AP50"]) for item in measured.values())
     close = " / ".join(_percent(item.evaluation.within) for item in measured.values())
-    return f"{sides}: OKS AP50 {ap50}, close keypoints {close}"
+    return f"{splits}: OKS AP50 {ap50}, close keypoints {close}"
 
 
 def to_figures(measured: Mapping[str, Measured]) -> list[Figure]:
-    """Return the figures that sum the page up, those of the held-out side first."""
+    """Return the figures that sum the page up, those of the held-out split first."""
     figures: list[Figure] = []
-    for side, item in reversed(list(measured.items())):
+    for split, item in reversed(list(measured.items())):
         e = item.evaluation
         close = f"within {CLOSE_SHARE} box diagonals"
         figures += [
-            Figure(f"{side}: OKS AP50", _show(e.oks["AP50"]), _bounds(item, "oks_AP50") or describe_rule(e)),
+            Figure(f"{split}: OKS AP50", _show(e.oks["AP50"]), _bounds(item, "oks_AP50") or describe_rule(e)),
             Figure(
-                f"{side}: close keypoints",
+                f"{split}: close keypoints",
                 _percent(e.within),
                 ", ".join(filter(None, (close, _bounds(item, pck_name(CLOSE_SHARE), percent=True)))),
             ),
-            Figure(f"{side}: median error", f"{_show(e.all_keypoints.median_px, 1)} px", f"of {e.instances} objects"),
+            Figure(f"{split}: median error", f"{_show(e.all_keypoints.median_px, 1)} px", f"of {e.instances} objects"),
         ]
     return figures
 
 
 def to_sections(
-    side: str,
+    split: str,
     measured: Measured,
     theirs: Mapping[str, float],
     galleries: Mapping[str, Sequence[Picture]],
     schema: Schema,
 ) -> list[Section]:
-    """Build a side's part of the page.
+    """Build a split's part of the page.
 
     Args:
-        side: its name.
+        split: its name.
         measured: what was measured.
         theirs: Ultralytics' own figures.
         galleries: pictures of the ``worst`` and of ``random`` images.
@@ -138,11 +138,11 @@ def to_sections(
     """
     e = measured.evaluation
     chapter = (
-        f"{e.images} images with {e.instances} objects: {_KINDS[side]}. OKS: {describe_rule(e)}, at most"
+        f"{e.images} images with {e.instances} objects: {_KINDS[split]}. OKS: {describe_rule(e)}, at most"
         f" {e.max_detections} objects an image. Keypoint errors are those of detections of score {e.conf:g} and above"
         f" that cover an object with IoU {MATCH_IOU:g}; diagonals are those of the annotated boxes."
     )
-    sections: list[Section] = [Chapter(f"On {side}", chapter)]
+    sections: list[Section] = [Chapter(f"On {split}", chapter)]
     notes = _warn(measured)
     sections += [Notes("Worth a look", notes)] if notes else []
     sections += [
@@ -200,7 +200,7 @@ def _warn(measured: Measured) -> list[Note]:
 
 
 def draw_galleries(root: Path, measured: Measured, schema: Schema, count: int, seed: int) -> dict[str, list[Picture]]:
-    """Draw the worst and some random images of a side.
+    """Draw the worst and some random images of a split.
 
     Args:
         root: the workspace.
@@ -363,8 +363,8 @@ def _describe_calibration(calibration: Calibration | None) -> str:
     if calibration is None:
         return ""
     return (
-        f" Isotonic regression, judged on images left out, would make it {_show(calibration.ece_labelled)} (labelled),"
-        f" {_show(calibration.ece_close)} (close)."
+        f" Isotonic regression, measured on images left out, would make it {_show(calibration.ece_labelled)}"
+        f" (labelled), {_show(calibration.ece_close)} (close)."
     )
 
 

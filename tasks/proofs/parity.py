@@ -1,4 +1,4 @@
-"""Proof that exported models say what the trained one says: run through their own engines on the val side."""
+"""Proof that exported models say what the trained one says: run through their own engines on the val split."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Proof(msgspec.Struct):
         runtime: what ran it.
         size_mb: its size.
         tolerance: how far it may be off.
-        oks_ap: OKS AP on the val side; None without annotated objects.
+        oks_ap: OKS AP on the val split; None without annotated objects.
         ap_drop: OKS AP of the weights minus its own.
         parity: differences from the weights.
         worst: the keypoints that differ most.
@@ -138,11 +138,11 @@ def prove(
     grading: Grading,
     conf: float,
 ) -> tuple[float | None, dict[str, Proof]]:
-    """Run the weights and their exports over a whole side of the split.
+    """Run the weights and their exports over a whole split.
 
     Args:
         root: the workspace.
-        truth: the side's COCO file.
+        truth: the split's COCO file.
         reference: the weights.
         candidates: the exports and their models.
         info: classes, keypoints and input size of all of them.
@@ -153,10 +153,10 @@ def prove(
         OKS AP of the weights, None without annotated objects; and the proof of each export.
 
     Raises:
-        DatasetError: the side has no images.
+        DatasetError: the split has no images.
     """
     if not truth.images:
-        raise DatasetError("the val side has no images, and exports are proven on them: raise split.val")
+        raise DatasetError("the val split has no images, and exports are proven on them: raise split.val")
     images = ((image.path, read_image(root / "data" / image.path)) for image in to_images(truth))
     models = {name: model for name, (_, model) in candidates.items()}
     max_det = _max_detections(truth)
@@ -189,7 +189,7 @@ def _max_detections(truth: CocoFile) -> int:
 
 
 def grade(truth: CocoFile, found: Sequence[Detections], info: ModelInfo, grading: Grading) -> float | None:
-    """Measure OKS AP of what a model found on each image of a side; None without annotated objects."""
+    """Measure OKS AP of what a model found on each image of a split; None without annotated objects."""
     detections = [
         detection
         for image, of_image in zip(truth.images, found, strict=True)

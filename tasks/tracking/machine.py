@@ -43,7 +43,7 @@ def machine_type() -> str:
 
 
 def _values(path: Path, key: str) -> list[str]:
-    """Return what stands behind ``key:`` in a file of the system; nothing where there is none."""
+    """Return what stands behind ``key:`` in a file of the system; nothing if the file has no such key."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -21,7 +21,7 @@ class Files(NamedTuple):
     """The files of a version of the workspace.
 
     Attributes:
-        read: returns a file by its path; None where there is none.
+        read: returns a file by its path; None if there is no file.
         names: returns the paths of all files below a folder, relative to it.
     """
 
@@ -153,7 +153,7 @@ def _md5(content: bytes) -> str:
 
 
 def _look_up(document: Any, key: str) -> Any:
-    """Return the value of a key with dots, as DVC names parameters; None where there is none."""
+    """Return the value of a key with dots, as DVC names parameters; None if there is no such key."""
     for part in key.split("."):
         document = document.get(part) if isinstance(document, Mapping) else None
     return document

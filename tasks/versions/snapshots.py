@@ -113,7 +113,7 @@ def settle(root: Path) -> Snapshot | None:
     """Lay what came of the training in ``dvc.lock`` over its snapshot, where that has not been done.
 
     Returns:
-        The snapshot of the workspace's training; None where there is none.
+        The snapshot of the workspace's training; None if there is no snapshot.
     """
     found = of_workspace(root)
     if found is None or found.fingerprint != _locked(root):  # accepted: dvc.lock speaks of today's code, not the run's

@@ -105,7 +105,7 @@ def load_stage(repo: Any, root: Path, stage: str) -> Any:
     """Return DVC's own object of a stage.
 
     Raises:
-        PoseError: there is none of that name.
+        PoseError: no stage has that name.
     """
     from dvc.stage.exceptions import StageNotFound
 

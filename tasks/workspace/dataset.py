@@ -11,32 +11,32 @@ import yaml
 from keypipe.dataset.coco import CocoFile, parse_coco
 from keypipe.dataset.coco_stream import CocoLines
 from keypipe.dataset.view import lay_out, refresh
-from keypipe.dataset.yolo import SIDES, format_classes
+from keypipe.dataset.yolo import SPLITS, format_classes
 from keypipe.errors import DatasetError
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from tasks.workspace.places import ANNOTATIONS, DATA_YAML, FOLDS, VIEW, VIEW_MEMORY
 
 
-def _find_side(root: Path, side: str) -> Path:
-    path = root / ANNOTATIONS / f"{side}.json"
+def _find_split(root: Path, split: str) -> Path:
+    path = root / ANNOTATIONS / f"{split}.json"
     if not path.exists():
         raise DatasetError(f"{path}: not there; run the split stage first")
     return path
 
 
-def read_side(root: Path, side: str) -> CocoFile:
-    """Read one side's COCO file.
+def read_split(root: Path, split: str) -> CocoFile:
+    """Read one split's COCO file.
 
     Raises:
         DatasetError: it is not there.
     """
-    return parse_coco(_find_side(root, side).read_bytes())
+    return parse_coco(_find_split(root, split).read_bytes())
 
 
-def read_sides(root: Path) -> dict[str, CocoFile]:
-    """Read the COCO files of the sides that have images."""
-    files = {side: read_side(root, side) for side in SIDES}
-    return {side: file for side, file in files.items() if file.images}
+def read_splits(root: Path) -> dict[str, CocoFile]:
+    """Read the COCO files of the splits that have images."""
+    files = {split: read_split(root, split) for split in SPLITS}
+    return {split: file for split, file in files.items() if file.images}
 
 
 def read_schema(root: Path) -> Schema:
@@ -48,7 +48,7 @@ def read_schema(root: Path) -> Schema:
     data = yaml.safe_load((root / DATA_YAML).read_text(encoding="utf-8"))
     slots, flip = next(iter(data["kpt_names"].values())), data["flip_idx"]
     partners = {slots[i]: slots[j] for i, j in enumerate(flip) if i < j}
-    categories = CocoLines(_find_side(root, "train")).categories
+    categories = CocoLines(_find_split(root, "train")).categories
     return Schema(
         {
             category.name: Skeleton(
@@ -85,18 +85,18 @@ def refresh_view(root: Path) -> bool:
     Raises:
         DatasetError: the dataset or images of it are not there.
     """
-    files = {side: CocoLines(_find_side(root, side)) for side in SIDES}
-    sides = {side: coco for side, coco in files.items() if coco.n_images}
+    files = {split: CocoLines(_find_split(root, split)) for split in SPLITS}
+    splits = {split: coco for split, coco in files.items() if coco.n_images}
     schema = read_schema(root)
-    layout = lay_out(sides, schema)
+    layout = lay_out(splits, schema)
     check_images(root, layout.paths)
     texts = {"data.yaml": (root / DATA_YAML).read_text(encoding="utf-8"), "classes.txt": format_classes(schema)}
     folds = sorted(path for path in (root / FOLDS).glob("*") if path.is_dir())
     place_of = dict(zip(layout.paths, layout.places, strict=True)) if folds else {}
     for fold in folds:
         texts[f"fold{fold.name}.yaml"] = (fold / "data.yaml").read_text(encoding="utf-8")
-        for side in ("train", "val"):
-            images = CocoLines(fold / f"annotations/{side}.json").images()
+        for split in ("train", "val"):
+            images = CocoLines(fold / f"annotations/{split}.json").images()
             lines = (f"./images/{place_of[image.file_name]}\n" for image in images)
-            texts[f"fold{fold.name}_{side}.txt"] = "".join(lines)
-    return refresh(root / VIEW, layout, sides, schema, texts, root / VIEW_MEMORY)
+            texts[f"fold{fold.name}_{split}.txt"] = "".join(lines)
+    return refresh(root / VIEW, layout, splits, schema, texts, root / VIEW_MEMORY)

@@ -24,7 +24,7 @@ class TrainingRecord(msgspec.Struct):
         params: flat parameters, such as ``train.epochs``.
         tags: what identifies data, code and machine.
         raw_version: DVC hash of ``data/raw``.
-        counts: images and objects by side, such as ``train images``.
+        counts: images and objects by split, such as ``train images``.
         epochs: metrics of each epoch, by their MLflow names.
     """
 

@@ -26,7 +26,7 @@ from tasks.workspace import params as read
 from tasks.versions import snapshots
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
-from tasks.workspace.dataset import read_side
+from tasks.workspace.dataset import read_split
 from tasks.workspace.models import Summary, TrainingRecord
 from tasks.workspace.places import MODELS
 from tasks.workspace.program import replacing, run_program, say, write_json
@@ -44,7 +44,7 @@ def main(root):
     with tracking.ending(live):
         if os.environ.get("TOY_FAULT") == "train":
             raise MemoryError("the stand-in was told to fail")
-        seed = f"{read_side(root, 'train')} {document['seed']} {dict(document['train'])} {drift}"
+        seed = f"{read_split(root, 'train')} {document['seed']} {dict(document['train'])} {drift}"
         draw = random.Random(hashlib.sha256(seed.encode()).hexdigest())
         headline = f"{document['train']['epochs']} epochs"
         with replacing(root, MODELS) as models:
@@ -68,7 +68,7 @@ import numpy as np
 from keypipe.evaluation.evaluation import Detection, evaluate, flatten_figures
 from tasks.workspace import params as read
 from tasks.tracking import runs as tracking
-from tasks.workspace.dataset import read_sides
+from tasks.workspace.dataset import read_splits
 from tasks.workspace.program import replacing, run_program, write_json
 from tasks.pages.plots import PLOTS
 
@@ -76,10 +76,10 @@ from tasks.pages.plots import PLOTS
 def main(root):
     document = read.read_params(root)
     off = 8 / int(document["train"]["epochs"]) + float(os.environ.get("TOY_DRIFT", "0"))
-    sides, metrics = {}, {}
+    splits, metrics = {}, {}
     with tracking.child_run(root, tracking.find_run(root), "validate") as live:
-        for side in ("val", "test"):
-            truth = read_sides(root)[side]
+        for split in ("val", "test"):
+            truth = read_splits(root)[split]
             found = []
             for one in truth.annotations:
                 points = np.array(one.keypoints, float).reshape(-1, 3)
@@ -87,12 +87,12 @@ def main(root):
                 points[:, 2] = 0.9
                 found.append(Detection(one.image_id, one.category_id, 0.9, one.bbox, points.ravel().tolist()))
             names = {category.name: np.full(len(category.keypoints), 0.1) for category in truth.categories}
-            sides[side] = evaluate(truth, found, names)
-            metrics[side] = {"coco": flatten_figures(sides[side])}
-        headline = f"OKS AP50 {sides['val'].oks['AP50']:.3f}"
+            splits[split] = evaluate(truth, found, names)
+            metrics[split] = {"coco": flatten_figures(splits[split])}
+        headline = f"OKS AP50 {splits['val'].oks['AP50']:.3f}"
         with replacing(root, pathlib.Path("reports/validate")) as report:
             report.mkdir()
-            write_json(report / "report.json", {"headline": headline, "sides": sides})
+            write_json(report / "report.json", {"headline": headline, "sides": splits})
         with replacing(root, pathlib.Path("metrics/validate.json")) as file:
             write_json(file, metrics)
         for path in PLOTS:

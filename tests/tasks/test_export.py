@@ -25,7 +25,7 @@ from tasks.export import (
 from tasks.grading.rules import GradingParams, to_grading
 from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
 from tasks.proofs.timing import Latency
-from tasks.workspace.dataset import read_schema, read_side
+from tasks.workspace.dataset import read_schema, read_split
 from tests.imports import ROOT
 from tests.pose_checkpoint import write_random_checkpoint
 from tests.predictions import assert_as_ultralytics_on_every_validation_image
@@ -61,7 +61,7 @@ def proof_of(root: Path, path: Path, name: str, tolerance: Tolerance) -> Proof:
     models = {name: (candidate, candidate.runtime.load(path, 1))}
     reference = PyTorch().load(root / "models/best.pt", 1)
     grading = to_grading(GradingParams(), info.schema, root)
-    return prove(root, read_side(root, "val"), reference, models, info, grading, 0.05)[1][name]
+    return prove(root, read_split(root, "val"), reference, models, info, grading, 0.05)[1][name]
 
 
 # ------------------------------------------------------------------------------------- formats
@@ -153,7 +153,7 @@ def test_formats_without_their_toolchains_are_refused_in_one_line_each(trained: 
     assert ncnn.startswith("export.formats: ncnn: its toolchain is not installed here (no Python module ncnn)")
     assert "(no Python module coremltools)" in coreml
     assert engine == "export.formats: engine: export running on CPU but must be on GPU, i.e. use 'device=0'"
-    # Integers only, so it is calibrated: on the training side, not on a dataset that Ultralytics would download.
+    # Integers only, so it is calibrated: on the training split, not on a dataset that Ultralytics would download.
     assert imx.startswith("export.formats: imx: its toolchain is not installed here")
     assert (trained / "exports/model.onnx").read_bytes() == before
 
@@ -273,10 +273,10 @@ def test_what_is_at_fault(trained_once: Path) -> None:
         assert all(part in fault for part, fault in zip(expected, faults, strict=True)), faults
 
 
-def test_a_side_without_images_proves_nothing(trained_once: Path) -> None:
-    truth = msgspec.structs.replace(read_side(trained_once, "val"), images=[], annotations=[])
+def test_a_split_without_images_proves_nothing(trained_once: Path) -> None:
+    truth = msgspec.structs.replace(read_split(trained_once, "val"), images=[], annotations=[])
     info = ModelInfo(read_schema(trained_once), (96, 96))
-    with pytest.raises(DatasetError, match="the val side has no images"):
+    with pytest.raises(DatasetError, match="the val split has no images"):
         prove(trained_once, truth, lambda x: x, {}, info, to_grading(GradingParams(), info.schema, trained_once), 0.25)
 
 
@@ -320,14 +320,14 @@ def test_keypoints_as_ultralytics_predicts_them_on_every_validation_image(all_fo
 # ---------------------------------------------------------------------------------------- INT8
 
 
-def test_calibration_images_are_a_seeded_sample_of_the_training_side(trained_once: Path) -> None:
+def test_calibration_images_are_a_seeded_sample_of_the_training_split(trained_once: Path) -> None:
     info = ModelInfo(read_schema(trained_once), (64, 64))
     draw = [list(_calibration_inputs(5, seed, info, trained_once)) for seed in (1, 1, 2)]
     assert [item.shape for item in draw[0]] == [(1, 3, 64, 64)] * 5
     np.testing.assert_array_equal(draw[0], draw[1])
     assert not np.array_equal(draw[0], draw[2])
     every = list(_calibration_inputs(1000, 0, info, trained_once))
-    assert len(every) == len(read_side(trained_once, "train").images)
+    assert len(every) == len(read_split(trained_once, "train").images)
 
 
 def test_what_the_head_decodes_stays_in_float(all_formats: Path) -> None:

@@ -37,8 +37,8 @@ def converted(converted_once: Path, tmp_path: Path) -> Path:
     return root
 
 
-def split(root: Path) -> dict[str, str]:
-    """Run split and return image -> side."""
+def run_split(root: Path) -> dict[str, str]:
+    """Run split and return image -> split."""
     run_stages(root, "split")
     return read_manifest(root)
 
@@ -56,19 +56,19 @@ def refuse(root: Path) -> str:
 
 
 def test_the_dataset_is_laid_out_for_coco_tools_and_for_yolo(converted: Path) -> None:
-    sides = split(converted)
-    assert Counter(sides.values()) == {"train": 28, "val": 6, "test": 6}
+    splits = run_split(converted)
+    assert Counter(splits.values()) == {"train": 28, "val": 6, "test": 6}
     data = yaml.safe_load((converted / "data/dataset/data.yaml").read_text())
     assert data["kpt_shape"] == [13, 3]
     assert data["flip_idx"] == [0, 2, 1, 3, 4, 6, 5, 8, 7, 10, 9, 12, 11]
     assert data["names"] == {0: "cow"}
     assert data["kpt_oks_sigmas"] == [0.1] * 13  # what the schedule of the loss ends with
     assert (converted / "data/yolo/data.yaml").read_text() == (converted / "data/dataset/data.yaml").read_text()
-    for side in ("train", "val", "test"):
-        coco = parse_coco((converted / f"data/dataset/annotations/{side}.json").read_bytes())
-        assert {image.file_name for image in coco.images} == {image for image, at in sides.items() if at == side}
-        links = sorted(path for path in (converted / f"data/yolo/images/{side}").rglob("*.jpg"))
-        labels = sorted(path for path in (converted / f"data/yolo/labels/{side}").rglob("*.txt"))
+    for split in ("train", "val", "test"):
+        coco = parse_coco((converted / f"data/dataset/annotations/{split}.json").read_bytes())
+        assert {image.file_name for image in coco.images} == {image for image, at in splits.items() if at == split}
+        links = sorted(path for path in (converted / f"data/yolo/images/{split}").rglob("*.jpg"))
+        labels = sorted(path for path in (converted / f"data/yolo/labels/{split}").rglob("*.txt"))
         assert [link.relative_to(converted / "data/yolo/images").with_suffix("") for link in links] == [
             label.relative_to(converted / "data/yolo/labels").with_suffix("") for label in labels
         ]
@@ -78,7 +78,7 @@ def test_the_dataset_is_laid_out_for_coco_tools_and_for_yolo(converted: Path) ->
 
 
 def test_yolos_own_loader_takes_every_object(converted: Path) -> None:
-    split(converted)
+    run_split(converted)
     from ultralytics.data.utils import verify_image_label
 
     held = 0
@@ -91,8 +91,8 @@ def test_yolos_own_loader_takes_every_object(converted: Path) -> None:
     assert held == len(coco.annotations)
 
 
-def test_images_keep_their_side_when_data_are_added_and_removed(converted: Path) -> None:
-    before = split(converted)
+def test_images_keep_their_split_when_data_are_added_and_removed(converted: Path) -> None:
+    before = run_split(converted)
     raw = converted / "data/raw"
     gone = sorted(before)[0]
     for path in (converted / "data" / gone, (converted / "data" / gone).with_suffix(".json")):
@@ -105,9 +105,9 @@ def test_images_keep_their_side_when_data_are_added_and_removed(converted: Path)
         image.write_bytes(source.with_suffix(".jpg").read_bytes() + bytes([index]) + b"\xff\xd9")
         image.with_suffix(".json").write_text(text.replace(source.with_suffix(".jpg").name, image.name))
     run_stages(converted, "convert")
-    after = split(converted)
-    assert {image: side for image, side in after.items() if image in before} == {
-        image: side for image, side in before.items() if image != gone
+    after = run_split(converted)
+    assert {image: split for image, split in after.items() if image in before} == {
+        image: split for image, split in before.items() if image != gone
     }
     assert len(after) == 49
     assert f"{gone}," in (converted / "data/dataset/manifest.csv").read_text()
@@ -117,22 +117,22 @@ THIRDS = {"split.train": 0.5, "split.val": 0.25, "split.test": 0.25}
 
 
 def groups_of(root: Path) -> dict[str, set[str]]:
-    """Return group -> sides, as the manifest has them."""
+    """Return group -> splits, as the manifest has them."""
     groups: dict[str, set[str]] = {}
     for line in parse_manifest((root / "data/dataset/manifest.csv").read_text()).lines:
-        groups.setdefault(line.group, set()).add(line.side)
+        groups.setdefault(line.group, set()).add(line.split)
     return groups
 
 
-def test_groups_by_a_regular_expression_share_a_side(converted: Path) -> None:
+def test_groups_by_a_regular_expression_share_a_split(converted: Path) -> None:
     set_params(converted, **{"split.group_by": r"cow_(\d\d\d)", **THIRDS})
-    split(converted)
+    run_split(converted)
     groups = groups_of(converted)
     assert len(groups) > 1
-    assert all(len(sides) == 1 for sides in groups.values())
+    assert all(len(splits) == 1 for splits in groups.values())
 
 
-def test_groups_by_folder_share_a_side(converted: Path) -> None:
+def test_groups_by_folder_share_a_split(converted: Path) -> None:
     for index, path in enumerate(sorted((converted / "data/raw").rglob("*.json"))):
         folder = converted / f"data/raw/day{index % 7}"
         folder.mkdir(exist_ok=True)
@@ -140,9 +140,9 @@ def test_groups_by_folder_share_a_side(converted: Path) -> None:
             file.rename(folder / file.name)
     run_stages(converted, "convert")
     set_params(converted, **{"split.group_by": "folder", **THIRDS})
-    split(converted)
+    run_split(converted)
     assert set(groups_of(converted)) == {f"day{index}" for index in range(7)}
-    assert all(len(sides) == 1 for sides in groups_of(converted).values())
+    assert all(len(splits) == 1 for splits in groups_of(converted).values())
 
 
 def test_groups_by_a_column_of_a_table(converted: Path) -> None:
@@ -150,9 +150,9 @@ def test_groups_by_a_column_of_a_table(converted: Path) -> None:
     table = "\n".join(["image,animal", *(f"{name},{index % 6}" for index, name in enumerate(sorted(names)))])
     (converted / "data/groups.csv").write_text(table + "\n")
     set_params(converted, **{"split.group_column": "animal", **THIRDS})
-    split(converted)
+    run_split(converted)
     assert set(groups_of(converted)) == set("012345")
-    assert all(len(sides) == 1 for sides in groups_of(converted).values())
+    assert all(len(splits) == 1 for splits in groups_of(converted).values())
     (converted / "data/groups.csv").write_text("image,animal\n")
     assert "40 images have no line" in refuse(converted)
 
@@ -171,7 +171,7 @@ def test_a_group_that_makes_the_ratios_unreachable_is_named(converted: Path) -> 
     set_params(converted, **{"split.group_column": "group"})
     done = run_stage(converted, "split")
     expected = "the ratios are not reached, train 85% instead of 70%, val 8% instead of 15%, test 8% instead of 15%:"
-    assert f"{expected} the group 'big' holds 34 of 40 images (85%), on one side" in done.stdout
+    assert f"{expected} the group 'big' holds 34 of 40 images (85%), in one split" in done.stdout
     assert "the group &#39;big&#39; holds 34" in (converted / "reports/split/report.html").read_text()
 
 
@@ -184,38 +184,38 @@ def add_copy(root: Path, image: str, name: str, quality: int = 60) -> None:
     copy.with_suffix(".json").write_text(text.replace(source.name, copy.name))
 
 
-def test_near_duplicates_join_the_side_of_what_they_look_like(converted: Path) -> None:
-    before = split(converted)
+def test_near_duplicates_join_the_split_of_what_they_look_like(converted: Path) -> None:
+    before = run_split(converted)
     images = {
-        side: next(image for image, at in sorted(before.items()) if at == side) for side in ("train", "val", "test")
+        split: next(image for image, at in sorted(before.items()) if at == split) for split in ("train", "val", "test")
     }
-    for side, image in images.items():
-        add_copy(converted, image, f"copy_{side}.jpg")
+    for split, image in images.items():
+        add_copy(converted, image, f"copy_{split}.jpg")
     run_stages(converted, "convert")
-    after = split(converted)
-    assert {side: after[f"raw/copy_{side}.jpg"] for side in images} == {side: side for side in images}
+    after = run_split(converted)
+    assert {split: after[f"raw/copy_{split}.jpg"] for split in images} == {split: split for split in images}
     assert report(converted)["kept_together"] == sorted(
-        [sorted([image, f"raw/copy_{side}.jpg"]) for side, image in images.items()]
+        [sorted([image, f"raw/copy_{split}.jpg"]) for split, image in images.items()]
     )
     assert (converted / ".keypipe/cache/pixels.jsonl").exists()
 
 
 def test_a_clone_without_the_cache_makes_the_same_split_and_only_looks_at_what_is_new(converted: Path) -> None:
-    before = split(converted)
+    before = run_split(converted)
     add_copy(converted, sorted(before)[3], "copy.jpg")
     run_stages(converted, "convert")
     clone = converted.with_name("clone")
     shutil.copytree(converted, clone, symlinks=True)
     shutil.rmtree(clone / ".keypipe")
     shutil.rmtree(clone / "data/yolo")
-    split(converted)
-    split(clone)
+    run_split(converted)
+    run_split(clone)
     for name in ("data/dataset/manifest.csv", "data/dataset/annotations/train.json", "reports/split/report.json"):
         assert (clone / name).read_bytes() == (converted / name).read_bytes()
     assert len((clone / ".keypipe/cache/pixels.jsonl").read_text().splitlines()) == 1
 
 
-def test_without_near_duplicates_copies_on_two_sides_are_reported_and_can_stop(converted: Path) -> None:
+def test_without_near_duplicates_copies_in_two_splits_are_reported_and_can_stop(converted: Path) -> None:
     images = sorted((converted / "data/raw").rglob("*.jpg"))[:8]
     copies = {
         f"raw/copy_{index}.jpg": path.relative_to(converted / "data").as_posix() for index, path in enumerate(images)
@@ -224,32 +224,32 @@ def test_without_near_duplicates_copies_on_two_sides_are_reported_and_can_stop(c
         add_copy(converted, image, copy.removeprefix("raw/"))
     run_stages(converted, "convert")
     set_params(converted, **{"split.near_duplicates": False})
-    sides = split(converted)
-    leaks = {copy for copy, image in copies.items() if sides[copy] != sides[image]}
+    splits = run_split(converted)
+    leaks = {copy for copy, image in copies.items() if splits[copy] != splits[image]}
     assert leaks  # eight images, drawn with a fixed seed
     found = report(converted)["findings"]
     assert {item["kind"] for item in found} == {"near-duplicate-across-sides"}
     assert len(found) == len(leaks)
-    assert {side for item in found for side in (item["side"],)} <= {"train", "val", "test"}
-    assert "Nearly the same image on two sides" in (converted / "reports/split/report.html").read_text()
+    assert {split for item in found for split in (item["side"],)} <= {"train", "val", "test"}
+    assert "Nearly the same image in two splits" in (converted / "reports/split/report.html").read_text()
     set_params(converted, **{"doctor.fail_on": "warning"})
     assert "looks like" in refuse(converted)
     set_params(converted, **{"doctor.ignore": ["near-duplicate-across-sides"]})
-    split(converted)
+    run_split(converted)
     assert report(converted)["findings"] == []
 
 
-def test_a_class_that_a_side_lacks_is_reported(converted: Path) -> None:
+def test_a_class_that_a_split_lacks_is_reported(converted: Path) -> None:
     document = json.loads((converted / "data/coco/keypoints.json").read_text())
     document["categories"].append({"id": 2, "name": "dog", "keypoints": ["nose"], "skeleton": []})
     box = {"bbox": [1, 1, 9, 9], "area": 81, "keypoints": [5, 5, 2], "num_keypoints": 1}
     document["annotations"].append({"id": 10_000, "image_id": 1, "category_id": 2, **box})
     (converted / "data/coco/keypoints.json").write_text(json.dumps(document))
     set_params(converted, **{"schema.classes.dog": {"keypoints": ["nose"]}})
-    sides = split(converted)
-    own = sides[document["images"][0]["file_name"]]
+    splits = run_split(converted)
+    own = splits[document["images"][0]["file_name"]]
     found = [(item["kind"], item["class_name"], item["side"]) for item in report(converted)["findings"]]
-    assert found == [("class-missing-on-side", "dog", side) for side in sorted({"train", "val", "test"} - {own})]
+    assert found == [("class-missing-on-side", "dog", split) for split in sorted({"train", "val", "test"} - {own})]
 
 
 def test_a_picture_that_is_not_what_was_converted_is_refused(converted: Path) -> None:
@@ -260,9 +260,9 @@ def test_a_picture_that_is_not_what_was_converted_is_refused(converted: Path) ->
     assert "1 images of the dataset are not there" in refuse(converted)
 
 
-def test_an_image_that_touches_two_sides_is_in_none_and_both_are_named(converted: Path) -> None:
-    before = split(converted)
-    train, test = (next(image for image, at in sorted(before.items()) if at == side) for side in ("train", "test"))
+def test_an_image_that_touches_two_splits_is_in_none_and_both_are_named(converted: Path) -> None:
+    before = run_split(converted)
+    train, test = (next(image for image, at in sorted(before.items()) if at == split) for split in ("train", "test"))
     manifest = converted / "data/dataset/manifest.csv"
     lines = [
         line.replace(",train,,", ",train,g,").replace(",test,,", ",test,g,") if line.startswith((train, test)) else line
@@ -278,37 +278,37 @@ def test_an_image_that_touches_two_sides_is_in_none_and_both_are_named(converted
     (converted / "data/groups.csv").write_text("\n".join(table) + "\n")
     set_params(converted, **{"split.group_column": "group"})
     run_stages(converted, "convert")
-    after = split(converted)
+    after = run_split(converted)
     assert after == before
     (aside,) = report(converted)["set_aside"]
     assert aside == {"image": "raw/new.jpg", "touches": {"train": train, "test": test}}
-    for side in ("train", "val", "test"):
-        assert "raw/new.jpg" not in (converted / f"data/dataset/annotations/{side}.json").read_text()
+    for split in ("train", "val", "test"):
+        assert "raw/new.jpg" not in (converted / f"data/dataset/annotations/{split}.json").read_text()
     assert not list((converted / "data/yolo").rglob("new.*"))
 
 
-def test_a_reset_draws_all_sides_anew_once(converted: Path) -> None:
-    before = split(converted)
+def test_a_reset_draws_all_splits_anew_once(converted: Path) -> None:
+    before = run_split(converted)
     set_params(converted, **{"seed": 7})
-    assert split(converted) == before
+    assert run_split(converted) == before
     set_params(converted, **{"split.reset": True})
-    after = split(converted)
+    after = run_split(converted)
     assert after != before
     assert (report(converted)["draw"], report(converted)["moved_by_reset"]) == (
         2,
         sum(before[image] != after[image] for image in before),
     )
     set_params(converted, **{"seed": 8})
-    assert split(converted) == after
+    assert run_split(converted) == after
     assert "does nothing any more; set it back to false" in report(converted)["warnings"][0]
     set_params(converted, **{"split.reset": False})
-    assert split(converted) == after
+    assert run_split(converted) == after
     assert "#draw,2,kept" in (converted / "data/dataset/manifest.csv").read_text()
 
 
 def test_each_fold_is_a_dataset_that_yolo_reads(converted: Path) -> None:
     set_params(converted, **{"split.folds": 3})
-    sides = split(converted)
+    splits = run_split(converted)
     from ultralytics.data import YOLODataset
     from ultralytics.data.utils import check_det_dataset
 
@@ -316,40 +316,40 @@ def test_each_fold_is_a_dataset_that_yolo_reads(converted: Path) -> None:
     for fold in ("1", "2", "3"):
         folder = converted / "data/dataset/folds" / fold
         expected = {
-            side: {image.file_name for image in parse_coco((folder / f"annotations/{side}.json").read_bytes()).images}
-            for side in ("train", "val")
+            split: {image.file_name for image in parse_coco((folder / f"annotations/{split}.json").read_bytes()).images}
+            for split in ("train", "val")
         }
         assert not expected["train"] & expected["val"]
-        assert expected["train"] | expected["val"] == {image for image, side in sides.items() if side != "test"}
+        assert expected["train"] | expected["val"] == {image for image, split in splits.items() if split != "test"}
         seen += expected["val"]
         assert (folder / "data.yaml").read_text() == (converted / f"data/yolo/fold{fold}.yaml").read_text()
         data = check_det_dataset(str(converted / f"data/yolo/fold{fold}.yaml"), autodownload=False)
-        for side, images in expected.items():
-            loaded = YOLODataset(img_path=data[side], data=data, task="pose", augment=False, imgsz=96)
+        for split, images in expected.items():
+            loaded = YOLODataset(img_path=data[split], data=data, task="pose", augment=False, imgsz=96)
             links = {
                 Path(file).resolve().relative_to(converted.resolve() / "data").as_posix() for file in loaded.im_files
             }
             assert links == images
-            objects = parse_coco((folder / f"annotations/{side}.json").read_bytes()).annotations
+            objects = parse_coco((folder / f"annotations/{split}.json").read_bytes()).annotations
             assert sum(len(label["cls"]) for label in loaded.labels) == len(objects)
     assert len(seen) == len(set(seen))
     assert len(report(converted)["folds"]) == 3
     set_params(converted, **{"split.folds": 0})
-    split(converted)
+    run_split(converted)
     assert [path.name for path in (converted / "data/dataset/folds").iterdir()] == ["index.json"]
     assert not list((converted / "data/yolo").glob("fold*"))
 
 
 def test_two_ways_are_just_parameters(converted: Path) -> None:
     set_params(converted, **{"split.train": 0.9, "split.val": 0.1, "split.test": 0})
-    assert Counter(split(converted).values()) == {"train": 36, "val": 4}
+    assert Counter(run_split(converted).values()) == {"train": 36, "val": 4}
     data = yaml.safe_load((converted / "data/dataset/data.yaml").read_text())
     assert "test" not in data
     assert not (converted / "data/yolo/images/test").exists()
 
 
 def test_the_same_bytes_again_and_from_a_fresh_view(converted: Path) -> None:
-    split(converted)
+    run_split(converted)
 
     def view() -> dict[str, bytes]:
         yolo = converted / "data/yolo"
@@ -357,7 +357,7 @@ def test_the_same_bytes_again_and_from_a_fresh_view(converted: Path) -> None:
 
     first = view()
     shutil.rmtree(converted / "data/yolo")
-    split(converted)
+    run_split(converted)
     assert view() == first
 
 
@@ -388,14 +388,14 @@ def test_a_dataset_of_another_schema_is_refused(converted: Path) -> None:
 
 
 def test_one_more_image_leaves_the_rest_of_the_view_alone_and_an_edited_label_is_put_right(converted: Path) -> None:
-    before = split(converted)
+    before = run_split(converted)
     labels = {path: path.read_bytes() for path in (converted / "data/yolo/labels").rglob("*.txt")}
     inodes = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in labels}
     add_copy(converted, sorted(before)[0], "0.jpg")  # the first by path: all ids change
     edited = next(path for path, text in labels.items() if text)
     edited.write_bytes(labels[edited][:-2] + b"9\n")
     run_stages(converted, "convert")
-    split(converted)
+    run_split(converted)
     assert {path: path.read_bytes() for path in labels} == labels
     assert {path for path in labels if (path.stat().st_ino, path.stat().st_mtime_ns) != inodes[path]} == {edited}
     assert len(list((converted / "data/yolo/labels").rglob("*.txt"))) == len(labels) + 1
@@ -447,21 +447,21 @@ def test_before_convert_it_says_what_to_run(tmp_path: Path) -> None:
 
 
 def test_an_image_that_two_branches_placed_differently_is_set_aside_until_a_person_decides(converted: Path) -> None:
-    before = split(converted)
+    before = run_split(converted)
     path = converted / "data/dataset/manifest.csv"
     text = path.read_text()
     line = next(line for line in text.splitlines() if ",train," in line)
     path.write_text(text + line.replace(",train,", ",val,") + "\n")
     image = line.partition(",")[0]
-    assert split(converted) == {name: side for name, side in before.items() if name != image}
+    assert run_split(converted) == {name: split for name, split in before.items() if name != image}
     assert report(converted)["set_aside"] == [{"image": image, "touches": {"train": image, "val": image}}]
     assert path.read_text().count(f"{image},") == 2
     path.write_text(text)
-    assert split(converted) == before
+    assert run_split(converted) == before
 
 
 def test_a_manifest_with_a_line_that_is_none_is_refused_and_stays(converted: Path) -> None:
-    split(converted)
+    run_split(converted)
     path = converted / "data/dataset/manifest.csv"
     broken = path.read_text() + "<<<<<<< ours\n"
     path.write_text(broken)

@@ -26,7 +26,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_both_sides_are_measured_under_names_that_tell_whose_figures_they_are(trained_once: Path) -> None:
+def test_both_splits_are_measured_under_names_that_tell_whose_figures_they_are(trained_once: Path) -> None:
     metrics = read(trained_once / "metrics/validate.json")
     assert set(metrics) == {"val", "test"}
     for figures in metrics.values():
@@ -39,10 +39,10 @@ def test_both_sides_are_measured_under_names_that_tell_whose_figures_they_are(tr
 
 def test_sigmas_and_area_rule_stand_beside_the_figures(trained_once: Path) -> None:
     report = read(trained_once / "reports/validate/report.json")
-    for side in report["sides"].values():
-        assert side["sigmas"] == {"cow": [0.1] * 13}
-        assert side["area_factor"] == 0.53
-        assert side["keypoints"][0]["keypoint"] == "nose"
+    for split in report["sides"].values():
+        assert split["sigmas"] == {"cow": [0.1] * 13}
+        assert split["area_factor"] == 0.53
+        assert split["keypoints"][0]["keypoint"] == "nose"
     page = (trained_once / "reports/validate/report.html").read_text()
     assert "sigma 0.1, area 0.53 of the box" in page
     assert "data:image/jpeg" in page
@@ -51,17 +51,17 @@ def test_sigmas_and_area_rule_stand_beside_the_figures(trained_once: Path) -> No
 def test_the_report_has_errors_intervals_and_pictures(trained_once: Path) -> None:
     folder = trained_once / "reports/validate"
     report = read(folder / "report.json")
-    for side, figures in report["sides"].items():
+    for split, figures in report["sides"].items():
         kinds = {(group["kind"], group["name"]) for group in figures["groups"]}
         assert {("class", "cow"), ("visibility", "visible"), ("visibility", "occluded")} <= kinds
         assert sum(figures["reliability"]["count"]) % 13 == 0
         assert sum(map(sum, figures["confusion"])) >= figures["instances"]
-        intervals = report["intervals"][side]
+        intervals = report["intervals"][split]
         assert (intervals["unit"], intervals["units"], intervals["resamples"]) == ("image", figures["images"], 1000)
         for interval in intervals["figures"].values():
             assert interval["low"] <= interval["value"] <= interval["high"]
         for kind in ("worst", "random"):
-            assert len(list((folder / "gallery" / side / kind).glob("*.jpg"))) == min(12, figures["images"])
+            assert len(list((folder / "gallery" / split / kind).glob("*.jpg"))) == min(12, figures["images"])
     page = (folder / "report.html").read_text()
     for title in ("Where keypoints are off", "Worst images", "Random images", "By class, size and visibility"):
         assert page.count(f"<h2>{title}</h2>") == len(report["sides"])
@@ -123,7 +123,7 @@ def test_groups_of_the_split_are_what_is_drawn(tmp_path: Path) -> None:
     assert read_units(tmp_path, alone) == ("image", ["image raw/2.jpg", "image raw/3.jpg"])
 
 
-def test_without_a_test_side_or_resamples(trained: Path) -> None:
+def test_without_a_test_split_or_resamples(trained: Path) -> None:
     set_params(trained, **{"split.test": 0.0, "split.val": 0.3, "split.reset": True})
     set_params(trained, **{"validate.resamples": 0, "validate.gallery": 0, "validate.area_rule": "coco"})
     run_stages(trained, "split", "validate")

@@ -33,14 +33,14 @@ class InferenceEngine(Protocol):
         self,
         weights: Path,
         data: Path,
-        side: str,
+        split: str,
         machine: Mapping[str, Any],
         *,
         batch: int,
         imgsz: int | None,
         scratch: Path,
     ) -> ValidationResult:
-        """Run weights over a side of the split; returns every prediction, and the engine's own figures."""
+        """Run weights over a split; returns every prediction, and the engine's own figures."""
         ...
 
     def hash_weights(self, path: Path) -> str:

@@ -63,7 +63,7 @@ def export(
         arguments: further export arguments, such as ``opset`` or ``dynamic``; those that the format does not have
             are left out.
         metadata: what the file is to say of itself besides Ultralytics' own entries.
-        calibration: ``data.yaml`` whose train side the formats are calibrated on that know integers only; without
+        calibration: ``data.yaml`` whose train split the formats are calibrated on that know integers only; without
             it Ultralytics would download a dataset.
         scratch: an empty folder.
 

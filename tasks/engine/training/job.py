@@ -32,7 +32,7 @@ class Epoch(msgspec.Struct):
         number: from 1.
         total: planned epochs.
         metrics: ``train/…_loss``, ``train/loss_sigma`` (mean over the slots), ``val/…_loss``, ``lr/…``,
-            ``val_ultralytics/…`` for the engine's own figures, and ``val_epoch/…`` for what ``TrainJob.judge`` says.
+            ``val_ultralytics/…`` for the engine's own figures, and ``val_epoch/…`` for what ``TrainJob.score`` says.
         best: number of the best epoch so far.
         seconds: wall time of the epoch, validation included.
         state_seconds: what keeping the exact state of the epoch before took.
@@ -61,10 +61,10 @@ class TrainJob(msgspec.Struct):
         workers: loader processes; None for 2 on a GPU and none on the CPU.
         cache: whether decoded images are kept: ``auto``, ``ram``, ``disk`` or False.
         scratch: folder that keeps the state between a killed run and the next.
-        instances: for each of ``train`` and ``val``, image file name below ``images/<side>`` -> number of objects.
+        instances: for each of ``train`` and ``val``, image file name below ``images/<split>`` -> number of objects.
         loss_sigma: sigmas of the pose loss in every epoch.
-        best_by: the figure of an epoch that decides which is the best; ``fitness`` or one that ``judge`` gives.
-        judge: gets the predictions for the validation side, gives figures by name.
+        best_by: the figure of an epoch that decides which is the best; ``fitness`` or one that ``score`` gives.
+        score: gets the predictions for the validation split, gives figures by name.
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
         on_epoch: called after every epoch.
         on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
@@ -81,7 +81,7 @@ class TrainJob(msgspec.Struct):
     instances: dict[str, dict[str, int]]
     loss_sigma: SigmaCourse
     best_by: str
-    judge: Callable[[Sequence[Row]], Mapping[str, float]]
+    score: Callable[[Sequence[Row]], Mapping[str, float]]
     new_head: bool = False
     on_epoch: Callable[[Epoch], None] = tell_nobody
     on_preflight: Callable[[Preflight | None], None] | None = None
@@ -118,20 +118,20 @@ def metric_name(name: str) -> str:
     return name.translate(_NO_METRIC_NAME)
 
 
-def check_loaded(side: str, labels: Sequence[Mapping[str, Any]], expected: Mapping[str, int]) -> None:
+def check_loaded(split: str, labels: Sequence[Mapping[str, Any]], expected: Mapping[str, int]) -> None:
     """Compare what Ultralytics' loader holds with what was converted.
 
     Ultralytics drops an image for one bad label row, and removes equal rows, with a warning only.
 
     Args:
-        side: ``train`` or ``val``.
+        split: ``train`` or ``val``.
         labels: the loader's labels, one mapping an image with ``im_file`` and ``cls``.
-        expected: image file name below ``images/<side>`` -> number of objects.
+        expected: image file name below ``images/<split>`` -> number of objects.
 
     Raises:
         DatasetError: an image or an object is missing; names the first few.
     """
-    marker = f"/images/{side}/"
+    marker = f"/images/{split}/"
     held = {str(label["im_file"]).rpartition(marker)[2]: len(label["cls"]) for label in labels}
     differing = [name for name in expected if held.get(name) != expected[name]]
     if differing:
@@ -140,6 +140,6 @@ def check_loaded(side: str, labels: Sequence[Mapping[str, Any]], expected: Mappi
             for name in differing[:5]
         )
         raise DatasetError(
-            f"the loader holds fewer {side} objects than were converted, in {len(differing)} images: {shown};"
+            f"the loader holds fewer {split} objects than were converted, in {len(differing)} images: {shown};"
             " two equal boxes on one image, or an image that Ultralytics cannot read, are the usual reasons"
         )

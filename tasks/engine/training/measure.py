@@ -189,7 +189,7 @@ def _autocast(trainer: Any) -> Any:
 
 
 def _time_validation(trainer: Any) -> float:
-    """Return the seconds that loading a batch of the validation side, predicting and its losses take.
+    """Return the seconds that loading a batch of the validation split, predicting and its losses take.
 
     Sorting out what was predicted comes on top: how long that takes depends on what the network will have learnt.
     """

@@ -134,7 +134,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
         path: where ``save_state`` wrote it.
 
     Returns:
-        The state on the CPU, or None where there is none to go on from: it is absent, damaged, or was made by
+        The state on the CPU, or None if there is no state to go on from: it is absent, damaged, or was made by
         other versions of the packages that compute.
     """
     if not path.exists():

@@ -102,11 +102,11 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
             )
 
     @contextmanager
-    def _caching(self, side: str) -> Iterator[None]:
+    def _caching(self, split: str) -> Iterator[None]:
         """Keep decoded images in memory where they take no more than a quarter of what is free, without a word."""
         given = self.args.cache
         if self.job.cache == "auto":
-            size_bytes = len(self.job.instances[side]) * 3 * int(self.args.imgsz) ** 2
+            size_bytes = len(self.job.instances[split]) * 3 * int(self.args.imgsz) ** 2
             self.args.cache = "ram" if size_bytes < _CACHE_SHARE * psutil.virtual_memory().available else False
         else:
             self.args.cache = self.job.cache
@@ -127,8 +127,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         )
 
     def _check_and_speed_up(self) -> None:
-        for side, loader in (("train", self.train_loader), ("val", self.test_loader)):
-            check_loaded(side, loader.dataset.labels, self.job.instances[side])
+        for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
+            check_loaded(split, loader.dataset.labels, self.job.instances[split])
         if self.device.type == "cpu":  # measured on two cores: 0.58 s a step instead of 0.67; wrong on MPS
             self.model.to(memory_format=torch.channels_last)
             self.ema.ema.to(memory_format=torch.channels_last)
@@ -213,14 +213,14 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
     # Which epoch is the best
 
     def validate(self) -> tuple[Any, Any]:
-        """Validate the weights as they would be saved, and judge them by ``train.best_by``.
+        """Validate the weights as they would be saved, and score them by ``train.best_by``.
 
         Returns:
             Ultralytics' figures, and the one that decides.
         """
         with half_precision(self.ema.ema):
             metrics = self.validator(self)
-        self.figures = {FITNESS: float(metrics.pop(FITNESS)), **self.job.judge(self.validator.rows)}
+        self.figures = {FITNESS: float(metrics.pop(FITNESS)), **self.job.score(self.validator.rows)}
         fitness = self.figures.get(self.job.best_by, 0.0)
         if self.best_fitness is None or fitness >= self.best_fitness:  # of equals the later one: it saw more
             self.best_fitness = fitness

@@ -105,7 +105,7 @@ def test_a_change_that_changes_nothing_stops_after_convert(workspace: Path, url:
     assert run(workspace, PREFECT_API_URL=url)["convert"] in {"Restored", "Cached"}, "an edit that was taken back"
 
 
-def test_an_edited_keypoint_of_the_test_side_reruns_what_looks_at_it(workspace: Path, url: str) -> None:
+def test_an_edited_keypoint_of_the_test_split_reruns_what_looks_at_it(workspace: Path, url: str) -> None:
     edit_keypoint(workspace, "test")
     assert run(workspace, PREFECT_API_URL=url) == {
         "convert": "Ran",
@@ -116,14 +116,14 @@ def test_an_edited_keypoint_of_the_test_side_reruns_what_looks_at_it(workspace: 
     }
 
 
-def test_an_edited_keypoint_of_the_train_side_retrains(workspace: Path, url: str) -> None:
+def test_an_edited_keypoint_of_the_train_split_retrains(workspace: Path, url: str) -> None:
     edit_keypoint(workspace, "train")
     assert run(workspace, PREFECT_API_URL=url) == dict.fromkeys(STAGES, "Ran")
 
 
-def edit_keypoint(root: Path, side: str) -> None:
-    """Move one keypoint of one image of a side, as labelme would save it."""
-    document = json.loads((root / f"data/dataset/annotations/{side}.json").read_text())
+def edit_keypoint(root: Path, split: str) -> None:
+    """Move one keypoint of one image of a split, as labelme would save it."""
+    document = json.loads((root / f"data/dataset/annotations/{split}.json").read_text())
     with_objects = {item["image_id"] for item in document["annotations"]}
     source = next(root / "data/raw" / image["source"] for image in document["images"] if image["id"] in with_objects)
     content = json.loads(source.read_text())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keypipe.dataset.changes import DatasetChanges, Relabelling, SideChange, compare_datasets, match_objects
+from keypipe.dataset.changes import DatasetChanges, Relabelling, SplitChange, compare_datasets, match_objects
 from keypipe.dataset.coco import CocoFile, to_coco
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint, Visibility
 from keypipe.keypoints.skeleton import parse_schema
@@ -75,12 +75,12 @@ def test_objects_are_paired_by_what_fits_best_together() -> None:
     assert match_objects([], [cow()]) == []
 
 
-def test_images_that_went_to_another_side() -> None:
+def test_images_that_went_to_another_split() -> None:
     before = dataset(image("a.jpg"), image("b.jpg"), image("c.jpg", md5="c"), image("aside.jpg"))
     after = dataset(image("a.jpg"), image("b.jpg"), image("d.jpg", md5="c"), image("aside.jpg"))
-    sides = {"a.jpg": "train", "b.jpg": "val", "c.jpg": "test"}
+    splits = {"a.jpg": "train", "b.jpg": "val", "c.jpg": "test"}
     changes = compare_datasets(
-        before, after, sides, {"a.jpg": "train", "b.jpg": "train", "d.jpg": "val", "aside.jpg": "val"}
+        before, after, splits, {"a.jpg": "train", "b.jpg": "train", "d.jpg": "val", "aside.jpg": "val"}
     )
-    assert changes.sides == (SideChange("b.jpg", "val", "train"), SideChange("d.jpg", "test", "val"))
-    assert changes.counts()["on another side"] == 2
+    assert changes.splits == (SplitChange("b.jpg", "val", "train"), SplitChange("d.jpg", "test", "val"))
+    assert changes.counts()["in another split"] == 2

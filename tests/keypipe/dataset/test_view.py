@@ -16,7 +16,7 @@ from keypipe.keypoints.skeleton import parse_schema
 
 SCHEMA = parse_schema({"classes": {"cow": {"keypoints": ["nose", "tail"]}}})
 TEXTS = {"data.yaml": "x", "classes.txt": "cow\n"}
-Sides = dict[str, list[AnnotatedImage]]
+Splits = dict[str, list[AnnotatedImage]]
 
 
 def cow(x: float) -> Instance:
@@ -27,7 +27,7 @@ def image(path: str, *instances: Instance, md5: str = "") -> AnnotatedImage:
     return AnnotatedImage(path, (100, 100), md5 or path, instances, "a.json")
 
 
-def dataset() -> Sides:
+def dataset() -> Splits:
     return {
         "train": [image("raw/a/1.jpg", cow(1)), image("raw/b/1.jpg"), image("raw/b/1.png", cow(2), cow(3))],
         "val": [image("derived/images/2.jpg", cow(4))],
@@ -42,21 +42,21 @@ class Workspace:
         self.yolo = root / "data/yolo"
         self.memory = root / "cache/view"
 
-    def refresh(self, sides: Sides, texts: dict[str, str] | None = None) -> bool:
+    def refresh(self, splits: Splits, texts: dict[str, str] | None = None) -> bool:
         lines: dict[str, CocoLines] = {}
-        for side, images in sides.items():
+        for split, images in splits.items():
             for one in images:
                 (self.root / "data" / one.path).parent.mkdir(parents=True, exist_ok=True)
                 (self.root / "data" / one.path).write_text(one.path)
-            (self.root / f"{side}.json").write_bytes(format_coco(to_coco(images, SCHEMA)))
-            lines[side] = CocoLines(self.root / f"{side}.json")
+            (self.root / f"{split}.json").write_bytes(format_coco(to_coco(images, SCHEMA)))
+            lines[split] = CocoLines(self.root / f"{split}.json")
         done = refresh(self.yolo, lay_out(lines, SCHEMA), lines, SCHEMA, texts or TEXTS, self.memory)
-        self.check(sides, texts or TEXTS)
+        self.check(splits, texts or TEXTS)
         return done
 
-    def check(self, sides: Sides, texts: dict[str, str]) -> None:
+    def check(self, splits: Splits, texts: dict[str, str]) -> None:
         """Check that the folder holds what ``to_view`` says, and what Ultralytics keeps, and nothing else."""
-        view = to_view(sides, SCHEMA, "")
+        view = to_view(splits, SCHEMA, "")
         files = {path.relative_to(self.yolo).as_posix(): path for path in self.yolo.rglob("*") if not path.is_dir()}
         ours = {name for name, path in files.items() if path.suffix not in {".cache", ".npy"}}
         assert ours == view.links.keys() | view.texts.keys() | texts.keys()
@@ -100,20 +100,20 @@ def test_the_folder_holds_links_and_labels_and_nothing_happens_twice(workspace: 
     assert workspace.inodes() == before
 
 
-def test_images_that_come_go_and_change_sides(made: Workspace) -> None:
+def test_images_that_come_go_and_change_splits(made: Workspace) -> None:
     before = made.inodes()
-    sides = dataset()
-    sides["train"].insert(0, image("raw/a/0.jpg", cow(9)))  # the ids of all others change
-    assert made.refresh(sides)
+    splits = dataset()
+    splits["train"].insert(0, image("raw/a/0.jpg", cow(9)))  # the ids of all others change
+    assert made.refresh(splits)
     after = made.inodes()
     assert {name for name in after if name not in before} == {"images/train/a/0.jpg", "labels/train/a/0.txt"}
     assert before.items() <= after.items()
-    sides["val"].append(sides["train"].pop(2))
-    del sides["train"][1]
-    made.refresh(sides)
+    splits["val"].append(splits["train"].pop(2))
+    del splits["train"][1]
+    made.refresh(splits)
     assert not (made.yolo / "labels/train/a/1.txt").exists()
     assert not (made.yolo / "labels/train/b/1.txt").is_symlink()
-    made.refresh({"train": sides["train"][:1], "val": sides["val"][:1]})
+    made.refresh({"train": splits["train"][:1], "val": splits["val"][:1]})
     assert not (made.yolo / "images/train/b").exists()  # no empty folder is left
 
 
@@ -164,9 +164,9 @@ def test_label_caches_stay_as_long_as_nothing_changes(made: Workspace) -> None:
         path.write_bytes(b"by Ultralytics")
     assert not made.refresh(dataset())
     assert all(path.exists() for path in kept)
-    sides = dataset()
-    sides["train"][0] = image("raw/a/1.jpg", cow(1), md5="edited")  # the same labels, and other pixels
-    assert made.refresh(sides)
+    splits = dataset()
+    splits["train"][0] = image("raw/a/1.jpg", cow(1), md5="edited")  # the same labels, and other pixels
+    assert made.refresh(splits)
     assert not any(path.exists() for path in kept)
 
 
@@ -190,7 +190,7 @@ def test_without_its_memory_or_with_a_damaged_one_everything_is_compared(
 
 def test_other_code_or_another_schema_trusts_nothing(made: Workspace) -> None:
     other = parse_schema({"classes": {"cow": {"keypoints": ["tail", "nose"]}}})
-    lines = {side: CocoLines(made.root / f"{side}.json") for side in dataset()}
+    lines = {split: CocoLines(made.root / f"{split}.json") for split in dataset()}
     assert refresh(made.yolo, lay_out(lines, other), lines, other, TEXTS, made.memory)
     assert (made.yolo / "labels/train/a/1.txt").read_text().split()[5:8] == ["0.000000"] * 3
 

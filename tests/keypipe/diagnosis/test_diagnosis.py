@@ -18,7 +18,7 @@ from keypipe.diagnosis.findings import (
     at_or_above,
     count_findings,
     describe_kind,
-    put_sides,
+    put_splits,
     sort_findings,
     to_finding,
 )
@@ -147,24 +147,24 @@ def test_boxes_are_measured_at_the_models_input(tmp_path: Path, write_labelme: W
 
 def test_what_the_dataset_lacks(tmp_path: Path, write_labelme: Write) -> None:
     write_many(write_labelme, COW[:2])
-    sides = {f"raw/good{number}.jpg": "train" if number else "val" for number in range(20)}
+    splits = {f"raw/good{number}.jpg": "train" if number else "val" for number in range(20)}
     write_labelme("dog.jpg", [rectangle("dog", (10, 10, 90, 90)), point("nose", 15, 15)])
-    diagnosis = examine(tmp_path / "raw", sides=sides | {"raw/dog.jpg": "train"})
-    whole = [(found.kind, found.class_name, found.side) for found in diagnosis.findings if found.file == ""]
+    diagnosis = examine(tmp_path / "raw", splits=splits | {"raw/dog.jpg": "train"})
+    whole = [(found.kind, found.class_name, found.split) for found in diagnosis.findings if found.file == ""]
     assert whole == [
         ("class-missing-on-side", "dog", "val"),
         ("keypoint-never-labelled", "cow", ""),
         ("rare-class", "dog", ""),
     ]
     cow, _ = diagnosis.classes
-    assert (cow.objects, cow.images, cow.objects_by_side) == (20, 20, {"train": 19, "val": 1})
+    assert (cow.objects, cow.images, cow.objects_by_split) == (20, 20, {"train": 19, "val": 1})
     assert [(item.visible, item.occluded, item.not_labelled) for item in cow.keypoints] == [(20, 0, 0), (0, 0, 20)]
 
 
-def test_findings_carry_the_side_of_their_image(tmp_path: Path, write_labelme: Write) -> None:
+def test_findings_carry_the_split_of_their_image(tmp_path: Path, write_labelme: Write) -> None:
     write_labelme("a.jpg", COW[:1])
-    (found,) = [item for item in examine(tmp_path / "raw", sides={"raw/a.jpg": "val"}).findings if item.file]
-    assert (found.kind, found.side, found.image) == ("no-keypoints", "val", "raw/a.jpg")
+    (found,) = [item for item in examine(tmp_path / "raw", splits={"raw/a.jpg": "val"}).findings if item.file]
+    assert (found.kind, found.split, found.image) == ("no-keypoints", "val", "raw/a.jpg")
 
 
 # ------------------------------------------------------------------------------------- duplicates
@@ -186,10 +186,10 @@ def test_equal_and_similar_images_name_the_first() -> None:
     ]
 
 
-def test_two_sides_are_graver() -> None:
-    sides = {"raw/a": "train", "raw/b": "test", "raw/c": "val"}
-    found = find_duplicates(IMAGES, sides, [["1", "2"]])
-    assert [(item.kind, item.severity, item.side) for item in found] == [
+def test_two_splits_are_graver() -> None:
+    splits = {"raw/a": "train", "raw/b": "test", "raw/c": "val"}
+    found = find_duplicates(IMAGES, splits, [["1", "2"]])
+    assert [(item.kind, item.severity, item.split) for item in found] == [
         ("duplicate-across-sides", "error", "test"),
         ("near-duplicate-across-sides", "warning", "val"),
     ]
@@ -234,9 +234,9 @@ def test_kinds_that_are_not_known_yet_have_a_title() -> None:
     assert all(kind.why.endswith(".") for kind in KINDS.values())
 
 
-def test_a_side_that_is_known_stays() -> None:
-    found = Finding(kind="k", severity="info", file="", message="", fix="", side="val", image="raw/a")
-    assert put_sides([found], {"raw/a": "train"})[0].side == "val"
+def test_a_split_that_is_known_stays() -> None:
+    found = Finding(kind="k", severity="info", file="", message="", fix="", split="val", image="raw/a")
+    assert put_splits([found], {"raw/a": "train"})[0].split == "val"
 
 
 # -------------------------------------------------------------------------------------- real data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keypipe.drawing import text as lettering
+from keypipe.drawing import text as drawn_text
 from keypipe.drawing.colours import class_colours, keypoint_colours, oklch_to_rgb
 from keypipe.drawing.pictures import (
     draw_comparison,
@@ -203,7 +203,7 @@ def test_chinese_is_drawn() -> None:
 
 
 def test_without_the_font_package_pillows_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    caches = (fonts.font_path, fonts.load_font, lettering._plate, lettering._plate_size)
+    caches = (fonts.font_path, fonts.load_font, drawn_text._plate, drawn_text._plate_size)
     monkeypatch.setattr(fonts, "find_spec", lambda _: None)
     for cached in caches:
         cached.cache_clear()

@@ -63,7 +63,7 @@ def test_a_confidence_that_says_too_much_is_put_right_on_images_left_out() -> No
 
 
 def test_what_is_learnt_by_heart_does_not_count() -> None:
-    """A curve that is judged by its own images has no error at all; this one has no more than its noise allows."""
+    """A curve that is measured on its own images has no error at all; this one has no more than its noise allows."""
     noise = make_tables(40, 3, lambda confidence: np.full_like(confidence, 0.5))
     calibration = calibrate_confidence(noise, units(40))
     assert calibration is not None

@@ -47,9 +47,9 @@ NASTY = "<script>alert('x')</script> & \"奶牛\""
 
 
 def make_card(
-    text: str, severity: str = "warning", kind: str = "left-right-swap", side: str = "", jpeg: bytes | None = None
+    text: str, severity: str = "warning", kind: str = "left-right-swap", split: str = "", jpeg: bytes | None = None
 ) -> Card:
-    return Card(severity, kind, text, text, text, f"labelme {text}", text, side, jpeg)
+    return Card(severity, kind, text, text, text, f"labelme {text}", text, split, jpeg)
 
 
 def make_report(text: str = "奶牛") -> Report:
@@ -73,8 +73,8 @@ def make_report(text: str = "奶牛") -> Report:
         Findings(
             text,
             [
-                CardGroup("left-right-swap", text, text, [make_card(text, side="val", jpeg=jpeg), make_card(text)], 7),
-                CardGroup("unknown-label", "Unknown", "", [make_card("b", "info", "unknown-label", side="train")]),
+                CardGroup("left-right-swap", text, text, [make_card(text, split="val", jpeg=jpeg), make_card(text)], 7),
+                CardGroup("unknown-label", "Unknown", "", [make_card("b", "info", "unknown-label", split="train")]),
             ],
             text,
         ),
@@ -371,9 +371,9 @@ def test_findings_are_filtered_and_the_address_keeps_the_choice(opened: Any) -> 
     assert (shown_cards(opened), output.text) == (3, "3 of 3 shown")
     choose(opened, "kind", "left-right-swap")
     assert (shown_cards(opened), output.text) == (2, "2 of 3 shown")
-    choose(opened, "side", "val")
+    choose(opened, "split", "val")
     assert shown_cards(opened) == 1
-    assert opened.current_url.endswith("#kind=left-right-swap&side=val")
+    assert opened.current_url.endswith("#kind=left-right-swap&split=val")
     opened.refresh()
     assert shown_cards(opened) == 1
     opened.find_element("css selector", "nav a").click()

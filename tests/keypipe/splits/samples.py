@@ -29,8 +29,8 @@ def numbered(n: int) -> list[Sample]:
     return images(*(f"{index:03d}" for index in range(n)))
 
 
-def sides(split: Split) -> dict[str, str]:
-    return {line.image: line.side for line in split.lines if line.state == "used"}
+def splits_of(assigned: Split) -> dict[str, str]:
+    return {line.image: line.split for line in assigned.lines if line.state == "used"}
 
 
 def put_groups(some: Sequence[Sample], groups: Mapping[str, str]) -> list[Sample]:

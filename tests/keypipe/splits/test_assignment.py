@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keypipe.errors import ConfigError, DatasetError
-from keypipe.splits.assignment import assign_sides, check_ratios
+from keypipe.splits.assignment import assign_splits, check_ratios
 from keypipe.splits.manifest import (
     Manifest,
     ManifestLine,
@@ -16,100 +16,100 @@ from keypipe.splits.manifest import (
     format_phash,
     parse_manifest,
 )
-from tests.keypipe.splits.samples import RATIOS, group_all, image, images, looks, numbered, put_groups, sides
+from tests.keypipe.splits.samples import RATIOS, group_all, image, images, looks, numbered, put_groups, splits_of
 from tests.keypipe.splits.test_balance import mixed_images
 
 
 def test_ratios_are_met() -> None:
-    counts = Counter(sides(assign_sides(numbered(100), RATIOS, 42)).values())
+    counts = Counter(splits_of(assign_splits(numbered(100), RATIOS, 42)).values())
     assert counts == {"train": 70, "val": 15, "test": 15}
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 9])
-def test_images_that_are_added_fill_what_lacks_the_last_side_first(n: int) -> None:
-    known = assign_sides(numbered(40), RATIOS, 1).lines
+def test_images_that_are_added_fill_what_lacks_the_last_split_first(n: int) -> None:
+    known = assign_splits(numbered(40), RATIOS, 1).lines
     added = images(*(f"new{index}" for index in range(n)))
-    counts = Counter(sides(assign_sides([*numbered(40), *added], RATIOS, 1, known)).values())
-    wanted = assign_sides(numbered(40 + n), RATIOS, 1)
-    assert counts == Counter(sides(wanted).values())
+    counts = Counter(splits_of(assign_splits([*numbered(40), *added], RATIOS, 1, known)).values())
+    wanted = assign_splits(numbered(40 + n), RATIOS, 1)
+    assert counts == Counter(splits_of(wanted).values())
 
 
 def test_another_seed_gives_another_split() -> None:
-    assert assign_sides(numbered(50), RATIOS, 1) != assign_sides(numbered(50), RATIOS, 2)
+    assert assign_splits(numbered(50), RATIOS, 1) != assign_splits(numbered(50), RATIOS, 2)
     mixed = [image(str(index), objects=["cow"] * (index % 4)) for index in range(50)]
-    assert assign_sides(mixed, RATIOS, 1) != assign_sides(mixed, RATIOS, 2)
+    assert assign_splits(mixed, RATIOS, 1) != assign_splits(mixed, RATIOS, 2)
 
 
-def test_a_renamed_image_keeps_its_side_and_a_removed_one_takes_it_again() -> None:
-    before = assign_sides(numbered(20), RATIOS, 42)
+def test_a_renamed_image_keeps_its_split_and_a_removed_one_takes_it_again() -> None:
+    before = assign_splits(numbered(20), RATIOS, 42)
     renamed = [*numbered(20)[1:-1], image("new-name", "md5-000")]
-    after = assign_sides(renamed, RATIOS, 42, before.lines)
-    assert sides(after)["raw/new-name.jpg"] == sides(before)["raw/000.jpg"]
+    after = assign_splits(renamed, RATIOS, 42, before.lines)
+    assert splits_of(after)["raw/new-name.jpg"] == splits_of(before)["raw/000.jpg"]
     assert "raw/000.jpg" not in {line.image for line in after.lines}
     assert [line.image for line in after.lines if line.state == "absent"] == ["raw/019.jpg"]
-    again = assign_sides(numbered(20), RATIOS, 7, after.lines)
-    assert sides(again) == sides(before)
+    again = assign_splits(numbered(20), RATIOS, 7, after.lines)
+    assert splits_of(again) == splits_of(before)
 
 
 def test_names_that_move_to_other_images_move_no_image() -> None:
-    before = assign_sides(numbered(20), RATIOS, 42)
+    before = assign_splits(numbered(20), RATIOS, 42)
     shifted = [image(f"{index:03d}", f"md5-{index + 1:03d}") for index in range(20)]
-    after = assign_sides(shifted, RATIOS, 42, before.lines)
-    by_content = {line.md5: line.side for line in before.lines}
-    assert all(by_content[line.md5] == line.side for line in after.lines if line.md5 in by_content)
+    after = assign_splits(shifted, RATIOS, 42, before.lines)
+    by_content = {line.md5: line.split for line in before.lines}
+    assert all(by_content[line.md5] == line.split for line in after.lines if line.md5 in by_content)
     assert not after.asides
 
 
-@pytest.mark.parametrize("side", ["train", "val", "test"])
-def test_an_edited_image_joins_the_side_of_the_one_that_it_replaces(side: str) -> None:
-    before = assign_sides(numbered(40), RATIOS, 42)
-    path = next(path for path, at in sides(before).items() if at == side)
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_edited_image_joins_the_split_of_the_one_that_it_replaces(split: str) -> None:
+    before = assign_splits(numbered(40), RATIOS, 42)
+    path = next(path for path, at in splits_of(before).items() if at == split)
     edited = [image(one.path[4:-4], "edited") if one.path == path else one for one in numbered(40)]
-    after = assign_sides(edited, RATIOS, 42, before.lines)
-    assert sides(after)[path] == side
+    after = assign_splits(edited, RATIOS, 42, before.lines)
+    assert splits_of(after)[path] == split
     assert [line.state for line in after.lines if line.image == path] == ["used", "absent"]
 
 
-def test_two_copies_of_one_image_share_a_side() -> None:
-    before = assign_sides(numbered(20), RATIOS, 42)
-    more = assign_sides([*numbered(20), image("copy", "md5-007")], RATIOS, 42, before.lines)
-    assert sides(more)["raw/copy.jpg"] == sides(before)["raw/007.jpg"]
+def test_two_copies_of_one_image_share_a_split() -> None:
+    before = assign_splits(numbered(20), RATIOS, 42)
+    more = assign_splits([*numbered(20), image("copy", "md5-007")], RATIOS, 42, before.lines)
+    assert splits_of(more)["raw/copy.jpg"] == splits_of(before)["raw/007.jpg"]
     assert ("raw/007.jpg", "raw/copy.jpg") in more.together
 
 
-def test_a_group_never_straddles_two_sides_and_new_members_join_it() -> None:
+def test_a_group_never_straddles_two_splits_and_new_members_join_it() -> None:
     some = images(*(f"s{session}_{index}" for session in range(12) for index in range(session % 4 + 1)))
-    split = assign_sides(group_all(some, r"^(s\d+)_"), RATIOS, 42)
-    by_group = {line.group: line.side for line in split.lines}
-    assert len({(line.group, line.side) for line in split.lines}) == len(by_group) == 12
+    assigned = assign_splits(group_all(some, r"^(s\d+)_"), RATIOS, 42)
+    by_group = {line.group: line.split for line in assigned.lines}
+    assert len({(line.group, line.split) for line in assigned.lines}) == len(by_group) == 12
     some += images("s3_99", "s12_0")
-    more = assign_sides(group_all(some, r"^(s\d+)_"), RATIOS, 42, split.lines)
-    assert sides(more)["raw/s3_99.jpg"] == by_group["s3"]
-    counts = Counter(line.side for line in split.lines)
-    assert abs(counts["val"] / len(split.lines) - 0.15) < 0.08
+    more = assign_splits(group_all(some, r"^(s\d+)_"), RATIOS, 42, assigned.lines)
+    assert splits_of(more)["raw/s3_99.jpg"] == by_group["s3"]
+    counts = Counter(line.split for line in assigned.lines)
+    assert abs(counts["val"] / len(assigned.lines) - 0.15) < 0.08
 
 
-def test_near_duplicates_share_a_side_and_later_ones_join_them() -> None:
+def test_near_duplicates_share_a_split_and_later_ones_join_them() -> None:
     hashes: dict[str, int | None] = {f"{index:03d}": (index + 1) * 0x0101_0101_0101_0101 for index in range(0, 100, 4)}
     hashes["copy"] = (hashes["000"] or 0) ^ 0b101
     hashes["damaged"] = None
     some = images(*hashes)
-    first = assign_sides(some, RATIOS, 1, phashes=looks(hashes))
-    assert sides(first)["raw/copy.jpg"] == sides(first)["raw/000.jpg"]
+    first = assign_splits(some, RATIOS, 1, phashes=looks(hashes))
+    assert splits_of(first)["raw/copy.jpg"] == splits_of(first)["raw/000.jpg"]
     late = images("late")
-    second = assign_sides(
+    second = assign_splits(
         [*some, *late], RATIOS, 1, first.lines, phashes=looks({"late": (hashes["copy"] or 0) ^ 0b11000})
     )
-    assert sides(second)["raw/late.jpg"] == sides(first)["raw/000.jpg"]
-    assert sides(second).items() >= sides(first).items()
+    assert splits_of(second)["raw/late.jpg"] == splits_of(first)["raw/000.jpg"]
+    assert splits_of(second).items() >= splits_of(first).items()
     assert next(line.phash for line in second.lines if line.image == "raw/copy.jpg") == f"{hashes['copy']:016x}"
-    gone = assign_sides(some[2:], RATIOS, 1, second.lines)
-    back = assign_sides([*some[2:], *images("again")], RATIOS, 1, gone.lines, phashes=looks({"again": hashes["000"]}))
-    assert sides(back)["raw/again.jpg"] == sides(first)["raw/000.jpg"]  # also by one that is absent
+    gone = assign_splits(some[2:], RATIOS, 1, second.lines)
+    back = assign_splits([*some[2:], *images("again")], RATIOS, 1, gone.lines, phashes=looks({"again": hashes["000"]}))
+    assert splits_of(back)["raw/again.jpg"] == splits_of(first)["raw/000.jpg"]  # also by one that is absent
 
 
-def test_a_new_image_that_touches_two_sides_is_set_aside_with_both_named() -> None:
-    base = [ManifestLine(f"raw/{n}.jpg", f"md5-{n}", side) for n, side in enumerate(("train", "val", "test"))]
+def test_a_new_image_that_touches_two_splits_is_set_aside_with_both_named() -> None:
+    base = [ManifestLine(f"raw/{n}.jpg", f"md5-{n}", split) for n, split in enumerate(("train", "val", "test"))]
     known = [
         *base,
         ManifestLine("raw/s1_1.jpg", "md5-s1_1", "train", "s1"),
@@ -117,61 +117,61 @@ def test_a_new_image_that_touches_two_sides_is_set_aside_with_both_named() -> No
     ]
     some = images("0", "1", "2", "s1_1", "x", "s1_2", "y")
     some = put_groups(some, {"raw/s1_1.jpg": "s1", "raw/s1_2.jpg": "s1"})
-    split = assign_sides(some, RATIOS, 1, known, looks({"s1_2": 254}))
-    (aside,) = split.asides
+    assigned = assign_splits(some, RATIOS, 1, known, looks({"s1_2": 254}))
+    (aside,) = assigned.asides
     assert (aside.image, aside.touches) == ("raw/s1_2.jpg", {"train": "raw/s1_1.jpg", "test": "raw/x.jpg"})
-    assert [(line.side, line.state) for line in split.lines if line.image == "raw/s1_2.jpg"] == [("", "aside")]
-    assert len(sides(split)) == 6
-    again = assign_sides(some, RATIOS, 1, split.lines)
-    assert again == split
+    assert [(line.split, line.state) for line in assigned.lines if line.image == "raw/s1_2.jpg"] == [("", "aside")]
+    assert len(splits_of(assigned)) == 6
+    again = assign_splits(some, RATIOS, 1, assigned.lines)
+    assert again == assigned
 
 
-def test_members_of_a_group_that_a_merge_left_on_two_sides_leave_the_weaker_one() -> None:
+def test_members_of_a_group_that_a_merge_left_in_two_splits_leave_the_weaker_one() -> None:
     known = [
-        *(ManifestLine(f"raw/{n}.jpg", f"md5-{n}", side) for n, side in enumerate(("train", "val", "test"))),
+        *(ManifestLine(f"raw/{n}.jpg", f"md5-{n}", split) for n, split in enumerate(("train", "val", "test"))),
         ManifestLine("raw/s1_1.jpg", "md5-s1_1", "train", "s1"),
         ManifestLine("raw/s1_2.jpg", "md5-s1_2", "test", "s1"),
     ]
     some = put_groups(images("0", "1", "2", "s1_1", "s1_2"), {"raw/s1_1.jpg": "s1", "raw/s1_2.jpg": "s1"})
-    split = assign_sides(some, RATIOS, 1, known)
-    (aside,) = split.asides
+    assigned = assign_splits(some, RATIOS, 1, known)
+    (aside,) = assigned.asides
     assert (aside.image, aside.touches) == ("raw/s1_1.jpg", {"train": "raw/s1_1.jpg", "test": "raw/s1_2.jpg"})
-    assert next(line for line in split.lines if line.image == "raw/s1_1.jpg").side == "train"
-    assert assign_sides(some, RATIOS, 1, split.lines) == split
-    without = assign_sides(some[:-1], RATIOS, 1, split.lines)
-    assert sides(without)["raw/s1_1.jpg"] == "train"
-    assert assign_sides(some, RATIOS, 1, without.lines) == split
+    assert next(line for line in assigned.lines if line.image == "raw/s1_1.jpg").split == "train"
+    assert assign_splits(some, RATIOS, 1, assigned.lines) == assigned
+    without = assign_splits(some[:-1], RATIOS, 1, assigned.lines)
+    assert splits_of(without)["raw/s1_1.jpg"] == "train"
+    assert assign_splits(some, RATIOS, 1, without.lines) == assigned
 
 
 def test_if_nothing_is_left_the_message_says_why() -> None:
-    before = assign_sides(numbered(20), RATIOS, 1)
+    before = assign_splits(numbered(20), RATIOS, 1)
     with pytest.raises(DatasetError, match=r"20 images, 17 of them set aside .*split.reset: true"):
-        assign_sides(group_all(numbered(20), r"\.jpg"), RATIOS, 1, before.lines)
+        assign_splits(group_all(numbered(20), r"\.jpg"), RATIOS, 1, before.lines)
 
 
 def test_folds_cover_train_and_val_and_stay() -> None:
     some = mixed_images(200, 3, 30)
-    split = assign_sides(some, RATIOS, 1, n_folds=5)
-    folds = {line.image: line.fold for line in split.lines}
-    assert {line.side for line in split.lines if not line.fold} == {"test"}
-    assert {line.side for line in split.lines if line.fold} == {"train", "val"}
+    assigned = assign_splits(some, RATIOS, 1, n_folds=5)
+    folds = {line.image: line.fold for line in assigned.lines}
+    assert {line.split for line in assigned.lines if not line.fold} == {"test"}
+    assert {line.split for line in assigned.lines if line.fold} == {"train", "val"}
     counts = Counter(fold for fold in folds.values() if fold)
     assert set(counts) == {"1", "2", "3", "4", "5"}
     assert max(counts.values()) - min(counts.values()) <= 6
-    assert all(len({folds[path] for path in together}) == 1 for together in split.together)
-    more = assign_sides([*some, *images("x", "y", "z")], RATIOS, 1, split.lines, n_folds=5)
+    assert all(len({folds[path] for path in together}) == 1 for together in assigned.together)
+    more = assign_splits([*some, *images("x", "y", "z")], RATIOS, 1, assigned.lines, n_folds=5)
     assert {line.image: line.fold for line in more.lines if line.image in folds} == folds
-    other = assign_sides(some, RATIOS, 1, split.lines, n_folds=3)
+    other = assign_splits(some, RATIOS, 1, assigned.lines, n_folds=3)
     assert {line.fold for line in other.lines} == {"", "1", "2", "3"}
-    assert sides(other) == sides(split)
+    assert splits_of(other) == splits_of(assigned)
     with pytest.raises(DatasetError, match="9 folds need as many groups"):
-        assign_sides(numbered(8), RATIOS, 1, n_folds=9)
+        assign_splits(numbered(8), RATIOS, 1, n_folds=9)
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_too_few_images(n: int) -> None:
     with pytest.raises(DatasetError, match="too few images to split"):
-        assign_sides(numbered(n), RATIOS, 42)
+        assign_splits(numbered(n), RATIOS, 42)
 
 
 @pytest.mark.parametrize(
@@ -218,30 +218,30 @@ def test_nothing_moves_and_nothing_straddles_in_any_order_of_insertions_and_dele
     universe: Universe, steps: list[set[int]], seed: int, random: Any, renamed: bool
 ) -> None:
     universe = Universe({f"md5-{name}": value for name, value in universe.items()})
-    first_side: dict[str, str] = {}
+    first_split: dict[str, str] = {}
     manifest = Manifest()
-    for number, step in enumerate([set[int](), *steps]):  # the anchors keep every side from being empty
+    for number, step in enumerate([set[int](), *steps]):  # the anchors keep every split from being empty
         present = [*(f"anchor{index}" for index in range(N_ANCHORS)), *(f"m{index}" for index in sorted(step))]
         prefix = f"{number}-" if renamed else ""
         some = [image(prefix + name, f"md5-{name}") for name in present]
         some = put_groups(some, {one.path: universe[one.md5][0] for one in some})
         hashed = {line.md5 for line in manifest.lines if line.phash}
         phashes = {one.md5: format_phash(universe[one.md5][1]) for one in some if one.md5 not in hashed}
-        split = assign_sides(some, RATIOS, seed, manifest.lines, phashes)
+        assigned = assign_splits(some, RATIOS, seed, manifest.lines, phashes)
         shuffled, lines = list(some), list(manifest.lines)
         random.shuffle(shuffled)
         random.shuffle(lines)
-        assert assign_sides(shuffled, RATIOS, seed, lines, phashes) == split
-        manifest = parse_manifest(format_manifest(Manifest(split.lines)))
-        assert manifest.lines == split.lines
+        assert assign_splits(shuffled, RATIOS, seed, lines, phashes) == assigned
+        manifest = parse_manifest(format_manifest(Manifest(assigned.lines)))
+        assert manifest.lines == assigned.lines
 
-        placed = [line.image for line in split.lines if line.state == "used"]
-        assert sorted([*placed, *(aside.image for aside in split.asides)]) == sorted(one.path for one in some)
-        used = {line.md5: line.side for line in split.lines if line.state == "used"}
-        for md5, side in used.items():
-            assert first_side.setdefault(md5, side) == side
+        placed = [line.image for line in assigned.lines if line.state == "used"]
+        assert sorted([*placed, *(aside.image for aside in assigned.asides)]) == sorted(one.path for one in some)
+        used = {line.md5: line.split for line in assigned.lines if line.state == "used"}
+        for md5, split in used.items():
+            assert first_split.setdefault(md5, split) == split
         assert not any(belong(universe, one, other) and used[one] != used[other] for one in used for other in used)
-        assert first_side.items() <= {line.md5: line.side for line in split.lines}.items()
+        assert first_split.items() <= {line.md5: line.split for line in assigned.lines}.items()
         assert set(used.values()) == {"train", "val", "test"}
 
 
@@ -249,7 +249,7 @@ def test_nothing_moves_and_nothing_straddles_in_any_order_of_insertions_and_dele
 @given(st.permutations(range(30)), st.integers(10, 25))
 def test_new_images_fill_the_ratios(order: list[int], n_first: int) -> None:
     everything = [image(f"{index:03d}", objects=["cow"] * (index % 3)) for index in range(30)]
-    first = assign_sides([everything[index] for index in order[:n_first]], RATIOS, 42)
-    second = sides(assign_sides([everything[index] for index in order], RATIOS, 42, first.lines))
-    assert second.items() >= sides(first).items()
+    first = assign_splits([everything[index] for index in order[:n_first]], RATIOS, 42)
+    second = splits_of(assign_splits([everything[index] for index in order], RATIOS, 42, first.lines))
+    assert second.items() >= splits_of(first).items()
     assert Counter(second.values())["val"] >= 4

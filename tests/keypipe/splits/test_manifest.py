@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keypipe.errors import DatasetError
-from keypipe.splits.assignment import Split, assign_sides
+from keypipe.splits.assignment import Split, assign_splits
 from keypipe.splits.contents import Sample
 from keypipe.splits.manifest import (
     Manifest,
@@ -22,7 +22,7 @@ from keypipe.splits.manifest import (
     start_over,
 )
 from tests.imports import ROOT
-from tests.keypipe.splits.samples import RATIOS, images, numbered, sides
+from tests.keypipe.splits.samples import RATIOS, images, numbered, splits_of
 
 OLDER = """image,md5,side,group,phash,fold,state
 raw/000.jpg,md5-000,val,,,,used
@@ -37,10 +37,10 @@ raw/005.jpg,md5-005,train,,,,used
 
 @pytest.mark.parametrize("seed", [0, 42])
 @pytest.mark.parametrize("n", [6, 7, 8, 30])
-def test_sides_of_a_manifest_that_exists_never_move(n: int, seed: int) -> None:
+def test_splits_of_a_manifest_that_exists_never_move(n: int, seed: int) -> None:
     known = parse_manifest(OLDER).lines
-    after = assign_sides(numbered(n), RATIOS, seed, known)
-    assert {line.image: line.side for line in known}.items() <= sides(after).items()
+    after = assign_splits(numbered(n), RATIOS, seed, known)
+    assert {line.image: line.split for line in known}.items() <= splits_of(after).items()
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1).filter(lambda s: s[0] != "#")
@@ -72,11 +72,11 @@ def test_a_line_that_is_none(line: str) -> None:
 
 
 def test_a_reset_draws_once_and_is_recorded() -> None:
-    first = Manifest(assign_sides(numbered(40), RATIOS, 1).lines)
+    first = Manifest(assign_splits(numbered(40), RATIOS, 1).lines)
     assert start_over(first, reset=False) == first
     over = start_over(first, reset=True)
     assert (over.lines, over.draw) == ((), 2)
-    second = Manifest(assign_sides(numbered(40), RATIOS, 2, over.lines).lines, over.draw, over.reset)
+    second = Manifest(assign_splits(numbered(40), RATIOS, 2, over.lines).lines, over.draw, over.reset)
     assert format_manifest(second).splitlines()[1] == "#draw,2,reset,,,,absent"
     read = parse_manifest(format_manifest(second))
     assert start_over(read, reset=True) == second  # still on: does nothing more
@@ -102,11 +102,11 @@ class Repository:
 
     def split(self, some: Sequence[Sample]) -> Split:
         known = read_manifest(self.path)
-        split = assign_sides(some, RATIOS, 42, known.lines)
-        self.path.write_text(format_manifest(Manifest(split.lines)))
+        assigned = assign_splits(some, RATIOS, 42, known.lines)
+        self.path.write_text(format_manifest(Manifest(assigned.lines)))
         git(self.root, "add", "--all")
         git(self.root, "commit", "--quiet", "--allow-empty", "--message", "split")
-        return split
+        return assigned
 
 
 def test_two_branches_merge_line_by_line_with_git(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_two_branches_merge_line_by_line_with_git(tmp_path: Path) -> None:
     some = [*numbered(20), *added["ours"], *added["theirs"]]
     merged = repository.split(some)
     assert not merged.asides
-    assert sides(merged) == {**sides(first), **sides(splits["ours"]), **sides(splits["theirs"])}
+    assert splits_of(merged) == {**splits_of(first), **splits_of(splits["ours"]), **splits_of(splits["theirs"])}
     assert repository.split(some) == merged
 
 
@@ -139,7 +139,7 @@ def test_an_image_that_two_branches_placed_differently_is_set_aside(tmp_path: Pa
         for one in added[branch]:  # one after the other, so that each fills what is lacking then
             present = added[branch][: added[branch].index(one) + 1]
             placed[branch] = (
-                sides(repository.split([*numbered(20), *present]))["raw/x.jpg"] if one.path == "raw/x.jpg" else ""
+                splits_of(repository.split([*numbered(20), *present]))["raw/x.jpg"] if one.path == "raw/x.jpg" else ""
             )
     assert placed["ours"] != placed["theirs"], "choose other numbers, so that the branches disagree"
     git(tmp_path, "merge", "--quiet", "--no-edit", "ours")
@@ -152,4 +152,4 @@ def test_an_image_that_two_branches_placed_differently_is_set_aside(tmp_path: Pa
     text = repository.path.read_text()
     unwanted = next(line for line in text.splitlines() if line.startswith(f"raw/x.jpg,md5-x,{placed['ours']},"))
     repository.path.write_text(text.replace(unwanted + "\n", ""))  # a person decides
-    assert sides(repository.split(some))["raw/x.jpg"] == placed["theirs"]
+    assert splits_of(repository.split(some))["raw/x.jpg"] == placed["theirs"]

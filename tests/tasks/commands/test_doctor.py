@@ -56,10 +56,10 @@ def name(root: Path, source: Path) -> str:
     return source.relative_to(root / "data/raw").as_posix()
 
 
-def put_on_sides(root: Path, sides: dict[Path, str]) -> None:
+def put_in_splits(root: Path, splits: dict[Path, str]) -> None:
     lines = [
-        ManifestLine(f"raw/{name(root, path.with_suffix('.jpg'))}", str(number), side)
-        for number, (path, side) in enumerate(sides.items())
+        ManifestLine(f"raw/{name(root, path.with_suffix('.jpg'))}", str(number), split)
+        for number, (path, split) in enumerate(splits.items())
     ]
     (root / "data/dataset").mkdir(parents=True)
     (root / "data/dataset/manifest.csv").write_text(format_manifest(Manifest(tuple(lines))))
@@ -113,7 +113,7 @@ def test_damage_that_only_the_pixels_show(drawn: Path, write_labelme: Callable[.
     assert ("bad-image", "damaged.json", None) in graver(findings(drawn))
 
 
-def test_duplicates_on_two_sides_of_the_split(drawn: Path) -> None:
+def test_duplicates_in_two_splits(drawn: Path) -> None:
     first, second, *_ = sources(drawn)
     copies = [source.with_name(f"{source.stem}_again.json") for source in (first, second)]
     for source, copy in zip((first, second), copies, strict=True):
@@ -122,7 +122,7 @@ def test_duplicates_on_two_sides_of_the_split(drawn: Path) -> None:
     shutil.copy(first.with_suffix(".jpg"), copies[0].with_suffix(".jpg"))
     Image.open(second.with_suffix(".jpg")).save(copies[1].with_suffix(".jpg"), quality=60)
     assert [(kind, file) for kind, file, _ in graver(findings(drawn))] == [("duplicate-image", name(drawn, copies[0]))]
-    put_on_sides(drawn, {source: "val" if source in copies else "train" for source in [first, second, *copies]})
+    put_in_splits(drawn, {source: "val" if source in copies else "train" for source in [first, second, *copies]})
     found = findings(drawn)
     assert [(kind, file) for kind, file, _ in graver(found)] == [
         ("duplicate-across-sides", name(drawn, copies[0])),
@@ -213,7 +213,7 @@ def ill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(good[6], lambda document: document["shapes"][1].update(label="nosse"))
     edit(good[7], lambda document: document.update(shapes=document["shapes"][:1]))
     images = sorted((root / "data/raw").rglob("*.jpg"))
-    put_on_sides(root, {image: "train" if number % 3 else "val" for number, image in enumerate(images)})
+    put_in_splits(root, {image: "train" if number % 3 else "val" for number, image in enumerate(images)})
     assert doctor(root).returncode == 2
     return root
 
@@ -262,7 +262,7 @@ def test_the_page_is_filtered_by_kind_class_and_split(ill: Path, browser: Any) -
 
     summary = json.loads((ill / "reports/doctor/report.json").read_text())
     page = (ill / "reports/doctor/report.html").as_uri()
-    for key, value in (("kind", "left-right-swap"), ("side", "val"), ("class_name", "cow"), ("severity", "error")):
+    for key, value in (("kind", "left-right-swap"), ("split", "val"), ("class_name", "cow"), ("severity", "error")):
         browser.get("about:blank")
         browser.get(f"{page}#{key}={value}")
         expected = sum(item[key] == value for item in summary["findings"])

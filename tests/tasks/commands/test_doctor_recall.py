@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.doctor import measure
 
-# Kinds that depend on a judgement of shapes or pictures; everything else is found always.
+# Kinds that are estimated from shapes or pictures; everything else is always found.
 LEAST_RECALL = {
     ("keypoint-outlier", ">0.20"): 0.9,
     ("keypoint-outlier", "0.00-0.20"): 0.6,

@@ -9,16 +9,16 @@ import pytest
 from keypipe.dataset.coco import CocoFile
 from keypipe.evaluation.evaluation import Detection, evaluate, flatten_figures
 from keypipe.evaluation.oks import AREA_FACTOR
-from tasks.grading.epochs import FIGURES, keep_counting, make_judge
+from tasks.grading.epochs import FIGURES, keep_counting, make_scorer
 from tasks.grading.rules import GradingParams, to_grading
 from tasks.validate import ValidateParams
-from tasks.workspace.dataset import read_schema, read_side
+from tasks.workspace.dataset import read_schema, read_split
 from tests.workspace import make_workspace, run_stages
 
 
 @pytest.fixture(scope="module")
 def split_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = make_workspace(tmp_path_factory.mktemp("judging") / "workspace", n_images=20)
+    root = make_workspace(tmp_path_factory.mktemp("scoring") / "workspace", n_images=20)
     run_stages(root, "convert", "split")
     return root
 
@@ -43,21 +43,21 @@ def noisy_rows(truth: CocoFile, n_false: int, seed: int = 0) -> list[Any]:
     return rows
 
 
-def test_a_judge_gives_the_figures_of_the_whole_evaluation(split_once: Path) -> None:
+def test_a_scorer_gives_the_figures_of_the_whole_evaluation(split_once: Path) -> None:
     from tasks.grading.detections import to_detections
 
-    truth, schema = read_side(split_once, "train"), read_schema(split_once)
+    truth, schema = read_split(split_once, "train"), read_schema(split_once)
     rows = noisy_rows(truth, 60)
-    judged = make_judge(to_grading(GradingParams(), schema, split_once), 0.25, truth, schema)(rows)
+    scored = make_scorer(to_grading(GradingParams(), schema, split_once), 0.25, truth, schema)(rows)
     sigmas = {name: np.full(len(skeleton.keypoints), 0.1) for name, skeleton in schema.classes.items()}
     whole: Any = flatten_figures(evaluate(truth, to_detections(rows, truth, schema), sigmas, AREA_FACTOR, 0.25))
-    assert judged == {name: pytest.approx(whole[name], abs=1e-12) for name in FIGURES}
-    assert 0.1 < judged["oks_AP"] < 1
+    assert scored == {name: pytest.approx(whole[name], abs=1e-12) for name in FIGURES}
+    assert 0.1 < scored["oks_AP"] < 1
 
 
 def test_no_prediction_is_worth_nothing(split_once: Path) -> None:
-    truth, schema = read_side(split_once, "train"), read_schema(split_once)
-    assert make_judge(to_grading(GradingParams(), schema, split_once), 0.25, truth, schema)([]) == dict.fromkeys(
+    truth, schema = read_split(split_once, "train"), read_schema(split_once)
+    assert make_scorer(to_grading(GradingParams(), schema, split_once), 0.25, truth, schema)([]) == dict.fromkeys(
         FIGURES, 0.0
     )
 

@@ -20,8 +20,8 @@ from tasks.grading.preflight import (
     Facts,
     Survivors,
     Times,
+    assess,
     describe,
-    judge,
 )
 from tests.conftest import point, rectangle
 from tests.imports import ROOT
@@ -212,7 +212,7 @@ def test_weights_that_are_not_numbers_stop_the_training(divided: Path) -> None:
     assert "not a finite number, since train.model holds weights that are not" in message
 
 
-# ---------------------------------------------------------------------------------- judging
+# ---------------------------------------------------------------------------------- assessment
 
 LOSSES = {"box_loss": 1.0, "pose_loss": 2.0, "kobj_loss": 0.7, "cls_loss": 1.0, "dfl_loss": 1.0}
 
@@ -236,7 +236,7 @@ def make_facts(**changes: Any) -> Facts:
 
 
 def test_what_is_well_passes() -> None:
-    judge(make_facts(), {})
+    assess(make_facts(), {})
 
 
 def without(loss: str) -> dict[str, float]:
@@ -260,7 +260,7 @@ def without(loss: str) -> dict[str, float]:
         (
             {"losses": without("kobj_loss"), "objects": Survivors(), "keypoints": Survivors()},
             DatasetError,
-            "none of 64 images of the train side has an object",
+            "none of 64 images of the train split has an object",
         ),
         (
             {"losses": without("kobj_loss"), "objects": Survivors(50, 0), "keypoints": Survivors(50, 0)},
@@ -283,14 +283,14 @@ def without(loss: str) -> dict[str, float]:
 )
 def test_what_would_learn_nothing_is_refused(changes: dict[str, Any], kind: type[PoseError], message: str) -> None:
     with pytest.raises(kind, match=message):
-        judge(make_facts(**changes), {})
+        assess(make_facts(**changes), {})
 
 
 def test_a_loss_may_be_zero_where_its_gain_is() -> None:
-    judge(make_facts(losses=without("kobj_loss")), {"kobj": 0.0})
-    judge(make_facts(losses=without("kobj_loss")), {"kobj": 0})
+    assess(make_facts(losses=without("kobj_loss")), {"kobj": 0.0})
+    assess(make_facts(losses=without("kobj_loss")), {"kobj": 0})
     with pytest.raises(PoseError):
-        judge(make_facts(losses=without("kobj_loss")), {"pose": 0.0})
+        assess(make_facts(losses=without("kobj_loss")), {"pose": 0.0})
 
 
 def test_it_is_told_in_three_lines() -> None:

@@ -27,12 +27,12 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def split(raw: str = RAW, out: str = "sides") -> dict[str, Any]:
-    return {"cmd": "split", "deps": [{"path": "data/raw", "md5": raw}], "outs": [{"path": "data/sides", "md5": out}]}
+def split(raw: str = RAW, out: str = "splits") -> dict[str, Any]:
+    return {"cmd": "split", "deps": [{"path": "data/raw", "md5": raw}], "outs": [{"path": "data/splits", "md5": out}]}
 
 
-def train(sides: str = "sides", weights: str = "one") -> dict[str, Any]:
-    deps = [{"path": "data/sides", "md5": sides}]
+def train(splits: str = "splits", weights: str = "one") -> dict[str, Any]:
+    deps = [{"path": "data/splits", "md5": splits}]
     return {"cmd": "train", "deps": deps, "outs": [{"path": "models", "md5": f"{weights}.dir"}]}
 
 
@@ -75,7 +75,7 @@ def test_an_ended_run_has_the_lock_of_the_workspace_byte_for_byte() -> None:
         # the data are others already
         (
             lock(split=split()),
-            lock(split=split("newer", "other sides"), train=train(), validate=validate()),
+            lock(split=split("newer", "other splits"), train=train(), validate=validate()),
             {"split": split(), "train": train(), "validate": validate()},
         ),
         # the weights were validated again, with other parameters and with other code than the run's
@@ -102,7 +102,7 @@ def test_only_what_is_the_trainings_is_taken(begun: str, now: str, stages: dict[
 
 def test_outputs_and_fingerprints() -> None:
     text = lock(split=split(), train=train())
-    assert locked_outputs(text) == {"data/sides": "sides", "models": "one.dir"}
+    assert locked_outputs(text) == {"data/splits": "splits", "models": "one.dir"}
     assert locked_folders(text, lock(train=train(weights="two"))) == {"one.dir", "two.dir"}
     assert locked_fingerprint(text, "train") == locked_fingerprint(lock(train=train(weights="two")), "train")
     assert locked_fingerprint(text, "train") != locked_fingerprint(lock(train=train("other")), "train")

@@ -76,7 +76,7 @@ def test_killed_twice_and_resumed_with_other_loading_it_ends_with_the_same_bits(
     scratch = tmp_path / "scratch"
     assert train(split_once, scratch, kill_before_state=2, workers=2) == -signal.SIGKILL
     assert len(json.loads((scratch / "figures.json").read_text())) == 2
-    assert train(split_once, scratch, kill_while_judging=4, cache="ram") == -signal.SIGKILL
+    assert train(split_once, scratch, kill_while_scoring=4, cache="ram") == -signal.SIGKILL
     assert train(split_once, scratch, workers=2) == 0
     assert json.loads((scratch / "trained.json").read_text()) == {"best_epoch": BEST_EPOCH, "reached": 3}
     assert read_result(scratch) == read_result(undisturbed)
@@ -94,7 +94,7 @@ def test_two_undisturbed_trainings_are_equal(
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("epoch", [1, 3, 4, 5])
-@pytest.mark.parametrize("moment", ["kill_while_judging", "kill_before_record", "kill_before_state"])
+@pytest.mark.parametrize("moment", ["kill_while_scoring", "kill_before_record", "kill_before_state"])
 def test_killed_at_any_moment(
     undisturbed: Path, split_once: Path, tmp_path: Path, moment: str, epoch: int, workers: int
 ) -> None:
