@@ -8,7 +8,7 @@ from pathlib import Path
 
 USER_ERROR = 2
 
-ANYWHERE = {"predict": "keypipe.inference.command", "serve": "keypipe.serving.command"}
+ANYWHERE = {"predict": "keypipe.batch.command", "serve": "keypipe.serving.command"}
 """Commands that need no workspace, and the modules that run them there."""
 
 

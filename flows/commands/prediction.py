@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keypipe.batch import prediction as batch
 from keypipe.errors import ModelError
-from keypipe.inference import batch
 from keypipe.inference.predictor import Thresholds
 
 if TYPE_CHECKING:

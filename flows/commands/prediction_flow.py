@@ -14,8 +14,8 @@ from prefect.states import Failed
 
 from flows.commands.prediction import predict_in_workspace
 from flows.services import server
+from keypipe.batch import prediction as batch
 from keypipe.errors import PoseError
-from keypipe.inference import batch
 
 FLOW_NAME = "keypipe-prediction"
 

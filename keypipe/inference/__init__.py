@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keypipe.inference.batch import predict
     from keypipe.inference.model_info import ModelInfo
     from keypipe.inference.onnx_model import OnnxModel, load_onnx_model
     from keypipe.inference.parity import Comparison, compare_models
@@ -14,7 +13,6 @@ else:
 
     __getattr__, __dir__ = offer(
         __name__,
-        batch=("predict",),
         model_info=("ModelInfo",),
         onnx_model=(
             "OnnxModel",
@@ -42,5 +40,4 @@ __all__ = [
     "Thresholds",
     "compare_models",
     "load_onnx_model",
-    "predict",
 ]

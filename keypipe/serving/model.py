@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from keypipe.batch.prediction import load_model, make_heading
 from keypipe.drawing.colours import Colour, class_colours, keypoint_colours
 from keypipe.errors import AnnotationError
 from keypipe.images.header import parse_image_header
 from keypipe.images.media import decode_image
-from keypipe.inference.batch import load_model, make_heading
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Predictor, RawModel, Thresholds

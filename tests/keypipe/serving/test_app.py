@@ -25,9 +25,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keypipe.batch.prediction import predict
 from keypipe.demo.scene import write_demo
 from keypipe.errors import ConfigError
-from keypipe.inference.batch import predict
 from keypipe.inference.predictor import Thresholds
 from keypipe.inference.results import ImageResult
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema

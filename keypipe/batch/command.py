@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from keypipe.batch.prediction import default_output, predict, raise_for_faults
 from keypipe.errors import PoseError
-from keypipe.inference.batch import default_output, predict, raise_for_faults
 from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
 from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 

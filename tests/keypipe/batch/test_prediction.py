@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keypipe.batch import command as predict_command
+from keypipe.batch import prediction as batch
+from keypipe.batch.prediction import INDEX, default_output, predict
 from keypipe.errors import ConfigError, FaultsError, ModelError
-from keypipe.inference import batch
-from keypipe.inference import command as predict_command
-from keypipe.inference.batch import INDEX, default_output, predict
 from keypipe.inference.predictor import Thresholds
 from keypipe.inference.results import ImageResult, Index, VideoResult
 from keypipe.keypoints.skeleton import Schema, Skeleton

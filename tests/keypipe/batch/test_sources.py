@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from keypipe.batch.sources import Source, find_sources, plan_outputs, source_name
 from keypipe.errors import ConfigError
-from keypipe.inference.sources import Source, find_sources, plan_outputs, source_name
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from keypipe.batch.sources import Output, Source, find_sources, plan_outputs, source_name
 from keypipe.drawing.pictures import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
 from keypipe.files import replacing_file
@@ -32,7 +33,6 @@ from keypipe.inference.results import (
     format_result,
     round_prediction,
 )
-from keypipe.inference.sources import Output, Source, find_sources, plan_outputs, source_name
 from keypipe.keypoints.predictions import Prediction
 
 INDEX = "predictions.json"
