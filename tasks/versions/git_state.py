@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.versions import git
+from tasks.versions.acceptance import ACCEPTED
 from tasks.versions.raw import raw_version, read_md5
 from tasks.versions.stages import all_outputs
 from tasks.workspace.places import RAW, RAW_FILE
@@ -33,8 +34,8 @@ CODE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".in", ".html", ".j2"}
 def git_state(root: Path) -> GitState:
     """Return the commit, and whether code, params or data are here that no commit holds.
 
-    DVC's own files (``dvc.lock``, ``.dvc/``) and the outputs of stages follow from the rest and do not count; the raw
-    data count as soon as the commit names others.
+    What DVC and keypipe write themselves (``dvc.lock``, ``.dvc/``, ``accepted.yaml``) and the outputs of stages follow
+    from the rest and do not count; the raw data count as soon as the commit names others.
     """
     commit = git.ask(root, "rev-parse", "--verify", "--quiet", "HEAD")
     options = ("--porcelain", "-z", "--untracked-files=all", "--", ".")
@@ -44,7 +45,8 @@ def git_state(root: Path) -> GitState:
     # git gives paths from the top of the repository, in which the workspace may be a folder
     top = git.prefix(root)
     paths = [path.removeprefix(top) for path in _parse_status(status)]
-    changed = [path for path in paths if Path(path).suffix in CODE and not path.startswith(".dvc/")]
+    own = (".dvc/", str(ACCEPTED))
+    changed = [path for path in paths if Path(path).suffix in CODE and not path.startswith(own)]
     outputs = [output.path for outputs in all_outputs(root).values() for output in outputs]
     changed = [path for path in changed if not any(_is_within(path, output) for output in outputs)]
     committed = git.ask(root, "show", f"HEAD:./{RAW_FILE.as_posix()}")
