@@ -127,7 +127,7 @@ def test_what_is_more_than_code_is_refused(upgraded: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_code_that_learns_otherwise_is_not_taken(upgraded: Path) -> None:
     root = upgraded
-    learns = root / "tasks/engine/training/learns.py"
+    learns = root / "tasks/engine/training/job.py"
     learns.write_text(learns.read_text().replace("LEARNS = 1", "LEARNS = 2"))
     said = keypipe(root, "accept", code=2)
     assert "learns otherwise (version 2; this model was trained by version 1)" in said
