@@ -53,10 +53,9 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("earlier") / "workspace"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
     git(root, "checkout", "--quiet", "-B", "main", EARLIER)
-    set_params(root, **QUICK)
     (root / "local.yaml").write_text("threads: 1\ndevice: cpu\n")
     keypipe(root, "demo", "--images", "24")
-    keypipe(root, "run")
+    keypipe(root, "run", *(f"--set={name}={value}" for name, value in QUICK.items()))
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "first results")
     merge_current_code(root)
