@@ -169,7 +169,7 @@ def read_raw(params: ConvertParams, schema: Schema, root: Path, progress: Progre
         root: the workspace.
         progress: is told how many files are read; None prints it.
     """
-    tell = partial(progress or tell_in_lines("convert"), "files read")
+    tell = partial(progress, "reading annotations") if progress else partial(tell_in_lines("convert"), "files read")
     return read_folder(
         root / RAW, schema, params.options(), params.unlabelled_images, cache=root / PARSED, progress=tell
     )

@@ -34,9 +34,6 @@ from tasks.workspace.program import remove, write_json
 
 TREES = STATE / "reproduce"
 RESULTS = STATE / "reproduced"
-TOLERANCE = 0.02
-"""Largest difference of a figure on another machine: absolute up to 1, relative above."""
-
 _KEPT = ("models", "metrics", "exports", "reports", "params.yaml", "dvc.lock")
 _PICKED = ("metrics/*.json", "models/*.pt")
 

@@ -1,4 +1,4 @@
-"""Where everything in a workspace lies, relative to its root; every path is written here and nowhere else."""
+"""Where the files that stages share lie in a workspace, relative to its root."""
 
 from __future__ import annotations
 

@@ -53,10 +53,9 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("earlier") / "workspace"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
     git(root, "checkout", "--quiet", "-B", "main", EARLIER)
-    set_params(root, **QUICK)
     (root / "local.yaml").write_text("threads: 1\ndevice: cpu\n")
     keypipe(root, "demo", "--images", "24")
-    keypipe(root, "run")
+    keypipe(root, "run", *(f"--set={name}={value}" for name, value in QUICK.items()))
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "first results")
     merge_current_code(root)
@@ -127,7 +126,7 @@ def test_what_is_more_than_code_is_refused(upgraded: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_code_that_learns_otherwise_is_not_taken(upgraded: Path) -> None:
     root = upgraded
-    learns = root / "tasks/engine/training/learns.py"
+    learns = root / "tasks/engine/training/job.py"
     learns.write_text(learns.read_text().replace("LEARNS = 1", "LEARNS = 2"))
     said = keypipe(root, "accept", code=2)
     assert "learns otherwise (version 2; this model was trained by version 1)" in said

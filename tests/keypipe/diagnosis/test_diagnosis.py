@@ -193,7 +193,7 @@ def test_two_splits_are_graver() -> None:
         ("duplicate-across-sides", "error", "test"),
         ("near-duplicate-across-sides", "warning", "val"),
     ]
-    assert "which is on train, while this one is on test" in found[0].message
+    assert "which is in train, while this one is in test" in found[0].message
 
 
 def test_different_annotations_of_one_image_are_said() -> None:

@@ -265,7 +265,8 @@ def test_the_page_is_filtered_by_kind_class_and_split(ill: Path, browser: Any) -
     for key, value in (("kind", "left-right-swap"), ("split", "val"), ("class_name", "cow"), ("severity", "error")):
         browser.get("about:blank")
         browser.get(f"{page}#{key}={value}")
-        expected = sum(item[key] == value for item in summary["findings"])
+        recorded = {"split": "side"}.get(key, key)  # the file keeps the key that it has always had
+        expected = sum(item[recorded] == value for item in summary["findings"])
         shown = sum(card.is_displayed() for card in browser.find_elements("css selector", ".card"))
         options = browser.find_elements("css selector", f"select[name={key}]")
         assert shown == (expected if options else len(summary["findings"])), key
