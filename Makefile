@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 export TORCH_INDEX INSTALLER
 FIND := sh tools/find_python.sh
 PYTEST := $(BIN)/python -m pytest
+# Tests that run at the same time.
+JOBS ?= 2
 
 .PHONY: demo test quick test-all install lock labelme lint format browser clean
 
@@ -16,14 +18,14 @@ demo: install
 	$(BIN)/keypipe run
 
 test: install
-	$(PYTEST) -m "not slow and not benchmark and not faults"
+	$(PYTEST) -n $(JOBS) -m "not slow and not benchmark and not faults"
 
 # What every interpreter must pass, beside the suite on one of them: minutes.
 quick: install
 	$(PYTEST) -m quick
 
 test-all: install
-	$(PYTEST)
+	$(PYTEST) -n $(JOBS)
 
 install: $(VENV)/installed
 
