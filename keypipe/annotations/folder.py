@@ -18,13 +18,14 @@ import msgspec
 
 from keypipe import errors, files
 from keypipe.annotations import cache as parse_cache
-from keypipe.annotations import derived_boxes, labelme, linking, placement, reader, readings
+from keypipe.annotations import labelme, reader, readings, shapes
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
 from keypipe.annotations.labelme import (
     RECTANGLES,
     LabelmeOptions,
 )
-from keypipe.annotations.placement import learn_places
+from keypipe.annotations.linking import derived_boxes, linker, placement, values
+from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
@@ -112,13 +113,15 @@ _READERS = (
     header,
     instances,
     labelme,
-    linking,
+    linker,
     packed,
     parse_cache,
     placement,
     reader,
     readings,
+    shapes,
     skeleton,
+    values,
 )
 """Modules that reading a file runs, besides this one; a test holds them to the imports."""
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from keypipe.annotations.folder import near_misses
-from keypipe.annotations.labelme import OF_IGNORED_OBJECT, LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
+from keypipe.annotations.labelme import LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
 from keypipe.annotations.readings import Folder, Ingested
+from keypipe.annotations.shapes import OF_IGNORED_OBJECT
 from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
 from keypipe.errors import Fault
 from keypipe.keypoints.boxes import Box
