@@ -31,7 +31,7 @@ from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
 from keypipe.images import header
 from keypipe.images.header import IMAGE_SUFFIXES
-from keypipe.keypoints import boxes, instances, packed, skeleton
+from keypipe.keypoints import boxes, instances, names, packed, skeleton
 from keypipe.keypoints.skeleton import Schema
 
 _FILES_PER_PROCESS = 1000  # below this a pool costs more than it saves
@@ -41,10 +41,10 @@ _CHUNK = 250  # files a task
 def list_files(folder: Path) -> list[str]:
     """List all files below a folder as sorted relative paths with forward slashes; hidden ones are left out."""
     found: list[str] = []
-    for base, folders, names in os.walk(folder):
+    for base, folders, inside in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(base).relative_to(folder).as_posix()
-        found += [name if prefix == "." else f"{prefix}/{name}" for name in names if not name.startswith(".")]
+        found += [name if prefix == "." else f"{prefix}/{name}" for name in inside if not name.startswith(".")]
     return sorted(found)
 
 
@@ -114,6 +114,7 @@ _READERS = (
     instances,
     labelme,
     linker,
+    names,
     packed,
     parse_cache,
     placement,

@@ -13,6 +13,7 @@ import msgspec
 
 from keypipe.errors import AnnotationError
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
+from keypipe.keypoints.names import normal_form
 
 LABELME_VERSION: Final = "6.3.1"
 """Version whose files are written."""
@@ -24,12 +25,33 @@ RECTANGLES: Final = frozenset({"rectangle", "rotation", "oriented_rectangle"})
 class LabelmeShape(msgspec.Struct):
     """One entry of ``shapes``; keys that other tools add are passed over."""
 
-    label: str | int
+    label: str | int | float
     points: list[tuple[float, float]]
     shape_type: str = "polygon"  # what labelme assumes when the key is absent
-    group_id: int | str | None = None
+    group_id: int | float | str | None = None
     flags: dict[str, Any] | None = None
     description: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The label in its normal form; a number is a name too."""
+        return normal_form(str(_whole(self.label)))
+
+    @property
+    def group(self) -> int | str | None:
+        """The group in its normal form: ``1``, ``1.0`` and ``"1"`` are one; an empty text is none."""
+        group = _whole(self.group_id)
+        if isinstance(group, int) or group is None:
+            return group
+        name = normal_form(str(group))
+        return int(float(name)) if _WHOLE_NUMBER.fullmatch(name) else name or None
+
+
+_WHOLE_NUMBER = re.compile(r"-?\d{1,15}(\.0*)?")
+
+
+def _whole(value: float | str | None) -> int | float | str | None:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class LabelmeFile(msgspec.Struct, rename="camel"):

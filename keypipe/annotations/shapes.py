@@ -14,6 +14,7 @@ from keypipe.annotations.linking.values import BoxShape, PointShape
 from keypipe.errors import Fault
 from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, InstanceShapes, Keypoint, Visibility
+from keypipe.keypoints.names import normal_form
 from keypipe.keypoints.skeleton import Schema
 
 OUTSIDE_TOLERANCE = 0.01
@@ -31,7 +32,7 @@ class ParsedShapes(msgspec.Struct):
         instances: in file order of their rectangles.
         faults: what stops this file from being used.
         ignored: number of shapes passed over, by ``"<shape type> <label>"``.
-        aliased: number of shapes read by an alias, by ``"<label> -> <name>"``.
+        aliased: number of shapes read by an alias or in another spelling, by ``"<label> -> <name>"``.
         derived_boxes: shape index of the first point of every object whose box was derived from its points.
         by_place: shape indices of keypoints in overlapping boxes that their place gave to one of them.
         by_list_order: shape indices of keypoints that only list order could give to an object.
@@ -80,7 +81,7 @@ def parse_shapes(
         boxes, points = _add_boxes(boxes, points, others, size_wh, schema, options.box_from_points, name, result)
     links = link_keypoints(boxes, points, schema, name, others, places)
     for index in links.of_others:
-        result.ignored[f"point {file.shapes[index].label}{OF_IGNORED_OBJECT}"] += 1
+        result.ignored[f"point {file.shapes[index].name}{OF_IGNORED_OBJECT}"] += 1
     result.faults += links.faults
     result.by_place = links.by_place
     result.by_list_order = links.by_list_order
@@ -124,16 +125,17 @@ def _sort_shapes(
         if meant is None or not (is_box or shape.shape_type == "point"):
             _pass_over(shape, label, schema, options, name, index, result)
             continue
-        if meant != label:
-            result.aliased[f"{label} -> {meant}"] += 1
+        written = label if str(shape.label) == shape.name else repr(shape.label)
+        if meant != written:
+            result.aliased[f"{written} -> {meant}"] += 1
         if is_box:
             box = _read_box(shape, size_wh, name, index, result)
             if box:
-                boxes.append(BoxShape(index, meant, box, shape.group_id))
+                boxes.append(BoxShape(index, meant, box, shape.group))
         else:
             position = _read_point(shape, size_wh, name, index, result)
             if position:
-                points.append(PointShape(index, meant, position[0], position[1], shape.group_id))
+                points.append(PointShape(index, meant, position[0], position[1], shape.group))
                 visibility[index] = Visibility.OCCLUDED if occluded else Visibility.VISIBLE
     return boxes, points, visibility
 
@@ -168,18 +170,18 @@ def _other_objects(file: LabelmeFile, schema: Schema, options: LabelmeOptions) -
         label = _read_label(shape, options)[0]
         if label not in known:
             xs, ys = zip(*shape.points, strict=True)
-            others.append(BoxShape(index, label, (min(xs), min(ys), max(xs), max(ys)), shape.group_id))
+            others.append(BoxShape(index, label, (min(xs), min(ys), max(xs), max(ys)), shape.group))
     return others
 
 
 def _read_label(shape: LabelmeShape, options: LabelmeOptions) -> tuple[str, bool]:
-    label = str(shape.label).strip()
+    label = shape.name
     occluded = bool(shape.flags and shape.flags.get(options.occluded_flag) is True)
-    suffix = options.occluded_suffix
+    suffix = normal_form(options.occluded_suffix)
     if suffix and label.endswith(suffix):
-        label, occluded = label.removesuffix(suffix), True
-    word = options.occluded_description
-    if word and shape.description and word.lower() in shape.description.lower().split():
+        label, occluded = label.removesuffix(suffix).rstrip(), True
+    word = normal_form(options.occluded_description).lower()
+    if word and shape.description and word in normal_form(shape.description).lower().split():
         occluded = True
     return label, occluded
 
