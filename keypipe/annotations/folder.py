@@ -18,19 +18,20 @@ import msgspec
 
 from keypipe import errors, files
 from keypipe.annotations import cache as parse_cache
-from keypipe.annotations import derived_boxes, labelme, linking, placement, reader, readings
+from keypipe.annotations import labelme, reader, readings, shapes
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
 from keypipe.annotations.labelme import (
     RECTANGLES,
     LabelmeOptions,
 )
-from keypipe.annotations.placement import learn_places
+from keypipe.annotations.linking import derived_boxes, linker, placement, values
+from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
 from keypipe.images import header
 from keypipe.images.header import IMAGE_SUFFIXES
-from keypipe.keypoints import boxes, instances, packed, skeleton
+from keypipe.keypoints import boxes, instances, names, packed, skeleton
 from keypipe.keypoints.skeleton import Schema
 
 _FILES_PER_PROCESS = 1000  # below this a pool costs more than it saves
@@ -40,10 +41,10 @@ _CHUNK = 250  # files a task
 def list_files(folder: Path) -> list[str]:
     """List all files below a folder as sorted relative paths with forward slashes; hidden ones are left out."""
     found: list[str] = []
-    for base, folders, names in os.walk(folder):
+    for base, folders, inside in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(base).relative_to(folder).as_posix()
-        found += [name if prefix == "." else f"{prefix}/{name}" for name in names if not name.startswith(".")]
+        found += [name if prefix == "." else f"{prefix}/{name}" for name in inside if not name.startswith(".")]
     return sorted(found)
 
 
@@ -112,13 +113,16 @@ _READERS = (
     header,
     instances,
     labelme,
-    linking,
+    linker,
+    names,
     packed,
     parse_cache,
     placement,
     reader,
     readings,
+    shapes,
     skeleton,
+    values,
 )
 """Modules that reading a file runs, besides this one; a test holds them to the imports."""
 

@@ -14,13 +14,12 @@ from keypipe.annotations.labelme import (
     LabelmeError,
     LabelmeFile,
     LabelmeOptions,
-    ParsedShapes,
     decode_image_data,
     parse_labelme,
-    parse_shapes,
 )
-from keypipe.annotations.placement import Places
+from keypipe.annotations.linking.placement import Places
 from keypipe.annotations.readings import Ingested, Reading
+from keypipe.annotations.shapes import ParsedShapes, parse_shapes
 from keypipe.errors import AnnotationError, Fault
 from keypipe.images.header import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
 from keypipe.keypoints.instances import AnnotatedImage

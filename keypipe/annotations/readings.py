@@ -25,7 +25,7 @@ class Ingested(msgspec.Struct, array_like=True):
         derived: whether the image is not usable where it lies; ``read_derived`` returns the bytes for ``image.path``.
         faults: what is wrong with it.
         ignored: shapes passed over, by type and label.
-        aliased: shapes read by an alias, by label and name.
+        aliased: shapes read by an alias or in another spelling, by label and name.
         derived_boxes: first shape of every object whose box was derived from its points.
         by_place: shapes in overlapping boxes whose object their place decided.
         by_list_order: shapes whose object only list order could decide.
@@ -139,7 +139,7 @@ class Folder(msgspec.Struct):
         unlabelled: images that no JSON speaks of, relative to the raw folder.
         faults: all faults, those between files included.
         ignored: number of shapes passed over, by type and label.
-        aliased: number of shapes read by an alias, by label and name.
+        aliased: number of shapes read by an alias or in another spelling, by label and name.
     """
 
     files: Files

@@ -10,7 +10,7 @@ import msgspec
 from keypipe.annotations.readings import Folder
 from keypipe.diagnosis.class_checks import ClassStatistics, Cloud, check_class
 from keypipe.diagnosis.columns import Gathering
-from keypipe.diagnosis.file_checks import find_by_order, find_format, find_labels, locate_faults
+from keypipe.diagnosis.file_checks import find_by_order, find_format, find_labels, find_spellings, locate_faults
 from keypipe.diagnosis.findings import Finding, Severity, find_lacking_splits, put_splits, sort_findings
 from keypipe.keypoints.skeleton import Schema
 
@@ -51,6 +51,7 @@ def diagnose(
     at_fault = {fault.file for fault in folder.faults}
     gathering = Gathering(folder.files)
     findings = [*locate_faults(folder, raw, schema), *find_labels(folder, raw, schema)]
+    findings += find_spellings(folder, schema)
     findings += [_of_unlabelled(name) for name in folder.unlabelled]
     for number, reading in enumerate(folder.files.readings()):
         file = reading.file

@@ -85,6 +85,15 @@ def merge_schemas(first: Schema, second: Schema) -> Schema:
     return parse_schema(schema_to_mapping(merged)) if classes else merged
 
 
+def put_into_normal_form(schema: Schema) -> Schema:
+    """Return a schema whose names are in the form in which annotations are read.
+
+    Raises:
+        ConfigError: two of its names are then one.
+    """
+    return parse_schema(schema_to_mapping(schema)) if schema.classes else schema
+
+
 def holds(schema: Schema, other: Schema) -> bool:
     """Tell whether a schema has every class and keypoint of another, by name or alias."""
     points, names = schema.keypoint_labels, schema.class_labels

@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 
 from keypipe.annotations.folder import read_folder
-from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labelme, parse_shapes
+from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labelme
 from keypipe.annotations.reader import read_derived
 from keypipe.annotations.readings import Folder, Ingested
+from keypipe.annotations.shapes import parse_shapes
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_splits, sort_findings

@@ -18,7 +18,14 @@ from keypipe.annotations.readings import Folder
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, format_faults
 from keypipe.exchange.coco import parse_coco_labels
 from keypipe.exchange.deeplabcut import parse_collected_data
-from keypipe.exchange.labels import LabelledImage, LabelSet, holds, merge_label_sets, merge_schemas
+from keypipe.exchange.labels import (
+    LabelledImage,
+    LabelSet,
+    holds,
+    merge_label_sets,
+    merge_schemas,
+    put_into_normal_form,
+)
 from keypipe.exchange.yolo import YoloTexts, parse_yolo_labels
 from keypipe.images.header import IMAGE_SUFFIXES, parse_image_header
 from keypipe.keypoints.skeleton import Schema
@@ -101,6 +108,7 @@ def import_labels(
     was_empty = not any((root / RAW).rglob("*.json"))
     images_folder = options.images or (source if source.is_dir() else source.parent)
     labels = _read_labels(kind, source, images_folder, options, tell)
+    labels.schema = put_into_normal_form(labels.schema)
     incoming, faults = _find_images([image for image in labels.images if not image.faulty], images_folder, tell)
     faulty = sorted([*labels.faults, *faults])
     if faulty and not options.skip_faulty:
