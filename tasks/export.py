@@ -35,12 +35,12 @@ from tasks.workspace.places import (
     EXPORTS,
     FAILURES,
     LATENCY,
-    SCRATCH,
     VIEW_YAML,
     metrics_file,
     report_folder,
 )
-from tasks.workspace.program import remove, replacing, run_program, say, write_json
+from tasks.workspace.program import replacing, run_program, say, write_json
+from tasks.workspace.scratch import remove, scratch_folder
 
 REPORT = report_folder("export")
 METRICS = metrics_file("export")
@@ -102,10 +102,7 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
     threads = local.threads or os.cpu_count() or 1
     schema = read_schema(root)
     parent = tracking.find_run(root)
-    scratch = root / SCRATCH / "export"
-    remove(scratch)
-    scratch.mkdir(parents=True)
-    with tracking.child_run(root, parent, "export") as live:
+    with scratch_folder(root, "export") as scratch, tracking.child_run(root, parent, "export") as live:
         exported, imgsz = export_formats(params, schema, root, scratch)
         info = ModelInfo(schema, imgsz)
         if params.int8:
@@ -121,7 +118,6 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
             _keep_evidence(summary, root, scratch, live)
         latency = _time(params, candidates, info, threads, root)
         _write(summary, latency, [candidate.path for candidate in exported], root)
-        remove(scratch)
         remove(root / EVIDENCE)
         _log(summary, latency, info, root, live, parent)
     say(f"export: {summary.headline}")

@@ -45,7 +45,8 @@ from tasks.workspace.places import (
     TRAINING,
     VIEW_YAML,
 )
-from tasks.workspace.program import remove, replacing, run_program, say, write_json
+from tasks.workspace.program import replacing, run_program, say, write_json
+from tasks.workspace.scratch import remove
 
 PROGRESS_FILE = "state.json"
 

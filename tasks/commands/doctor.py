@@ -33,8 +33,9 @@ from tasks.pages.doctor import MAX_PICTURES, to_report
 from tasks.pages.reports import write_report
 from tasks.progress import Progress, tell_nobody
 from tasks.workspace import params as read
-from tasks.workspace.places import MANIFEST, PARSED, PIXELS, RAW, REPORT_HTML, SCRATCH, report_folder
-from tasks.workspace.program import remove, replacing
+from tasks.workspace.places import MANIFEST, PARSED, PIXELS, RAW, REPORT_HTML, report_folder
+from tasks.workspace.program import replacing
+from tasks.workspace.scratch import scratch_folder
 from tasks.workspace.verdict import DoctorParams, format_counts, without_ignored
 
 REPORT = report_folder("doctor")
@@ -117,9 +118,7 @@ def run(
     )
     splits = {} if folder else _read_splits(root, found)
     diagnosis = diagnose(found, raw, schema, splits, input_px)
-    scratch = root / SCRATCH / "doctor"
-    remove(scratch)
-    try:
+    with scratch_folder(root, "doctor") as scratch:
         look = _Pictures(raw, scratch, schema, options)
         images = _list_images(found, look)
         files = {image.md5: look.path(image.path) for image in images}
@@ -132,8 +131,6 @@ def run(
         findings = without_ignored(sort_findings(put_splits(findings, splits)), params)
         diagnosis = msgspec.structs.replace(diagnosis, findings=findings)
         pictures = look.draw(findings)
-    finally:
-        remove(scratch)
     summary = summarise(diagnosis, found, params)
     shown = str(raw.relative_to(root)) if raw.is_relative_to(root) else str(raw)
     with replacing(root, REPORT) as report:

@@ -25,7 +25,7 @@ from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
 from tasks.workspace.places import RAW
-from tasks.workspace.program import remove
+from tasks.workspace.scratch import remove
 
 Target = Literal["coco", "yolo", "labelme"]
 Images = Literal["copy", "link", "none"]

@@ -33,8 +33,8 @@ from tasks.commands.adopt import format_schema, write_schema
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
-from tasks.workspace.places import PARAMS_FILE, RAW, SCRATCH
-from tasks.workspace.program import remove
+from tasks.workspace.places import PARAMS_FILE, RAW
+from tasks.workspace.scratch import scratch_folder
 
 Source = Literal["coco", "yolo", "dlc"]
 
@@ -117,15 +117,13 @@ def import_labels(
         raise AnnotationError(f"{source}: no image of these labels could be read")
     fits = holds(schema, labels.schema)
     needed = schema if fits else labels.schema if was_empty else merge_schemas(schema, labels.schema)
-    scratch = root / SCRATCH / "import"
-    remove(scratch)
-    scratch.mkdir(parents=True)
     flag = params.occluded_flag or "occluded"
-    for image in follow(incoming, "copying images", tell):
-        _write_image(scratch, image, flag)
-    ahead = _read_as_convert(scratch, needed, params, tell).faults if needed.classes else []
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch.rename(target)
+    with scratch_folder(root, "import") as scratch:
+        for image in follow(incoming, "copying images", tell):
+            _write_image(scratch, image, flag)
+        ahead = _read_as_convert(scratch, needed, params, tell).faults if needed.classes else []
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch.rename(target)
     lines = [_headline(RAW / name, incoming, labels)]
     lines += _tell("repaired or assumed", labels.repairs) + _tell("not kept", labels.losses)
     lines += ["left out: " + format_faults(faulty)] if faulty else []
