@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_schema, read_split, refresh_view
-from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord
+from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord, decode_figures
 from tasks.workspace.places import (
     BEST,
     DATA_YAML,
@@ -212,11 +214,14 @@ class Witness:
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Take in an epoch."""
+        epoch, odd = _without_odd(epoch)
+        if odd:
+            say(f"warning: epoch {epoch.number}: not a number, and not recorded: {', '.join(odd)}")
         say(_epoch_line(epoch))
         # An epoch that a kill cut off after its record is trained once more, with the same figures.
         if self._progress.epochs[epoch.number - 1 : epoch.number] != [epoch.metrics]:
             self.live.log_metrics(epoch.metrics, epoch.number)
-        self._progress.add(epoch)
+        self._progress.add(epoch, odd)
         self._save()
         state = {"stage": "train", "done": epoch.number, "total": epoch.total, "unit": "epochs"}
         write_json(self._root / PROGRESS, state)
@@ -248,10 +253,11 @@ class Witness:
             The headline, and why another run with the same data and parameters may differ.
         """
         self._record.epochs = self._progress.epochs
-        notes = warn(self._record.epochs)
+        notes = warn(self._record.epochs, self._progress.odd)
         for note in notes:
             say(f"warning: {note}")
-            self.live.set_tags({"keypipe.warning": note})
+        if notes:
+            self.live.set_tags({"keypipe.warning": "; ".join(notes)})
         reason = trained.not_repeatable
         self.live.set_tags({"keypipe.repeatable": f"no: {reason}" if reason else "yes"})
         description = {"schema": schema_to_mapping(self._schema), "license": LICENSE, "version": __version__}
@@ -269,6 +275,7 @@ class Progress(msgspec.Struct):
     Attributes:
         run_id: its MLflow run; empty before there is one.
         epochs: figures of each epoch, by their MLflow names.
+        odd: names of the figures of each epoch that were not a number.
         seconds: wall time of each epoch.
         state_seconds: what keeping the exact state took, for each epoch but the last.
         preflight: what the pre-flight took and expected; None without one.
@@ -276,14 +283,17 @@ class Progress(msgspec.Struct):
 
     run_id: str = ""
     epochs: list[dict[str, float]] = []
+    odd: list[list[str]] = []
     seconds: list[float] = []
     state_seconds: list[float] = []
     preflight: preflight.Times | None = None
 
-    def add(self, epoch: Epoch) -> None:
+    def add(self, epoch: Epoch, odd: list[str]) -> None:
         """Add an epoch, in place of whatever was known of it and of later ones."""
         del self.epochs[epoch.number - 1 :]
         self.epochs.append(epoch.metrics)
+        del self.odd[epoch.number - 1 :]
+        self.odd.append(odd)
         del self.seconds[epoch.number - 1 :]
         self.seconds.append(epoch.seconds)
         if epoch.number > 1:
@@ -319,7 +329,7 @@ def _read_progress(scratch: Path) -> Progress:
     path = scratch / PROGRESS_FILE
     if not path.exists():
         return Progress()
-    progress = msgspec.json.decode(path.read_bytes(), type=Progress)
+    progress = decode_figures(path.read_bytes(), Progress)
     reached = engine().read_reached_epoch(scratch)
     if reached:
         say(f"train: going on with a training that was stopped after epoch {reached}")
@@ -348,6 +358,13 @@ def count_instances(file: CocoFile) -> dict[str, int]:
     return counts
 
 
+def _without_odd(epoch: Epoch) -> tuple[Epoch, list[str]]:
+    """Leave out what is not a number, which neither JSON nor a chart can hold; also return its names."""
+    odd = [name for name, value in epoch.metrics.items() if not math.isfinite(value)]
+    metrics = {name: value for name, value in epoch.metrics.items() if name not in odd}
+    return msgspec.structs.replace(epoch, metrics=metrics), odd
+
+
 def _epoch_line(epoch: Epoch) -> str:
     metrics = epoch.metrics
     losses = " ".join(
@@ -363,20 +380,24 @@ def _epoch_line(epoch: Epoch) -> str:
     )
 
 
-def warn(epochs: list[dict[str, float]]) -> list[str]:
+def warn(epochs: Sequence[Mapping[str, float]], odd: Sequence[Sequence[str]] = ()) -> list[str]:
     """Return warnings about a finished training.
 
     Args:
         epochs: metrics of each epoch, by their MLflow names.
+        odd: names of those of each epoch that were not a number.
     """
     box = max((epoch.get("val_ultralytics/box_mAP50", 0.0) for epoch in epochs), default=0.0)
     pose = max((epoch.get("val_ultralytics/pose_mAP50", 0.0) for epoch in epochs), default=0.0)
+    notes: list[str] = []
     if box > _LEARNT_BOXES and pose < _LEARNT_KEYPOINTS:
-        return [
+        notes.append(
             f"boxes are learnt (mAP50 {box:.2f}) and keypoints are not (mAP50 {pose:.2f}):"
             " look at keypoint order and left/right names, train longer, or start with a larger train.loss_sigma (from)"
-        ]
-    return []
+        )
+    for name, count in Counter(name for names in odd for name in names).items():
+        notes.append(f"{name} was not a number in {count} of {len(epochs)} epochs; on a GPU try train.amp: false")
+    return notes
 
 
 def _summarise(record: TrainingRecord, run_id: str, trained: Trained, best_by: str, notes: list[str]) -> Summary:

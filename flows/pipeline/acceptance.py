@@ -11,7 +11,6 @@ from flows.pipeline.last_good import last_good_outputs
 from flows.pipeline.plan import plan_stages
 from flows.pipeline.stage_process import raise_failure, run_stage_process
 from flows.system.process import program_environment
-from keypipe.errors import PoseError
 from tasks.versions import git, snapshots
 from tasks.versions.acceptance import Accepted, take_as_is
 from tasks.versions.raw import check_raw
@@ -35,16 +34,8 @@ def accept(root: Path, stages: Sequence[str], say: Say) -> list[Accepted]:
         PoseError: more than keypipe's own code changed, or today's code learns otherwise; nothing was taken then.
     """
     check_raw(root)
-    refused: PoseError | None = None
-    taken: list[Accepted] = []
     with lease.hold(root, lease.new_lease(), say) as held:
-        try:
-            taken = _accept(root, stages, held, say)
-        except PoseError as error:  # raised behind the lease, which an error leaves in place as one of a run that died
-            refused = error
-    if refused is not None:
-        raise refused
-    return taken
+        return _accept(root, stages, held, say)
 
 
 def _accept(root: Path, stages: Sequence[str], held: lease.Held, say: Say) -> list[Accepted]:

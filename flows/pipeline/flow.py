@@ -30,10 +30,6 @@ RAW_TASK = "version raw data"
 BUG = 1
 
 
-class SupersededError(Exception):
-    """A later run does the work of this one."""
-
-
 def flow_run_name() -> str:
     """Return the name of a run that starts now."""
     return f"training {datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -69,7 +65,7 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     try:
         with _holding(workspace, run, log.info) as held:
             if _is_superseded():
-                raise SupersededError("a later run of the same schedule is due")
+                return Cancelled(name="Superseded", message="a later run of the same schedule is due")
             plan = check_start(workspace, until, force)
             raw = version_raw_data(str(workspace))
             run.raw_version = raw.md5
@@ -77,11 +73,9 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
             with stage_task.keeping_lease(held):
                 _run_stages(workspace, plan, set(force), raw, run, held)
             provenance.keep_snapshot(workspace, run, files)
-    except SupersededError as error:
-        return Cancelled(name="Superseded", message=str(error))
     except PoseError as error:
         run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
-    except stage_task.RunCancelled as error:
+    except lease.RunCancelled as error:
         run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
     run.finished = _now()
     write_record(workspace / LAST_RUN, run)

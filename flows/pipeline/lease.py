@@ -22,6 +22,7 @@ import msgspec
 from flows.system.locks import held_lock, is_held
 from flows.system.process import end_marked, is_alive, start_time
 from flows.system.state_files import read_record, write_record
+from keypipe.errors import PoseError
 from tasks.workspace.places import STATE
 
 LEASE_VARIABLE = "KEYPIPE_LEASE"
@@ -34,6 +35,10 @@ WAITING = STATE / "waiting"
 Say = Callable[[str], None]
 
 log = logging.getLogger(__name__)
+
+
+class RunCancelled(BaseException):
+    """The run was cancelled in Prefect; no error, and nothing to retry."""
 
 
 class Lease(msgspec.Struct):
@@ -136,8 +141,12 @@ def hold(root: Path, lease: Lease, say: Say, poll: Callable[[], None] = lambda: 
             write_record(root / LEASE, lease)
         finally:
             note.unlink(missing_ok=True)
-        yield Held(root, lease)
-        # Left in place on an error: a run that could not end properly is cleared up by the next one.
+        try:
+            yield Held(root, lease)
+        except (PoseError, RunCancelled):
+            (root / LEASE).unlink(missing_ok=True)
+            raise
+        # Left in place on any other error: a run that could not end properly is cleared up by the next one.
         (root / LEASE).unlink(missing_ok=True)
 
 

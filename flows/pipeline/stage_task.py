@@ -16,7 +16,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.states import Completed
 
 from flows.pipeline.last_good import last_good_outputs
-from flows.pipeline.lease import LEASE_VARIABLE, Held, end_tracked_runs
+from flows.pipeline.lease import LEASE_VARIABLE, Held, RunCancelled, end_tracked_runs
 from flows.pipeline.stage_process import run_stage_process
 from flows.services.server import RESULTS
 from flows.system.process import Tree, program_environment
@@ -46,10 +46,6 @@ class StageError(Exception):
 
 class StageCrashError(Exception):
     """A stage's process was ended from outside, as by the system when memory runs out."""
-
-
-class RunCancelled(BaseException):
-    """The run was cancelled in Prefect; no error, and nothing to retry."""
 
 
 def is_crash(_task: Any, _run: Any, state: State[Any]) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from keypipe.report.page import (
     Cell,
     Figure,
@@ -22,7 +20,7 @@ from keypipe.report.page import (
     Table,
 )
 from tasks.grading.preflight import Facts, show_survivors
-from tasks.workspace.models import Summary
+from tasks.workspace.models import Summary, decode_figures
 from tasks.workspace.places import PREFLIGHT_FACTS, PREFLIGHT_PICTURE
 
 
@@ -31,7 +29,7 @@ def read_preflight(root: Path) -> list[Section]:
     facts, picture = root / PREFLIGHT_FACTS, root / PREFLIGHT_PICTURE
     if not (facts.exists() and picture.exists()):
         return []
-    return to_preflight_sections(msgspec.json.decode(facts.read_bytes(), type=Facts), picture.read_bytes())
+    return to_preflight_sections(decode_figures(facts.read_bytes(), Facts), picture.read_bytes())
 
 
 def to_preflight_sections(facts: Facts, picture: bytes) -> list[Section]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
-from keypipe.errors import ModelError
+from keypipe.errors import DatasetError, ModelError
 from tasks.workspace.formats import check_format
 from tasks.workspace.places import BEST, RECORD
 
@@ -14,6 +15,8 @@ FORMAT = 2
 """Of ``models/train.json``."""
 
 LICENSE = "AGPL-3.0-or-later"  # Ultralytics' own, which its weights inherit
+
+T = TypeVar("T")
 
 
 class TrainingRecord(msgspec.Struct):
@@ -25,7 +28,7 @@ class TrainingRecord(msgspec.Struct):
         tags: what identifies data, code and machine.
         raw_version: DVC hash of ``data/raw``.
         counts: images and objects by split, such as ``train images``.
-        epochs: metrics of each epoch, by their MLflow names.
+        epochs: metrics of each epoch, by their MLflow names; one that is not a number is left out.
     """
 
     fingerprint: str
@@ -74,7 +77,21 @@ def read_record(root: Path) -> Summary:
         raise ModelError(f"{root / BEST}: no trained model; run `keypipe run`, or the train stage")
     content = path.read_bytes()
     check_format(content, FORMAT, RECORD.as_posix())
-    return msgspec.json.decode(content, type=Summary)
+    try:
+        return decode_figures(content, Summary)
+    except msgspec.ValidationError as error:
+        raise DatasetError(f"{RECORD}: damaged ({error}); `dvc checkout` brings the last good one back") from error
+
+
+def decode_figures(content: bytes, kind: type[T]) -> T:
+    """Decode JSON that holds figures; one that was not a number, which JSON calls null, is left out."""
+    return msgspec.convert(_without_nulls(msgspec.json.decode(content)), kind)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def read_run_id(root: Path) -> str:

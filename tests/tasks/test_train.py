@@ -15,7 +15,9 @@ import pytest
 from tasks.engine.training.arguments import read_train_arguments
 from tasks.engine.training.job import check_loaded
 from tasks.engine.weights import hash_weights, read_checkpoint
-from tasks.train import TrainParams, flatten, warn
+from tasks.train import Progress, TrainParams, _read_progress, flatten, warn
+from tasks.workspace.models import decode_figures
+from tasks.workspace.program import write_json
 from tests.imports import TELLS
 from tests.workspace import dvc, environment, make_workspace, run_stage, run_stages, set_params
 
@@ -337,6 +339,34 @@ def test_a_warning_when_boxes_are_learnt_and_keypoints_are_not() -> None:
     assert not warn([epoch(0.7, 0.4)])
     assert not warn([epoch(0.3, 0.0)])
     assert not warn([])
+    (note,) = warn([{}] * 3, [["val/box_loss"], [], ["val/box_loss"]])
+    assert note.startswith("val/box_loss was not a number in 2 of 3 epochs")
+
+
+def test_a_figure_that_is_not_a_number_is_told_and_leaves_every_file_readable(divided: Path) -> None:
+    trainer = divided / "tasks/engine/training/trainer.py"
+    good = 'metrics["train/loss_sigma"] ='
+    assert good in trainer.read_text()
+    odd = """if self.epoch == 0:
+            metrics |= {"val/pose_loss": float("nan"), "lr/pg0": float("inf")}
+        """
+    trainer.write_text(trainer.read_text().replace(good, f"{odd}{good}"))
+    done = run_stage(divided, "train")
+    assert done.returncode == 0, done.stderr
+    assert "warning: epoch 1: not a number, and not recorded: val/pose_loss, lr/pg0" in done.stdout
+    assert "warning: val/pose_loss was not a number in 1 of 2 epochs" in done.stdout
+    first, second = read(divided / "models/epochs.json")
+    assert second.keys() - first.keys() == {"val/pose_loss", "lr/pg0"}
+    assert "null" not in (divided / "models/train.json").read_text()
+    run_stages(divided, "validate")
+
+
+def test_a_killed_training_with_a_figure_that_is_not_a_number_goes_on(tmp_path: Path) -> None:
+    progress = Progress(run_id="1", epochs=[{"val/pose_loss": float("nan"), "lr/pg0": 0.1}])
+    write_json(tmp_path / "state.json", progress)
+    assert _read_progress(tmp_path).epochs == []  # nothing of the engine's own is there: it starts over
+    found = decode_figures((tmp_path / "state.json").read_bytes(), Progress)
+    assert found.epochs == [{"lr/pg0": 0.1}]
 
 
 def test_all_train_arguments_of_ultralytics_are_known() -> None:

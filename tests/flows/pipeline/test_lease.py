@@ -114,6 +114,7 @@ def test_a_run_that_is_cancelled_in_prefect_ends(ran: Toy) -> None:
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, output
     assert "cancelled in Prefect" in output
+    assert "killed" not in ran.keypipe("status")
     assert ran.text(MODEL) == before
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(flow_run_id).state_name == "Cancelled"
@@ -153,3 +154,14 @@ def test_a_killed_run_takes_its_temporary_server_with_it(fresh: Toy) -> None:
     process.communicate(timeout=PATIENCE)
     wait_until(lambda: not fresh.processes(), f"{fresh.processes()} to be gone")
     assert (fresh.root / ".keypipe" / "prefect.db").exists()
+
+
+def test_a_run_that_is_refused_is_not_called_killed(ran: Toy) -> None:
+    """As by a schedule at night: the process stays, and nothing is left to clear up."""
+    params = ran.root / "params.yaml"
+    params.write_text(params.read_text().replace("train: 0.7", "trian: 0.7"))
+    assert ran.flow().result.exit_code == 2
+    assert not (ran.root / ".keypipe" / "lease.json").exists()
+    output = ran.keypipe("status")
+    assert "killed" not in output
+    assert "last run   failed" in output

@@ -66,3 +66,20 @@ def test_a_damaged_file_is_named(trained: Path) -> None:
     (trained / RECORD).write_text("{", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"models/train.json: damaged \("):
         read_record(trained)
+
+
+def test_a_figure_that_was_not_a_number_is_left_out(trained: Path) -> None:
+    """Trainings of before wrote them as null; validate, export and what resumes must read them."""
+    written = json.loads(OLD.read_text(encoding="utf-8"))
+    name, *others = written["record"]["epochs"][0]
+    written["record"]["epochs"][0][name] = None
+    (trained / RECORD).write_text(json.dumps(written), encoding="utf-8")
+    summary = read_record(trained)
+    assert list(summary.record.epochs[0]) == others
+    assert to_report(summary).sections
+
+
+def test_a_file_that_is_no_record_is_named(trained: Path) -> None:
+    (trained / RECORD).write_text('{"headline": 3}', encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"models/train.json: damaged \("):
+        read_record(trained)
