@@ -42,6 +42,7 @@ def opened(root: Path, *, quiet: bool = True) -> Iterator[Any]:
     from dvc.logger import set_loggers_level
     from dvc.repo import Repo
 
+    _take_braces_for_text()
     with set_loggers_level(logging.ERROR if quiet else logging.INFO):
         try:
             repo = Repo(str(root))
@@ -58,6 +59,23 @@ def opened(root: Path, *, quiet: bool = True) -> Iterator[Any]:
             raise PoseError(f"DVC: {error}") from error
         finally:
             repo.close()
+
+
+def _take_braces_for_text() -> None:
+    """Let DVC's cache lie in a folder whose path has braces in it, which its bar of progress takes for a format."""
+    from dvc_data.hashfile import _progress
+
+    if hasattr(_progress.QueryingProgress, "takes_braces_for_text"):
+        return
+
+    class Progress(_progress.QueryingProgress):  # type: ignore[misc]
+        takes_braces_for_text = True
+
+        def __init__(self, *arguments: Any, name: Any = None, **options: Any) -> None:
+            text = None if name is None else str(name).replace("{", "{{").replace("}", "}}")
+            super().__init__(*arguments, name=text, **options)
+
+    _progress.QueryingProgress = Progress
 
 
 @contextmanager

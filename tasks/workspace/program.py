@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from keypipe.errors import Fault, FaultsError, PoseError
+from keypipe.errors import ConfigError, Fault, FaultsError, PoseError
 from tasks.workspace.places import FAILURES
 from tasks.workspace.scratch import remove, remove_abandoned, scratch_path
 
@@ -57,8 +57,9 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
     root = Path.cwd()
     path = failure_path(root, stage)
     path.unlink(missing_ok=True)
-    remove_abandoned(root)
     try:
+        _refuse_bare_dvc_among_braces(root)
+        remove_abandoned(root)
         run(root)
     except PoseError as error:
         faults = error.faults if isinstance(error, FaultsError) else []
@@ -68,6 +69,14 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
             hint = f"{stage}: the last good outputs come back with `dvc checkout {stage}`"
             print(hint, file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(USER_ERROR)
+
+
+def _refuse_bare_dvc_among_braces(root: Path) -> None:
+    """Refuse before anything is computed that DVC's own program could not keep: its bar of progress fails."""
+    if "DVC_STAGE" in os.environ and "KEYPIPE_RUN" not in os.environ and {"{", "}"} & set(str(root)):
+        raise ConfigError(
+            f"{root}: DVC's own commands fail in a folder whose path has a brace in it; use `keypipe run`, or rename it"
+        )
 
 
 def write_json(path: Path, value: Any) -> None:
