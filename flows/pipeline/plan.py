@@ -15,6 +15,7 @@ import msgspec
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import ConfigError
 from tasks.versions.raw import check_raw
+from tasks.versions.repository import check_repository
 from tasks.versions.stages import stage_names
 from tasks.workspace.places import STATE
 
@@ -64,6 +65,7 @@ def check_start(root: Path, until: str | None = None, force: Sequence[str] = ())
     Raises:
         PoseError: parameters, stage names or the raw folder are wrong, or a file is absent.
     """
+    check_repository(root)
     digest = _digest(root)
     checked = read_record(root / CHECKED, Checked)
     if checked is None or checked.digest != digest:

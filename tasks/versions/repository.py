@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from keypipe.errors import PoseError
+from tasks.versions import git
+from tasks.workspace.access import check_place
 
 LOCK_PATIENCE_SECONDS = 60.0
 """DVC holds its repository lock while it hashes, not while a stage runs: a minute is long."""
@@ -19,6 +23,32 @@ LOCK_PATIENCE_SECONDS = 60.0
 
 class BusyError(PoseError):
     """Another DVC command holds the workspace."""
+
+
+def check_repository(root: Path, moved: Sequence[Path] = ()) -> None:
+    """Check, before anything is changed, that a workspace is one that the pipeline can work in.
+
+    Args:
+        root: the workspace.
+        moved: what will be moved away, relative to it.
+
+    Raises:
+        PoseError: no permission to write, no git repository around it, or one of another user.
+    """
+    check_place(root, moved)
+    if git.is_repository(root) or not _needs_git(root):
+        return
+    raise PoseError(
+        f"{root}: no git repository, as in a downloaded copy instead of a clone, and DVC needs one;"
+        " `git init` in this folder makes it one"
+    )
+
+
+def _needs_git(root: Path) -> bool:
+    """Tell whether DVC works with git here, and git is there to be asked."""
+    texts = [path.read_text(encoding="utf-8") for path in (root / ".dvc").glob("config*") if path.is_file()]
+    without = any(re.search(r"^\s*no_scm\s*=\s*true", text, re.MULTILINE | re.IGNORECASE) for text in texts)
+    return not without and shutil.which("git") is not None
 
 
 @contextmanager
