@@ -16,6 +16,7 @@ from keypipe.annotations.derived_boxes import derive_boxes
 from keypipe.annotations.linking import BoxShape, PointShape, link_keypoints
 from keypipe.annotations.placement import Places
 from keypipe.errors import AnnotationError, Fault
+from keypipe.images.depth import Depth
 from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Instance, InstanceShapes, Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema
@@ -68,6 +69,7 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
         unknown_labels: ``ignore`` counts labels outside the schema, ``fail`` makes them faults.
         box_from_points: margin, as a share of the points' extent, of a box around points that have no rectangle;
             None: such points are a fault.
+        depth: what becomes of images whose samples have more than 8 bits.
     """
 
     occluded_flag: str = "occluded"
@@ -76,6 +78,7 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
     occluded: Literal["train", "ignore"] = "train"
     unknown_labels: Literal["ignore", "fail"] = "ignore"
     box_from_points: float | None = None
+    depth: Depth = "cut"
 
 
 class ParsedShapes(msgspec.Struct):

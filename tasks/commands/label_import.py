@@ -20,7 +20,8 @@ from keypipe.exchange.coco import parse_coco_labels
 from keypipe.exchange.deeplabcut import parse_collected_data
 from keypipe.exchange.labels import LabelledImage, LabelSet, holds, merge_label_sets, merge_schemas
 from keypipe.exchange.yolo import YoloTexts, parse_yolo_labels
-from keypipe.images.header import IMAGE_SUFFIXES, parse_image_header
+from keypipe.images.formats import IMAGE_SUFFIXES
+from keypipe.images.header import parse_image_header
 from keypipe.keypoints.skeleton import Schema
 from tasks.commands.adopt import format_schema, write_schema
 from tasks.convert import ConvertParams
