@@ -27,7 +27,8 @@ from keypipe.exchange.labels import (
     put_into_normal_form,
 )
 from keypipe.exchange.yolo import YoloTexts, parse_yolo_labels
-from keypipe.images.header import IMAGE_SUFFIXES, parse_image_header
+from keypipe.images.formats import IMAGE_SUFFIXES
+from keypipe.images.header import parse_image_header
 from keypipe.keypoints.skeleton import Schema
 from tasks.commands.adopt import format_schema, write_schema
 from tasks.convert import ConvertParams
