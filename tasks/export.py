@@ -278,7 +278,7 @@ def _log(
     live.log_files(root / EXPORTS, "exports")
     live.log_files(root / REPORT, "reports/export")
     if ONNX in summary.proofs:
-        tracking.log_onnx_model(root, live, root / EXPORTS / summary.proofs[ONNX].file, *info.imgsz)
+        live.log_onnx_model(root / EXPORTS / summary.proofs[ONNX].file, *info.imgsz)
 
 
 def main(root: Path) -> None:
