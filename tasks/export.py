@@ -28,7 +28,7 @@ from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
 from tasks.proofs.timing import BATCHES, Latency, measure_latency
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
-from tasks.workspace.dataset import read_schema, read_split, refresh_view
+from tasks.workspace.dataset import read_depth, read_schema, read_split, refresh_view
 from tasks.workspace.models import LICENSE, read_record
 from tasks.workspace.places import (
     BEST,
@@ -145,7 +145,7 @@ def export_formats(
     arguments: dict[str, Any] = {"dynamic": params.dynamic, "simplify": params.simplify}
     if params.opset:
         arguments["opset"] = params.opset
-    metadata = {METADATA_KEY: format_keypipe_metadata(schema, LICENSE, __version__)}
+    metadata = {METADATA_KEY: format_keypipe_metadata(schema, LICENSE, __version__, read_depth(root))}
     calibration = root.resolve() / VIEW_YAML
     titles = engine().format_titles()
     tolerance = Tolerance(params.tolerance_px, params.tolerance_ap)
@@ -278,7 +278,7 @@ def _log(
     live.log_files(root / EXPORTS, "exports")
     live.log_files(root / REPORT, "reports/export")
     if ONNX in summary.proofs:
-        tracking.log_onnx_model(root, live, root / EXPORTS / summary.proofs[ONNX].file, *info.imgsz)
+        live.log_onnx_model(root / EXPORTS / summary.proofs[ONNX].file, *info.imgsz)
 
 
 def main(root: Path) -> None:

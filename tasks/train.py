@@ -14,7 +14,7 @@ import msgspec
 from pydantic import ConfigDict, Field, field_validator
 
 from keypipe import __version__
-from keypipe.dataset.coco import CocoFile
+from keypipe.dataset.coco import CUT, DEPTH, CocoFile
 from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
@@ -31,7 +31,7 @@ from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
-from tasks.workspace.dataset import read_schema, read_split, refresh_view
+from tasks.workspace.dataset import read_depth, read_schema, read_split, refresh_view
 from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord, decode_figures
 from tasks.workspace.places import (
     BEST,
@@ -138,7 +138,7 @@ def run(
         record: what identifies the run; its epochs are filled in.
 
     Raises:
-        PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer.
+        PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer before it starts.
     """
     engine().configure(root, local.threads)
     refresh_view(root)
@@ -256,16 +256,20 @@ class Witness:
         notes = warn(self._record.epochs, self._progress.odd)
         for note in notes:
             say(f"warning: {note}")
-        if notes:
-            self.live.set_tags({"keypipe.warning": "; ".join(notes)})
-        reason = trained.not_repeatable
-        self.live.set_tags({"keypipe.repeatable": f"no: {reason}" if reason else "yes"})
         description = {"schema": schema_to_mapping(self._schema), "license": LICENSE, "version": __version__}
+        if (depth := read_depth(self._root)) != CUT:
+            description[DEPTH] = depth
         summary = _summarise(self._record, self.live.run_id, trained, self._params.best_by, notes)
         with replacing(self._root, MODELS) as models:
             _collect(models, trained, self._scratch, summary, description, self._progress)
+        reason = trained.not_repeatable
+        tags = {tracking.HEADLINE: summary.headline, "license": LICENSE}
+        tags["keypipe.repeatable"] = f"no: {reason}" if reason else "yes"
+        if notes:
+            tags["keypipe.warning"] = "; ".join(notes)
+        self.live.relax()
+        self.live.set_tags(tags)
         self.live.log_files(self._root / MODELS, "models")
-        self.live.set_tags({tracking.HEADLINE: summary.headline, "license": LICENSE})
         return summary.headline, reason
 
 

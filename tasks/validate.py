@@ -65,7 +65,7 @@ def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> Non
         root: the workspace.
 
     Raises:
-        PoseError: no weights, weights for another skeleton, or MLflow does not answer.
+        PoseError: no weights, or weights for another skeleton.
     """
     engine().configure(root, local.threads)
     refresh_view(root)

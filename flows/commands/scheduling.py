@@ -20,9 +20,11 @@ from urllib.parse import urlparse
 from flows.services import server
 from flows.services.schedule_record import SCHEDULE, ScheduleRecord, active_schedule
 from flows.system.locks import LockedError, held_lock
-from flows.system.process import Tree, start_time
+from flows.system.process import Tree
 from flows.system.state_files import write_record
 from keypipe.errors import ConfigError, PoseError
+from tasks.tracking.client import tracking_uri
+from tasks.tracking.machine import start_mark
 from tasks.workspace.places import STATE
 
 LOCK = STATE / "schedule.lock"
@@ -62,16 +64,18 @@ def serve(root: Path, cron: str, timezone: str | None, say: server.Say) -> None:
     """Serve the schedule until the process is told to end.
 
     Raises:
-        PoseError: a wrong schedule, a server that does not answer, or a schedule that is being served already.
+        PoseError: a wrong schedule, a wrong address of MLflow, a server that does not answer, or a schedule that is
+            being served already.
     """
     server.configure(root)
     check_schedule(cron, timezone)
+    tracking_uri(root)  # refused now, and not in the first night
     with ExitStack() as stack:
         _only_one(root, stack)
         url, keep = _connect(root, stack, say)
         record = ScheduleRecord(
             pid=os.getpid(),
-            started=start_time(os.getpid()) or time.time(),
+            started=start_mark(os.getpid()) or time.time(),
             cron=cron,
             timezone=timezone,
             deployment=f"keypipe-training/{deployment_name(root)}",
@@ -106,7 +110,7 @@ def _connect(root: Path, stack: ExitStack, say: server.Say) -> tuple[str, server
     def keep() -> None:
         # `keypipe ui` owns the server; when it ends, the schedule needs one of its own at the same address.
         nonlocal found
-        if found is not None and start_time(found.pid) is None and not server.answers(found.url):
+        if found is not None and start_mark(found.pid) is None and not server.answers(found.url):
             port = urlparse(found.url).port
             say("the server of `keypipe ui` has ended; starting one")
             url = stack.enter_context(server.running_server(root, temporary=False, port=port))

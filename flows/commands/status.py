@@ -14,6 +14,7 @@ from flows.services import server
 from flows.services.schedule_record import ScheduleRecord, active_schedule
 from flows.system.state_files import read_record
 from keypipe.errors import PoseError
+from tasks.tracking.outbox import describe_waiting
 from tasks.versions.acceptance import find_differences, is_code, only_code_changed
 from tasks.versions.raw import raw_changes, raw_version
 from tasks.versions.repository import BusyError
@@ -67,6 +68,7 @@ class Status(msgspec.Struct):
         running: the run that holds the workspace.
         killed: a run that died holding it; the next one clears up after it.
         last_run: the last run that ended.
+        unrecorded: what MLflow was not told yet, one line for each server.
         server: address of the Prefect server that serves this workspace.
         schedule: the schedule that is being served.
     """
@@ -79,6 +81,7 @@ class Status(msgspec.Struct):
     running: lease.Lease | None = None
     killed: lease.Lease | None = None
     last_run: RunResult | None = None
+    unrecorded: list[str] = []
     server: str | None = None
     schedule: ScheduleRecord | None = None
 
@@ -98,6 +101,7 @@ def read_status(root: Path) -> Status:
         running=running,
         killed=killed,
         last_run=read_record(root / LAST_RUN, RunResult),
+        unrecorded=describe_waiting(root),
         server=record.url if record else None,
         schedule=active_schedule(root),
     )
@@ -206,6 +210,8 @@ def show_status(status: Status) -> None:
         console.print(f"last run   {last.state.lower()}, {datetime.fromisoformat(last.finished):%Y-%m-%d %H:%M}")
         if last.message:
             console.print(f"           {last.message.splitlines()[0]}", markup=False)
+    for line in status.unrecorded:
+        console.print(f"unrecorded {line}", markup=False)
     console.print(f"server     {status.server or 'none; `keypipe ui` starts one'}")
     if status.schedule:
         console.print(f"schedule   {status.schedule.describe()}")

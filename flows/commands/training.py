@@ -55,6 +55,8 @@ def show_result(root: Path, result: RunResult) -> None:
             seconds = format_seconds(stage.seconds) if stage.state != "Skipped" else ""
             table.add_row(stage.stage, f"[{colour}]{stage.state}[/]", seconds, stage.headline)
         console.print(table)
+    for line in result.unrecorded:
+        click.echo(f"not recorded: {line}", err=True)
     if result.message:
         click.echo(f"keypipe: {result.message}", err=True)
         return

@@ -21,6 +21,7 @@ from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
 from flows.system.state_files import write_record
 from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
+from tasks.tracking.outbox import describe_waiting
 from tasks.versions.raw import RawVersion, version_raw
 from tasks.workspace.places import RAW
 from tasks.workspace.program import USER_ERROR
@@ -67,6 +68,7 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
             if _is_superseded():
                 return Cancelled(name="Superseded", message="a later run of the same schedule is due")
             plan = check_start(workspace, until, force)
+            provenance.deliver_records(workspace)
             raw = version_raw_data(str(workspace))
             run.raw_version = raw.md5
             files = provenance.read_files(workspace) if "train" in plan else None
@@ -78,6 +80,7 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     except lease.RunCancelled as error:
         run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
     run.finished = _now()
+    run.unrecorded = describe_waiting(workspace)
     write_record(workspace / LAST_RUN, run)
     data = msgspec.to_builtins(run)
     if run.state == "Completed":

@@ -21,9 +21,10 @@ from pathlib import Path
 import msgspec
 
 from flows.system.locks import held_lock, is_held
-from flows.system.process import end_marked, is_alive, start_time
+from flows.system.process import end_marked
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
+from tasks.tracking.machine import is_alive, start_mark
 from tasks.workspace.places import STATE
 
 LEASE_VARIABLE = "KEYPIPE_LEASE"
@@ -50,7 +51,7 @@ class Lease(msgspec.Struct):
         id: mark of the run; the value of ``KEYPIPE_LEASE`` in its processes.
         host: name of its machine.
         pid: its process.
-        started: start time of that process, seconds since the epoch; with the pid its identity.
+        started: mark of the start of that process; with the pid its identity.
         since: when the run began, ISO 8601 with offset.
         flow_run_id: of Prefect.
         flow_run_name: of Prefect.
@@ -63,7 +64,7 @@ class Lease(msgspec.Struct):
     id: str
     host: str
     pid: int
-    started: float
+    started: str | float
     since: str
     flow_run_id: str = ""
     flow_run_name: str = ""
@@ -108,7 +109,7 @@ def new_lease(flow_run_id: str = "", flow_run_name: str = "", api_url: str = "")
         id=uuid.uuid4().hex,
         host=socket.gethostname(),
         pid=os.getpid(),
-        started=start_time(os.getpid()) or time.time(),
+        started=start_mark(os.getpid()) or time.time(),
         since=datetime.now().astimezone().isoformat(timespec="seconds"),
         flow_run_id=flow_run_id,
         flow_run_name=flow_run_name,

@@ -14,6 +14,7 @@ import msgspec
 
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import ConfigError
+from tasks.tracking.client import tracking_uri
 from tasks.versions.raw import check_raw
 from tasks.versions.repository import check_repository
 from tasks.versions.stages import stage_names
@@ -63,9 +64,11 @@ def check_start(root: Path, until: str | None = None, force: Sequence[str] = ())
     """Check all that can be checked without running anything, and return the stages to go through.
 
     Raises:
-        PoseError: parameters, stage names or the raw folder are wrong, or a file is absent.
+        PoseError: parameters, stage names, the raw folder or the tracking server's address are wrong, or a file is
+            absent.
     """
     check_repository(root)
+    tracking_uri(root)
     digest = _digest(root)
     checked = read_record(root / CHECKED, Checked)
     if checked is None or checked.digest != digest:

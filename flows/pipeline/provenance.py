@@ -9,6 +9,7 @@ from prefect import get_run_logger
 
 from flows.pipeline.run_result import RunResult
 from flows.system.state_files import read_record, write_record
+from tasks.tracking.outbox import count_waiting
 from tasks.versions import git, lockfile, snapshots
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import DATABASE, LOCK, STATE
@@ -53,15 +54,23 @@ def record_training(root: Path) -> str:
     before = read_record(root / RECORDED, Recorded)
     if local and before is not None and before == msgspec.structs.replace(recorded, known_as=before.known_as):
         return before.known_as
-    try:
-        found = find_run(root).run_id
-    except Exception:  # noqa: BLE001 - the model is there; a tracking server that is not must not undo that
-        get_run_logger().warning("the training could not be recorded in MLflow", exc_info=True)
+    found = find_run(root)
+    if found.silence:  # the model is there; a tracking server that is not must not undo that
+        get_run_logger().warning("the training could not be looked for in MLflow: %s", found.silence)
         return recorded.run_id
     if uri.startswith("sqlite"):
-        recorded.database, recorded.known_as = database.stat().st_ino, found
+        recorded.database, recorded.known_as = database.stat().st_ino, found.run_id
         write_record(root / RECORDED, recorded)
-    return found
+    return found.run_id
+
+
+def deliver_records(root: Path) -> None:
+    """Send MLflow what earlier runs could not, if there is anything; MLflow takes seconds to import."""
+    if not count_waiting(root):
+        return
+    from tasks.tracking.delivery import deliver_all
+
+    deliver_all(root, get_run_logger().info)
 
 
 def read_files(root: Path) -> snapshots.Tree | None:
@@ -97,11 +106,9 @@ def keep_snapshot(root: Path, run: RunResult, files: snapshots.Tree | None) -> N
 
 
 def _tag_training(root: Path, kept: snapshots.Snapshot) -> None:
-    from tasks.tracking.history import tag_run
+    from tasks.tracking.history import try_tag_run
 
     log = get_run_logger()
     log.info("snapshot %s: %s/%s", kept.commit[:12], snapshots.REFS, kept.run_id)
-    try:
-        tag_run(root, kept.run_id, {snapshots.TAG: kept.commit})
-    except Exception:
-        log.warning("the snapshot could not be named in MLflow", exc_info=True)
+    if why := try_tag_run(root, kept.run_id, {snapshots.TAG: kept.commit}):
+        log.warning("the snapshot could not be named in MLflow: %s", why)

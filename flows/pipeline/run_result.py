@@ -37,6 +37,7 @@ class RunResult(msgspec.Struct):
         raw_version: DVC's name for the annotations that the run saw.
         training: id of the MLflow run of its training; empty where it ended before one.
         message: what went wrong.
+        unrecorded: what MLflow or Prefect was not told of it, one line each.
         exit_code: 0, 1 for a bug or a crash, 2 for a fault of the input.
     """
 
@@ -48,4 +49,5 @@ class RunResult(msgspec.Struct):
     raw_version: str = ""
     training: str = ""
     message: str = ""
+    unrecorded: list[str] = []
     exit_code: int = 0

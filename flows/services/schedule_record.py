@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from flows.system.process import is_alive
 from flows.system.state_files import read_record
+from tasks.tracking.machine import is_alive
 from tasks.workspace.places import STATE
 
 SCHEDULE = STATE / "schedule.json"
@@ -18,7 +18,7 @@ class ScheduleRecord(msgspec.Struct):
 
     Attributes:
         pid: its process.
-        started: start time of that process.
+        started: mark of the start of that process.
         cron: when it runs.
         timezone: IANA name; None is UTC.
         deployment: name of Prefect's deployment.
@@ -26,7 +26,7 @@ class ScheduleRecord(msgspec.Struct):
     """
 
     pid: int
-    started: float
+    started: str | float
     cron: str
     timezone: str | None
     deployment: str

@@ -22,9 +22,10 @@ from typing import Any
 
 import msgspec
 
-from flows.system.process import Tree, is_alive, start_time
+from flows.system.process import Tree
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
+from tasks.tracking.machine import is_alive, start_mark
 from tasks.workspace.places import STATE
 
 DATABASE = STATE / "prefect.db"
@@ -47,13 +48,13 @@ class ServerRecord(msgspec.Struct):
     Attributes:
         url: address of its API.
         pid: the command that keeps it.
-        started: start time of that process.
+        started: mark of the start of that process.
         command: ``keypipe schedule`` or ``keypipe ui``.
     """
 
     url: str
     pid: int
-    started: float
+    started: str | float
     command: str
 
 
@@ -254,7 +255,7 @@ def _answers(page: str) -> bool:
 @contextmanager
 def recorded(root: Path, url: str, command: str) -> Iterator[None]:
     """Let other commands of this workspace find the server while the block runs."""
-    record = ServerRecord(url, os.getpid(), start_time(os.getpid()) or time.time(), command)
+    record = ServerRecord(url, os.getpid(), start_mark(os.getpid()) or time.time(), command)
     write_record(root / RECORD, record)
     try:
         yield

@@ -202,22 +202,3 @@ def end_marked(variable: str, value: str) -> int:
                 process.kill()
                 ended += 1
     return ended
-
-
-def start_time(pid: int) -> float | None:
-    """Return when a process started, seconds since the epoch, or None when it is gone; with its pid its identity."""
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return None
-
-
-def is_alive(pid: int, started: float) -> bool:
-    """Tell whether the process that had this pid and start time still runs."""
-    now = start_time(pid)
-    return now is not None and abs(now - started) < START_TIME_SLACK_SECONDS
-
-
-START_TIME_SLACK_SECONDS = 2.0
-"""psutil works the start time out from the boot time, which a clock correction moves."""

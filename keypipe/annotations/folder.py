@@ -29,8 +29,9 @@ from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
-from keypipe.images import header
-from keypipe.images.header import IMAGE_SUFFIXES
+from keypipe.images import depth, formats, header, lookup, media, opencv, samples
+from keypipe.images.formats import name_unread
+from keypipe.images.lookup import ImageFolder
 from keypipe.keypoints import boxes, instances, names, packed, skeleton
 from keypipe.keypoints.skeleton import Schema
 
@@ -92,34 +93,40 @@ def read_folder(
     sources = [name for name in names if name.lower().endswith(".json")]
     if not sources:
         raise AnnotationError(f"{raw}: no labelme JSON in it ({len(names)} other files); save annotations there first")
-    images = frozenset(name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)  # noqa: PTH122
+    images = ImageFolder(name for name in names if not name.lower().endswith(".json"))
     reader = FileReader(os.fspath(raw), images, schema, options)
     reading = _FolderReading(reader, processes, cache, progress)
     reading.read(sources)
-    unlabelled = reading.list_unlabelled()
+    unlabelled, unread = reading.list_unlabelled()
     if unlabelled_images == "negative":
-        reading.read(unlabelled)
-        unlabelled = []
+        reading.read(sorted([*unlabelled, *unread]))
+        unlabelled, unread = [], []
     reading.keep()
     reading.read_contested_again()
-    return reading.finish(unlabelled)
+    return reading.finish(unlabelled, unread)
 
 
 _READERS = (
     boxes,
+    depth,
     derived_boxes,
     errors,
     files,
+    formats,
     header,
     instances,
     labelme,
     linker,
+    lookup,
+    media,
     names,
+    opencv,
     packed,
     parse_cache,
     placement,
     reader,
     readings,
+    samples,
     shapes,
     skeleton,
     values,
@@ -204,9 +211,10 @@ class _FolderReading:
         self._ignored.update(file.ignored)
         self._aliased.update(file.aliased)
 
-    def list_unlabelled(self) -> list[str]:
-        """Return the images that no file read so far speaks of."""
-        return sorted(self._reader.images - self._claimed.keys())
+    def list_unlabelled(self) -> tuple[list[str], list[str]]:
+        """Return the images that no file read so far speaks of: those that can be read, and those that cannot."""
+        unread = (name for name in self._reader.images.others if name_unread(name))
+        return sorted(self._reader.images.images - self._claimed.keys()), sorted(set(unread) - self._claimed.keys())
 
     def keep(self) -> None:
         """Keep what was read, for next time."""
@@ -230,11 +238,11 @@ class _FolderReading:
         for position in self._contested:
             self._count(position, decode_reading(self._store[self._numbers[position]]).file)
 
-    def finish(self, unlabelled: list[str]) -> Folder:
+    def finish(self, unlabelled: list[str], unread: list[str]) -> Folder:
         """Return all of it."""
         faults = [fault for position in sorted(self._faults) for fault in self._faults[position]]
         files = Files(self._store, self._numbers, self._reader.schema)
-        return Folder(files, unlabelled, faults + self._claimed_twice, self._ignored, self._aliased)
+        return Folder(files, unlabelled, unread, faults + self._claimed_twice, self._ignored, self._aliased)
 
 
 def _map(

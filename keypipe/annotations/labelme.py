@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from keypipe.errors import AnnotationError
+from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
 from keypipe.keypoints.names import normal_form
 
@@ -80,6 +81,7 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
         unknown_labels: ``ignore`` counts labels outside the schema, ``fail`` makes them faults.
         box_from_points: margin, as a share of the points' extent, of a box around points that have no rectangle;
             None: such points are a fault.
+        depth: what becomes of images whose samples have more than 8 bits.
     """
 
     occluded_flag: str = "occluded"
@@ -88,6 +90,7 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
     occluded: Literal["train", "ignore"] = "train"
     unknown_labels: Literal["ignore", "fail"] = "ignore"
     box_from_points: float | None = None
+    depth: Depth = "cut"
 
 
 _DECODER = msgspec.json.Decoder(LabelmeFile)

@@ -14,20 +14,12 @@ from keypipe.annotations.readings import Folder, Ingested
 from keypipe.annotations.shapes import OF_IGNORED_OBJECT
 from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
 from keypipe.errors import Fault, format_count
+from keypipe.images.formats import SUFFIXES_BY_FORMAT
 from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.names import find_look_alikes, spelling_key
 from keypipe.keypoints.skeleton import Schema
 
 _QUOTES = "'\""
-
-_SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".mpo"),
-    "MPO": (".jpg", ".jpeg", ".mpo"),
-    "PNG": (".png",),
-    "BMP": (".bmp",),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-}
 
 
 def _read_file(raw: Path, source: str) -> LabelmeFile | None:
@@ -201,13 +193,24 @@ def _image_of(file: Ingested) -> str:
 
 def find_format(file: Ingested) -> list[Finding]:
     """Find an image whose bytes are of another format than its name says."""
-    known = _SUFFIXES.get(file.image_format)
+    known = SUFFIXES_BY_FORMAT.get(file.image_format)
     if not (file.raw_image and known) or file.raw_image.lower().endswith(known):
         return []
     message = f"{file.raw_image} holds {file.image_format}"
     fix = f"rename it to end in {known[0]}, and correct imagePath; YOLO itself reads it as it is"
     image = _image_of(file)
     return [Finding(kind="image-format", severity="info", file=file.source, message=message, fix=fix, image=image)]
+
+
+def find_place(file: Ingested) -> list[Finding]:
+    """Find an image that lies elsewhere than its annotation file says."""
+    if not file.found_by:
+        return []
+    named = f"imagePath {file.image_path!r} is not there" if file.image_path else "the JSON names no image"
+    message = f"{named}; {file.raw_image} was found by its {file.found_by}"
+    fix = "look whether it is the right one, and correct imagePath"
+    finding = Finding(kind="image-found-elsewhere", severity="info", file=file.source, message=message, fix=fix)
+    return [msgspec.structs.replace(finding, image=_image_of(file))]
 
 
 def find_by_order(file: Ingested, raw: Path) -> list[Finding]:

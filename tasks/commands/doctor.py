@@ -167,7 +167,7 @@ def _find_damage(
     images: Sequence[AnnotatedImage], facts: Mapping[str, PixelFacts], known: Sequence[Finding]
 ) -> list[Finding]:
     """Make findings of images whose pixels cannot all be read, unless reading the annotations told already."""
-    told = {found.file for found in known if found.kind in {"bad-image", "no-image"}}
+    told = {found.file for found in known if found.kind in _NO_PIXELS}
     return [
         Finding(
             kind="bad-image",
@@ -180,6 +180,10 @@ def _find_damage(
         for image in images
         if facts[image.md5].error and image.source not in told
     ]
+
+
+_NO_PIXELS = {"bad-image", "image-not-read", "image-without-range", "no-image"}
+"""Kinds of findings of images whose pixels need not be looked at."""
 
 
 # ---------------------------------------------------------------------------------------- pictures
@@ -200,7 +204,7 @@ class _Pictures:
         assert file.image is not None
         path = self._scratch / f"{len(self._derived)}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(read_derived(self._raw, file))
+        path.write_bytes(read_derived(self._raw, file, self._options.depth))
         self._derived[file.image.path] = path
 
     def path(self, image: str) -> Path:

@@ -4,50 +4,209 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 from keypipe.errors import ConfigError, PoseError
 from tasks.workspace.places import ARTIFACTS, DATABASE
 
 EXPERIMENT = "keypipe"
+OWN = "the workspace's own database"
+
+_VARIABLE = "MLFLOW_TRACKING_URI"
+_SERVERS = ("http", "https", "databricks")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_EXAMPLES = "such as http://HOST:5000 or sqlite:////FOLDER/mlflow.db, or unset it to record in the workspace"
+_TIMEOUT, _RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+
+class AwayError(PoseError):
+    """The tracking server does not answer.
+
+    Attributes:
+        short: that it does not, and why, without what to do.
+    """
+
+    def __init__(self, root: Path, why: str) -> None:
+        self.short = f"the MLflow server {hide_password(tracking_uri(root))} does not answer ({why})"
+        super().__init__(f"{self.short}; start it, correct MLFLOW_TRACKING_URI, or unset it to record in the workspace")
 
 
 def tracking_uri(root: Path) -> str:
-    """Return the tracking server: ``MLFLOW_TRACKING_URI``, else SQLite in the workspace."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DATABASE).resolve()}"
+    """Return the tracking server: ``MLFLOW_TRACKING_URI``, else SQLite in the workspace.
+
+    Raises:
+        ConfigError: the variable names no server and no database.
+    """
+    uri = os.environ.get(_VARIABLE)
+    if not uri:
+        return f"sqlite:///{(root / DATABASE).resolve()}"
+    _check(_VARIABLE, uri)
+    return uri
+
+
+def _check(variable: str, uri: str) -> None:
+    """Refuse what MLflow would take for a folder, or not take at all."""
+    scheme, separator, rest = uri.partition("://")
+    scheme = scheme.lower().partition("+")[0]
+    if uri.lower().startswith("file:") or not (separator or ":" in uri or scheme == "databricks"):
+        raise ConfigError(
+            f"{variable}={uri}: a folder; MLflow keeps runs in a database or on a server: {_EXAMPLES}"
+            " (`mlflow migrate-filestore` copies the runs of a folder into a database)"
+        )
+    if scheme not in (*_SERVERS, *_DATABASES) or not (separator or scheme == "databricks"):
+        shown = hide_password(uri)
+        raise ConfigError(f"{variable}={shown}: neither a server nor a database that MLflow knows; {_EXAMPLES}")
+    if scheme in ("http", "https") and not urlsplit(uri).hostname:
+        raise ConfigError(f"{variable}={uri}: names no host; {_EXAMPLES}")
+    if scheme == "sqlite" and not rest.startswith("/"):
+        raise ConfigError(f"{variable}={uri}: SQLite takes three slashes and a path; {_EXAMPLES}")
+
+
+def hide_password(uri: str) -> str:
+    """Return an address without the name and password that it may hold."""
+    before, separator, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{before}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def server_name(root: Path) -> str:
+    """Return what the server is known by: its address, or ``OWN``, wherever the workspace lies."""
+    return hide_password(tracking_uri(root)) if os.environ.get(_VARIABLE) else OWN
 
 
 def open_client(root: Path) -> Any:
-    """Return MLflow's client for the workspace's server."""
+    """Return MLflow's client for the workspace's server.
+
+    Raises:
+        ConfigError: the environment names no server, or one that needs a package which is not there.
+        AwayError: nothing listens at its address, or its database cannot be opened.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault(_RETRIES, "2")
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = tracking_uri(root)
+    registry = os.environ.get("MLFLOW_REGISTRY_URI")
+    if registry:
+        _check("MLFLOW_REGISTRY_URI", registry)
+    _knock(root, uri)
     # A fresh SQLite file is filled by hundreds of migrations, each of them announced.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     import mlflow
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    uri = tracking_uri(root)
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or uri)
-    return mlflow.MlflowClient(tracking_uri=uri)
+    mlflow.set_registry_uri(registry or uri)
+    try:
+        return mlflow.MlflowClient(tracking_uri=uri)
+    except ImportError as error:
+        raise ConfigError(f"{_VARIABLE}={hide_password(uri)}: needs a package that is not there ({error})") from error
+    except (MlflowException, SQLAlchemyError) as error:
+        raise AwayError(root, first_line(error)) from error
 
 
-def experiment_id(client: Any, root: Path) -> str:
-    """Return the id of the workspace's experiment, which is made where the server has none.
+def _knock(root: Path, uri: str, seconds: float = 1.0) -> None:
+    """Look whether anything listens at a server's address; MLflow itself tries for seconds, or minutes.
+
+    Raises:
+        AwayError: nothing does.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return
+    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname):
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), seconds).close()
+    except OSError as error:
+        raise AwayError(root, str(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name."""
+    if isinstance(error, AwayError):
+        return error.short
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def limited(seconds: int, retries: int | None = None) -> Iterator[None]:
+    """Bound what a request to a server may take; MLflow reads it from the environment at every request.
+
+    Args:
+        seconds: for an answer, each time.
+        retries: how often it is asked again; None: as often as otherwise, and as long as the user may have set.
+    """
+    before = {name: os.environ.get(name) for name in (_TIMEOUT, _RETRIES)}
+    if retries is None:
+        os.environ.setdefault(_TIMEOUT, str(seconds))
+    else:
+        os.environ |= {_TIMEOUT: str(seconds), _RETRIES: str(retries)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def answering(root: Path) -> Iterator[None]:
+    """Turn what MLflow raises in the block into one line.
+
+    Raises:
+        PoseError: the server does not answer, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if is_refusal(error):
+            raise PoseError(f"MLflow at {hide_password(tracking_uri(root))} refuses: {first_line(error)}") from error
+        raise AwayError(root, first_line(error)) from error
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether a server has answered that it will never take what it was asked to, as of a run that was deleted."""
+    return getattr(error, "error_code", "") in {
+        "INVALID_PARAMETER_VALUE",
+        "INVALID_STATE",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+    }
+
+
+def experiment_name() -> str:
+    """Return the experiment that runs go to: ``MLFLOW_EXPERIMENT_NAME``, else keypipe's."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def experiment_id(client: Any, root: Path, name: str | None = None) -> str:
+    """Return the id of an experiment, which is made where the server has none.
+
+    Args:
+        client: of the server.
+        root: the workspace.
+        name: of the experiment; default: the workspace's.
 
     Raises:
         ConfigError: it is deleted.
         PoseError: the server does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    try:
+    name = name or experiment_name()
+    with answering(root):
         found = client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
@@ -55,14 +214,9 @@ def experiment_id(client: Any, root: Path) -> str:
                     f"the MLflow experiment {name!r} is deleted; restore it, or set MLFLOW_EXPERIMENT_NAME"
                 )
             return str(found.experiment_id)
-        local = urlparse(tracking_uri(root)).scheme == "sqlite"
+        local = urlsplit(tracking_uri(root)).scheme == "sqlite"
         location = (root / ARTIFACTS).resolve().as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=location))
-    except MlflowException as error:
-        raise PoseError(
-            f"the MLflow server {tracking_uri(root)} does not answer ({str(error).splitlines()[0]});"
-            " start it, correct MLFLOW_TRACKING_URI, or unset it to record in the workspace"
-        ) from error
 
 
 def is_untouched(root: Path) -> bool:

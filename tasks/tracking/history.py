@@ -10,9 +10,18 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import PoseError
-from tasks.tracking.client import all_pages, experiment_id, is_untouched, open_client, tracking_uri
+from tasks.tracking.client import (
+    all_pages,
+    answering,
+    experiment_id,
+    first_line,
+    is_untouched,
+    open_client,
+    tracking_uri,
+)
+from tasks.tracking.delivery import REASON, deliver_all
 from tasks.tracking.machine import process_is_dead
-from tasks.tracking.runs import LEASE, PACKAGES_FILE, PROCESS, Run
+from tasks.tracking.runs import LEASE, PACKAGES_FILE, PROCESS
 
 
 class TrackedRun(msgspec.Struct, frozen=True):
@@ -39,11 +48,13 @@ def list_runs(root: Path) -> list[TrackedRun]:
     """Return every run of the experiment, trainings and their children, newest first."""
     if is_untouched(root):
         return []
+    end_dead_runs(root)
     client = open_client(root)
     experiment = experiment_id(client, root)
-    runs = all_pages(
-        lambda token: client.search_runs([experiment], order_by=["attributes.start_time DESC"], page_token=token)
-    )
+    with answering(root):
+        runs = all_pages(
+            lambda token: client.search_runs([experiment], order_by=["attributes.start_time DESC"], page_token=token)
+        )
     return [
         TrackedRun(
             run.info.run_id,
@@ -63,12 +74,13 @@ def registered_models(root: Path) -> dict[str, list[str]]:
         return {}
     client = open_client(root)
     found: dict[str, list[str]] = {}
-    for version_ in all_pages(lambda token: client.search_model_versions(page_token=token)):
-        run_id = version_.run_id
-        if not run_id and version_.model_id:
-            run_id = client.get_logged_model(version_.model_id).source_run_id
-        if run_id:
-            found.setdefault(run_id, []).append(f"{version_.name} v{version_.version}")
+    with answering(root):
+        for version_ in all_pages(lambda token: client.search_model_versions(page_token=token)):
+            run_id = version_.run_id
+            if not run_id and version_.model_id:
+                run_id = client.get_logged_model(version_.model_id).source_run_id
+            if run_id:
+                found.setdefault(run_id, []).append(f"{version_.name} v{version_.version}")
     return found
 
 
@@ -87,21 +99,20 @@ def read_packages(root: Path, run_id: str) -> dict[str, str]:
 def tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> None:
     """Set tags of a run; None takes one away."""
     client = open_client(root)
-    for key, value in tags.items():
-        if value is not None:
-            client.set_tag(run_id, key, value)
-        elif key in client.get_run(run_id).data.tags:
-            client.delete_tag(run_id, key)
+    with answering(root):
+        for key, value in tags.items():
+            if value is not None:
+                client.set_tag(run_id, key, value)
+            elif key in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, key)
 
 
 def try_tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> str:
     """Set tags of a run where that can be done; returns why it could not, else "", for what must not fail by it."""
-    from mlflow.exceptions import MlflowException
-
     try:
         tag_run(root, run_id, tags)
-    except (MlflowException, PoseError) as error:
-        return str(error).splitlines()[0]
+    except PoseError as error:
+        return first_line(error)
     return ""
 
 
@@ -157,24 +168,22 @@ def remove_run(root: Path, run_id: str) -> bool:
     return purges
 
 
-def end_dead_runs(root: Path, lease: str | None = None) -> list[str]:
+def end_dead_runs(root: Path, lease: str | None = None) -> None:
     """End the runs that processes left RUNNING when they died.
+
+    Those of this workspace are known here. Runs of earlier versions are found by their tags: on a server of several
+    machines by the lease alone, since the names of two machines may be the same.
 
     Args:
         root: the workspace.
-        lease: only the runs of this lease; None: all runs whose process is known to be gone.
-
-    Returns:
-        Ids of the runs that were ended.
+        lease: mark of a keypipe run all of whose processes are gone.
     """
-    if is_untouched(root):
-        return []
+    deliver_all(root)
+    if is_untouched(root) or not (lease or tracking_uri(root).startswith("sqlite")):
+        return
     client = open_client(root)
-    ended: list[str] = []
     for run in client.search_runs([experiment_id(client, root)], filter_string="attributes.status = 'RUNNING'"):
         tags = run.data.tags
-        dead = tags.get(LEASE) == lease if lease else process_is_dead(tags.get(PROCESS, ""))
-        if dead:
-            Run(client, run.info.run_id).end("KILLED", "its process is gone")
-            ended.append(run.info.run_id)
-    return ended
+        if tags.get(LEASE) == lease if lease else process_is_dead(tags.get(PROCESS, "")):
+            client.set_tag(run.info.run_id, REASON, "its process is gone")
+            client.set_terminated(run.info.run_id, "KILLED")

@@ -14,9 +14,14 @@ PACKAGES = ("keypipe", "ultralytics", "torch", "torchvision", "numpy", "opencv-p
             "prefect", "dvc", "mlflow", "labelme", "scikit-learn", "faster-coco-eval")  # fmt: skip
 
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_SLACK_SECONDS = 2.0
+"""On Linux psutil works a time of start out from the boot time, which a correction of the clock moves."""
+
+
 def own_process() -> str:
-    """Return ``host:pid:start time`` of this process, which no later process shares."""
-    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+    """Return ``host:pid:start mark`` of this process, which no later process shares."""
+    return f"{platform.node()}:{os.getpid()}:{start_mark(os.getpid())}"
 
 
 def process_is_dead(identity: str) -> bool:
@@ -26,12 +31,48 @@ def process_is_dead(identity: str) -> bool:
         identity: as ``own_process`` gives it.
     """
     host, pid, started = identity.rsplit(":", 2) if identity.count(":") >= 2 else ("", "", "")
-    if host != platform.node():
+    if host != platform.node() or not pid.isdigit():
         return False
+    return not is_alive(int(pid), float(started) if _is_time(started) else started)
+
+
+def start_mark(pid: int) -> str | None:
+    """Return what tells a process from every other one that had or will have its number; None when it is gone.
+
+    On Linux the boot, and the clock ticks from it to the start of the process: a correction of the clock moves neither.
+    Elsewhere the system itself remembers the time of the start, which stays what it was.
+    """
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
-    except psutil.NoSuchProcess:
-        return True
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        if not _BOOT.exists():
+            return f"{process.create_time():.2f}"
+        # The command, in brackets, may hold blanks; the start is field 22 of all.
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (psutil.Error, OSError):
+        return None
+    return f"{_BOOT.read_text(encoding='ascii').strip()}-{ticks}"
+
+
+def is_alive(pid: int, started: str | float) -> bool:
+    """Tell whether the process that had this number still runs.
+
+    Args:
+        pid: its number.
+        started: its mark; or a time in seconds since the epoch, as earlier versions wrote it.
+    """
+    mark = start_mark(pid)
+    if mark is None or isinstance(started, str):
+        return mark is not None and mark == started
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < _SLACK_SECONDS
+    except psutil.Error:
+        return False
+
+
+def _is_time(text: str) -> bool:
+    return _BOOT.exists() and text.replace(".", "", 1).isdigit()
 
 
 def machine_type() -> str:

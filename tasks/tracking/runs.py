@@ -6,71 +6,119 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from tasks.tracking.client import experiment_id, open_client, tracking_uri
-from tasks.tracking.machine import own_process, package_versions
+from keypipe.errors import PoseError
+from tasks.tracking import outbox
+from tasks.tracking.client import (
+    AwayError,
+    answering,
+    experiment_id,
+    experiment_name,
+    open_client,
+    server_name,
+)
+from tasks.tracking.delivery import (
+    FINGERPRINT,
+    PACKAGES_FILE,
+    PARENT,
+    REASON,
+    RESTORED,
+    STAGE,
+    Courier,
+    deliver_all,
+    open_training,
+)
+from tasks.tracking.machine import own_process
+from tasks.tracking.outbox import Box, RunInfo
 from tasks.workspace.models import TrainingRecord, read_record
-from tasks.workspace.places import MODELS
+from tasks.workspace.places import OUTBOX
 from tasks.workspace.program import say
 
-PACKAGES_FILE = "packages.json"
+__all__ = ["FINGERPRINT", "PACKAGES_FILE", "PARENT", "REASON", "RESTORED", "STAGE"]
 
-FINGERPRINT = "keypipe.fingerprint"
 PROCESS = "keypipe.process"
 LEASE = "keypipe.lease"
-REASON = "keypipe.reason"
-RESTORED = "keypipe.restored"
 MACHINE = "keypipe.machine"
 KEPT = "keypipe.kept"
-STAGE = "keypipe.stage"
 HEADLINE = "keypipe.headline"
-PARENT = "mlflow.parentRunId"
 
 
 class Run:
-    """A live run; figures that a server did not take are sent again with the next ones."""
+    """A live run. What it records is written down first and then sent, so that nothing here ever fails of MLflow.
 
-    def __init__(self, client: Any, run_id: str) -> None:
-        self.client = client
-        self.run_id = run_id
-        self._unsent: list[tuple[int, dict[str, float]]] = []
+    Args:
+        root: the workspace.
+        box: of the run, held by this process.
+        urgent: something waits, such as a training: try a server that is away seldom, and never for long.
+    """
+
+    def __init__(self, root: Path, box: Box, *, urgent: bool = False) -> None:
+        self._box = box
+        self._courier = Courier(root)
+        self._urgent = urgent
+
+    @property
+    def run_id(self) -> str:
+        """The server's id of it; empty while the server has not been told of it."""
+        return self._box.run.run_id
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the training that it is, or belongs to."""
+        return self._box.run.fingerprint
+
+    @property
+    def silence(self) -> str:
+        """Why the server could not be told; empty while it can."""
+        return self._courier.away
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log figures; a server that fails for a moment costs a warning, not the training."""
-        from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
-        from mlflow.utils.time import get_current_time_millis
-
-        self._unsent.append((step, dict(metrics)))
-        now = get_current_time_millis()
-        batch = [Metric(name, value, now, at) for at, figures in self._unsent for name, value in figures.items()]
-        try:
-            for start in range(0, len(batch), 1000):
-                self.client.log_batch(self.run_id, metrics=batch[start : start + 1000])
-            self._unsent.clear()
-        except MlflowException as error:
-            say(f"warning: MLflow did not take the figures, they are sent again later ({str(error).splitlines()[0]})")
+        """Log figures."""
+        self._tell(outbox.Metrics(dict(metrics), step, outbox.now()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value)
+        self._tell(outbox.Tags(dict(tags)))
 
     def log_files(self, path: Path, to: str | None = None) -> None:
         """Log a file, or all that a folder holds, as artifacts."""
-        if path.is_dir():
-            self.client.log_artifacts(self.run_id, str(path), to)
-        else:
-            self.client.log_artifact(self.run_id, str(path), to)
+        self._tell(outbox.Files(to), path)
+
+    def log_onnx_model(self, model: Path, height: int, width: int) -> None:
+        """Log an ONNX file as an MLflow model; height and width of the network's input are pixels."""
+        self._tell(outbox.OnnxModel(height, width), model)
+
+    def go_on(self) -> None:
+        """Say that the run of a killed process goes on, and is this process's."""
+        self._box.add(outbox.Tags(_process_tags() | {"keypipe.resumed": "true"}))
+        self._tell(outbox.Status("RUNNING", "", outbox.now()))
 
     def end(self, status: str, reason: str = "") -> None:
         """End the run as FINISHED, FAILED or KILLED, saying why."""
-        if reason:
-            self.client.set_tag(self.run_id, REASON, reason[:4900])
-        self.client.set_terminated(self.run_id, status)
+        self._box.add(outbox.Status(status, reason, outbox.now()))
+        if not self._courier.deliver(self._box, patient=True):
+            say(
+                f"MLflow was not told all of this run ({self._courier.away}): the rest waits in {OUTBOX}, and the next"
+                " keypipe command that reaches the server sends it"
+            )
+        self._box.close()
+
+    def reach(self) -> None:
+        """Have the server know the run."""
+        self._courier.deliver(self._box, patient=True)
+
+    def relax(self) -> None:
+        """Let the server have its time from now on: nothing waits any more."""
+        self._urgent = False
+
+    def _tell(self, item: outbox.Item, source: Path | None = None) -> None:
+        guest = self._box.run.guest  # which has a box only as long as something waits
+        if guest:
+            self._box.hold()
+        self._box.add(item, source)
+        self._courier.deliver(self._box, patient=not self._urgent)
+        if guest:
+            self._box.close()
 
 
 @contextmanager
@@ -93,39 +141,25 @@ def start_training(root: Path, record: TrainingRecord, run_id: str | None = None
     Args:
         root: the workspace.
         record: what identifies the training.
-        run_id: the killed training's run.
+        run_id: the killed training's run, which goes on though the server is away.
 
     Raises:
-        PoseError: the tracking server does not answer.
+        PoseError: the tracking server does not answer, and nothing was trained yet that would be lost.
     """
-    client = open_client(root)
-    experiment = experiment_id(client, root)
-    if run_id and _knows(client, run_id):
-        client.update_run(run_id, status="RUNNING")
-        run = Run(client, run_id)
-        run.set_tags(_process_tags() | {"keypipe.resumed": "true"})
+    deliver_all(root)
+    if run_id and _may_know(root, run_id):
+        name = f"train {record.fingerprint[:8]}"
+        info = RunInfo(server_name(root), experiment_name(), record.fingerprint, name, run_id=run_id)
+        run = Run(root, outbox.open_box(root, info), urgent=True)
+        run.go_on()
         return run
-    return _create(client, experiment, record)
-
-
-def _create(client: Any, experiment: str, record: TrainingRecord) -> Run:
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
-
-    tags = {**record.tags, FINGERPRINT: record.fingerprint, **_process_tags()}
-    name = f"train {record.fingerprint[:8]}"
-    run = Run(client, client.create_run(experiment, tags=tags, run_name=name).info.run_id)
-    params = [Param(key, value[:5900]) for key, value in record.params.items()]
-    for start in range(0, len(params), 100):
-        client.log_batch(run.run_id, params=params[start : start + 100])
-    dataset = Dataset(
-        name="data/raw",
-        digest=record.raw_version[:36] or "unversioned",
-        source_type="local",
-        source=msgspec.json.encode({"uri": "data/raw.dvc", "dvc_md5": record.raw_version}).decode(),
-        profile=msgspec.json.encode(record.counts).decode(),
-    )
-    client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-    client.log_dict(run.run_id, package_versions(), PACKAGES_FILE)
+    experiment_id(open_client(root), root)
+    box = open_training(root, record, _process_tags())
+    run = Run(root, box, urgent=True)
+    run.reach()
+    if not run.run_id:
+        box.discard()
+        raise AwayError(root, run.silence)
     return run
 
 
@@ -134,56 +168,30 @@ def _process_tags() -> dict[str, str]:
     return {PROCESS: own_process(), **({LEASE: lease} if lease else {})}
 
 
-def _knows(client: Any, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
+def _may_know(root: Path, run_id: str) -> bool:
+    """Tell whether the server knows a run; one that is away may."""
     try:
-        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
+        with answering(root):
+            return bool(open_client(root).get_run(run_id).info.lifecycle_stage == "active")
+    except AwayError:
+        return True
+    except PoseError:  # it refuses: there is no such run
         return False
 
 
-def find_training(root: Path, fingerprint: str) -> Run | None:
-    """Find the newest finished run of a training by its fingerprint."""
-    client = open_client(root)
-    found = client.search_runs(
-        [experiment_id(client, root)],
-        filter_string=f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
-    return Run(client, found[0].info.run_id) if found else None
-
-
-def ensure_training(root: Path, record: TrainingRecord, models: Path) -> tuple[Run, bool]:
-    """Find the run of a training; a server that does not know it gets it written anew, marked as restored.
-
-    Args:
-        root: the workspace.
-        record: what the training left behind.
-        models: its folder, for the artifacts.
-
-    Returns:
-        The run, and whether it had to be written.
-    """
-    found = find_training(root, record.fingerprint)
-    if found:
-        return found, False
-    client = open_client(root)
-    run = _create(client, experiment_id(client, root), record)
-    with ending(run):
-        run.set_tags({RESTORED: "true"})
-        for number, metrics in enumerate(record.epochs, start=1):
-            run.log_metrics(metrics, number)
-        run.log_files(models, "models")
-    return run, True
-
-
 def find_run(root: Path) -> Run:
-    """Find the MLflow run of the trained model, writing it anew where the server does not know it."""
-    run, restored = ensure_training(root, read_record(root).record, root / MODELS)
-    if restored:
-        say(f"MLflow at {tracking_uri(root)} did not know this training: restored as run {run.run_id}")
+    """Find the MLflow run of the trained model, writing it anew where the server does not know it.
+
+    What is recorded with it waits where the server is away.
+    """
+    deliver_all(root)
+    record = read_record(root).record
+    name = f"train {record.fingerprint[:8]}"
+    info = RunInfo(server_name(root), experiment_name(), record.fingerprint, name, guest=True, ended=True)
+    box = outbox.open_box(root, info)
+    run = Run(root, box)
+    run.reach()
+    box.close()
     return run
 
 
@@ -197,38 +205,9 @@ def child_run(root: Path, parent: Run, stage: str, tags: Mapping[str, str] | Non
         stage: name of the stage.
         tags: further tags.
     """
-    client = open_client(root)
-    experiment = client.get_run(parent.run_id).info.experiment_id
-    all_tags = {PARENT: parent.run_id, STAGE: stage, **_process_tags(), **(tags or {})}
-    run = Run(client, client.create_run(experiment, tags=all_tags, run_name=stage).info.run_id)
+    all_tags = {**_process_tags(), **(tags or {})}
+    info = RunInfo(server_name(root), experiment_name(), parent.fingerprint, stage, stage=stage, tags=all_tags)
+    run = Run(root, outbox.open_box(root, info))
     with ending(run):
+        run.reach()
         yield run
-
-
-def log_onnx_model(root: Path, run: Run, model: Path, height: int, width: int) -> None:
-    """Log an ONNX file as an MLflow model with its signature.
-
-    Args:
-        root: the workspace.
-        run: the run that gets it.
-        model: the file.
-        height: of the network's input, pixels.
-        width: of the network's input, pixels.
-    """
-    open_client(root)
-    import mlflow.onnx
-    import numpy as np
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    graph = onnx.load(str(model))
-    inputs = Schema([TensorSpec(np.dtype("float32"), (-1, 3, height, width), graph.graph.input[0].name)])
-    shape = [dim.dim_value or -1 for dim in graph.graph.output[0].type.tensor_type.shape.dim]
-    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, *shape[1:]), graph.graph.output[0].name)])
-    with mlflow.start_run(run_id=run.run_id):
-        mlflow.onnx.log_model(
-            graph, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=["onnxruntime"]
-        )
-    # start_run() ended the run when its block did; it goes on until our own block ends.
-    run.client.update_run(run.run_id, status="RUNNING")

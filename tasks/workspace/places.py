@@ -50,6 +50,7 @@ PIXELS = STATE / "cache/pixels.jsonl"
 VIEW_MEMORY = STATE / "cache/view"
 REPLACED = STATE / "replaced"
 ENGINE = STATE / "ultralytics"
+OUTBOX = STATE / "outbox"
 
 # What MLflow writes, unless a server is named.
 DATABASE = Path("mlflow.db")

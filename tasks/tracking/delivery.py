@@ -1,0 +1,315 @@
+"""Sends to MLflow what the outbox holds, and makes runs that a server does not know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from keypipe.errors import PoseError
+from tasks.tracking import outbox
+from tasks.tracking.client import (
+    AwayError,
+    answering,
+    experiment_id,
+    experiment_name,
+    first_line,
+    is_refusal,
+    limited,
+    open_client,
+    server_name,
+)
+from tasks.tracking.machine import package_versions
+from tasks.tracking.outbox import Box, RunInfo
+from tasks.workspace.models import TrainingRecord, read_record
+from tasks.workspace.places import MODELS, OUTBOX
+from tasks.workspace.program import say, write_json
+
+FINGERPRINT = "keypipe.fingerprint"
+REASON = "keypipe.reason"
+RESTORED = "keypipe.restored"
+STAGE = "keypipe.stage"
+BOX = "keypipe.box"
+PARENT = "mlflow.parentRunId"
+PACKAGES_FILE = "packages.json"
+
+_SHARE = 0.02
+_QUICK_SECONDS = 2
+_PATIENT_SECONDS = 15
+_MAX_VALUE = 5900
+_MAX_TAG = 4900
+
+
+class Courier:
+    """Sends what boxes hold, and tells when a server is away and when it is back.
+
+    While it is away, trying costs at most 2 % of the time that has gone by.
+
+    Attributes:
+        away: why the server could not be told, one line; empty while it can.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.away = ""
+        self._root = root
+        self._began = time.monotonic()
+        self._spent = self._last = 0.0
+
+    def deliver(self, box: Box, *, patient: bool = False) -> bool:
+        """Send what a box holds, as far as the server takes it.
+
+        Args:
+            box: held by this process.
+            patient: nothing waits for it: try although the server was away, and give it more time.
+
+        Returns:
+            Whether all of it is told.
+        """
+        passed = time.monotonic() - self._began
+        if self.away and not patient and self._spent + self._last > _SHARE * passed:
+            return False
+        started = time.monotonic()
+        try:
+            send(self._root, box, patient=patient)
+        except Exception as error:  # noqa: BLE001 - whatever fails of recording, what is recorded must not suffer
+            self._last = time.monotonic() - started
+            self._spent += self._last
+            if not self.away:
+                say(f"warning: {first_line(error)}; what it is not told waits in {OUTBOX}")
+            self.away = first_line(error)
+            return False
+        if self.away:
+            say(f"MLflow answers again: {server_name(self._root)}")
+        self.away, self._last = "", 0.0
+        return True
+
+
+def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
+    """Send what earlier commands could not, and end the runs whose process is gone.
+
+    Args:
+        root: the workspace.
+        tell: gets a line where something was sent, or cannot be.
+    """
+    outbox.end_abandoned(root)
+    server = server_name(root)
+    sent = 0
+    for box in outbox.list_boxes(root):
+        if box.run.server != server:
+            continue
+        with box.held() as free:
+            if not free:
+                continue
+            try:
+                send(root, box, patient=True)
+            except Exception as error:  # noqa: BLE001 - it waits on
+                tell(f"MLflow could not be told of {box.run.name}: {first_line(error)}")
+                if isinstance(error, AwayError):
+                    return
+                continue
+            sent += 1
+            box.close()
+    if sent:
+        tell(f"MLflow at {server} was told of {sent} {'run' if sent == 1 else 'runs'} that it had not been told all of")
+
+
+def send(root: Path, box: Box, *, patient: bool = True) -> None:
+    """Send what a box holds, in its order.
+
+    Files that the server cannot store just now are left, and what comes after them is sent; what the server will never
+    take, such as figures of a run that was deleted there, is told and dropped.
+
+    Raises:
+        PoseError: the server does not answer.
+        Exception: what the store of its artifacts raised.
+    """
+    with answering(root):
+        _send(root, box, patient=patient)
+
+
+def _send(root: Path, box: Box, *, patient: bool) -> None:
+    failed: Exception | None = None
+    with _limits(patient=patient):
+        client = open_client(root)
+        _send_older(root, box)
+        if not box.run.run_id:
+            _identify(root, client, box)
+    for path, item in box.items():
+        stored = isinstance(item, outbox.Files | outbox.OnnxModel)
+        try:
+            with nullcontext() if stored and patient else _limits(patient=patient):  # files take what they take
+                _perform(client, box.run.run_id, item, path.with_suffix(".files"))
+        except Exception as error:
+            if is_refusal(error):
+                say(f"warning: MLflow refuses to record {_describe(item)} of {box.run.name}: {first_line(error)}")
+            elif stored and failed is None:
+                failed = error
+                continue
+            else:
+                raise
+        box.told(path)
+    if failed is not None:
+        raise failed
+
+
+def _limits(*, patient: bool) -> AbstractContextManager[None]:
+    return limited(_PATIENT_SECONDS) if patient else limited(_QUICK_SECONDS, 0)
+
+
+def _send_older(root: Path, box: Box) -> None:
+    """Send first what the same training has told earlier, and nobody has sent yet."""
+    for other in outbox.list_boxes(root):
+        same = (other.run.server, other.run.fingerprint) == (box.run.server, box.run.fingerprint)
+        if same and other.name < box.name:
+            with other.held() as free:
+                if free:
+                    send(root, other)
+                    other.close()
+
+
+def _describe(item: outbox.Item) -> str:
+    return {outbox.Status: "the end", outbox.Data: "the data"}.get(type(item), type(item).__name__.lower())
+
+
+def _identify(root: Path, client: Any, box: Box) -> None:
+    """Find the run of a box, or have the server make it."""
+    run = box.run
+    experiment = experiment_id(client, root, run.experiment)
+    if run.guest:
+        run.run_id = find_training(root, client, experiment, run.fingerprint)
+    else:
+        found = _find(client, experiment, f"tags.`{BOX}` = '{box.name}'") if run.asked else None
+        tags = {**run.tags, BOX: box.name}
+        if run.stage and found is None:
+            tags |= {PARENT: find_training(root, client, experiment, run.fingerprint), STAGE: run.stage}
+        run.asked = True
+        box.save()
+        made = {"run_name": run.name, "start_time": run.begun, "tags": tags}
+        run.run_id = found or client.create_run(experiment, **made).info.run_id
+    box.save()
+
+
+def find_training(root: Path, client: Any, experiment: str, fingerprint: str) -> str:
+    """Return the id of the newest finished run of a training; where there is none it is written, marked as restored.
+
+    Raises:
+        PoseError: the server does not know the training, and it is not the workspace's.
+    """
+    ended = f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'FINISHED'"
+    return _find(client, experiment, ended) or _restore(root, fingerprint)
+
+
+def _find(client: Any, experiment: str, which: str) -> str | None:
+    found = client.search_runs(
+        [experiment], filter_string=which, order_by=["attributes.start_time DESC"], max_results=1
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+def _restore(root: Path, fingerprint: str) -> str:
+    record = read_record(root).record
+    if record.fingerprint != fingerprint:
+        raise PoseError(f"MLflow does not know training {fingerprint[:8]}, and it is no longer the workspace's")
+    box = open_training(root, record)
+    box.add(outbox.Tags({RESTORED: "true"}))
+    for number, figures in enumerate(record.epochs, start=1):
+        box.add(outbox.Metrics(dict(figures), number, outbox.now()))
+    box.add(outbox.Files(MODELS.name), root / MODELS)
+    box.add(outbox.Status("FINISHED", "", outbox.now()))
+    try:
+        send(root, box)
+    finally:
+        box.close()
+    say(f"MLflow at {server_name(root)} did not know this training: restored as run {box.run.run_id}")
+    return box.run.run_id
+
+
+def open_training(root: Path, record: TrainingRecord, tags: dict[str, str] | None = None) -> Box:
+    """Make the box of a new training, with what it is made of; the server is told nothing yet."""
+    all_tags = {**record.tags, FINGERPRINT: record.fingerprint, **(tags or {})}
+    name = f"train {record.fingerprint[:8]}"
+    run = RunInfo(server_name(root), experiment_name(), record.fingerprint, name, tags=all_tags)
+    box = outbox.open_box(root, run)
+    box.add(outbox.Params({key: value[:_MAX_VALUE] for key, value in record.params.items()}))
+    box.add(outbox.Data(record.raw_version, record.counts))
+    packages = box.path / PACKAGES_FILE
+    write_json(packages, package_versions())
+    box.add(outbox.Files(None), packages)
+    packages.unlink()
+    return box
+
+
+def _perform(client: Any, run_id: str, item: outbox.Item, files: Path) -> None:
+    """Send one thing."""
+    match item:
+        case outbox.Params() | outbox.Metrics():
+            _log_batches(client, run_id, item)
+        case outbox.Tags():
+            for key, value in item.tags.items():
+                client.set_tag(run_id, key, value)
+        case outbox.Data():
+            _log_data(client, run_id, item)
+        case outbox.Files():
+            client.log_artifacts(run_id, str(files), item.to)
+        case outbox.OnnxModel():
+            _log_onnx_model(client, run_id, item, next(files.iterdir()))
+        case outbox.Status(status="RUNNING"):
+            client.update_run(run_id, status="RUNNING")
+        case outbox.Status():
+            if item.reason:
+                client.set_tag(run_id, REASON, item.reason[:_MAX_TAG])
+            client.set_terminated(run_id, item.status, item.time)
+
+
+def _log_batches(client: Any, run_id: str, item: outbox.Params | outbox.Metrics) -> None:
+    from mlflow.entities import Metric, Param
+
+    if isinstance(item, outbox.Params):
+        params = [Param(key, value) for key, value in item.params.items()]
+        for start in range(0, len(params), 100):
+            client.log_batch(run_id, params=params[start : start + 100])
+    else:
+        metrics = [Metric(name, value, item.time, item.step) for name, value in item.figures.items()]
+        for start in range(0, len(metrics), 1000):
+            client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def _log_data(client: Any, run_id: str, data: outbox.Data) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name="data/raw",
+        digest=data.raw_version[:36] or "unversioned",
+        source_type="local",
+        source=msgspec.json.encode({"uri": "data/raw.dvc", "dvc_md5": data.raw_version}).decode(),
+        profile=msgspec.json.encode(data.counts).decode(),
+    )
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+
+def _log_onnx_model(client: Any, run_id: str, item: outbox.OnnxModel, path: Path) -> None:
+    """Log an ONNX file as an MLflow model with its signature, once."""
+    import mlflow.onnx
+    import numpy as np
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    run = client.get_run(run_id)
+    if client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'"):
+        return
+    graph = onnx.load(str(path))
+    size = (item.height, item.width)
+    inputs = Schema([TensorSpec(np.dtype("float32"), (-1, 3, *size), graph.graph.input[0].name)])
+    shape = [dim.dim_value or -1 for dim in graph.graph.output[0].type.tensor_type.shape.dim]
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, *shape[1:]), graph.graph.output[0].name)])
+    with mlflow.start_run(run_id=run_id):
+        mlflow.onnx.log_model(
+            graph, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=["onnxruntime"]
+        )
+    # start_run() ended the run when its block did; it goes on until its own end is told.
+    client.update_run(run_id, status="RUNNING")

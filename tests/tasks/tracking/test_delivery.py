@@ -1,0 +1,282 @@
+"""What a run records while a real MLflow server is away, frozen or back: nothing is lost, nothing is told twice."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keypipe.errors import ConfigError, PoseError
+from tasks.tracking import history, outbox, runs
+from tasks.tracking.client import AwayError, hide_password, tracking_uri
+from tasks.tracking.delivery import deliver_all
+from tasks.workspace.models import FORMAT, Summary, TrainingRecord
+from tasks.workspace.places import BEST, MODELS, OUTBOX, RECORD
+from tasks.workspace.program import write_json
+from tests.imports import ROOT
+from tests.mlflow_server import MlflowServer
+
+FINGERPRINT = "f" * 64
+
+
+@pytest.fixture(scope="module")
+def server_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(server_once: MlflowServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MlflowServer:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server_once.url)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)  # of each test its own
+    if server_once._process is None:
+        server_once.start()
+    return server_once
+
+
+def make_record(epochs: int = 0) -> TrainingRecord:
+    figures = [{"train/pose_loss": 1.0 / number} for number in range(1, epochs + 1)]
+    return TrainingRecord(FINGERPRINT, {"train.epochs": "3"}, {"keypipe.git_commit": "none"}, "abc.dir", {}, figures)
+
+
+def write_models(root: Path, run_id: str, epochs: int = 2) -> None:
+    """Leave what a training leaves."""
+    (root / MODELS).mkdir(exist_ok=True)
+    (root / BEST).write_bytes(b"weights")
+    record = make_record(epochs)
+    write_json(root / RECORD, Summary("2 epochs", run_id, 1, [], record, "oks_AP", 0.5, 1, FORMAT))
+
+
+def of(server: MlflowServer, root: Path) -> list:
+    client = server.client()
+    experiment = client.get_experiment_by_name(root.name)
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
+
+
+def test_a_training_and_what_comes_after_it_are_told_once_when_the_server_is_back(
+    server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = runs.start_training(tmp_path, make_record())
+    run_id = live.run_id
+    with runs.ending(live):
+        live.log_metrics({"train/pose_loss": 3.0}, 1)
+        server.stop()
+        live.log_metrics({"train/pose_loss": 2.0, "val/pose_loss": float("nan")}, 2)
+        write_models(tmp_path, run_id)
+        live.relax()
+        live.log_files(tmp_path / MODELS, "models")
+    (tmp_path / BEST).write_bytes(b"of a later training")  # what waits is what was recorded
+    parent = runs.find_run(tmp_path)
+    with runs.child_run(tmp_path, parent, "validate") as child:
+        parent.log_metrics({"val_coco/oks_AP": 0.5})
+        child.log_metrics({"val_coco/oks_AP": 0.5})
+        child.log_files(tmp_path / RECORD, "reports")
+    output = capsys.readouterr().out
+    assert output.count("does not answer") >= 1
+    assert f"the rest waits in {OUTBOX}, and the next keypipe command that reaches the server sends it" in output
+    assert sum(outbox.count_waiting(tmp_path).values()) == 3
+    shutil.rmtree(tmp_path / MODELS)
+
+    server.start()
+    assert [run.id for run in history.list_runs(tmp_path)][-1] == run_id
+    assert "was told of 3 runs" in capsys.readouterr().out
+    training, validation = of(server, tmp_path)
+    assert (training.info.run_id, training.info.status, validation.info.status) == (run_id, "FINISHED", "FINISHED")
+    assert validation.data.tags["mlflow.parentRunId"] == run_id
+    client = server.client()
+    assert [metric.step for metric in client.get_metric_history(run_id, "train/pose_loss")] == [1, 2]
+    (odd,) = client.get_metric_history(run_id, "val/pose_loss")
+    assert math.isnan(odd.value)
+    assert len(client.get_metric_history(run_id, "val_coco/oks_AP")) == 1
+    assert {file.path for file in client.list_artifacts(run_id, "models")} == {"models/best.pt", "models/train.json"}
+    path = client.download_artifacts(run_id, "models/best.pt", str(tmp_path))
+    assert Path(path).read_bytes() == b"weights"
+    assert not list((tmp_path / OUTBOX).iterdir())
+    history.list_runs(tmp_path)
+    assert capsys.readouterr().out == ""
+    assert len(of(server, tmp_path)) == 2
+
+
+def test_what_was_sent_and_not_acknowledged_is_not_there_twice(server: MlflowServer, tmp_path: Path) -> None:
+    live = runs.start_training(tmp_path, make_record())
+    write_models(tmp_path, live.run_id)
+    live.end("FINISHED")
+    parent = runs.find_run(tmp_path)
+    box = outbox.open_box(
+        tmp_path,
+        outbox.RunInfo(server.url, tmp_path.name, FINGERPRINT, "validate", stage="validate"),
+    )
+    box.add(outbox.Metrics({"val_coco/oks_AP": 0.5}, 0, outbox.now()))
+    box.add(outbox.Files("reports"), tmp_path / RECORD)
+    box.add(outbox.Status("FINISHED", "", outbox.now()))
+    kept = tmp_path / "kept"
+    shutil.copytree(box.path, kept)
+    from tasks.tracking.delivery import send
+
+    send(tmp_path, box)
+    run_id = box.run.run_id
+    # The answers got lost: nothing that was sent is known to have been, but that a run was asked for.
+    shutil.rmtree(box.path)
+    shutil.copytree(kept, box.path)
+    box.run.run_id = ""
+    box.run.asked = True
+    box.save()
+    send(tmp_path, box)
+    assert box.run.run_id == run_id
+    box.close()
+    assert len(of(server, tmp_path)) == 2
+    assert len(server.client().get_metric_history(run_id, "val_coco/oks_AP")) == 1
+    assert parent.run_id
+
+
+@pytest.mark.parametrize("how", ["gone", pytest.param("frozen", marks=pytest.mark.slow)])
+def test_while_the_server_is_away_trying_costs_two_per_cent_at_most(
+    server: MlflowServer, tmp_path: Path, how: str
+) -> None:
+    live = runs.start_training(tmp_path, make_record())
+    server.stop() if how == "gone" else server.freeze()
+    spent = 0.0
+    began = time.monotonic()
+    first = 0.0
+    while time.monotonic() - began < (10 if how == "gone" else 230):
+        started = time.monotonic()
+        live.log_metrics({"train/pose_loss": 1.0}, round(started * 1000))
+        spent += time.monotonic() - started
+        first = first or spent
+        time.sleep(0.5)  # an epoch
+    total = time.monotonic() - began
+    if how == "frozen":
+        server.thaw()
+    assert first < 3.5, "one try, without retries"
+    assert spent < 0.02 * total + first, f"{spent:.2f} s of {total:.0f} s"
+    if how == "gone":
+        assert spent < 0.02 * total, f"{spent:.2f} s of {total:.0f} s"
+
+
+def test_a_server_that_is_away_before_anything_is_trained_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(AwayError, match=r"^the MLflow server http://127.0.0.1:9 does not answer .*; start it, correct"):
+        runs.start_training(tmp_path, make_record())
+    assert time.monotonic() - started < 10
+    # One that was begun, and killed, goes on.
+    live = runs.start_training(tmp_path, make_record(), "an id")
+    live.end("FINISHED")
+    assert sum(outbox.count_waiting(tmp_path).values()) == 1
+
+
+def test_a_process_that_is_killed_leaves_no_run_running(server: MlflowServer, tmp_path: Path) -> None:
+    """As under a plain ``dvc repro``, whose end nobody sees."""
+    program = (
+        "import os, signal, sys; from pathlib import Path; from tasks.tracking import runs;"
+        "from tests.tasks.tracking.test_delivery import make_record;"
+        "live = runs.start_training(Path(sys.argv[1]), make_record());"
+        "print(live.run_id, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
+    run_id = done.stdout.split()[-1]
+    assert server.client().get_run(run_id).info.status == "RUNNING"
+    (run,) = history.list_runs(tmp_path)
+    assert (run.id, run.status, run.tags["keypipe.reason"]) == (run_id, "KILLED", "its process is gone")
+
+    live = runs.start_training(tmp_path, make_record(), run_id)  # it goes on where it was
+    assert live.run_id == run_id
+    assert [run.status for run in history.list_runs(tmp_path)] == ["RUNNING"], "its process lives"
+    live.end("FINISHED")
+    (run,) = history.list_runs(tmp_path)
+    assert (run.status, run.tags["keypipe.resumed"]) == ("FINISHED", "true")
+
+
+def test_a_run_that_was_deleted_on_the_server_stops_nothing(
+    server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = runs.start_training(tmp_path, make_record())
+    server.client().delete_run(live.run_id)
+    live.log_metrics({"train/pose_loss": 1.0}, 1)
+    live.end("FINISHED")
+    assert "MLflow refuses to record metrics of train ffffffff" in capsys.readouterr().out
+    assert not list((tmp_path / OUTBOX).iterdir())
+
+
+def test_an_artifact_that_cannot_be_stored_keeps_the_rest_from_nothing(server: MlflowServer, tmp_path: Path) -> None:
+    live = runs.start_training(tmp_path, make_record())
+    write_models(tmp_path, live.run_id)
+    artifacts = server.folder / "artifacts"
+    artifacts.rename(server.folder / "elsewhere")
+    artifacts.write_text("no folder")
+    live.relax()
+    live.log_files(tmp_path / MODELS, "models")
+    live.log_metrics({"train/pose_loss": 1.0}, 1)
+    live.end("FINISHED")
+    run = server.client().get_run(live.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"train/pose_loss": 1.0})
+    artifacts.unlink()
+    (server.folder / "elsewhere").rename(artifacts)
+    deliver_all(tmp_path)
+    assert len(server.client().list_artifacts(live.run_id, "models")) == 2
+    assert not list((tmp_path / OUTBOX).iterdir())
+
+
+def test_a_training_that_the_server_does_not_know_is_written_anew(server: MlflowServer, tmp_path: Path) -> None:
+    write_models(tmp_path, "of another server")
+    parent = runs.find_run(tmp_path)
+    (run,) = of(server, tmp_path)
+    assert (run.info.run_id, run.data.tags["keypipe.restored"]) == (parent.run_id, "true")
+    assert len(server.client().get_metric_history(parent.run_id, "train/pose_loss")) == 2
+    assert runs.find_run(tmp_path).run_id == parent.run_id
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("./mlruns", "MLFLOW_TRACKING_URI=./mlruns: a folder; MLflow keeps runs in a database or on a server"),
+        ("mlruns", "MLFLOW_TRACKING_URI=mlruns: a folder"),
+        ("file:///data/mlruns", "MLFLOW_TRACKING_URI=file:///data/mlruns: a folder"),
+        ("htp://host:5000", "neither a server nor a database that MLflow knows"),
+        ("sqlit:///mlflow.db", "neither a server nor a database that MLflow knows"),
+        ("localhost:5000", "neither a server nor a database that MLflow knows"),
+        ("htps://me:secret@host", "MLFLOW_TRACKING_URI=htps://host: neither"),
+        ("http://", "names no host"),
+        ("sqlite:mlflow.db", "neither a server nor a database"),
+        ("sqlite://mlflow.db", "SQLite takes three slashes"),
+    ],
+)
+def test_an_address_that_is_none_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, message: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError) as raised:
+        tracking_uri(tmp_path)
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("uri", ["postgresql+psycopg2://a:b@host/db", "mysql://a:b@host/db", "databricks", "https://h"])
+def test_servers_and_databases_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert tracking_uri(tmp_path) == uri
+
+
+def test_a_database_whose_driver_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql://a:secret@127.0.0.1:9/db")
+    with pytest.raises(PoseError, match=r"mysql://127.0.0.1:9/db: needs a package that is not there"):
+        history.list_runs(tmp_path)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert hide_password("http://me:sec/ret@host:5000/x") == "http://me:sec/ret@host:5000/x"
+    assert hide_password("https://me:secret@host:5000/x") == "https://host:5000/x"
+    assert hide_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
