@@ -76,12 +76,12 @@ class UnreadFormatError(AnnotationError):
     """An image of a format that is not read."""
 
     def __init__(self, image_format: str) -> None:
-        """Say that the file is there.
+        """Say which.
 
         Args:
             image_format: what people call it.
         """
-        super().__init__(f"the file is there, but its format ({image_format}) is not read")
+        super().__init__(f"its format, {image_format}, is not read")
 
 
 def identify(content: bytes) -> str:

@@ -126,9 +126,9 @@ def test_a_file_of_a_format_that_is_not_read_is_there(tmp_path: Path, write_labe
     folder = read(tmp_path / "raw")
     assert gif
     assert [(fault.kind, fault.found) for fault in folder.faults] == [
-        ("image-not-read", "a.gif: the file is there, but its format (GIF) is not read"),
-        ("image-not-read", "b.HEIC: the file is there, but its format (HEIC) is not read"),
-        ("image-not-read", "c.CR2: the file is there, but its format (a camera's RAW) is not read"),
+        ("image-not-read", "a.gif: its format, GIF, is not read"),
+        ("image-not-read", "b.HEIC: its format, HEIC, is not read"),
+        ("image-not-read", "c.CR2: its format, a camera's RAW, is not read"),
     ]
     assert all("save it as JPEG or PNG" in fault.fix for fault in folder.faults)
     assert paths(folder) == ["raw/d.jpg"]
