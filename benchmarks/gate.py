@@ -101,7 +101,7 @@ def list_cells(part: str) -> list[Cell]:
             Cell(part, "image", size, kin, "all", 0, margins)
             for size in SIZES
             for kin in ONE_OF_TWO
-            for margins in (-2.0, 0.0, 1.0, 2.0)
+            for margins in (-2.0, 0.0, 1.0)
         ]
     return [Cell(part, "image", size, "near", "keypoint", 1, drop) for size in SIZES[1:] for drop in (0.0, -5.0, -10.0)]
 

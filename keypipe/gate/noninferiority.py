@@ -22,7 +22,7 @@ from scipy.stats import t as student
 
 from keypipe.keypoints.boxes import Array
 
-LEVEL = 0.05
+LEVEL = 0.03
 """Chance that a bound is taken to have, before it is measured; ``benchmarks.gate`` fixed it on draws of its own."""
 RESAMPLES = 2000
 POWER = 0.8
