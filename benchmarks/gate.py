@@ -36,9 +36,8 @@ from benchmarks.gate_models import (
 from benchmarks.workspace import ROOT
 from keypipe.gate.comparison import HEADLINES, Measures, Units, compare, measure
 from keypipe.gate.noninferiority import LEVEL, find_levels, standard_errors
-from keypipe.gate.power import decidable_margin
+from keypipe.gate.power import JOINT_POWER, decidable_margin
 from keypipe.gate.rules import Rules
-from keypipe.gate.verdict import JOINT_POWER
 from keypipe.gate.vetoes import find_vetoes
 
 RULES = Rules()
@@ -113,9 +112,11 @@ class Draws:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if path.exists():
-            whole = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            self.rows = [json.loads(line) for line in whole]
-            path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")  # a line that was cut off goes
+            text = path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            self.rows = [json.loads(line) for line in whole.splitlines()]
+            if whole != text:  # a line that was cut off goes
+                path.write_text(whole, encoding="utf-8")
         self.known = {(row["part"], json.dumps(row["cell"]), row["pair"]) for row in self.rows}
 
     def has(self, part: str, cell: Any, pair: int) -> bool:
@@ -378,21 +379,20 @@ def gather(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def _print_margin(rows: list[dict[str, Any]]) -> None:
+    print(
+        "| test split | trainings | harm | figure at the margin | gate | the figure's rule alone | `>` | `> + 0.01` |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     cells = gather(rows)
-    print("| unit | size | kin | harm | figure at the margin | draws | gate | its rule alone | `>` | spread |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for cell, total in cells.items():
-        _, unit, size, kin, harm, figure, _ = cell
-        n = total["draws"]
-        spread = np.mean(total["spreads"], 0)[figure]
-        print(
-            f"| {unit} | {size} | {kin} | {harm} | {HEADLINES[figure]} | {n} | {percent(total[f'passed {LEVEL}'], n)} |"
-            f" {percent(total[f'passed {LEVEL} alone'], n)} | {percent(total['larger'], n)} | {spread:.2f} |"
-        )
-    print("\nworst cell by level, the rule alone:")
+    names = (f"passed {LEVEL}", f"passed {LEVEL} alone", "larger", "larger by min_improvement")
+    for (_, unit, size, kin, harm, figure, _), total in cells.items():
+        shares = " | ".join(percent(total[name], total["draws"]) for name in names)
+        print(f"| {size} {unit}s | {kin} | {harm} | {HEADLINES[figure]} | {shares} |")
+    print(f"\n{min(total['draws'] for total in cells.values())} draws a line or more; the worst lines by level:")
     for level in LEVELS:
-        worst = max(cells.items(), key=lambda item: item[1][f"passed {level} alone"] / item[1]["draws"])
-        print(f"{level}: {percent(worst[1][f'passed {level} alone'], worst[1]['draws'])} at {worst[0][1:]}")
+        for name in (f"passed {level}", f"passed {level} alone"):
+            cell, total = max(cells.items(), key=lambda item: item[1][name] / item[1]["draws"])
+            print(f"- {name}: {percent(total[name], total['draws'])}, {', '.join(map(str, cell[1:6]))}")
 
 
 def _print_rates(rows: list[dict[str, Any]]) -> None:

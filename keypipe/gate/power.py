@@ -13,14 +13,17 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from keypipe.gate.comparison import AP, CLOSE
+from keypipe.gate.comparison import AP, CLOSE, HEADLINES
 from keypipe.gate.noninferiority import LEVEL, POWER
 from keypipe.gate.rules import MIN_GROUPS
+
+JOINT_POWER = 1 - (1 - POWER) / len(HEADLINES)
+"""Power of each headline figure, so that all of them together have ``POWER``."""
 
 MOST_GROUPS = 10**6
 """More groups than these are no answer."""
 
-TYPICAL_SPREADS: Mapping[str, float] = {AP: 0.2, CLOSE: 0.15}
+TYPICAL_SPREADS: Mapping[str, float] = {AP: 0.21, CLOSE: 0.17}
 """Spreads of the differences of single images between two trainings of the demo, for a project that has compared no
 models yet; ``benchmarks.gate`` measures them."""
 
@@ -55,3 +58,27 @@ def groups_needed(spread: float, margin: float, power: float = POWER) -> int | N
     if excess(MOST_GROUPS) > 0:
         return None
     return int(np.ceil(brentq(excess, MIN_GROUPS, MOST_GROUPS)))
+
+
+def tell_power(
+    n_units: int, unit: str, margins: Mapping[str, float], spreads: Mapping[str, float] = TYPICAL_SPREADS
+) -> str:
+    """Say what a test split can decide, and what its margins want, before anything was trained.
+
+    Args:
+        n_units: groups of the test split, or images where it has none.
+        unit: ``image`` or ``group``.
+        margins: by headline figure, of the rules.
+        spreads: by headline figure, standard deviation of the units' differences; those of the last verdict are better
+            than the typical ones.
+    """
+    if n_units < MIN_GROUPS:
+        return f"the test split has {n_units} {unit}s; below {MIN_GROUPS} the gate decides nothing by figures"
+    decides = ", ".join(f"{decidable_margin(spreads[name], n_units, JOINT_POWER):.3f} of {name}" for name in margins)
+    needed = [groups_needed(spreads[name], margin, JOINT_POWER) for name, margin in margins.items()]
+    if all(number is not None and number <= n_units for number in needed):
+        return f"the test split's {n_units} {unit}s decide the margins: {decides}"
+    known = [number for number in needed if number is not None]
+    wanted = f"about {max(known)} {unit}s" if len(known) == len(needed) else "more than any test split has"
+    asked = ", ".join(f"{margin:g} of {name}" for name, margin in margins.items())
+    return f"the test split's {n_units} {unit}s decide margins of {decides}; {asked} want {wanted}"

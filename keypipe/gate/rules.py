@@ -24,8 +24,8 @@ class Rules:
         margin_ap: how much OKS AP may be lost.
         margin_close: how much of the close-keypoint share may be lost.
         no_creep: whether the challenger must keep the margins against the best model that was ever champion, too.
-        veto_drop: a keypoint's close share, or a class's OKS AP, that is shown to have fallen and fell by at least so
-            much is a veto; None: no vetoes.
+        veto_drop: a keypoint's close share, or a class's OKS AP, that is shown to have fallen by more than this is a
+            veto; None: no vetoes.
         floor_ap: OKS AP that the first champion must exceed.
         floor_close: close-keypoint share that the first champion must exceed.
         ece_rise: by how much the expected calibration error of the keypoint confidence may exceed the champion's; None:
@@ -45,7 +45,7 @@ class Rules:
     margin_ap: float = 0.02
     margin_close: float = 0.02
     no_creep: bool = True
-    veto_drop: float | None = 0.02
+    veto_drop: float | None = 0.05
     floor_ap: float = 0.3
     floor_close: float = 0.5
     ece_rise: float | None = 0.05

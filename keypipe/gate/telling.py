@@ -12,7 +12,7 @@ from keypipe.report.formatting import Cell
 from keypipe.report.sections import Note, Notes, Section, Table
 
 TAG_LENGTH = 5000
-"""MLflow refuses a model version's tag that is longer."""
+"""Characters of a tag at most; MLflow takes 8,000 for a run."""
 
 _SEVERITIES = {"promoted": "good", "rejected": "error", "undecided": "warning"}
 
@@ -78,7 +78,7 @@ def to_sections(verdict: Verdict) -> list[Section]:
                 round(veto.challenger, 4),
                 round(veto.challenger - veto.champion, 4),
                 round(veto.p, 4),
-                "veto" if veto.vetoed else "shown worse, by little" if veto.shown_worse else "not shown worse",
+                "veto" if veto.vetoed else "",
                 round(veto.detectable, 4),
             ]
             for veto in verdict.vetoes

@@ -10,17 +10,14 @@ import numpy as np
 
 from keypipe.evaluation.keypoint_errors import measure_reliability
 from keypipe.gate.comparison import AP, CLOSE, HEADLINES, Comparison, Measures, Scored, Units, compare, measure
-from keypipe.gate.noninferiority import LEVEL, POWER, Bounds, find_bounds, find_levels, standard_errors
-from keypipe.gate.power import TYPICAL_SPREADS, decidable_margin, groups_needed
+from keypipe.gate.noninferiority import LEVEL, Bounds, find_bounds, find_levels, standard_errors
+from keypipe.gate.power import JOINT_POWER, TYPICAL_SPREADS, decidable_margin, groups_needed
 from keypipe.gate.rules import MIN_GROUPS, Rules
 from keypipe.gate.vetoes import Veto, find_vetoes
 from keypipe.keypoints.boxes import Array
 
 Outcome = Literal["promoted", "rejected", "undecided"]
 State = Literal["passed", "failed", "undecided"]
-
-JOINT_POWER = 1 - (1 - POWER) / len(HEADLINES)
-"""Power of each headline figure, so that all of them together have ``POWER``."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

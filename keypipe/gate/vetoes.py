@@ -1,8 +1,9 @@
-"""Single keypoints and classes that are shown worse: a sign-flip test of each, Holm's correction over all of them.
+"""Single keypoints and classes that are shown worse by more than counts, with Holm's correction over all of them.
 
-Were the two models equally good, chance would say which of them a group favours; so the sum of the groups' differences
-is compared with what it becomes when their signs are flipped at random (R. A. Fisher, "The Design of Experiments",
-1935, section 21). S. Holm, "A simple sequentially rejective multiple test procedure", 1979, keeps the chance of any
+Two tests must agree. Were the two models equally good, chance would say which of them a group favours; so the sum of
+the groups' differences is compared with what it becomes when their signs are flipped at random (R. A. Fisher, "The
+Design of Experiments", 1935, section 21). And the loss itself must lie beyond what counts, by the bounds of
+``noninferiority``. S. Holm, "A simple sequentially rejective multiple test procedure", 1979, keeps the chance of any
 false veto below the level, however many keypoints there are and however they depend on each other.
 """
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from keypipe.gate.comparison import Comparison
-from keypipe.gate.noninferiority import POWER
+from keypipe.gate.noninferiority import POWER, find_levels, standard_errors
 from keypipe.keypoints.boxes import Array
 
 LEVEL = 0.05
@@ -32,9 +33,8 @@ class Veto(msgspec.Struct, frozen=True, kw_only=True):
         name: ``CLASS`` (its OKS AP) or ``CLASS KEYPOINT`` (its close share).
         champion: the champion's figure.
         challenger: the challenger's.
-        p: chance of so large a loss were the two equally good; not corrected.
-        shown_worse: whether Holm's procedure takes it for worse.
-        vetoed: whether it is shown worse and fell by what counts.
+        p: the larger p-value of the two tests; not corrected.
+        vetoed: whether Holm's procedure takes the loss for larger than what counts.
         detectable: loss that would be seen in ``POWER`` of all test splits like this one.
     """
 
@@ -42,7 +42,6 @@ class Veto(msgspec.Struct, frozen=True, kw_only=True):
     champion: float
     challenger: float
     p: float
-    shown_worse: bool
     vetoed: bool
     detectable: float
 
@@ -53,8 +52,8 @@ def find_vetoes(comparison: Comparison, names: Sequence[str], veto_drop: float, 
     Args:
         comparison: challenger and champion on the same images.
         names: figures to test.
-        veto_drop: smallest loss that counts.
-        seed: of the flips.
+        veto_drop: a loss up to this does not count.
+        seed: of the flips and resamples.
 
     Returns:
         One for each name.
@@ -62,20 +61,19 @@ def find_vetoes(comparison: Comparison, names: Sequence[str], veto_drop: float, 
     if not names:
         return []
     columns = [comparison.names.index(name) for name in names]
-    shares = comparison.shares()[:, columns]
-    drops = -comparison.differences[columns]
-    ps = flip_signs(shares, seed)
-    worse = correct_by_holm(ps, LEVEL)
+    pulls, differences = comparison.pulls[:, columns], comparison.differences[columns]
+    beyond = find_levels(np.full(len(columns), -veto_drop), differences, pulls, seed).below
+    ps = np.maximum(flip_signs(comparison.shares()[:, columns], seed), beyond)
+    vetoed = correct_by_holm(ps, LEVEL)
     threshold = norm.ppf(1 - LEVEL / len(names)) + norm.ppf(POWER)
-    detectable = np.maximum(threshold * np.sqrt((shares**2).sum(0)), veto_drop)
+    detectable = veto_drop + threshold * standard_errors(pulls)
     return [
         Veto(
             name=name,
             champion=float(comparison.reference[column]),
             challenger=float(comparison.challenger[column]),
             p=float(ps[index]),
-            shown_worse=bool(worse[index]),
-            vetoed=bool(worse[index] and drops[index] >= veto_drop),
+            vetoed=bool(vetoed[index]),
             detectable=float(detectable[index]),
         )
         for index, (name, column) in enumerate(zip(names, columns, strict=True))

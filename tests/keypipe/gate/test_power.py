@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from keypipe.gate.comparison import AP, CLOSE
 from keypipe.gate.noninferiority import LEVEL, find_levels
-from keypipe.gate.power import decidable_margin, groups_needed
+from keypipe.gate.power import JOINT_POWER, TYPICAL_SPREADS, decidable_margin, groups_needed, tell_power
 from keypipe.gate.rules import MIN_GROUPS
 from tests.keypipe.gate.test_noninferiority import pulls_of
 
@@ -39,3 +40,14 @@ def test_an_equal_challenger_passes_as_often_as_was_said() -> None:
         values = rng.normal(0, spread, n_groups)
         passed += find_levels(np.array([-margin]), np.array([values.mean()]), pulls_of(values), 0).above[0] <= LEVEL
     assert 0.75 < passed / 500 < 0.85
+
+
+def test_it_is_said_beforehand() -> None:
+    margins = {AP: 0.02, CLOSE: 0.02}
+    needed = max(groups_needed(TYPICAL_SPREADS[name], 0.02, JOINT_POWER) or 0 for name in margins)
+    demo = tell_power(36, "image", margins)
+    assert f"{decidable_margin(TYPICAL_SPREADS[AP], 36, JOINT_POWER):.3f} of {AP}" in demo
+    assert f"want about {needed} images" in demo
+    assert "want" not in tell_power(needed, "image", margins)
+    assert "below 20 the gate decides nothing" in tell_power(19, "group", margins)
+    assert "more than any test split has" in tell_power(30, "image", {AP: 1e-6})

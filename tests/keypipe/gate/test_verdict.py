@@ -48,7 +48,7 @@ def test_a_worse_one_is_rejected() -> None:
 
 
 def test_a_harmful_keypoint_is_a_veto_though_the_whole_keeps_its_margin() -> None:
-    challenger = scored(TRUTH, 15, seed=2, thrown={"nose": 0.2})
+    challenger = scored(TRUTH, 15, seed=2, thrown={"nose": 0.3})
     verdict = decide(replace(RULES, margin_ap=0.5, margin_close=0.5), UNITS, challenger, CHAMPION, facts=SOUND)
     assert {rule.state for rule in verdict.rules} == {"passed"}
     assert verdict.outcome == "rejected"
