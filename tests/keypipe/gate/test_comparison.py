@@ -52,6 +52,15 @@ def test_shares_add_up_to_the_difference() -> None:
     assert comparison.differences[0] < 0
 
 
+def test_what_is_hard_for_both_cancels_out() -> None:
+    truth = draw_truth(50)
+    measures = measure(scored(truth, 25, seed=1), images_of(truth))
+    assert np.abs(measures.pulls[:, 0]).max() > 0
+    same = compare(measures, measures)
+    assert not same.pulls.any()
+    assert not same.differences.any()
+
+
 def test_a_keypoint_without_a_label_is_left_out_and_no_label_at_all_is_an_error() -> None:
     truth = draw_truth(20)
     for item in truth.annotations:

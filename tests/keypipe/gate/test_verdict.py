@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from keypipe.gate.comparison import AP, CLOSE, Scored, Units, number_units
-from keypipe.gate.power import decidable_margin
+from keypipe.gate.power import JOINT_POWER, decidable_margin, groups_needed
 from keypipe.gate.rules import Rules
 from keypipe.gate.verdict import Facts, Verdict, decide
 from tests.keypipe.gate.models import draw_truth, images_of, scored
@@ -73,6 +73,18 @@ def test_few_images_are_undecided_and_the_number_that_would_do_is_said() -> None
     assert decide(RULES, more, challenger, champion, facts=SOUND).outcome == "promoted"
 
 
+def test_a_difference_that_lies_at_the_margin_still_gets_a_number() -> None:
+    """It is what an equal challenger wants: the difference that was measured may be chance."""
+    seen = decide(RULES, UNITS, scored(TRUTH, 17, seed=2), CHAMPION, facts=SOUND).rules[0].difference
+    assert seen is not None
+    assert seen.value < 0
+    rules = replace(RULES, margin_ap=0.0005 - seen.value)
+    rule = decide(rules, UNITS, scored(TRUTH, 17, seed=2), CHAMPION, facts=SOUND).rules[0]
+    assert rule.state == "undecided"
+    assert seen.standard_error is not None
+    assert rule.suffices == groups_needed(seen.standard_error * 20, rules.margin_ap, JOINT_POWER)
+
+
 @pytest.mark.parametrize("n_images", [1, 2, 19])
 def test_below_twenty_groups_nothing_is_decided(n_images: int) -> None:
     units, champion, _ = small(n_images)
@@ -111,6 +123,8 @@ def test_superiority_wants_more_than_equality() -> None:
     superior = replace(RULES, test="superior")
     assert decide(superior, UNITS, EQUAL, CHAMPION, facts=SOUND).outcome == "undecided"
     assert decide(superior, UNITS, BETTER, CHAMPION, facts=SOUND).outcome == "promoted"
+    # The best model that ever was need not be beaten.
+    assert decide(superior, UNITS, EQUAL, WORSE, CHAMPION, facts=SOUND).outcome == "promoted"
 
 
 def test_a_champion_that_crept_down_does_not_lower_the_bar() -> None:

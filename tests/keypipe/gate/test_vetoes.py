@@ -76,6 +76,17 @@ def test_a_loss_of_what_just_counts_is_seldom_vetoed() -> None:
     assert vetoed / 300 <= LEVEL + 0.025  # two standard errors
 
 
+def test_three_groups_are_too_few_for_a_veto_however_the_bounds_lie() -> None:
+    """Three losses and no gain come up by chance once in eight times."""
+    differences: Array = np.zeros((25, 1))
+    differences[:3] = -1 / 25
+    sums = differences.sum(0)
+    comparison = Comparison(("cow nose",), np.zeros(1), sums, differences - sums / 25)
+    (veto,) = find_vetoes(comparison, ["cow nose"], 0.0, seed=0)
+    assert veto.p == pytest.approx(1 / 8, abs=0.02)
+    assert not veto.vetoed
+
+
 def test_a_class_is_looked_at_by_its_ap() -> None:
     truth = draw_truth(300, {"cow": ["nose", "tail"], "calf": ["head", "hoof"]})
     units = images_of(truth)
