@@ -159,7 +159,7 @@ def _make_keypoint_pair(
     champion.add(make_error(population, "all", seed + 1)(0.03))
     error = make_error(population, "all", seed + 2)(0.03)
     rng = np.random.default_rng(seed)
-    thrown = rng.random(len(error)) < -cell.margins * MARGINS[1]
+    thrown = rng.random(len(error)) < -cell.margins * MARGINS[1] / champion.close_share(0)
     error[thrown, 0] += population.diagonal[thrown, None]
     challenger.add(error)
     return champion, challenger
@@ -214,7 +214,7 @@ def run_pair(population: Population, cell: Cell, pair: int, n_draws: int) -> dic
 # ----------------------------------------------------------------------------------------- fifty in a row
 
 CREEP_SIZES = (400, 1000)
-CREEP_HARMS = (1.05, 1.25, 2.0)
+CREEP_HARMS = (0.5, 1.05, 1.25, 2.0)
 ROUNDS = 50
 SHARES = {"harmful": 0.6, "neutral": 0.3, "helpful": 0.1}
 LIBRARY = 500
@@ -229,11 +229,11 @@ class Library(NamedTuple):
 
 
 def make_library(population: Population, size: int = LIBRARY) -> Library:
-    """Make models: image by image of one of the trainings, with more or less error on all keypoints."""
+    """Make models: most images from one training, the rest from the other, with more or less error on all keypoints."""
     models = []
     for index in range(size):
         rng = np.random.default_rng([13, index])
-        model = Model(population, (rng.random(population.n_images) < rng.uniform(0.3, 1)).astype(np.intp))
+        model = Model(population, (rng.random(population.n_images) < rng.uniform(0.8, 1)).astype(np.intp))
         model.add(make_error(population, "all", 77_000 + index)(rng.uniform(0, 0.35)))
         models.append(model)
     return Library(models, np.array([model.figures()[0] for model in models]))

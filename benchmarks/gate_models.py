@@ -246,6 +246,11 @@ class Model:
             nothing.astype(bool),
         )
 
+    def close_share(self, keypoint: int) -> float:
+        """Return the share of a keypoint's labelled ones that are close, on the whole population."""
+        close = self._distance[:, keypoint] <= CLOSE_SHARE
+        return float(close.sum() / self.population.labelled[:, keypoint].sum())
+
     def figures(self) -> Array:
         """Return OKS AP and the close share on the whole population, float64 (2,)."""
         scored = self.score_on(np.arange(self.population.n_images))

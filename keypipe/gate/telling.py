@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keypipe.gate.noninferiority import POWER
+from keypipe.gate.noninferiority import POWER, Bounds
 from keypipe.gate.rules import MIN_GROUPS
 from keypipe.gate.verdict import Rule, Verdict
 from keypipe.gate.vetoes import LEVEL as VETO_LEVEL
@@ -14,6 +14,7 @@ from keypipe.report.sections import Note, Notes, Section, Table
 TAG_LENGTH = 5000
 """Characters of a tag at most; MLflow takes 8,000 for a run."""
 
+_POWER = f"{100 * POWER:.0f} %"
 _SEVERITIES = {"promoted": "good", "rejected": "error", "undecided": "warning"}
 
 
@@ -52,7 +53,7 @@ def to_tags(verdict: Verdict) -> dict[str, str]:
 
 def to_markdown(verdict: Verdict) -> str:
     """Return the verdict as a Markdown text, for an artifact."""
-    lines = [f"**{to_headline(verdict)}**", ""]
+    lines: list[str] = []
     for section in to_sections(verdict):
         lines += [f"### {section.title}", ""]
         if isinstance(section, Table):
@@ -68,7 +69,17 @@ def to_sections(verdict: Verdict) -> list[Section]:
     """Return the verdict as parts of a page."""
     sections: list[Section] = [
         Notes("The gate", [Note(_SEVERITIES[verdict.outcome], to_headline(verdict)), *_to_notes(verdict)]),
-        Table("Rules", _RULE_COLUMNS, [_to_cells(rule) for rule in verdict.rules], _say_bounds(verdict)),
+        Table(
+            "Figures",
+            ("figure", "against", "outcome", "challenger", "reference", "difference", "low", "high", "limit"),
+            [_to_cells(rule, rule.difference) for rule in verdict.rules if rule.difference is not None],
+            _say_bounds(verdict),
+        ),
+        Table(
+            "Other rules",
+            ("rule", "outcome", "found"),
+            [[rule.name, rule.state, rule.text] for rule in verdict.rules if rule.difference is None],
+        ),
     ]
     if verdict.vetoes:
         rows = [
@@ -83,11 +94,11 @@ def to_sections(verdict: Verdict) -> list[Section]:
             ]
             for veto in verdict.vetoes
         ]
-        columns = ["what", "champion", "challenger", "difference", "p", "outcome", f"loss seen in {POWER:.0%}"]
+        columns = ["what", "champion", "challenger", "difference", "p", "veto", f"loss seen in {_POWER}"]
         note = (
-            f"Share of close keypoints; OKS AP for a class. Were both models equally good, any veto at all would come"
-            f" up in {VETO_LEVEL:.0%} of comparisons at most (Holm). The last column is the loss that would be seen in"
-            f" {POWER:.0%} of test splits like this one: a smaller one may well be missed."
+            "Share of close keypoints; OKS AP for a class. Were no loss larger than what counts, any veto at all would"
+            f" come up in {100 * VETO_LEVEL:.0f} % of comparisons at most (Holm). The last column is the loss that is"
+            f" seen in {_POWER} of test splits like this one: a smaller one may well be missed."
         )
         sections.append(Table("Keypoints and classes", columns, rows, note))
     return sections
@@ -102,8 +113,6 @@ def _to_notes(verdict: Verdict) -> list[Note]:
         )
     if verdict.units < MIN_GROUPS:
         notes.append(Note("warning", f"below {MIN_GROUPS} {verdict.unit}s nothing is decided by figures"))
-    if verdict.suffices is not None:
-        notes.append(Note("info", f"about {verdict.suffices} {verdict.unit}s would decide what is undecided"))
     notes.append(Note("info", f"this test split has judged {verdict.judged} challengers before"))
     if verdict.stale:
         text = "this test split is stale: challengers have been chosen by it for too long; draw or annotate new images"
@@ -113,25 +122,14 @@ def _to_notes(verdict: Verdict) -> list[Note]:
 
 def _say_bounds(verdict: Verdict) -> str:
     return (
-        f"Low and high are one-sided bounds of the difference at a level of {verdict.level:.1%}, from"
+        f"Low and high are one-sided bounds of the difference at a level of {100 * verdict.level:g} %, from"
         f" {verdict.units} {verdict.unit}s; docs/retraining.md shows how often they are wrong."
     )
 
 
-_RULE_COLUMNS = ("rule", "against", "outcome", "value", "reference", "difference", "low", "high", "limit", "found")
-
-
-def _to_cells(rule: Rule) -> list[Cell]:
-    bounds = rule.difference
-    drawn = (None, None, None) if bounds is None else (bounds.value, bounds.low, bounds.high)
-    figures = (rule.value, rule.reference, *drawn, rule.limit)
-    return [
-        rule.name,
-        rule.against,
-        rule.state,
-        *(None if figure is None else round(figure, 4) for figure in figures),
-        rule.text,
-    ]
+def _to_cells(rule: Rule, bounds: Bounds) -> list[Cell]:
+    figures = (rule.value, rule.reference, bounds.value, bounds.low, bounds.high, rule.limit)
+    return [rule.name, rule.against, rule.state, *(None if figure is None else round(figure, 4) for figure in figures)]
 
 
 def _to_row(cells: Sequence[str]) -> str:
