@@ -379,15 +379,15 @@ def gather(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def _print_margin(rows: list[dict[str, Any]]) -> None:
-    print(
-        "| test split | trainings | harm | figure at the margin | gate | the figure's rule alone | `>` | `> + 0.01` |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
     cells = gather(rows)
-    names = (f"passed {LEVEL}", f"passed {LEVEL} alone", "larger", "larger by min_improvement")
-    for (_, unit, size, kin, harm, figure, _), total in cells.items():
-        shares = " | ".join(percent(total[name], total["draws"]) for name in names)
-        print(f"| {size} {unit}s | {kin} | {harm} | {HEADLINES[figure]} | {shares} |")
+    for title, name in (
+        ("the gate", f"passed {LEVEL}"),
+        ("the rule about that figure alone", f"passed {LEVEL} alone"),
+        ("`>`", "larger"),
+        ("`> + 0.01`", "larger by min_improvement"),
+    ):
+        for unit in ("image", "group"):
+            _print_grid(title, unit, {cell[2:6]: total for cell, total in cells.items() if cell[1] == unit}, name)
     print(f"\n{min(total['draws'] for total in cells.values())} draws a line or more; the worst lines by level:")
     for level in LEVELS:
         for name in (f"passed {level}", f"passed {level} alone"):
@@ -395,23 +395,33 @@ def _print_margin(rows: list[dict[str, Any]]) -> None:
             print(f"- {name}: {percent(total[name], total['draws'])}, {', '.join(map(str, cell[1:6]))}")
 
 
+def _print_grid(title: str, unit: str, cells: dict[tuple[Any, ...], dict[str, Any]], name: str) -> None:
+    """Print a table with a row for each size and kin, and a column for each harm and figure."""
+    lines: dict[tuple[int, str], dict[str, str]] = {}
+    for (size, kin, harm, figure), total in cells.items():
+        column = f"{harm}, {('AP', 'close')[figure]}"
+        lines.setdefault((size, kin), {})[column] = percent(total[name], total["draws"])
+    if lines:
+        columns = next(iter(lines.values()))
+        print(f"\n{title}:\n\n| {unit}s | trainings | {' | '.join(columns)} |\n|{'---|' * (2 + len(columns))}")
+        for (size, kin), shares in lines.items():
+            print(f"| {size} | {kin} | {' | '.join(shares.values())} |")
+
+
 def _print_rates(rows: list[dict[str, Any]]) -> None:
     print(
-        "| images | kin | difference, margins | draws | promoted | rejected | undecided | `>` | `> + 0.01` | vetoed |"
+        "| images | decides, margins | trainings | difference, margins | promoted | rejected | undecided | `>` | `> + 0.01` |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for cell, total in gather(rows).items():
         n = total["draws"]
         undecided = n - total["promoted"] - total["rejected"]
-        names = ("promoted", "rejected", "larger", "larger by min_improvement", "vetoed")
-        promoted, rejected, larger, improved, vetoed = (percent(total[name], n) for name in names)
         spread = np.mean(total["spreads"], 0)
-        decidable = max(
-            decidable_margin(value, cell[2], JOINT_POWER) / m for value, m in zip(spread, MARGINS, strict=True)
-        )
+        decides = max(decidable_margin(spread[k], cell[2], JOINT_POWER) / MARGINS[k] for k in range(len(MARGINS)))
         print(
-            f"| {cell[2]} | {cell[3]} | {cell[6]:+g} | {n} | {promoted} | {rejected} | {percent(undecided, n)} |"
-            f" {larger} | {improved} | {vetoed} | decides {decidable:.2f} margins |"
+            f"| {cell[2]} | {decides:.1f} | {cell[3]} | {cell[6]:+g} |"
+            f" {percent(total['promoted'], n)} | {percent(total['rejected'], n)} | {percent(undecided, n)} |"
+            f" {percent(total['larger'], n)} | {percent(total['larger by min_improvement'], n)} |"
         )
 
 
@@ -421,7 +431,7 @@ def _print_vetoes(rows: list[dict[str, Any]]) -> None:
     for cell, total in gather(rows).items():
         n = total["draws"]
         print(
-            f"| {cell[2]} | {-cell[6] * MARGINS[1]:.2f} | {n} | {percent(total['vetoed rightly'], n)} |"
+            f"| {cell[2]} | {abs(cell[6]) * MARGINS[1]:.2f} | {n} | {percent(total['vetoed rightly'], n)} |"
             f" {percent(total['vetoed wrongly'], n)} |"
         )
 
@@ -435,7 +445,7 @@ def _print_creep(rows: list[dict[str, Any]]) -> None:
     for cell, total in sorted(gather(rows).items()):
         n, rule = total["pairs"], "with" if cell[2] else "without"
         print(
-            f"| {cell[0]} | {cell[1]} | {rule} | {n} | {100 * total['below'] / n / ROUNDS:.1f} % |"
+            f"| {cell[0]} | {cell[1]:g} | {rule} | {n} | {100 * total['below'] / n / ROUNDS:.1f} % |"
             f" {percent(ever[cell], n)} | {total['promoted'] / n:.1f} | {total['harmful'] / n:.2f} |"
         )
 
@@ -458,7 +468,7 @@ def main() -> None:
             for item in list_work(options.part or list(PARTS), options.draws, options.histories)
             if not draws.has(*item)
         ]
-        print(f"models and {IMAGES} images first, where they are missing: about 25 minutes on two cores", flush=True)
+        print(f"models and {IMAGES} images first, where they are missing: about 15 minutes on two cores", flush=True)
         run(draws, options.folder, work, 60 * options.minutes)
     print_tables(draws)
 

@@ -95,7 +95,7 @@ def test_draws_go_on_after_a_stop(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [json.loads(line)["pair"] for line in path.read_text().splitlines()] == [0, 1]
     gate.print_tables(again)
     low, high = gate.interval(3, 100)
-    assert f"| oks_AP | 3.0 ({100 * low:.1f} to {100 * high:.1f})" in capsys.readouterr().out
+    assert f"| 50 | near | 3.0 ({100 * low:.1f} to {100 * high:.1f})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 1000), (3, 100), (50, 1000), (20, 20)])

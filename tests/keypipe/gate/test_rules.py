@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import pytest
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keypipe.errors import PoseError
 from keypipe.gate.rules import Rules
+from tests.imports import ROOT
 
 
 class Section(BaseModel):
@@ -40,3 +45,17 @@ def test_a_wrong_rule_is_refused(values: dict[str, object], said: str) -> None:
 def test_all_faults_at_once_and_the_library_raises_its_own_error() -> None:
     with pytest.raises(PoseError, match=r"margin_ap: .*; veto_drop: .*; stale_after: "):
         Rules(margin_ap=2, veto_drop=-1, stale_after=0)
+
+
+def test_every_rule_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs/retraining.md").read_text(encoding="utf-8")
+    table: dict[str, object] = {}
+    for names, defaults in re.findall(r"^\| (`[\w`, ]+`) \| ([^|]+) \| ", page, flags=re.MULTILINE):
+        keys = re.findall(r"`(\w+)`", names)
+        values = (
+            yaml.safe_load(f"[{defaults.strip('` ')}]") if len(keys) > 1 else [yaml.safe_load(defaults.strip("` "))]
+        )
+        table |= dict(zip(keys, values * len(keys), strict=False))
+    for field in dataclasses.fields(Rules):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert table[field.name] == default, field.name
