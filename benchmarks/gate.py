@@ -409,9 +409,7 @@ def _print_grid(title: str, unit: str, cells: dict[tuple[Any, ...], dict[str, An
 
 
 def _print_rates(rows: list[dict[str, Any]]) -> None:
-    print(
-        "| images | decides, margins | trainings | difference, margins | promoted | rejected | undecided | `>` | `> + 0.01` |"
-    )
+    print("| images | decides | trainings | difference | promoted | rejected | undecided | `>` | `> + 0.01` |")
     print("|---|---|---|---|---|---|---|---|---|")
     for cell, total in gather(rows).items():
         n = total["draws"]
