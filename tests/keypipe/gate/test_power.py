@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keypipe.gate.comparison import AP, CLOSE
+from keypipe.gate.noninferiority import LEVEL, find_levels
+from keypipe.gate.power import JOINT_POWER, TYPICAL_SPREADS, decidable_margin, groups_needed, tell_power
+from keypipe.gate.rules import MIN_GROUPS
+from tests.keypipe.gate.test_noninferiority import pulls_of
+
+
+def test_more_groups_and_less_spread_decide_smaller_margins() -> None:
+    margins = [decidable_margin(0.15, n_groups) for n_groups in (36, 100, 400, 1600)]
+    assert margins == sorted(margins, reverse=True)
+    assert decidable_margin(0.1, 100) < decidable_margin(0.2, 100)
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.15, 0.3])
+@pytest.mark.parametrize("margin", [0.01, 0.02, 0.1])
+def test_the_number_that_is_needed_decides_the_margin(spread: float, margin: float) -> None:
+    n_groups = groups_needed(spread, margin)
+    assert n_groups is not None
+    assert decidable_margin(spread, n_groups) <= margin
+    assert n_groups == MIN_GROUPS or decidable_margin(spread, n_groups - 1) > margin
+
+
+def test_no_number_decides_a_margin_of_nothing() -> None:
+    assert groups_needed(0.2, 1e-5) is None
+    assert groups_needed(0.001, 0.5) == MIN_GROUPS
+
+
+def test_an_equal_challenger_passes_as_often_as_was_said() -> None:
+    spread, margin = 0.15, 0.05
+    n_groups = groups_needed(spread, margin, power=0.8)
+    assert n_groups is not None
+    rng = np.random.default_rng(0)
+    passed = 0
+    for _ in range(500):
+        values = rng.normal(0, spread, n_groups)
+        passed += find_levels(np.array([-margin]), np.array([values.mean()]), pulls_of(values), 0).above[0] <= LEVEL
+    assert 0.75 < passed / 500 < 0.85
+
+
+def test_it_is_said_beforehand() -> None:
+    margins = {AP: 0.02, CLOSE: 0.02}
+    needed = max(groups_needed(TYPICAL_SPREADS[name], 0.02, JOINT_POWER) or 0 for name in margins)
+    demo = tell_power(36, "image", margins)
+    assert f"{decidable_margin(TYPICAL_SPREADS[AP], 36, JOINT_POWER):.3f} of {AP}" in demo
+    assert f"want about {needed} images" in demo
+    assert "want" not in tell_power(needed, "image", margins)
+    assert "below 20 the gate decides nothing" in tell_power(19, "group", margins)
+    assert "more than any test split has" in tell_power(30, "image", {AP: 1e-6})
