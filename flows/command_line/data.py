@@ -168,6 +168,6 @@ def changing(root: Path) -> Iterator[None]:
     from tasks.versions.repository import check_repository
     from tasks.workspace.places import RAW
 
+    check_repository(root, moved=[RAW])
     with lease.claim(root):
-        check_repository(root, moved=[RAW])
         yield
