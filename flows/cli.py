@@ -15,6 +15,7 @@ from flows.command_line.data import data
 from flows.command_line.menu import PROGRAM, Menu
 from flows.command_line.runs import runs
 from keypipe.errors import PoseError
+from tasks.workspace.access import explain, name_user
 
 EXIT_CODES = {
     0: "done",
@@ -49,6 +50,7 @@ cli.add_section("Services", services.ui)
 def main(root: Path) -> None:
     """Run the command line for a workspace and end the process."""
     signal.signal(signal.SIGTERM, _terminate)
+    name_user()
     try:
         cli(obj=root, standalone_mode=False, prog_name=PROGRAM)
     except click.ClickException as error:
@@ -59,6 +61,11 @@ def main(root: Path) -> None:
         sys.exit(INTERRUPTED)
     except PoseError as error:
         click.echo(f"keypipe: {error}", err=True)
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        if (said := explain(error)) is None:
+            raise
+        click.echo(f"keypipe: {said}", err=True)
         sys.exit(USER_ERROR)
 
 

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; one that is there keeps its permissions.
+
+    Args:
+        path: the file; its folder is made. A link is followed.
+        text: as it is to stand there, line ends included.
+    """
+    target = path.resolve()
+    with replacing_file(target) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+        if target.exists():
+            shutil.copymode(target, temporary)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from flows.command_line.menu import group
-from keypipe.errors import ConfigError, PoseError
+from keypipe.errors import ConfigError
 from keypipe.texts import check_encoding
 
 
@@ -32,8 +33,7 @@ def use(root: Path, folder: Path) -> None:
     from flows.system.progress_bar import progress_bar
     from tasks.commands.adopt import adopt_folder
 
-    refuse_while_running(root)
-    with progress_bar("reading annotations") as progress:
+    with changing(root), progress_bar("reading annotations") as progress:
         told = adopt_folder(root, folder.resolve(), progress)
     click.echo(told)
 
@@ -66,12 +66,11 @@ def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> Non
     from tasks.commands.label_import import ImportOptions
     from tasks.commands.label_import import import_labels as import_from
 
-    refuse_while_running(root)
     for key in ("classes", "keypoints"):
         options[key] = tuple(name.strip() for name in options[key].split(",") if name.strip())
     options["kpt_shape"] = _parse_kpt_shape(options["kpt_shape"])
     options["encoding"] = options["encoding"] and check_encoding(options["encoding"])
-    with progress_bar("reading labels") as progress:
+    with changing(root), progress_bar("reading labels") as progress:
         told = import_from(root, kind, source, ImportOptions(**options), progress)
     click.echo(told)
 
@@ -153,20 +152,22 @@ def demo(root: Path, images: int, seed: int) -> None:
     from flows.system.progress_bar import progress_bar
     from keypipe.demo.scene import write_demo
 
-    refuse_while_running(root)
-    with progress_bar("drawing") as progress:
+    with changing(root), progress_bar("drawing") as progress:
         written = write_demo(root / "data" / "raw", images, seed, progress=partial(progress, "drawing"))
     click.echo(f"data/raw: {len(written)} annotated images drawn; next: keypipe run")
 
 
-def refuse_while_running(root: Path) -> None:
-    """Stop before data are changed that a run is reading.
+@contextmanager
+def changing(root: Path) -> Iterator[None]:
+    """Hold the workspace while the block changes what runs read.
 
     Raises:
-        PoseError: a run holds the workspace.
+        PoseError: a run holds it, or it is none that can be worked in; nothing was changed then.
     """
     from flows.pipeline import lease
+    from tasks.versions.repository import check_repository
+    from tasks.workspace.places import RAW
 
-    if lease.is_locked(root):
-        held = lease.read_lease(root)
-        raise PoseError(f"the workspace is in use: {held.describe() if held else 'another keypipe command'}")
+    check_repository(root, moved=[RAW])
+    with lease.claim(root):
+        yield

@@ -43,11 +43,13 @@ def _prefect(root: Path, stack: ExitStack, say: server.Say) -> str:
 
 
 def _mlflow(root: Path, stack: ExitStack) -> str:
-    from tasks.tracking.client import tracking_uri
+    from tasks.tracking.client import is_untouched, open_client, tracking_uri
 
     uri = tracking_uri(root)
     if uri.startswith(("http:", "https:")):
         return uri
+    if is_untouched(root):
+        open_client(root)  # which makes the database, also where the path has characters that MLflow trips over
     port = MLFLOW_PORT if server.is_free(MLFLOW_PORT) else server.free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}

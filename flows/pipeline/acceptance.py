@@ -14,6 +14,7 @@ from flows.system.process import program_environment
 from tasks.versions import git, snapshots
 from tasks.versions.acceptance import Accepted, take_as_is
 from tasks.versions.raw import check_raw
+from tasks.versions.repository import check_repository
 from tasks.workspace.program import failure_path
 
 Say = Callable[[str], None]
@@ -33,6 +34,7 @@ def accept(root: Path, stages: Sequence[str], say: Say) -> list[Accepted]:
     Raises:
         PoseError: more than keypipe's own code changed, or today's code learns otherwise; nothing was taken then.
     """
+    check_repository(root)
     check_raw(root)
     with lease.hold(root, lease.new_lease(), say) as held:
         return _accept(root, stages, held, say)

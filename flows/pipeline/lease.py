@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ LEASE_VARIABLE = "KEYPIPE_LEASE"
 """Environment variable that marks every process of a run, and through it every MLflow run."""
 
 LOCK = STATE / "lock"
+_PATIENCE = 2
 LEASE = STATE / "lease.json"
 WAITING = STATE / "waiting"
 
@@ -165,6 +167,27 @@ def _tell_who_holds(root: Path, say: Say, poll: Callable[[], None]) -> Callable[
         poll()
 
     return tell
+
+
+@contextmanager
+def claim(root: Path) -> Iterator[None]:
+    """Hold the workspace while a command changes what runs read; a run that starts meanwhile waits.
+
+    Nothing is written down: a run that was killed stays known, for the next one to clear up after it.
+
+    Raises:
+        PoseError: a run, or another such command, holds the workspace.
+    """
+    asked = count()
+
+    def give_up() -> None:
+        if next(asked) >= _PATIENCE:  # who only looks whether it is held holds it for a moment
+            holder = read_lease(root)
+            who = holder.describe() if holder and holder.alive else "another keypipe command"
+            raise PoseError(f"the workspace is in use: {who}")
+
+    with held_lock(root / LOCK, give_up):
+        yield
 
 
 def is_locked(root: Path) -> bool:

@@ -16,6 +16,7 @@ from flows.system.state_files import read_record, write_record
 from keypipe.errors import ConfigError
 from tasks.tracking.client import tracking_uri
 from tasks.versions.raw import check_raw
+from tasks.versions.repository import check_repository
 from tasks.versions.stages import stage_names
 from tasks.workspace.places import STATE
 
@@ -66,6 +67,7 @@ def check_start(root: Path, until: str | None = None, force: Sequence[str] = ())
         PoseError: parameters, stage names, the raw folder or the tracking server's address are wrong, or a file is
             absent.
     """
+    check_repository(root)
     tracking_uri(root)
     digest = _digest(root)
     checked = read_record(root / CHECKED, Checked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.folder import list_files
 from keypipe.annotations.labelme import LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError
+from keypipe.files import write_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.progress import Progress, follow, tell_nobody
+from tasks.workspace import params as read
 from tasks.workspace.places import (
     COCO,
     DATASET,
@@ -33,9 +35,9 @@ from tasks.workspace.places import (
     RAW_FILE,
     REPLACED,
     REPORTS,
-    SCRATCH,
     VIEW,
 )
+from tasks.workspace.scratch import remove, scratch_folder
 
 FOLLOWS = tuple(
     path.as_posix() for path in (RAW_FILE, LOCK, COCO.parent, DERIVED, DATASET, VIEW, MODELS, EXPORTS, REPORTS, METRICS)
@@ -59,27 +61,48 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
 
     Raises:
         AnnotationError: the folder holds no annotation that keypoints could be taken from.
-        ConfigError: the folder holds the workspace, or lies in it anywhere but at ``data/raw``.
+        ConfigError: the folder holds the workspace, or lies in it anywhere but at ``data/raw``; or ``params.yaml`` is
+            no YAML with sections. Nothing was changed then.
     """
     source, raw = folder.resolve(), root.resolve() / RAW
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
     draft = _draft(source, tell)
+    params = with_schema((root / PARAMS_FILE).read_text(encoding="utf-8"), draft.schema)
     aside = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
-    aside.mkdir(parents=True)
-    incoming = root / SCRATCH / "incoming"
-    if source != raw:
-        shutil.rmtree(incoming, ignore_errors=True)
-        _copy_folder(source, incoming, tell)
-    shutil.copy2(root / PARAMS_FILE, aside / PARAMS_FILE)
-    moved = [name for name in _outdated(root, keep_raw=source == raw) if _move_aside(root, name, aside)]
-    if source != raw:
-        _empty_groups(root / GROUPS, aside / GROUPS)
-    if source != raw:
-        incoming.rename(raw)
-    write_schema(root / PARAMS_FILE, draft.schema)
+    with scratch_folder(root, "use") as scratch:
+        incoming = None if source == raw else scratch / RAW.name
+        if incoming:
+            _copy_folder(source, incoming, tell)
+        moved = _exchange(root, aside, incoming, params)
     return _tell(draft, aside.relative_to(root), moved)
+
+
+def _exchange(root: Path, aside: Path, incoming: Path | None, params: str) -> list[str]:
+    """Move away what is outdated and put the new data and parameters in its place: all of it, or nothing.
+
+    Returns:
+        What was moved.
+    """
+    aside.mkdir(parents=True)
+    shutil.copy2(root / PARAMS_FILE, aside / PARAMS_FILE)
+    moved: list[str] = []
+    try:
+        for name in _outdated(root, keep_raw=incoming is None):
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).rename(aside / name)
+            moved.append(name)
+        if incoming:
+            incoming.rename(root / RAW)
+            _empty_groups(root / GROUPS, aside / GROUPS)
+        write_text(root / PARAMS_FILE, params)
+    except BaseException:
+        if incoming and not incoming.exists():
+            remove(root / RAW)
+        _undo(root, aside, moved)
+        raise
+    return moved
 
 
 def _draft(folder: Path, tell: Progress) -> Draft:
@@ -122,11 +145,13 @@ def _outdated(root: Path, *, keep_raw: bool) -> list[str]:
     return [name for name in names if (root / name).exists()]
 
 
-def _move_aside(root: Path, name: str, aside: Path) -> bool:
-    target = aside / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (root / name).rename(target)
-    return True
+def _undo(root: Path, aside: Path, moved: Sequence[str]) -> None:
+    for name in moved:
+        (aside / name).rename(root / name)
+    for path in (GROUPS, Path(PARAMS_FILE)):
+        if (aside / path).exists():
+            shutil.copy2(aside / path, root / path)
+    remove(aside)
 
 
 def _empty_groups(path: Path, aside: Path) -> None:
@@ -134,20 +159,35 @@ def _empty_groups(path: Path, aside: Path) -> None:
     if path.exists():
         aside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, aside)
-    path.write_text("image,group\n", encoding="utf-8")
+    write_text(path, "image,group\n")
 
 
 def write_schema(path: Path, schema: Schema) -> None:
-    """Replace classes and aliases in ``params.yaml``, keeping everything else and its comments."""
-    yaml = _yaml()
-    document = yaml.load(path.read_text(encoding="utf-8"))
+    """Replace classes and aliases in ``params.yaml``, keeping everything else and its comments.
+
+    Raises:
+        ConfigError: the file is no YAML with sections.
+    """
+    write_text(path, with_schema(path.read_text(encoding="utf-8"), schema))
+
+
+def with_schema(text: str, schema: Schema) -> str:
+    """Return the text of a ``params.yaml`` with other classes and aliases; a section ``schema`` is made if it has none.
+
+    Raises:
+        ConfigError: the text is no YAML with sections.
+    """
+    document = read.parse_document(text, PARAMS_FILE, _yaml())
+    if not isinstance(document.get("schema"), CommentedMap):
+        document["schema"] = CommentedMap()
     section = _to_yaml(schema)
     document["schema"]["classes"] = section["classes"]
     document["schema"].pop("aliases", None)  # they would stand for names that are gone
     if schema.aliases:
         document["schema"]["aliases"] = section["aliases"]
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file)
+    out = io.StringIO()
+    _yaml().dump(document, out)
+    return out.getvalue()
 
 
 def format_schema(schema: Schema) -> str:

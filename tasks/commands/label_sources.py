@@ -180,7 +180,7 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
             unused.discard(found)
         texts.labels[name], texts.sizes_wh[name], texts.label_files[name] = text, size, found or name
     if not texts.labels or all(text is None for text in texts.labels.values()):
-        _refuse_without_labels(source, origin.images, n_images=len(texts.labels))
+        _refuse_without_labels(source, origin.images, len(texts.labels), _list_row_files(source, candidates))
     texts.classes = _read_classes(source, unused, options.encoding)
     yolo_options = YoloOptions(options.classes, options.keypoints, options.kpt_shape, options.box_margin)
     labels = parse_yolo_labels(texts, yolo_options)
@@ -191,7 +191,17 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     return labels
 
 
-def _refuse_without_labels(source: Path, images: Path, *, n_images: int) -> None:
+def _list_row_files(source: Path, names: Iterable[str]) -> list[str]:
+    """Return the files that hold rows of labels."""
+    return [name for name in sorted(names) if holds_rows((source / name).read_bytes().decode("ascii", "replace"))]
+
+
+def _refuse_without_labels(source: Path, images: Path, n_images: int, row_files: Sequence[str]) -> None:
+    if n_images and row_files:
+        raise AnnotationError(
+            f"{source}: none of its {len(row_files)} label files, such as {row_files[0]}, is called as one of the"
+            f" {n_images} images in {images}; both need the same stem in the same subfolder"
+        )
     told = find_foreign(source)
     if told or not n_images:
         lacking = (

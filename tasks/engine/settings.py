@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from keypipe.images.fonts import font_path
 from tasks.workspace.places import ENGINE
+
+_MARK = "keypipe_takes_files_as_they_are"
 
 
 def configure(root: Path, threads: int | None = None) -> None:
@@ -43,6 +46,7 @@ def configure(root: Path, threads: int | None = None) -> None:
     from ultralytics.utils import USER_CONFIG_DIR, torch_utils
 
     networks.SAFE_LOAD = True  # the variable alone comes too late where it has been imported before
+    _take_files_as_they_are()
 
     # Its own opener answers an unknown format by trying to install a package.
     Image.open = opener
@@ -55,6 +59,30 @@ def configure(root: Path, threads: int | None = None) -> None:
             (USER_CONFIG_DIR / name).symlink_to(font)
     quiet = {key: False for key, value in settings.items() if isinstance(value, bool)}
     settings.update({**quiet, "datasets_dir": str(folder), "weights_dir": str(folder), "runs_dir": str(folder)})
+
+
+def _take_files_as_they_are() -> None:
+    """Let Ultralytics open a file that is there by its own name.
+
+    It takes a path for what may be an address: it leaves an apostrophe out, and cuts at a question mark.
+    """
+    from ultralytics.nn import tasks as networks
+    from ultralytics.utils import checks, downloads
+
+    if hasattr(downloads, _MARK):
+        return
+    setattr(downloads, _MARK, True)
+    find, check = downloads.attempt_download_asset, checks.check_suffix
+
+    def attempt_download_asset(file: str | Path, *arguments: Any, **options: Any) -> str:
+        return str(file) if Path(file).is_file() else str(find(file, *arguments, **options))
+
+    def check_suffix(file: Any = "", suffix: Any = "", msg: str = "") -> None:
+        if not (isinstance(file, str | Path) and Path(file).is_file() and Path(file).suffix.lower() in suffix):
+            check(file, suffix, msg)
+
+    downloads.attempt_download_asset = attempt_download_asset
+    checks.check_suffix = networks.check_suffix = check_suffix
 
 
 def use_font_in_plots() -> None:

@@ -106,11 +106,23 @@ def open_client(root: Path) -> Any:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(registry or uri)
     try:
+        if is_untouched(root):
+            _make_database(root, uri)
         return mlflow.MlflowClient(tracking_uri=uri)
     except ImportError as error:
         raise ConfigError(f"{_VARIABLE}={hide_password(uri)}: needs a package that is not there ({error})") from error
     except (MlflowException, SQLAlchemyError) as error:
         raise AwayError(root, first_line(error)) from error
+
+
+def _make_database(root: Path, uri: str) -> None:
+    """Make the workspace's database, with the place of artifacts as an address.
+
+    MLflow by itself puts the path of the working folder into its SQL as it stands, which an apostrophe ends.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(uri, (root / ARTIFACTS).resolve().as_uri())
 
 
 def _knock(root: Path, uri: str, seconds: float = 1.0) -> None:

@@ -15,6 +15,10 @@ class GitError(PoseError):
     """Git is not there, or refuses; the message is git's own."""
 
 
+class ForeignRepositoryError(GitError):
+    """The repository belongs to another user, and git does not open it."""
+
+
 def read_bytes(root: Path, *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> bytes:
     """Return what git prints.
 
@@ -25,6 +29,7 @@ def read_bytes(root: Path, *arguments: str, env: Mapping[str, str] | None = None
         stdin: what it reads.
 
     Raises:
+        ForeignRepositoryError: the repository belongs to another user.
         GitError: it is not there, or ends with an error.
     """
     program = shutil.which("git")
@@ -32,13 +37,17 @@ def read_bytes(root: Path, *arguments: str, env: Mapping[str, str] | None = None
         raise GitError("git is not installed")
     done = subprocess.run(
         [program, "-C", str(root), *arguments],
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "LANGUAGE": "en", **(env or {})},
         input=stdin,
         capture_output=True,
         check=False,
     )
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        if "dubious ownership" in said[0]:  # its last line is the command that helps
+            raise ForeignRepositoryError(
+                f"{root}: belongs to another user, and git does not open it; if you trust it: {said[-1].strip()}"
+            )
         raise GitError(f"git {arguments[0]}: {said[-1]}")
     return done.stdout
 
@@ -57,8 +66,17 @@ def ask(root: Path, *arguments: str) -> str | None:
 
 
 def is_repository(root: Path) -> bool:
-    """Tell whether a folder lies in a working tree of git."""
-    return (ask(root, "rev-parse", "--is-inside-work-tree") or "").strip() == "true"
+    """Tell whether a folder lies in a working tree of git.
+
+    Raises:
+        ForeignRepositoryError: it does, and belongs to another user.
+    """
+    try:
+        return read(root, "rev-parse", "--is-inside-work-tree").strip() == "true"
+    except ForeignRepositoryError:
+        raise
+    except GitError:
+        return False
 
 
 def prefix(root: Path) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from keypipe.errors import PoseError
+from tasks.versions import git
+from tasks.workspace.access import check_place
 
 LOCK_PATIENCE_SECONDS = 60.0
 """DVC holds its repository lock while it hashes, not while a stage runs: a minute is long."""
@@ -19,6 +23,32 @@ LOCK_PATIENCE_SECONDS = 60.0
 
 class BusyError(PoseError):
     """Another DVC command holds the workspace."""
+
+
+def check_repository(root: Path, moved: Sequence[Path] = ()) -> None:
+    """Check, before anything is changed, that a workspace is one that the pipeline can work in.
+
+    Args:
+        root: the workspace.
+        moved: what will be moved away, relative to it.
+
+    Raises:
+        PoseError: no permission to write, no git repository around it, or one of another user.
+    """
+    check_place(root, moved)
+    if git.is_repository(root) or not _needs_git(root):
+        return
+    raise PoseError(
+        f"{root}: no git repository, as in a downloaded copy instead of a clone, and DVC needs one;"
+        " `git init` in this folder makes it one"
+    )
+
+
+def _needs_git(root: Path) -> bool:
+    """Tell whether DVC works with git here, and git is there to be asked."""
+    texts = [path.read_text(encoding="utf-8") for path in (root / ".dvc").glob("config*") if path.is_file()]
+    without = any(re.search(r"^\s*no_scm\s*=\s*true", text, re.MULTILINE | re.IGNORECASE) for text in texts)
+    return not without and shutil.which("git") is not None
 
 
 @contextmanager
@@ -42,6 +72,7 @@ def opened(root: Path, *, quiet: bool = True) -> Iterator[Any]:
     from dvc.logger import set_loggers_level
     from dvc.repo import Repo
 
+    _take_braces_for_text()
     with set_loggers_level(logging.ERROR if quiet else logging.INFO):
         try:
             repo = Repo(str(root))
@@ -58,6 +89,23 @@ def opened(root: Path, *, quiet: bool = True) -> Iterator[Any]:
             raise PoseError(f"DVC: {error}") from error
         finally:
             repo.close()
+
+
+def _take_braces_for_text() -> None:
+    """Let DVC's cache lie in a folder whose path has braces in it, which its bar of progress takes for a format."""
+    from dvc_data.hashfile import _progress
+
+    if hasattr(_progress.QueryingProgress, "takes_braces_for_text"):
+        return
+
+    class Progress(_progress.QueryingProgress):  # type: ignore[misc]
+        takes_braces_for_text = True
+
+        def __init__(self, *arguments: Any, name: Any = None, **options: Any) -> None:
+            text = None if name is None else str(name).replace("{", "{{").replace("}", "}}")
+            super().__init__(*arguments, name=text, **options)
+
+    _progress.QueryingProgress = Progress
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import argparse
 import logging
 import re
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,7 +90,7 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
     logging.getLogger("dvc.stage.run").addHandler(started)
     logging.getLogger("dvc.dvcfile").setLevel(logging.WARNING)  # it tells of every write to dvc.lock
 
-    with opened(root, quiet=False) as repo:
+    with chdir(root), opened(root, quiet=False) as repo:  # the path of dvc.yaml may be one that DVC cannot take apart
         repo.scm_context.quiet = True
 
         def run(loaded: Any, **options: Any) -> Any:
@@ -101,7 +102,7 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
             return done
 
         try:
-            done = repo.reproduce([f"{root / 'dvc.yaml'}:{stage}"], single_item=True, force=force, repro_fn=run)
+            done = repo.reproduce([stage], single_item=True, force=force, repro_fn=run)
         except ReproductionError as error:
             cause = error.__cause__
             if isinstance(cause, LockError):

@@ -47,18 +47,30 @@ def read_document(path: Path) -> CommentedMap:
     Raises:
         ConfigError: no YAML, a key twice, or not a mapping.
     """
-    if not path.exists():
-        return CommentedMap()
+    return parse_document(path.read_text(encoding="utf-8"), path.name) if path.exists() else CommentedMap()
+
+
+def parse_document(text: str, name: str, yaml: YAML | None = None) -> CommentedMap:
+    """Parse YAML with sections, keeping comments and line numbers; an empty text is an empty mapping.
+
+    Args:
+        text: the YAML.
+        name: of its file, for messages.
+        yaml: with settings of its own; default: plain values.
+
+    Raises:
+        ConfigError: no YAML, a key twice, or not a mapping.
+    """
     try:
-        document = YAML().load(path.read_text(encoding="utf-8"))
+        document = (yaml or YAML()).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        place = f"{path.name}:{mark.line + 1}" if mark else path.name
+        place = f"{name}:{mark.line + 1}" if mark else name
         raise ConfigError(f"{place}: {error.problem or error.context}") from error
     if document is None:
         return CommentedMap()
     if not isinstance(document, CommentedMap):
-        raise ConfigError(f"{path.name}: expected sections such as `convert:`, got {document!r}")
+        raise ConfigError(f"{name}: expected sections such as `convert:`, got {document!r}")
     return document
 
 

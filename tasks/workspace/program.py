@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from keypipe.errors import Fault, FaultsError, PoseError
+from keypipe.errors import ConfigError, Fault, FaultsError, PoseError
+from tasks.workspace.access import check_braces, check_place, explain, name_user
 from tasks.workspace.places import FAILURES
 from tasks.workspace.scratch import remove, remove_abandoned, scratch_path
 
@@ -55,19 +56,36 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
         run: does the work; gets the workspace.
     """
     root = Path.cwd()
-    path = failure_path(root, stage)
-    path.unlink(missing_ok=True)
-    remove_abandoned(root)
+    name_user()
     try:
-        run(root)
+        failure_path(root, stage).unlink(missing_ok=True)
+        check_place(root)
+        check_braces(root)
+        remove_abandoned(root)
+        _run(root, run)
     except PoseError as error:
         faults = error.faults if isinstance(error, FaultsError) else []
-        write_json(path, Failure(stage, str(error), faults))
+        with suppress(OSError):
+            write_json(failure_path(root, stage), Failure(stage, str(error), faults))
         print(f"{stage}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the program's output
         if "DVC_STAGE" in os.environ and "KEYPIPE_RUN" not in os.environ:  # DVC has removed the outputs
             hint = f"{stage}: the last good outputs come back with `dvc checkout {stage}`"
             print(hint, file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(USER_ERROR)
+
+
+def _run(root: Path, run: Callable[[Path], None]) -> None:
+    """Run a stage; what it lacks of the machine, space or permission, is no bug of its.
+
+    Raises:
+        PoseError: something is lacking, or what the stage raises.
+    """
+    try:
+        run(root)
+    except OSError as error:
+        if said := explain(error):
+            raise ConfigError(said) from error
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -102,3 +102,37 @@ def test_how_far_it_is_is_told(drawn: Path, own: Path) -> None:
     read, copied = ([now[1:] for now in told if now[0] == what] for what in ("reading annotations", "copying files"))
     assert read == [(done, 61) for done in range(62)]
     assert copied == [(done, 122) for done in range(1, 123)]
+
+
+def test_parameters_without_a_schema_get_one(drawn: Path, own: Path) -> None:
+    text = (drawn / "params.yaml").read_text()
+    (drawn / "params.yaml").write_text(text[: text.index("schema:")] + "\n" + text[text.index("doctor:") :])
+    assert "schema" not in yaml.safe_load((drawn / "params.yaml").read_text())
+    adopt_folder(drawn, own)
+    assert list(yaml.safe_load((drawn / "params.yaml").read_text())["schema"]["classes"]) == ["horse"]
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "schema: [\n", "seed: 1\nseed: 2\n"])
+def test_broken_parameters_are_refused_before_anything_is_moved(drawn: Path, own: Path, text: str) -> None:
+    before = sorted(path.name for path in (drawn / "data/raw").rglob("*"))
+    (drawn / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
+        adopt_folder(drawn, own)
+    assert sorted(path.name for path in (drawn / "data/raw").rglob("*")) == before
+    assert not (drawn / ".keypipe/replaced").exists()
+
+
+def test_what_was_moved_comes_back_where_the_rest_cannot_be_written(
+    drawn: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stages(drawn, "convert")
+    before = {path: path.read_bytes() for path in sorted(drawn.rglob("*")) if path.is_file()}
+
+    def full(_path: Path, _text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tasks.commands.adopt.write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        adopt_folder(drawn, own)
+    after = {path: path.read_bytes() for path in sorted(drawn.rglob("*")) if path.is_file()}
+    assert {path for path in before if before[path] != after.get(path)} == set()
