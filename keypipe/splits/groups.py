@@ -10,6 +10,24 @@ from collections.abc import Iterable, Mapping
 from keypipe.errors import DatasetError
 
 BY_FOLDER = "folder"
+_VERSION = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{6,}(?:\.[^./]*)?")
+"""How Roboflow names the versions of a picture that it made: ``NAME.rf.HASH.jpg``."""
+
+
+def find_version_group(path: str) -> str:
+    """Return the group of an image that is one of several augmented versions of a picture; empty if it is none.
+
+    Args:
+        path: relative to ``data/``.
+
+    Returns:
+        The folder that was imported and the picture's name: its versions lie in folders of the source's splits.
+    """
+    if ".rf." not in path:
+        return ""
+    _, *folders, name = path.split("/")
+    match = _VERSION.fullmatch(name)
+    return "/".join([*folders[:1], match[1]]) if match else ""
 
 
 def find_group(path: str, group_by: str | None) -> str:
