@@ -93,7 +93,7 @@ def test_a_group_never_straddles_two_splits_and_new_members_join_it() -> None:
 def test_versions_of_one_picture_never_straddle_two_splits(grouped: bool) -> None:
     """Whatever groups the user makes: the versions are in folders of the source's splits, and each in its own group."""
     names = [f"farm/{'train' if k < 2 else 'valid'}/{n}_jpg.rf.{n:016d}{k}" for n in range(20) for k in range(3)]
-    samples = [image(name, group=name if grouped else "") for name in names]
+    samples = put_groups(images(*names), {f"raw/{name}.jpg": name for name in names} if grouped else {})
     splits = splits_of(assign_splits(samples, RATIOS, 3))
     assert {*splits.values()} == {"train", "val", "test"}
     for n in range(20):
