@@ -34,7 +34,7 @@ _ACCENTED = re.compile("[A-Za-z\u00c0-\u07ff]*[\u00c0-\u07ff][A-Za-z\u00c0-\u07f
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _WORD = re.compile(rb"""[^\s"',:]*[\x80-\xff][^\s"',:]*""")  # none of these is a trail byte of a likely encoding
 
-ADVICE = "name the right one with --encoding NAME (in data/raw: convert.encoding), or save the file as UTF-8"
+ADVICE = "name the right one with --encoding NAME, or save the file as UTF-8"
 AS_UTF8 = "save it as UTF-8"
 
 
@@ -47,23 +47,23 @@ def decode_text(content: bytes, name: str = "", encoding: str | None = None, adv
         encoding: what bytes are that are neither UTF-8 nor UTF-16; None: such bytes are refused. Bytes without a mark
             that fit UTF-8 in pairs alone, as two Chinese characters can by accident, are taken as an East Asian
             encoding where that is named.
-        advice: what to do about an encoding that is not known.
+        advice: what to do about an encoding that is not known; empty: the message ends without it.
 
     Raises:
         AnnotationError: the encoding is neither known nor named, or the bytes do not fit it.
     """
     known = _find_encoding(content, encoding)
-    place = f"{name}: " if name else ""
+    place, advice = f"{name}: " if name else "", f"; {advice}" if advice else ""
     try:
         text = content.decode(known).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         if known != "utf-8":
-            raise AnnotationError(f"{place}byte {error.start} is not {known}; {advice}") from error
-        raise AnnotationError(f"{place}{_offer_readings(content)}; {advice}") from error
+            raise AnnotationError(f"{place}byte {error.start} is not {known}{advice}") from error
+        raise AnnotationError(f"{place}{_offer_readings(content)}{advice}") from error
     if encoding is None and known == "utf-8" and (word := _find_doubtful(text)):
         raise AnnotationError(
             f"{place}fits UTF-8 and gb18030 alike; its first label is {word!r} (utf-8) or"
-            f" {word.encode().decode('gb18030')!r} (gb18030); {advice}"
+            f" {word.encode().decode('gb18030')!r} (gb18030){advice}"
         )
     return text
 

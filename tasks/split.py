@@ -40,6 +40,7 @@ from keypipe.splits.manifest import (
     start_over,
     write_manifest,
 )
+from keypipe.texts import AS_UTF8, decode_text
 from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.pages.reports import write_report
 from tasks.pages.split import to_report
@@ -242,7 +243,7 @@ def find_groups(params: SplitParams, coco: CocoLines, root: Path) -> Iterable[st
         return (intern(find_group(path, params.group_by) or find_version_group(path)) for path in paths)
     if not (root / GROUPS).exists():
         raise DatasetError(f"{GROUPS}: not there, but split.group_column names a column of it")
-    table = parse_groups((root / GROUPS).read_text(encoding="utf-8"), params.group_column)
+    table = parse_groups(decode_text((root / GROUPS).read_bytes(), str(GROUPS), advice=AS_UTF8), params.group_column)
     groups = look_up_groups(((image.file_name, image.source) for image in coco.images()), table)
     return (group or find_version_group(image.file_name) for group, image in zip(groups, coco.images(), strict=True))
 

@@ -11,7 +11,8 @@ from typing import TextIO
 import msgspec
 
 from keypipe.dataset.yolo import SPLITS
-from keypipe.errors import DatasetError
+from keypipe.errors import AnnotationError, DatasetError
+from keypipe.texts import AS_UTF8, decode_text
 
 USED, ABSENT, ASIDE = "used", "absent", "aside"
 _DRAW = "#draw"
@@ -75,7 +76,7 @@ def parse_manifest(text: str) -> Manifest:
     Raises:
         DatasetError: a line cannot be parsed.
     """
-    return _parse_rows(io.StringIO(text))
+    return _parse_rows(io.StringIO(text.removeprefix("\ufeff"), newline=""))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -86,8 +87,14 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.exists():
         return Manifest()
-    with path.open(encoding="utf-8", newline="") as file:
-        return _parse_rows(file)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _parse_rows(file)
+    except UnicodeDecodeError:  # a spreadsheet saved it
+        try:
+            return parse_manifest(decode_text(path.read_bytes(), path.name, advice=AS_UTF8))
+        except AnnotationError as error:
+            raise DatasetError(str(error)) from error
 
 
 def _parse_rows(file: TextIO) -> Manifest:

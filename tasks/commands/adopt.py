@@ -15,9 +15,10 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.folder import list_files
-from keypipe.annotations.labelme import LabelmeError, LabelmeFile, parse_labelme
+from keypipe.annotations.labelme import EncodingError, LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.keypoints.skeleton import Schema, find_pairs
+from tasks.commands.label_sources import find_foreign
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace.places import (
     COCO,
@@ -43,7 +44,7 @@ FOLLOWS = tuple(
 """What follows from the data; outdated once they are replaced."""
 
 
-def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> str:
+def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, encoding: str | None = None) -> str:
     """Take a folder of labelme annotations as the workspace's data.
 
     Nothing is lost: the old data and all that followed from them move to ``.keypipe/replaced/``. The folder itself
@@ -53,6 +54,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
         root: the workspace.
         folder: labelme JSON files and images, in any subfolders.
         progress: is told how far it is.
+        encoding: of files that are neither UTF-8 nor UTF-16; goes into ``convert.encoding``.
 
     Returns:
         What was done, for the user to read.
@@ -65,7 +67,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
-    draft = _draft(source, tell)
+    draft = _draft(source, encoding, tell)
     aside = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
     aside.mkdir(parents=True)
     incoming = root / SCRATCH / "incoming"
@@ -79,13 +81,16 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
     if source != raw:
         incoming.rename(raw)
     write_schema(root / PARAMS_FILE, draft.schema)
+    if encoding:
+        _write_encoding(root / PARAMS_FILE, encoding)
     return _tell(draft, aside.relative_to(root), moved)
 
 
-def _draft(folder: Path, tell: Progress) -> Draft:
-    files = list(_read_all(folder, tell))
+def _draft(folder: Path, encoding: str | None, tell: Progress) -> Draft:
+    files = list(_read_all(folder, encoding, tell))
     if not files:
-        raise AnnotationError(f"{folder}: no labelme JSON in it; give the folder that labelme saved into")
+        told = find_foreign(folder) or "give the folder that labelme saved into"
+        raise AnnotationError(f"{folder}: no labelme JSON in it; {told}")
     draft = draft_schema(files)
     if not draft.schema.classes:
         labels = sorted({shape.name for file in files for shape in file.shapes})
@@ -97,11 +102,15 @@ def _draft(folder: Path, tell: Progress) -> Draft:
     return draft
 
 
-def _read_all(folder: Path, tell: Progress) -> Iterator[LabelmeFile]:
+def _read_all(folder: Path, encoding: str | None, tell: Progress) -> Iterator[LabelmeFile]:
     names = [name for name in list_files(folder) if name.lower().endswith(".json")]
     for name in follow(names, "reading annotations", tell):
         try:
-            yield parse_labelme((folder / name).read_bytes())
+            yield parse_labelme((folder / name).read_bytes(), encoding)
+        except EncodingError as error:  # its labels would be missing in the draft
+            raise AnnotationError(
+                f"{name}: {error}; name the right one with --encoding, or save it as UTF-8"
+            ) from error
         except LabelmeError:
             continue  # convert reports it, with all the other faults
 
@@ -146,6 +155,14 @@ def write_schema(path: Path, schema: Schema) -> None:
     document["schema"].pop("aliases", None)  # they would stand for names that are gone
     if schema.aliases:
         document["schema"]["aliases"] = section["aliases"]
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+
+
+def _write_encoding(path: Path, encoding: str) -> None:
+    yaml = _yaml()
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    document.setdefault("convert", {})["encoding"] = encoding
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, parse_schema
@@ -50,11 +51,15 @@ def read_document(path: Path) -> CommentedMap:
     if not path.exists():
         return CommentedMap()
     try:
-        document = YAML().load(path.read_text(encoding="utf-8"))
+        document = YAML().load(path.read_bytes())  # UTF-8, or UTF-16 by its mark
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path.name}:{mark.line + 1}" if mark else path.name
         raise ConfigError(f"{place}: {error.problem or error.context}") from error
+    except ReaderError as error:
+        raise ConfigError(f"{path.name}: not UTF-8; save it as UTF-8") from error
+    except (RecursionError, ValueError) as error:  # thousands of brackets; a date or a number that is none
+        raise ConfigError(f"{path.name}: {str(error) or 'nested too deeply'}") from error
     if document is None:
         return CommentedMap()
     if not isinstance(document, CommentedMap):
