@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from sys import intern
 from typing import TextIO
@@ -100,10 +101,10 @@ def read_manifest(path: Path) -> Manifest:
 def _parse_rows(file: TextIO) -> Manifest:
     rows: list[ManifestLine] = []
     draws: set[tuple[int, bool]] = {(1, False)}
-    for number, row in enumerate(csv.reader(file), start=1):
+    for number, row in _number_rows(file):
         if not row or tuple(row) == _HEADER:
             continue
-        if len(row) == len(_HEADER) and row[0] == _DRAW and row[1].isdecimal():
+        if len(row) == len(_HEADER) and row[0] == _DRAW and row[1].isdecimal() and len(row[1]) < 10:
             draws.add((int(row[1]), row[2] == "reset"))
             continue
         if len(row) != len(_HEADER) or row[2] not in {*SPLITS, ""} or row[6] not in {USED, ABSENT, ASIDE}:
@@ -119,6 +120,14 @@ def _parse_rows(file: TextIO) -> Manifest:
             lines.append(line)
     draw, reset = max(draws)
     return Manifest(tuple(lines), draw, reset)
+
+
+def _number_rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    rows = csv.reader(file)
+    try:
+        yield from enumerate(rows, start=1)
+    except csv.Error as error:
+        raise DatasetError(f"manifest line {rows.line_num}: {error}") from error
 
 
 def _is_same(line: ManifestLine, other: ManifestLine) -> bool:

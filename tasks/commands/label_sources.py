@@ -78,7 +78,7 @@ def locate(kind: Source, source: Path, options: SourceOptions) -> Origin:
     if not source.exists():
         raise AnnotationError(f"{source}: no such file or folder")
     if kind == "yolo" and source.suffix.lower() in {".yaml", ".yml"}:
-        data = _read_mapping(source, options.encoding)
+        data = read_mapping(source, options.encoding)
         path = data.get("path")
         folder = source.parent / path if isinstance(path, str) and path else source.parent
         return Origin(source, options.images or (folder if folder.is_dir() else source.parent))
@@ -167,7 +167,7 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     if origin.labels.is_file() and origin.labels.suffix.lower() not in {".yaml", ".yml"}:
         _refuse_foreign(origin.labels, "yolo")
         raise AnnotationError(f"{origin.labels}: give the folder of the dataset, with images and labels in it")
-    data = _read_mapping(origin.labels, options.encoding) if origin.labels.is_file() else {}
+    data = read_mapping(origin.labels, options.encoding) if origin.labels.is_file() else {}
     texts = YoloTexts({}, {}, {}, data or _find_data_yaml(source, options.encoding))
     candidates = {name for name in list_files(source) if name.endswith(".txt")}
     unused = set(candidates)
@@ -240,13 +240,13 @@ def _check_unused(source: Path, unused: Iterable[str], encoding: str | None) -> 
 
 def _find_data_yaml(source: Path, encoding: str | None) -> dict[str, Any]:
     for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
-        data = _read_mapping(path, encoding)
+        data = read_mapping(path, encoding)
         if data.keys() & {"names", "kpt_shape"}:
             return data
     return {}
 
 
-def _read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
+def read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
     """Read a YAML mapping; names such as ``yes`` and ``12:30`` stay texts.
 
     Raises:
@@ -286,7 +286,7 @@ def _read_dlc(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSe
         told = find_foreign(source) or "give a DeepLabCut project or one of its videos"
         raise AnnotationError(f"{source}: no CollectedData*.csv in it; {told}")
     config = next((folder / "config.yaml" for folder in paths[0].parents if (folder / "config.yaml").exists()), None)
-    loaded = _read_mapping(config, options.encoding) if config else {}
+    loaded = read_mapping(config, options.encoding) if config else {}
     class_name = options.classes[0] if options.classes else "animal"
     return merge_label_sets(
         parse_collected_data(

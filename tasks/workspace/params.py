@@ -58,8 +58,10 @@ def read_document(path: Path) -> CommentedMap:
         raise ConfigError(f"{place}: {error.problem or error.context}") from error
     except ReaderError as error:
         raise ConfigError(f"{path.name}: not UTF-8; save it as UTF-8") from error
-    except (RecursionError, ValueError) as error:  # thousands of brackets; a date or a number that is none
-        raise ConfigError(f"{path.name}: {str(error) or 'nested too deeply'}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path.name}: brackets in brackets by the hundred") from error
+    except (ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key, and the like
+        raise ConfigError(f"{path.name}: cannot be read: {str(error)[:200]}") from error
     if document is None:
         return CommentedMap()
     if not isinstance(document, CommentedMap):
@@ -168,7 +170,9 @@ def check_section(
         return None
     problems += [
         f"{place(document, [*path, key], file)}: {'.'.join([*path, key])}: {text}"
-        for key, text in model.find_problems(values).items()
+        for key, text in model.find_problems(
+            {key: item for key, item in values.items() if isinstance(key, str)}
+        ).items()
     ]
     try:
         return model.model_validate(values)
