@@ -43,11 +43,13 @@ def use(root: Path, folder: Path, encoding: str | None) -> None:
     "import",
     examples=["keypipe import coco ~/labels.json --images ~/images", "keypipe import dlc ~/project --classes mouse"],
 )
-@click.argument("kind", type=click.Choice(["coco", "yolo", "dlc"]))
+@click.argument("kind", type=click.Choice(["coco", "yolo", "dlc", "sleap"]))
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the images.")
 @click.option("--name", help="Name of the new folder below data/raw; default: the source's.")
-@click.option("--classes", default="", metavar="A,B", help="Class names by id (yolo), or name of the animals (dlc).")
+@click.option(
+    "--classes", default="", metavar="A,B", help="Class names by id (yolo), or name of the animals (dlc, sleap)."
+)
 @click.option("--keypoints", default="", metavar="A,B", help="Keypoint names in order (yolo).")
 @click.option(
     "--kpt-shape", metavar="N,D", help="Number of keypoints, and 2 or 3 values for each (yolo); default: data.yaml's."
@@ -59,7 +61,7 @@ def use(root: Path, folder: Path, encoding: str | None) -> None:
 @click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
 @click.pass_obj
 def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> None:
-    """Bring labels of COCO, YOLO-pose or DeepLabCut into data/raw.
+    """Bring labels of COCO, YOLO-pose, DeepLabCut or SLEAP into data/raw.
 
     They become labelme files in a folder of their own.
     """

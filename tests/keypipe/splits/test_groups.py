@@ -52,3 +52,13 @@ def test_a_table_that_says_nothing(text: str, message: str) -> None:
 )
 def test_versions_of_one_picture_have_a_group(path: str, group: str) -> None:
     assert find_version_group(path) == group
+
+
+@pytest.mark.parametrize("text", ["", "image\n1.jpg\n", 'image,g\n"' + "x" * 200_000, "image;g\n1.jpg;a\n"])
+def test_what_is_no_table_of_groups_is_refused(text: str) -> None:
+    with pytest.raises(DatasetError, match=r"^groups: "):
+        parse_groups(text, "g")
+
+
+def test_a_row_that_is_too_short_has_no_group() -> None:
+    assert parse_groups("image,g\n1.jpg\n\n2.jpg,a,x\n", "g") == {"1.jpg": "", "2.jpg": "a"}
