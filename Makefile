@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Tests that run at the same time.
 JOBS ?= 2
 
-.PHONY: demo test quick test-all install lock labelme lint format browser clean
+.PHONY: demo test quick fuzz test-all install lock labelme lint format browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -23,6 +23,11 @@ test: install
 # What every interpreter must pass, beside the suite on one of them: minutes.
 quick: install
 	$(PYTEST) -m quick
+
+# Mutated files for every reader; a sample of it is in `make test`. An interrupted run goes on where it stopped.
+FUZZ_INPUTS ?= 100000
+fuzz: install
+	$(BIN)/python -m tests.fuzz --inputs $(FUZZ_INPUTS)
 
 test-all: install
 	$(PYTEST) -n $(JOBS)

@@ -7,6 +7,8 @@ refused, with their first label as each likely encoding would have it, for a per
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
 import re
 import unicodedata
@@ -28,13 +30,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SAMPLE = 1 << 20  # bytes that an encoding must fit before it is offered
-_LABEL = re.compile(rb'"(?:label|name)"\s*:\s*"([^"\r\n]*[\x80-\xff][^"\r\n]*)')
+_LABEL = re.compile(rb'"(?:label|name)"\s{0,9}:\s{0,9}"([^"\r\n]{0,200}[\x80-\xff][^"\r\n]{0,200})')
 _BEYOND_PAIRS = re.compile("[\u0800-\U0010ffff]")
-_ACCENTED = re.compile("[A-Za-z\u00c0-\u07ff]*[\u00c0-\u07ff][A-Za-z\u00c0-\u07ff]*")
+_LETTERS = re.compile("[A-Za-z\u00c0-\u07ff]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_WORD = re.compile(rb"""[^\s"',:]*[\x80-\xff][^\s"',:]*""")  # none of these is a trail byte of a likely encoding
+_FOREIGN = re.compile(rb"[\x80-\xff]")
+_BETWEEN_WORDS = re.compile(rb"""[\s"',:]""")  # none of these is a trail byte of a likely encoding
+_MAX_WORD = 60  # bytes
 
-ADVICE = "name the right one with --encoding NAME (in data/raw: convert.encoding), or save the file as UTF-8"
+ADVICE = "name the right one with --encoding NAME, or save the file as UTF-8"
 AS_UTF8 = "save it as UTF-8"
 
 
@@ -47,23 +51,23 @@ def decode_text(content: bytes, name: str = "", encoding: str | None = None, adv
         encoding: what bytes are that are neither UTF-8 nor UTF-16; None: such bytes are refused. Bytes without a mark
             that fit UTF-8 in pairs alone, as two Chinese characters can by accident, are taken as an East Asian
             encoding where that is named.
-        advice: what to do about an encoding that is not known.
+        advice: what to do about an encoding that is not known; empty: the message ends without it.
 
     Raises:
         AnnotationError: the encoding is neither known nor named, or the bytes do not fit it.
     """
     known = _find_encoding(content, encoding)
-    place = f"{name}: " if name else ""
+    place, advice = f"{name}: " if name else "", f"; {advice}" if advice else ""
     try:
         text = content.decode(known).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         if known != "utf-8":
-            raise AnnotationError(f"{place}byte {error.start} is not {known}; {advice}") from error
-        raise AnnotationError(f"{place}{_offer_readings(content)}; {advice}") from error
+            raise AnnotationError(f"{place}byte {error.start} is not {known}{advice}") from error
+        raise AnnotationError(f"{place}{_offer_readings(content)}{advice}") from error
     if encoding is None and known == "utf-8" and (word := _find_doubtful(text)):
         raise AnnotationError(
             f"{place}fits UTF-8 and gb18030 alike; its first label is {word!r} (utf-8) or"
-            f" {word.encode().decode('gb18030')!r} (gb18030); {advice}"
+            f" {word.encode().decode('gb18030')!r} (gb18030){advice}"
         )
     return text
 
@@ -83,7 +87,8 @@ def _find_doubtful(text: str) -> str | None:
     """
     if text.isascii() or _BEYOND_PAIRS.search(text):
         return None
-    return next((word for word in _ACCENTED.findall(text) if _is_strange(word) and _is_chinese(word)), None)
+    words = (match[0] for match in _LETTERS.finditer(text))
+    return next((word for word in words if not word.isascii() and _is_strange(word) and _is_chinese(word)), None)
 
 
 def _is_strange(word: str) -> bool:
@@ -125,16 +130,26 @@ def _has_zeros_at(content: bytes, odd: int) -> bool:
     return len(start) > 0 and zeros.count(0) >= 0.4 * len(zeros) and others.count(0) == 0
 
 
+def _find_word(content: bytes) -> bytes:
+    """Return the first word with a byte beyond ASCII."""
+    found = _FOREIGN.search(content)
+    if not found:
+        return b""
+    before = _BETWEEN_WORDS.split(content[max(0, found.start() - _MAX_WORD) : found.start()])[-1]
+    after = _BETWEEN_WORDS.split(content[found.start() : found.start() + _MAX_WORD])[0]
+    return before + after
+
+
 def _offer_readings(content: bytes) -> str:
     if _CONTROL.search(content[:_SAMPLE]):
         return "neither UTF-8 nor any other text"
     label = _LABEL.search(content)
-    word = label[1] if label else next(iter(_WORD.findall(content)), b"")
+    word = label[1] if label else _find_word(content)
     readings: dict[str, list[str]] = {}
     for encoding in LIKELY_ENCODINGS:
         try:
             codecs.getincrementaldecoder(encoding)().decode(content[:_SAMPLE])
-            text = word.decode(encoding)[:40]
+            text = word.decode(encoding, "ignore")[:40]  # a long one is cut in the middle of a character
         except UnicodeDecodeError:
             continue
         if text.isprintable():
@@ -154,6 +169,18 @@ def check_encoding(name: str) -> str:
         return codecs.lookup(name).name
     except (LookupError, ValueError) as error:
         raise ConfigError(f"no encoding is called {name!r}; likely ones: {', '.join(LIKELY_ENCODINGS)}") from error
+
+
+def parse_csv(text: str, name: str) -> list[list[str]]:
+    """Parse the rows of a table.
+
+    Raises:
+        AnnotationError: it is none, such as one with a NUL or a quote that never ends.
+    """
+    try:
+        return list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise AnnotationError(f"{name}: no table of values with commas: {error}") from error
 
 
 def parse_json(content: bytes, name: str, encoding: str | None = None) -> Any:

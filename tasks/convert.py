@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from keypipe.annotations.folder import near_misses, read_folder
 from keypipe.annotations.labelme import LabelmeOptions
@@ -20,11 +20,12 @@ from keypipe.dataset.coco_writer import write_coco
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import count_findings, sort_findings
-from keypipe.errors import DatasetError, FaultsError, sort_faults
+from keypipe.errors import ConfigError, DatasetError, FaultsError, sort_faults
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
 from keypipe.keypoints.skeleton import Schema
+from keypipe.texts import check_encoding
 from tasks.pages.convert import draw_examples, to_report
 from tasks.pages.reports import write_report
 from tasks.progress import Progress, tell_in_lines
@@ -48,7 +49,16 @@ class ConvertParams(read.Section):
     unlabelled_images: Literal["ignore", "negative"] = "ignore"
     box_from_points: float | None = Field(default=None, ge=0, le=1)
     depth: Depth = "cut"
+    encoding: str | None = Field(default=None, description="of JSON that is neither UTF-8 nor UTF-16, such as gb18030")
     on_error: Literal["fail", "quarantine"] = Field(default="fail")
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_encoding(cls, value: str | None) -> str | None:
+        try:
+            return value and check_encoding(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
     def options(self) -> LabelmeOptions:
         """Return how labels become keypoints."""
@@ -60,6 +70,7 @@ class ConvertParams(read.Section):
             self.unknown_labels,
             self.box_from_points,
             self.depth,
+            self.encoding,
         )
 
 
@@ -209,7 +220,7 @@ def _write_derived(derived: Path, raw: Path, folder: Folder, overview: Overview,
         name = file.image.path.removeprefix("derived/")
         path = derived / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(read_derived(raw, file, depth))
+        path.write_bytes(read_derived(raw, file, depth, folder.encoding))
         written[name] = file.source
     write_json(derived / "index.json", written)
 

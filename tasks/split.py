@@ -28,7 +28,7 @@ from keypipe.keypoints.skeleton import Schema
 from keypipe.splits.assignment import Split, assign_splits, check_ratios
 from keypipe.splits.balance import IMAGES, Feature, Features, count_features, sum_features
 from keypipe.splits.contents import Sample
-from keypipe.splits.groups import find_group, look_up_groups, parse_groups
+from keypipe.splits.groups import find_group, find_version_group, look_up_groups, parse_groups
 from keypipe.splits.manifest import (
     ABSENT,
     USED,
@@ -40,6 +40,7 @@ from keypipe.splits.manifest import (
     start_over,
     write_manifest,
 )
+from keypipe.texts import AS_UTF8, decode_text
 from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.pages.reports import write_report
 from tasks.pages.split import to_report
@@ -232,17 +233,19 @@ def read_samples(coco: CocoLines, params: SplitParams, root: Path) -> list[Sampl
 def find_groups(params: SplitParams, coco: CocoLines, root: Path) -> Iterable[str]:
     """Return the group of every image, in the order of the file; empty: none.
 
+    An image that is in no group of the user's, and is one of several versions of a picture, is in the group of these.
+
     Raises:
         DatasetError: an image that the expression or the table says nothing of.
     """
-    if params.group_column is None and params.group_by is None:
-        return [""] * coco.n_images
     if params.group_column is None:
-        return (intern(find_group(image.file_name, params.group_by)) for image in coco.images())
+        paths = (image.file_name for image in coco.images())
+        return (intern(find_group(path, params.group_by) or find_version_group(path)) for path in paths)
     if not (root / GROUPS).exists():
         raise DatasetError(f"{GROUPS}: not there, but split.group_column names a column of it")
-    table = parse_groups((root / GROUPS).read_text(encoding="utf-8"), params.group_column)
-    return look_up_groups(((image.file_name, image.source) for image in coco.images()), table)
+    table = parse_groups(decode_text((root / GROUPS).read_bytes(), str(GROUPS), advice=AS_UTF8), params.group_column)
+    groups = look_up_groups(((image.file_name, image.source) for image in coco.images()), table)
+    return (group or find_version_group(image.file_name) for group, image in zip(groups, coco.images(), strict=True))
 
 
 def look_at_new(root: Path, samples: Sequence[Sample], known: Sequence[ManifestLine]) -> dict[str, str]:

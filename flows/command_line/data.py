@@ -23,8 +23,9 @@ def data() -> None:
 
 @data.command("use", examples=["keypipe use ~/my-annotations"])
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--encoding", metavar="NAME", help="Of JSON that is neither UTF-8 nor UTF-16, such as gb18030.")
 @click.pass_obj
-def use(root: Path, folder: Path) -> None:
+def use(root: Path, folder: Path, encoding: str | None) -> None:
     """Take a folder's annotations in place of data/raw.
 
     FOLDER is copied. What was in data/raw moves to .keypipe/replaced, and params.yaml gets a draft of the classes and
@@ -34,7 +35,7 @@ def use(root: Path, folder: Path) -> None:
     from tasks.commands.adopt import adopt_folder
 
     with changing(root), progress_bar("reading annotations") as progress:
-        told = adopt_folder(root, folder.resolve(), progress)
+        told = adopt_folder(root, folder.resolve(), progress, encoding and check_encoding(encoding))
     click.echo(told)
 
 
@@ -42,11 +43,13 @@ def use(root: Path, folder: Path) -> None:
     "import",
     examples=["keypipe import coco ~/labels.json --images ~/images", "keypipe import dlc ~/project --classes mouse"],
 )
-@click.argument("kind", type=click.Choice(["coco", "yolo", "dlc"]))
+@click.argument("kind", type=click.Choice(["coco", "yolo", "dlc", "sleap"]))
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the images.")
 @click.option("--name", help="Name of the new folder below data/raw; default: the source's.")
-@click.option("--classes", default="", metavar="A,B", help="Class names by id (yolo), or name of the animals (dlc).")
+@click.option(
+    "--classes", default="", metavar="A,B", help="Class names by id (yolo), or name of the animals (dlc, sleap)."
+)
 @click.option("--keypoints", default="", metavar="A,B", help="Keypoint names in order (yolo).")
 @click.option(
     "--kpt-shape", metavar="N,D", help="Number of keypoints, and 2 or 3 values for each (yolo); default: data.yaml's."
@@ -58,7 +61,7 @@ def use(root: Path, folder: Path) -> None:
 @click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
 @click.pass_obj
 def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> None:
-    """Bring labels of COCO, YOLO-pose or DeepLabCut into data/raw.
+    """Bring labels of COCO, YOLO-pose, DeepLabCut or SLEAP into data/raw.
 
     They become labelme files in a folder of their own.
     """
@@ -112,15 +115,17 @@ def export_labels(root: Path, kind: Any, target: Path, images: Any) -> None:
 )
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--encoding", metavar="NAME", help="Of JSON that is neither UTF-8 nor UTF-16; default: convert.encoding.")
 @click.pass_obj
-def doctor(root: Path, folder: Path | None, as_json: bool) -> None:
+def doctor(root: Path, folder: Path | None, as_json: bool, encoding: str | None) -> None:
     """Examine annotations and images for what spoils a training.
 
     FOLDER: others than those in data/raw.
     """
     from flows.commands.diagnosis import doctor_main
 
-    sys.exit(doctor_main(root, folder.resolve() if folder else None, as_json=as_json))
+    named = encoding and check_encoding(encoding)
+    sys.exit(doctor_main(root, folder.resolve() if folder else None, as_json=as_json, encoding=named))
 
 
 @data.command("sigmas", everyday=False, examples=["keypipe data sigmas ~/my-annotations ~/second-opinion"])

@@ -13,13 +13,14 @@ FOUND = 2
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 
 
-def doctor_main(root: Path, folder: Path | None, *, as_json: bool) -> int:
+def doctor_main(root: Path, folder: Path | None, *, as_json: bool, encoding: str | None = None) -> int:
     """Examine the data and print what was found.
 
     Args:
         root: the workspace.
         folder: another folder than the workspace's own.
         as_json: print the machine-readable report instead of a table.
+        encoding: of files that are neither UTF-8 nor UTF-16, instead of ``convert.encoding``.
 
     Returns:
         The exit code: 0, or 2 when a finding is as grave as ``doctor.fail_on`` says.
@@ -27,7 +28,7 @@ def doctor_main(root: Path, folder: Path | None, *, as_json: bool) -> int:
     from tasks.commands.doctor import examine
 
     with progress_bar("reading annotations") as progress:
-        examined = examine(root, folder, progress)
+        examined = examine(root, folder, progress, encoding)
     if as_json:
         import msgspec
 

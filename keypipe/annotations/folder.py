@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from keypipe import errors, files
+from keypipe import errors, files, texts
 from keypipe.annotations import cache as parse_cache
 from keypipe.annotations import labelme, reader, readings, shapes
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
@@ -129,6 +129,7 @@ _READERS = (
     samples,
     shapes,
     skeleton,
+    texts,
     values,
 )
 """Modules that reading a file runs, besides this one; a test holds them to the imports."""
@@ -242,7 +243,8 @@ class _FolderReading:
         """Return all of it."""
         faults = [fault for position in sorted(self._faults) for fault in self._faults[position]]
         files = Files(self._store, self._numbers, self._reader.schema)
-        return Folder(files, unlabelled, unread, faults + self._claimed_twice, self._ignored, self._aliased)
+        encoding = self._reader.options.encoding
+        return Folder(files, unlabelled, unread, faults + self._claimed_twice, self._ignored, self._aliased, encoding)
 
 
 def _map(

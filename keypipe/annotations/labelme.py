@@ -15,6 +15,7 @@ from keypipe.errors import AnnotationError
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
 from keypipe.keypoints.names import normal_form
+from keypipe.texts import decode_text
 
 LABELME_VERSION: Final = "6.3.1"
 """Version whose files are written."""
@@ -82,6 +83,7 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
         box_from_points: margin, as a share of the points' extent, of a box around points that have no rectangle;
             None: such points are a fault.
         depth: what becomes of images whose samples have more than 8 bits.
+        encoding: of files that are neither UTF-8 nor UTF-16.
     """
 
     occluded_flag: str = "occluded"
@@ -91,39 +93,67 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
     unknown_labels: Literal["ignore", "fail"] = "ignore"
     box_from_points: float | None = None
     depth: Depth = "cut"
+    encoding: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(LabelmeFile)
 _SHAPE_IN_PATH = re.compile(r"\$\.shapes\[(\d+)\]")
 
 
+SAVE_AGAIN = "open it in labelme and save it again, or restore it"
+NAME_IT = "name the right one in convert.encoding (of another folder: with --encoding), or save the file as UTF-8"
+
+
 class LabelmeError(AnnotationError):
-    """A labelme JSON that cannot be parsed; ``shape`` is the index of the shape at fault, if one is."""
+    """A labelme JSON that cannot be parsed.
 
-    def __init__(self, message: str, shape: int | None = None) -> None:
+    ``shape`` is the index of the shape at fault, if one is; ``fix`` says what to do about it.
+    """
+
+    def __init__(self, message: str, shape: int | None = None, fix: str = SAVE_AGAIN) -> None:
         super().__init__(message)
-        self.shape = shape
+        self.shape, self.fix = shape, fix
 
 
-def parse_labelme(content: bytes) -> LabelmeFile:
+class EncodingError(LabelmeError):
+    """A labelme JSON that is neither UTF-8 nor UTF-16, nor what was named."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, fix=NAME_IT)
+
+
+def parse_labelme(content: bytes, encoding: str | None = None) -> LabelmeFile:
     """Parse the text of a labelme JSON, checking the type of every value that is used.
 
     Args:
-        content: UTF-8 text, with or without a byte order mark.
+        content: of the file: UTF-8, with or without a byte order mark, or UTF-16.
+        encoding: of a file that is neither.
 
     Returns:
         The file's values; numbers written as strings are refused.
 
     Raises:
+        EncodingError: the encoding is neither known nor named.
         LabelmeError: broken JSON, or a value of the wrong type.
     """
     try:
-        return _DECODER.decode(content.removeprefix(b"\xef\xbb\xbf"))
+        return _DECODER.decode(_to_json(content, encoding))
     except msgspec.ValidationError as error:
         place = _SHAPE_IN_PATH.search(str(error))
         raise LabelmeError(f"not as labelme writes it: {error}", int(place[1]) if place else None) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LabelmeError(f"broken JSON: {error}") from error
+    except RecursionError as error:
+        raise LabelmeError("broken JSON: brackets in brackets by the hundred") from error
+
+
+def _to_json(content: bytes, encoding: str | None) -> bytes | str:
+    if content.isascii() and b"\0" not in content[:64]:  # nearly every file; UTF-16 has zeros
+        return content
+    try:
+        return decode_text(content, encoding=encoding, advice="")
+    except AnnotationError as error:
+        raise EncodingError(str(error)) from error
 
 
 def decode_image_data(file: LabelmeFile) -> bytes:
@@ -137,7 +167,7 @@ def decode_image_data(file: LabelmeFile) -> bytes:
         if not text:
             raise LabelmeError("no image is embedded")
         return base64.b64decode(text.rpartition(",")[2], validate=True)
-    except (msgspec.DecodeError, binascii.Error) as error:
+    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
         raise LabelmeError(f"imageData is not a base64 image: {error}") from error
 
 

@@ -83,10 +83,9 @@ class FileReader(msgspec.Struct, frozen=True):
         if not source.lower().endswith(".json"):
             return self._to_reading(_to_negative(source, content, self.options.depth), Packed(), signature, signature)
         try:
-            file = parse_labelme(content)
+            file = parse_labelme(content, self.options.encoding)
         except LabelmeError as error:
-            fix = "open it in labelme and save it again, or restore it"
-            fault = Fault(source, error.shape, "broken-json", str(error), fix)
+            fault = Fault(source, error.shape, "broken-json", str(error), error.fix)
             name = self.images.find(source, None).name  # which is not one without objects
             return Reading(Ingested(source, faults=[fault], raw_image=name))
         found = self.images.find(source, file.image_path, elsewhere=not file.has_image_data)
@@ -129,13 +128,14 @@ class FileReader(msgspec.Struct, frozen=True):
         return result, objects
 
 
-def read_derived(raw: Path, file: Ingested, depth: Depth = "cut") -> bytes:
+def read_derived(raw: Path, file: Ingested, depth: Depth = "cut", encoding: str | None = None) -> bytes:
     """Return the bytes of an image that is not usable where it lies: mended, of 8 bits, or taken out of the JSON.
 
     Args:
         raw: the raw folder.
         file: one of its files, with ``derived``.
         depth: what becomes of samples of more than 8 bits.
+        encoding: of the JSON, if it is neither UTF-8 nor UTF-16.
 
     Raises:
         AnnotationError: it is not the image any more that was read.
@@ -144,7 +144,7 @@ def read_derived(raw: Path, file: Ingested, depth: Depth = "cut") -> bytes:
     if file.raw_image:
         content = (raw / file.raw_image).read_bytes()
     else:
-        content = decode_image_data(parse_labelme((raw / file.source).read_bytes()))
+        content = decode_image_data(parse_labelme((raw / file.source).read_bytes(), encoding))
     header = parse_image_header(content)
     content = to_trainable(file.raw_image or header.suffix, content, header, depth)
     if _md5(content) != file.image.md5:

@@ -143,6 +143,7 @@ class Folder(msgspec.Struct):
         faults: all faults, those between files included.
         ignored: number of shapes passed over, by type and label.
         aliased: number of shapes read by an alias or in another spelling, by label and name.
+        encoding: of files that are neither UTF-8 nor UTF-16, where it was named.
     """
 
     files: Files
@@ -151,3 +152,4 @@ class Folder(msgspec.Struct):
     faults: list[Fault]
     ignored: Counter[str]
     aliased: Counter[str]
+    encoding: str | None = None

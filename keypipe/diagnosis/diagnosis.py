@@ -66,7 +66,7 @@ def diagnose(
         file = reading.file
         findings += [*find_format(file), *find_place(file)]
         if file.image and file.source not in at_fault:
-            findings += find_by_order(file, raw)
+            findings += find_by_order(file, raw, folder.encoding)
             gathering.add(number, file.image.size_wh, reading.objects, splits.get(file.image.path, ""))
     classes, clouds = [], []
     for name, skeleton in schema.classes.items():

@@ -22,9 +22,9 @@ from keypipe.keypoints.skeleton import Schema
 _QUOTES = "'\""
 
 
-def _read_file(raw: Path, source: str) -> LabelmeFile | None:
+def _read_file(raw: Path, source: str, encoding: str | None) -> LabelmeFile | None:
     try:
-        return parse_labelme((raw / source).read_bytes())
+        return parse_labelme((raw / source).read_bytes(), encoding)
     except (OSError, LabelmeError):
         return None
 
@@ -39,7 +39,7 @@ def locate_faults(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
     findings: list[Finding] = []
     for source, faults in by_file.items():
         found = [msgspec.structs.replace(to_finding(fault), image=image_of.get(source, "")) for fault in faults]
-        file = _read_file(raw, source) if source.lower().endswith(".json") else None
+        file = _read_file(raw, source, folder.encoding) if source.lower().endswith(".json") else None
         if file:
             found = [_locate(item, file, schema) for item in found]
             for item in found.copy():
@@ -118,7 +118,7 @@ def find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
         seen.update(new)
         if not new and not suspicious & file.ignored.keys():
             continue
-        parsed = _read_file(raw, file.source)
+        parsed = _read_file(raw, file.source, folder.encoding)
         for index, shape in enumerate(parsed.shapes if parsed else ()):
             key = f"{shape.shape_type} {shape.name}"
             if key in suspicious:
@@ -213,10 +213,10 @@ def find_place(file: Ingested) -> list[Finding]:
     return [msgspec.structs.replace(finding, image=_image_of(file))]
 
 
-def find_by_order(file: Ingested, raw: Path) -> list[Finding]:
+def find_by_order(file: Ingested, raw: Path, encoding: str | None = None) -> list[Finding]:
     """Find the points that only list order could give to an object."""
     findings: list[Finding] = []
-    parsed = _read_file(raw, file.source) if file.by_list_order else None
+    parsed = _read_file(raw, file.source, encoding) if file.by_list_order else None
     for index in file.by_list_order if parsed else ():
         shape = parsed.shapes[index]  # type: ignore[union-attr]
         message = f"only its place in the file tells which object {shape.name!r} belongs to"

@@ -198,20 +198,23 @@ class _CocoReader:
 
     def _read_edges(self, category: Mapping[str, Any], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
         raw = category.get("skeleton")
-        pairs = [pair for pair in raw if isinstance(pair, list) and len(pair) == 2] if isinstance(raw, list) else []
+        listed = [pair for pair in raw if isinstance(pair, list) and len(pair) == 2] if isinstance(raw, list) else []
+        pairs = [pair for pair in listed if all(isinstance(end, str) for end in pair) or all(map(_is_whole, pair))]
         if any(isinstance(end, str) for pair in pairs for end in pair):
             self.labels.repairs["edges given by name"] += 1
-            pairs = [[names.index(end) + 1 if end in names else 0 for end in pair] for pair in pairs]
+            pairs = [
+                [names.index(end) + 1 if end in names else 0 for end in pair]
+                for pair in pairs
+                if isinstance(pair[0], str)
+            ]
         elif any(end == 0 for pair in pairs for end in pair):
             self.labels.repairs["edges counted from 0"] += 1
             pairs = [[end + 1 for end in pair] for pair in pairs]
         edges = tuple(
-            (names[a - 1], names[b - 1])
-            for a, b in pairs
-            if isinstance(a, int) and isinstance(b, int) and a != b and min(a, b) >= 1 and max(a, b) <= len(names)
+            (names[a - 1], names[b - 1]) for a, b in pairs if a != b and min(a, b) >= 1 and max(a, b) <= len(names)
         )
-        if len(edges) < len(pairs):
-            self.labels.losses["edges to keypoints that are not there"] += len(pairs) - len(edges)
+        if len(edges) < len(listed):
+            self.labels.losses["edges to keypoints that are not there"] += len(listed) - len(edges)
         return edges
 
     def _read_images(self) -> dict[str, LabelledImage]:
@@ -272,17 +275,23 @@ class _CocoReader:
             return {}
         keypoints: dict[str, Keypoint] = {}
         for name, (x, y, seen) in zip(names, triples, strict=False):
-            state = Visibility.NOT_LABELLED if math.isnan(seen) else visibility.get(seen)
+            state = Visibility.NOT_LABELLED if _is_absent(seen) else visibility.get(seen)
             if state is None:
-                self._fault(annotation, f"{name!r} has the visibility {seen:g}")
+                self._fault(annotation, f"{name!r} has the visibility {_shown(seen)}")
             elif state is Visibility.NOT_LABELLED:
                 if x or y:
                     self.labels.losses["positions of keypoints that are not labelled (visibility 0)"] += 1
             elif not (is_finite(x) and is_finite(y)):
-                self._fault(annotation, f"{name!r} is at ({x:g}, {y:g}) and has the visibility {seen:g}")
+                self._fault(
+                    annotation, f"{name!r} is at ({_shown(x)}, {_shown(y)}) and has the visibility {_shown(seen)}"
+                )
             else:
                 keypoints[name] = Keypoint(float(x), float(y), state)
         return keypoints
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_absent(value: object) -> bool:

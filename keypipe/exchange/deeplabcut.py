@@ -7,8 +7,6 @@ row for each image, whose path is one column or three (folder, video, image); an
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,7 @@ from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import LabelledImage, LabelSet, add_object
 from keypipe.keypoints.instances import Keypoint
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
+from keypipe.texts import parse_csv
 
 UNIQUE = "single"
 """The individual under which a project with several animals keeps the body parts that are nobody's."""
@@ -48,11 +47,13 @@ def parse_collected_data(
     Raises:
         AnnotationError: not such a file.
     """
-    rows = [row for row in csv.reader(io.StringIO(text.removeprefix("\ufeff"))) if any(row)]
+    rows = [row for row in parse_csv(text.removeprefix("\ufeff"), name) if any(row)]
     header = {row[0]: row for row in rows[:4] if row[0] in _HEADERS}
     if not {"scorer", "bodyparts", "coords"} <= header.keys():
         raise AnnotationError(f"{name}: the first rows must be {', '.join(_HEADERS)}, as DeepLabCut writes them")
     coords = header["coords"]
+    if len({len(row) for row in header.values()}) > 1:
+        raise AnnotationError(f"{name}: its first rows have different numbers of columns")
     start = next((index for index, value in enumerate(coords) if index and value), len(coords))
     columns = _find_columns(header, start, class_name)
     labels = LabelSet(_read_schema(columns, config or {}), [], Counter(), Counter(), [])

@@ -159,6 +159,7 @@ class _Names:
         if carried and {*self.keypoints.values()} == {carried.slots} and not options.class_names:
             labels.schema = carried
             self.classes = dict(enumerate(carried.class_names))
+            self.keypoints = dict.fromkeys(self.classes, carried.slots)
         else:
             labels.schema = self._to_schema()
         for key in texts.data.keys() - _KNOWN_DATA_KEYS:

@@ -109,6 +109,8 @@ def _size_of_plain_jpeg(content: bytes) -> tuple[int, int] | None:
     """
     position = 2 if content.startswith(b"\xff\xd8\xff") else 0
     while position and content[position : position + 1] == b"\xff":
+        if position + 4 > len(content):
+            return None
         marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4], "big")
         if marker == _START_OF_SCAN:
             import simplejpeg

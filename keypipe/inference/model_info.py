@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -13,6 +13,8 @@ from keypipe.errors import ConfigError, ModelError
 from keypipe.images.depth import DEPTHS, Depth
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema, schema_to_mapping
 
+MAX_SIZE = 100_000
+"""No input has so many pixels a side, and no model so many keypoints."""
 METADATA_KEY = "keypipe"
 """Key of the ONNX metadata under which keypipe keeps the schema, the license and its version."""
 
@@ -142,55 +144,78 @@ def _literal(metadata: Mapping[str, str], key: str) -> Any:
         return None
     try:
         return ast.literal_eval(metadata[key])
-    except (ValueError, SyntaxError) as error:
-        raise ModelError(f"its metadata {key} cannot be read: {metadata[key]!r}") from error
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:  # as literal_eval has them
+        raise ModelError(f"its metadata {key} cannot be read: {_shown(metadata[key])}") from error
+
+
+def _shown(value: object) -> str:
+    """Return a value of any kind as text of some length."""
+    try:
+        return repr(value)[:200]
+    except RecursionError:
+        return "..."
+
+
+def _are_whole(value: Any) -> TypeGuard[Sequence[int]]:
+    """Tell whether a value is two whole numbers that sizes can be."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < MAX_SIZE for item in value)
+    )
 
 
 def _parse_kpt_shape(metadata: Mapping[str, str]) -> tuple[int, int]:
     shape = _literal(metadata, "kpt_shape")
-    if not isinstance(shape, Sequence) or len(shape) != 2:
-        raise ModelError(f"its metadata kpt_shape should be [n, 3], got {shape!r}")
-    return int(shape[0]), int(shape[1])
+    if not _are_whole(shape):
+        raise ModelError(f"its metadata kpt_shape should be [n, 3], got {_shown(shape)}")
+    return shape[0], shape[1]
 
 
 def _parse_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
     names = _literal(metadata, "names")
-    if not isinstance(names, Mapping) or not names:
-        raise ModelError(f"its metadata names should map class ids to names, got {names!r}")
-    return tuple(str(names[class_id]) for class_id in sorted(names))
+    if not isinstance(names, Mapping) or not names or not all(isinstance(class_id, int) for class_id in names):
+        raise ModelError(f"its metadata names should map class ids to names, got {_shown(names)}")
+    return tuple(_to_name(names[class_id]) for class_id in sorted(names))
+
+
+def _to_name(value: object) -> str:
+    return value if isinstance(value, str) else _shown(value)
 
 
 def _parse_imgsz(metadata: Mapping[str, str]) -> tuple[int, int]:
     imgsz = _literal(metadata, "imgsz")
-    if isinstance(imgsz, int):
-        return imgsz, imgsz
-    if isinstance(imgsz, Sequence) and len(imgsz) == 2:
-        return int(imgsz[0]), int(imgsz[1])
-    raise ModelError(f"its metadata imgsz should be [height, width], got {imgsz!r}")
+    sides = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    if not _are_whole(sides):
+        raise ModelError(f"its metadata imgsz should be [height, width], got {_shown(imgsz)}")
+    return sides[0], sides[1]
 
 
 def _parse_own_entry(metadata: Mapping[str, str]) -> dict[str, Any]:
     if METADATA_KEY not in metadata:
         return {}
     try:
-        entry: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-    except json.JSONDecodeError as error:
+        entry = json.loads(metadata[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"its metadata {METADATA_KEY} is not JSON ({error})") from error
+    if not isinstance(entry, dict):
+        raise ModelError(f"its metadata {METADATA_KEY} should be a mapping, got {_shown(entry)}")
     return entry
 
 
 def _parse_depth(own: Mapping[str, Any]) -> Depth:
     depth = own.get("depth", "cut")
-    if depth not in DEPTHS:
+    if not isinstance(depth, str) or depth not in DEPTHS:
         raise ModelError(
-            f"its metadata {METADATA_KEY} has depth {depth!r}, which this version does not know; update it"
+            f"its metadata {METADATA_KEY} has depth {_shown(depth)}, which this version does not know; update it"
         )
-    return cast("Depth", depth)
+    return depth
 
 
 def _parse_own_schema(own: Mapping[str, Any]) -> Schema:
     try:
-        return parse_schema(own.get("schema", {}))
+        schema = own.get("schema")
+        return parse_schema(schema if isinstance(schema, dict) else {})
     except ConfigError as error:
         raise ModelError(f"its metadata {METADATA_KEY} holds no usable schema:\n{error}") from error
 
@@ -198,7 +223,8 @@ def _parse_own_schema(own: Mapping[str, Any]) -> Schema:
 def _schema_of_names(metadata: Mapping[str, str], n_slots: int) -> Schema:
     """Build a schema in which every class has all keypoints, from what Ultralytics alone states."""
     named = _literal(metadata, "kpt_names") or {}
-    keypoints = tuple(str(name) for name in named.get(0, range(n_slots)))
+    first = named.get(0) if isinstance(named, dict) else None
+    keypoints = tuple(_to_name(name) for name in first) if isinstance(first, list | tuple) else ()
     if len(set(keypoints)) != n_slots:
         keypoints = tuple(str(index) for index in range(n_slots))
     return Schema(dict.fromkeys(_parse_names(metadata), Skeleton(keypoints)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from keypipe.images.near_duplicates import connect, label_near_duplicates
 from keypipe.splits.balance import Feature, Features, sum_features
+from keypipe.splits.groups import find_version_group
 from keypipe.splits.manifest import ManifestLine, parse_phash
 
 
@@ -54,8 +55,7 @@ class Contents:
                 self._first.append(sample)
             else:
                 self._copies.setdefault(number, [self._first[number]]).append(sample)
-            if sample.group:
-                self._by_group[sample.group].append(number)
+            self._group(number, sample.group, sample.path)
         self.n_present, self.n_samples = len(self._first), len(samples)
         self.phashes = [phashes.get(sample.md5, "") for sample in self._first]
         self.splits: list[tuple[str, ...]] = [()] * self.n_present
@@ -72,8 +72,13 @@ class Contents:
                 self.splits[number] = tuple(sorted((*self.splits[number], line.split)))
             if line.phash:
                 self.phashes[number] = line.phash
-            if line.group and number >= self.n_present:
-                self._by_group[line.group].append(number)
+            if number >= self.n_present:
+                self._group(number, line.group, line.image)
+
+    def _group(self, number: int, group: str, path: str) -> None:
+        """Put a content into its group, and into that of the versions of its picture if this is another one."""
+        for name in dict.fromkeys(name for name in (group, find_version_group(path)) if name):
+            self._by_group[name].append(number)
 
     def _replaced(self, known: Sequence[ManifestLine]) -> list[tuple[int, int]]:
         """Link new content to the absent one that had its path: somebody edited or replaced the picture."""

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping
 
-from keypipe.errors import DatasetError
+from keypipe.errors import AnnotationError, DatasetError
+from keypipe.texts import parse_csv
 
 BY_FOLDER = "folder"
+_VERSION = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{6,}(?:\.[^./]*)?")
+"""How Roboflow names the versions of a picture that it made: ``NAME.rf.HASH.jpg``."""
+
+
+def find_version_group(path: str) -> str:
+    """Return the group of an image that is one of several augmented versions of a picture; empty if it is none.
+
+    Args:
+        path: relative to ``data/``.
+
+    Returns:
+        The folder that was imported and the picture's name: its versions lie in folders of the source's splits.
+    """
+    if ".rf." not in path:
+        return ""
+    _, *folders, name = path.split("/")
+    match = _VERSION.fullmatch(name)
+    return "/".join([*folders[:1], match[1]]) if match else ""
 
 
 def find_group(path: str, group_by: str | None) -> str:
@@ -49,17 +66,21 @@ def parse_groups(text: str, column: str) -> dict[str, str]:
     Raises:
         DatasetError: a column is not there, or an image is in two groups.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    lacking = [name for name in ("image", column) if name not in (reader.fieldnames or ())]
+    try:
+        header, *rows = parse_csv(text.removeprefix("\ufeff"), "groups") or [[]]
+    except AnnotationError as error:
+        raise DatasetError(str(error)) from error
+    lacking = [name for name in ("image", column) if name not in header]
     if lacking:
-        raise DatasetError(f"groups: no column {' and '.join(lacking)}; there are {', '.join(reader.fieldnames or ())}")
+        raise DatasetError(f"groups: no column {' and '.join(lacking)}; there are {', '.join(header)}")
+    at, of = header.index("image"), header.index(column)
     groups: dict[str, str] = {}
-    for row in reader:
-        image, group = (row["image"] or "").replace("\\", "/"), row[column] or ""
+    for number, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        image, group = (row[at] if at < len(row) else "").replace("\\", "/"), row[of] if of < len(row) else ""
         if groups.setdefault(image, group) != group:
-            raise DatasetError(
-                f"groups line {reader.line_num}: {image} is in {group!r}, and in {groups[image]!r} above"
-            )
+            raise DatasetError(f"groups line {number}: {image} is in {group!r}, and in {groups[image]!r} above")
     return groups
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from sys import intern
 from typing import TextIO
@@ -11,7 +12,8 @@ from typing import TextIO
 import msgspec
 
 from keypipe.dataset.yolo import SPLITS
-from keypipe.errors import DatasetError
+from keypipe.errors import AnnotationError, DatasetError
+from keypipe.texts import AS_UTF8, decode_text
 
 USED, ABSENT, ASIDE = "used", "absent", "aside"
 _DRAW = "#draw"
@@ -75,7 +77,7 @@ def parse_manifest(text: str) -> Manifest:
     Raises:
         DatasetError: a line cannot be parsed.
     """
-    return _parse_rows(io.StringIO(text))
+    return _parse_rows(io.StringIO(text.removeprefix("\ufeff"), newline=""))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -86,17 +88,23 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.exists():
         return Manifest()
-    with path.open(encoding="utf-8", newline="") as file:
-        return _parse_rows(file)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _parse_rows(file)
+    except UnicodeDecodeError:  # a spreadsheet saved it
+        try:
+            return parse_manifest(decode_text(path.read_bytes(), path.name, advice=AS_UTF8))
+        except AnnotationError as error:
+            raise DatasetError(str(error)) from error
 
 
 def _parse_rows(file: TextIO) -> Manifest:
     rows: list[ManifestLine] = []
     draws: set[tuple[int, bool]] = {(1, False)}
-    for number, row in enumerate(csv.reader(file), start=1):
+    for number, row in _number_rows(file):
         if not row or tuple(row) == _HEADER:
             continue
-        if len(row) == len(_HEADER) and row[0] == _DRAW and row[1].isdecimal():
+        if len(row) == len(_HEADER) and row[0] == _DRAW and row[1].isdecimal() and len(row[1]) < 10:
             draws.add((int(row[1]), row[2] == "reset"))
             continue
         if len(row) != len(_HEADER) or row[2] not in {*SPLITS, ""} or row[6] not in {USED, ABSENT, ASIDE}:
@@ -112,6 +120,14 @@ def _parse_rows(file: TextIO) -> Manifest:
             lines.append(line)
     draw, reset = max(draws)
     return Manifest(tuple(lines), draw, reset)
+
+
+def _number_rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    rows = csv.reader(file)
+    try:
+        yield from enumerate(rows, start=1)
+    except csv.Error as error:
+        raise DatasetError(f"manifest line {rows.line_num}: {error}") from error
 
 
 def _is_same(line: ManifestLine, other: ManifestLine) -> bool:

@@ -15,10 +15,11 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.folder import list_files
-from keypipe.annotations.labelme import LabelmeError, LabelmeFile, parse_labelme
+from keypipe.annotations.labelme import EncodingError, LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.files import write_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
+from tasks.commands.label_sources import find_foreign
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
 from tasks.workspace.places import (
@@ -45,7 +46,7 @@ FOLLOWS = tuple(
 """What follows from the data; outdated once they are replaced."""
 
 
-def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> str:
+def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, encoding: str | None = None) -> str:
     """Take a folder of labelme annotations as the workspace's data.
 
     Nothing is lost: the old data and all that followed from them move to ``.keypipe/replaced/``. The folder itself
@@ -55,6 +56,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
         root: the workspace.
         folder: labelme JSON files and images, in any subfolders.
         progress: is told how far it is.
+        encoding: of files that are neither UTF-8 nor UTF-16; goes into ``convert.encoding``.
 
     Returns:
         What was done, for the user to read.
@@ -68,8 +70,8 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
-    draft = _draft(source, tell)
-    params = with_schema((root / PARAMS_FILE).read_text(encoding="utf-8"), draft.schema)
+    draft = _draft(source, encoding, tell)
+    params = with_schema((root / PARAMS_FILE).read_bytes(), draft.schema, encoding)
     aside = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
     with scratch_folder(root, "use") as scratch:
         incoming = None if source == raw else scratch / RAW.name
@@ -105,10 +107,11 @@ def _exchange(root: Path, aside: Path, incoming: Path | None, params: str) -> li
     return moved
 
 
-def _draft(folder: Path, tell: Progress) -> Draft:
-    files = list(_read_all(folder, tell))
+def _draft(folder: Path, encoding: str | None, tell: Progress) -> Draft:
+    files = list(_read_all(folder, encoding, tell))
     if not files:
-        raise AnnotationError(f"{folder}: no labelme JSON in it; give the folder that labelme saved into")
+        told = find_foreign(folder) or "give the folder that labelme saved into"
+        raise AnnotationError(f"{folder}: no labelme JSON in it; {told}")
     draft = draft_schema(files)
     if not draft.schema.classes:
         labels = sorted({shape.name for file in files for shape in file.shapes})
@@ -120,11 +123,15 @@ def _draft(folder: Path, tell: Progress) -> Draft:
     return draft
 
 
-def _read_all(folder: Path, tell: Progress) -> Iterator[LabelmeFile]:
+def _read_all(folder: Path, encoding: str | None, tell: Progress) -> Iterator[LabelmeFile]:
     names = [name for name in list_files(folder) if name.lower().endswith(".json")]
     for name in follow(names, "reading annotations", tell):
         try:
-            yield parse_labelme((folder / name).read_bytes())
+            yield parse_labelme((folder / name).read_bytes(), encoding)
+        except EncodingError as error:  # its labels would be missing in the draft
+            raise AnnotationError(
+                f"{name}: {error}; name the right one with --encoding, or save it as UTF-8"
+            ) from error
         except LabelmeError:
             continue  # convert reports it, with all the other faults
 
@@ -168,16 +175,21 @@ def write_schema(path: Path, schema: Schema) -> None:
     Raises:
         ConfigError: the file is no YAML with sections.
     """
-    write_text(path, with_schema(path.read_text(encoding="utf-8"), schema))
+    write_text(path, with_schema(path.read_bytes(), schema))
 
 
-def with_schema(text: str, schema: Schema) -> str:
+def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> str:
     """Return the text of a ``params.yaml`` with other classes and aliases; a section ``schema`` is made if it has none.
+
+    Args:
+        content: the file's.
+        schema: classes and aliases.
+        encoding: of the annotation files, where it must be stated.
 
     Raises:
         ConfigError: the text is no YAML with sections.
     """
-    document = read.parse_document(text, PARAMS_FILE, _yaml())
+    document = read.parse_document(content, PARAMS_FILE, _yaml())
     if not isinstance(document.get("schema"), CommentedMap):
         document["schema"] = CommentedMap()
     section = _to_yaml(schema)
@@ -185,6 +197,8 @@ def with_schema(text: str, schema: Schema) -> str:
     document["schema"].pop("aliases", None)  # they would stand for names that are gone
     if schema.aliases:
         document["schema"]["aliases"] = section["aliases"]
+    if encoding:
+        document.setdefault("convert", CommentedMap())["encoding"] = encoding
     out = io.StringIO()
     _yaml().dump(document, out)
     return out.getvalue()

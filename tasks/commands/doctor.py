@@ -62,13 +62,16 @@ class Examined(msgspec.Struct, frozen=True):
     page: Path
 
 
-def examine(root: Path, folder: Path | None = None, progress: Progress | None = None) -> Examined:
+def examine(
+    root: Path, folder: Path | None = None, progress: Progress | None = None, encoding: str | None = None
+) -> Examined:
     """Examine the workspace's raw folder, or another one, by the workspace's parameters; write the report.
 
     Args:
         root: the workspace.
         folder: another folder of labelme files; the split is then left out.
         progress: told how far it is.
+        encoding: of files that are neither UTF-8 nor UTF-16, instead of ``convert.encoding``.
 
     Raises:
         ConfigError: the parameters are wrong.
@@ -76,10 +79,11 @@ def examine(root: Path, folder: Path | None = None, progress: Progress | None = 
     """
     document = read.read_params(root)
     train = document.get("train") or {}
+    convert = read.load_section(document, "convert", ConvertParams)
     imgsz = train.get("imgsz", _DEFAULT_INPUT_PX)
     return run(
         read.load_section(document, "doctor", DoctorParams),
-        read.load_section(document, "convert", ConvertParams),
+        convert.model_copy(update={"encoding": encoding or convert.encoding}),
         read.load_schema(document),
         root,
         folder,
@@ -204,7 +208,7 @@ class _Pictures:
         assert file.image is not None
         path = self._scratch / f"{len(self._derived)}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(read_derived(self._raw, file, self._options.depth))
+        path.write_bytes(read_derived(self._raw, file, self._options.depth, self._options.encoding))
         self._derived[file.image.path] = path
 
     def path(self, image: str) -> Path:
@@ -262,7 +266,7 @@ class _Pictures:
         if not source.lower().endswith(".json"):
             return []
         try:
-            file = parse_labelme((self._raw / source).read_bytes())
+            file = parse_labelme((self._raw / source).read_bytes(), self._options.encoding)
         except LabelmeError:
             return []
         return parse_shapes(file, size_wh, self._schema, self._options, source).instances

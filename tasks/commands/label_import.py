@@ -49,8 +49,8 @@ def import_labels(
 
     Args:
         root: the workspace.
-        kind: ``coco`` (a JSON, or a folder of such), ``yolo`` (a YOLO-pose folder or its ``data.yaml``) or ``dlc`` (a
-            DeepLabCut project, one of its videos, or a ``CollectedData*.csv``).
+        kind: ``coco`` (a JSON, or a folder of such), ``yolo`` (a YOLO-pose folder or its ``data.yaml``), ``dlc`` (a
+            DeepLabCut project, one of its videos, or a ``CollectedData*.csv``) or ``sleap`` (a ``.slp``).
         source: file or folder; nothing in it is changed.
         options: how to read it.
         progress: is told how far it is.
@@ -69,10 +69,10 @@ def import_labels(
     split_params = read.load_section(document, "split", SplitParams)
     schema = read.load_schema(document)
     was_empty = not any((root / RAW).rglob("*.json"))
-    labels, incoming, faulty = _read(kind, source, options, tell)
-    fits = holds(schema, labels.schema)
-    needed = schema if fits else labels.schema if was_empty else merge_schemas(schema, labels.schema)
-    with scratch_folder(root, "import") as scratch:
+    with scratch_folder(root, "frames") as frames, scratch_folder(root, "import") as scratch:
+        labels, incoming, faulty = _read(kind, source, options, frames, tell)
+        fits = holds(schema, labels.schema)
+        needed = schema if fits else labels.schema if was_empty else merge_schemas(schema, labels.schema)
         ahead = _write(scratch, incoming, needed, params, tell)
         kept = keep_splits(root, Path(target.name), incoming, ahead, split_params) if options.keep_splits else None
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,10 +102,10 @@ def _check_name(root: Path, name: str) -> str:
 
 
 def _read(
-    kind: Source, source: Path, options: ImportOptions, tell: Progress
+    kind: Source, source: Path, options: ImportOptions, frames: Path, tell: Progress
 ) -> tuple[LabelSet, list[Incoming], list[Fault]]:
     """Return what was read, the images that can be taken, and the faults of the others."""
-    origin = locate(kind, source, options)
+    origin = locate(kind, source, options, frames)
     labels = read_labels(kind, origin, options, tell)
     labels.schema = put_into_normal_form(labels.schema)
     incoming, faults = find_images(labels, origin.images, tell)

@@ -22,9 +22,10 @@ from keypipe.exchange.yolo_rows import holds_rows
 from keypipe.images.formats import IMAGE_SUFFIXES
 from keypipe.texts import decode_text, parse_json
 from tasks.commands.import_images import list_images, read_size
+from tasks.commands.sleap_source import read_sleap
 from tasks.progress import Progress, follow
 
-Source = Literal["coco", "yolo", "dlc"]
+Source = Literal["coco", "yolo", "dlc", "sleap"]
 
 _READING = "reading labels"
 _LISTINGS = {"classes", "train", "val", "valid", "test", "autosplit_train", "autosplit_val", "autosplit_test", "labels"}
@@ -64,13 +65,14 @@ class Origin(msgspec.Struct, frozen=True):
     images: Path
 
 
-def locate(kind: Source, source: Path, options: SourceOptions) -> Origin:
+def locate(kind: Source, source: Path, options: SourceOptions, frames: Path) -> Origin:
     """Return where labels and images lie.
 
     Args:
         kind: of the labels.
         source: what the user gave; of a YOLO folder its ``data.yaml`` will do.
         options: how to read them.
+        frames: an empty folder, for the frames of videos.
 
     Raises:
         AnnotationError: there is nothing.
@@ -78,10 +80,12 @@ def locate(kind: Source, source: Path, options: SourceOptions) -> Origin:
     if not source.exists():
         raise AnnotationError(f"{source}: no such file or folder")
     if kind == "yolo" and source.suffix.lower() in {".yaml", ".yml"}:
-        data = _read_mapping(source, options.encoding)
+        data = read_mapping(source, options.encoding)
         path = data.get("path")
         folder = source.parent / path if isinstance(path, str) and path else source.parent
         return Origin(source, options.images or (folder if folder.is_dir() else source.parent))
+    if kind == "sleap":
+        return Origin(source, frames)
     return Origin(source, options.images or (source if source.is_dir() else source.parent))
 
 
@@ -98,7 +102,7 @@ def read_labels(kind: Source, origin: Origin, options: SourceOptions, tell: Prog
         AnnotationError: nothing there that could be read; says what is there instead, where it can.
         ConfigError: names or shapes do not fit the data.
     """
-    reader = {"coco": _read_coco, "yolo": _read_yolo, "dlc": _read_dlc}[kind]
+    reader = {"coco": _read_coco, "yolo": _read_yolo, "dlc": _read_dlc, "sleap": _read_sleap}[kind]
     return reader(origin, options, tell)
 
 
@@ -167,7 +171,7 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     if origin.labels.is_file() and origin.labels.suffix.lower() not in {".yaml", ".yml"}:
         _refuse_foreign(origin.labels, "yolo")
         raise AnnotationError(f"{origin.labels}: give the folder of the dataset, with images and labels in it")
-    data = _read_mapping(origin.labels, options.encoding) if origin.labels.is_file() else {}
+    data = read_mapping(origin.labels, options.encoding) if origin.labels.is_file() else {}
     texts = YoloTexts({}, {}, {}, data or _find_data_yaml(source, options.encoding))
     candidates = {name for name in list_files(source) if name.endswith(".txt")}
     unused = set(candidates)
@@ -250,13 +254,13 @@ def _check_unused(source: Path, unused: Iterable[str], encoding: str | None) -> 
 
 def _find_data_yaml(source: Path, encoding: str | None) -> dict[str, Any]:
     for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
-        data = _read_mapping(path, encoding)
+        data = read_mapping(path, encoding)
         if data.keys() & {"names", "kpt_shape"}:
             return data
     return {}
 
 
-def _read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
+def read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
     """Read a YAML mapping; names such as ``yes`` and ``12:30`` stay texts.
 
     Raises:
@@ -296,7 +300,7 @@ def _read_dlc(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSe
         told = find_foreign(source) or "give a DeepLabCut project or one of its videos"
         raise AnnotationError(f"{source}: no CollectedData*.csv in it; {told}")
     config = next((folder / "config.yaml" for folder in paths[0].parents if (folder / "config.yaml").exists()), None)
-    loaded = _read_mapping(config, options.encoding) if config else {}
+    loaded = read_mapping(config, options.encoding) if config else {}
     class_name = options.classes[0] if options.classes else "animal"
     return merge_label_sets(
         parse_collected_data(
@@ -308,6 +312,22 @@ def _read_dlc(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSe
         )
         for path in follow(paths, _READING, tell)
     )
+
+
+# ------------------------------------------------------------------------------------------------- SLEAP
+
+
+def _read_sleap(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSet:
+    source = origin.labels
+    if source.is_dir():
+        found = sorted(source.rglob("*.slp"))
+        if len(found) != 1:
+            told = f"{len(found)} .slp files in it" if found else find_foreign(source) or "no .slp in it"
+            raise AnnotationError(f"{source}: give one .slp or .pkg.slp file; {told}")
+        source = found[0]
+    _refuse_foreign(source, "sleap")
+    class_name = options.classes[0] if options.classes else None
+    return read_sleap(source, origin.images, class_name, options.box_margin, tell)
 
 
 # ------------------------------------------------------------------------------------- other tools' files

@@ -21,8 +21,8 @@ def read_sigmas(root: Path) -> SigmaFile | None:
     if not path.exists():
         return None
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_bytes())  # UTF-8, or UTF-16 by its mark
         return None if document is None else msgspec.convert(document, SigmaFile)
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (yaml.YAMLError, msgspec.ValidationError, RecursionError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigError(f"{SIGMAS_FILE}: {reason}; make it anew with `keypipe sigmas FOLDER FOLDER`") from error

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, parse_schema
@@ -47,14 +48,14 @@ def read_document(path: Path) -> CommentedMap:
     Raises:
         ConfigError: no YAML, a key twice, or not a mapping.
     """
-    return parse_document(path.read_text(encoding="utf-8"), path.name) if path.exists() else CommentedMap()
+    return parse_document(path.read_bytes(), path.name) if path.exists() else CommentedMap()
 
 
-def parse_document(text: str, name: str, yaml: YAML | None = None) -> CommentedMap:
-    """Parse YAML with sections, keeping comments and line numbers; an empty text is an empty mapping.
+def parse_document(content: bytes, name: str, yaml: YAML | None = None) -> CommentedMap:
+    """Parse YAML with sections, keeping comments and line numbers; an empty file is an empty mapping.
 
     Args:
-        text: the YAML.
+        content: the YAML, UTF-8 or UTF-16 by its mark.
         name: of its file, for messages.
         yaml: with settings of its own; default: plain values.
 
@@ -62,11 +63,17 @@ def parse_document(text: str, name: str, yaml: YAML | None = None) -> CommentedM
         ConfigError: no YAML, a key twice, or not a mapping.
     """
     try:
-        document = (yaml or YAML()).load(text)
+        document = (yaml or YAML()).load(content)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}" if mark else name
         raise ConfigError(f"{place}: {error.problem or error.context}") from error
+    except ReaderError as error:
+        raise ConfigError(f"{name}: not UTF-8; save it as UTF-8") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: brackets in brackets by the hundred") from error
+    except (ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key, and the like
+        raise ConfigError(f"{name}: cannot be read: {str(error)[:200]}") from error
     if document is None:
         return CommentedMap()
     if not isinstance(document, CommentedMap):
@@ -175,7 +182,9 @@ def check_section(
         return None
     problems += [
         f"{place(document, [*path, key], file)}: {'.'.join([*path, key])}: {text}"
-        for key, text in model.find_problems(values).items()
+        for key, text in model.find_problems(
+            {key: item for key, item in values.items() if isinstance(key, str)}
+        ).items()
     ]
     try:
         return model.model_validate(values)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import suppress
 
 import pytest
@@ -126,3 +127,16 @@ def test_json_of_scripts() -> None:
     for broken in (b"{", b"[" * 100_000, b"9" * 5000, b""):
         with pytest.raises(AnnotationError, match=r"^a\.json: "):
             parse_json(broken, "a.json")
+
+
+@pytest.mark.parametrize(
+    "content", [b"x" * 1_000_000, b"\xe9" * 1_000_000, b"x" * 500_000 + b"\xc5\xa3" + b"x" * 500_000]
+)
+def test_a_word_of_a_megabyte_takes_no_time(content: bytes) -> None:
+    """A pattern that looks for its end from every letter would take hours."""
+    started = time.process_time()
+    with suppress(AnnotationError):
+        decode_text(content + b"\xff")
+    with suppress(AnnotationError):
+        decode_text(content)
+    assert time.process_time() - started < 2

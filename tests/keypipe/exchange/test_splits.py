@@ -48,7 +48,7 @@ IMAGES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "c/d/1.jpg"]
     [
         ({"train": "../a", "val": "./b", "test": "c"}, ["train", "train", "val", "test"]),
         ({"train": ["a", "c/d"], "val": "b/"}, ["train", "train", "val", "train"]),
-        ({"train": "/data/me/set/a", "val": "D:\\set\\b"}, ["train", "train", "val", ""]),
+        ({"train": "/elsewhere/set/a", "val": "D:\\set\\b"}, ["train", "train", "val", ""]),
         ({"train": "train.txt", "val": "val.txt"}, ["train", "val", "val", ""]),
         ({"train": "a", "val": "a", "test": "b"}, ["", "", "test", ""]),
         ({"train": ".", "val": "."}, ["", "", "", ""]),

@@ -89,6 +89,20 @@ def test_a_group_never_straddles_two_splits_and_new_members_join_it() -> None:
     assert abs(counts["val"] / len(assigned.lines) - 0.15) < 0.08
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_versions_of_one_picture_never_straddle_two_splits(grouped: bool) -> None:
+    """Whatever groups the user makes: the versions are in folders of the source's splits, and each in its own group."""
+    names = [f"farm/{'train' if k < 2 else 'valid'}/{n}_jpg.rf.{n:016d}{k}" for n in range(20) for k in range(3)]
+    samples = put_groups(images(*names), {f"raw/{name}.jpg": name for name in names} if grouped else {})
+    splits = splits_of(assign_splits(samples, RATIOS, 3))
+    assert {*splits.values()} == {"train", "val", "test"}
+    for n in range(20):
+        assert len({splits[f"raw/{name}.jpg"] for name in names[3 * n : 3 * n + 3]}) == 1
+    added = image("farm/test/0_jpg.rf.00000000000000009")
+    later = assign_splits([*samples[1:], added], RATIOS, 5, assign_splits(samples, RATIOS, 3).lines)
+    assert splits_of(later)["raw/farm/test/0_jpg.rf.00000000000000009.jpg"] == splits[f"raw/{names[0]}.jpg"]
+
+
 def test_near_duplicates_share_a_split_and_later_ones_join_them() -> None:
     hashes: dict[str, int | None] = {f"{index:03d}": (index + 1) * 0x0101_0101_0101_0101 for index in range(0, 100, 4)}
     hashes["copy"] = (hashes["000"] or 0) ^ 0b101

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from keypipe.errors import DatasetError
-from keypipe.splits.groups import find_group, look_up_groups, parse_groups
+from keypipe.splits.groups import find_group, find_version_group, look_up_groups, parse_groups
 
 
 def test_find_group() -> None:
@@ -35,3 +35,30 @@ def test_groups_from_a_table() -> None:
 def test_a_table_that_says_nothing(text: str, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         parse_groups(text, "animal")
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("raw/cows/train/IMG_1_jpg.rf.0123456789abcdef0123456789abcdef.jpg", "cows/IMG_1_jpg"),
+        ("raw/cows/valid/IMG_1_jpg.rf.fedcba9876543210fedcba9876543210.png", "cows/IMG_1_jpg"),
+        ("derived/cows/IMG_1_jpg.rf.Zk8QpXaB2c.jpg", "cows/IMG_1_jpg"),
+        ("raw/IMG_1.rf.0123456789abcdef.jpg", "IMG_1"),
+        ("raw/a.rf.b.rf.0123456789abcdef.jpg", "a.rf.b"),
+        ("raw/cows/IMG_1.jpg", ""),
+        ("raw/cows/.rf.0123456789abcdef.jpg", ""),
+        ("raw/a.rf.x/IMG_1.jpg", ""),
+    ],
+)
+def test_versions_of_one_picture_have_a_group(path: str, group: str) -> None:
+    assert find_version_group(path) == group
+
+
+@pytest.mark.parametrize("text", ["", "image\n1.jpg\n", 'image,g\n"' + "x" * 200_000, "image;g\n1.jpg;a\n"])
+def test_what_is_no_table_of_groups_is_refused(text: str) -> None:
+    with pytest.raises(DatasetError, match=r"^groups: "):
+        parse_groups(text, "g")
+
+
+def test_a_row_that_is_too_short_has_no_group() -> None:
+    assert parse_groups("image,g\n1.jpg\n\n2.jpg,a,x\n", "g") == {"1.jpg": "", "2.jpg": "a"}

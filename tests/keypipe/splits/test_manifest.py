@@ -153,3 +153,11 @@ def test_an_image_that_two_branches_placed_differently_is_set_aside(tmp_path: Pa
     unwanted = next(line for line in text.splitlines() if line.startswith(f"raw/x.jpg,md5-x,{placed['ours']},"))
     repository.path.write_text(text.replace(unwanted + "\n", ""))  # a person decides
     assert splits_of(repository.split(some))["raw/x.jpg"] == placed["theirs"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\x00,c\n", "#draw," + "9" * 5000 + ",kept,,,,absent\n", '"' + "x" * 200_000, "raw/1.jpg\n", "\ud800"]
+)
+def test_what_is_no_line_of_a_manifest_is_refused(text: str) -> None:
+    with pytest.raises(DatasetError, match="manifest line 1: "):
+        parse_manifest(text)

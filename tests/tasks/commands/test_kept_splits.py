@@ -125,3 +125,20 @@ def test_a_source_without_splits_has_none_to_keep(empty: Path, source: Path) -> 
     with pytest.raises(ConfigError, match=r"neither data\.yaml nor the names of folders"):
         import_labels(empty, "yolo", source, options)
     assert not (empty / "data/raw/farm").exists()
+
+
+def test_versions_of_one_picture_are_a_group_in_the_manifest(empty: Path, source: Path) -> None:
+    """Roboflow's augmented versions, here of each picture of the training images, drawn as unlike as can be."""
+    for number in range(COUNTS["train"]):
+        for version in range(3):
+            stem = f"IMG_{number}_jpg.rf.{number:016x}{version:016x}"
+            draw(source / f"train/images/{stem}.jpg", 100 + 10 * number + version)
+            (source / f"train/labels/{stem}.txt").write_text(ROW)
+    import_labels(empty, "yolo", source, ImportOptions(write_schema=True))
+    run_stages(empty, "convert", "split")
+    lines = read_manifest(empty / "data/dataset/manifest.csv").lines
+    for number in range(COUNTS["train"]):
+        versions = [line for line in lines if f"IMG_{number}_jpg" in line.image]
+        assert len(versions) == 3
+        assert {line.group for line in versions} == {f"farm/IMG_{number}_jpg"}
+        assert len({line.split for line in versions}) == 1
