@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from sys import intern
@@ -41,6 +42,10 @@ class ManifestLine(msgspec.Struct, frozen=True, order=True, gc=False):
     fold: str = ""
     state: str = USED
 
+
+_PHASH = re.compile(r"([0-9a-f]{16})?")
+_NUMBER = re.compile(r"\d+([.,]\d+)?[eE][+-]\d+")
+"""A long number as a spreadsheet program writes it."""
 
 _HEADER = ManifestLine.__struct_encode_fields__
 
@@ -110,6 +115,11 @@ def _parse_rows(file: TextIO) -> Manifest:
         if len(row) != len(_HEADER) or row[2] not in {*SPLITS, ""} or row[6] not in {USED, ABSENT, ASIDE}:
             raise DatasetError(f"manifest line {number}: expected {','.join(_HEADER)}, got {','.join(row)!r}")
         image, md5, split, group, phash, fold, state = row
+        if broken := md5 if _NUMBER.fullmatch(md5) else "" if _PHASH.fullmatch(phash) else phash:
+            raise DatasetError(
+                f"manifest line {number}: {broken!r} is no hash of {image}; a spreadsheet program that takes a hash for"
+                " a number loses its ends. Bring the file back with git, and change it with a text editor"
+            )
         rows.append(ManifestLine(image, md5, intern(split), intern(group), phash, intern(fold), intern(state)))
     rows.sort()
     lines: list[ManifestLine] = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections import defaultdict
@@ -69,6 +70,18 @@ def test_the_manifest_is_read_back(lines: list[ManifestLine], draw: int, reset: 
 def test_a_line_that_is_none(line: str) -> None:
     with pytest.raises(DatasetError, match="line 2: expected image,md5,side,group,phash,fold,state"):
         parse_manifest(f"{format_manifest(Manifest())}{line}\n")
+
+
+@pytest.mark.parametrize("phash", ["1.23457E+15", "1,23457E+15", "12345678901234", "odd"])
+def test_a_hash_that_a_spreadsheet_took_for_a_number(phash: str) -> None:
+    row = f'a.jpg,{"0" * 32},train,,"{phash}",,used'
+    with pytest.raises(DatasetError, match=f"line 2: '{re.escape(phash)}' is no hash of a.jpg; a spreadsheet program"):
+        parse_manifest(f"{format_manifest(Manifest())}{row}\n")
+
+
+def test_a_hash_that_looks_like_a_number_is_one() -> None:
+    line = ManifestLine("a.jpg", "1" * 28 + "1e15", "train", phash="123456789012e+15".replace("+", "0"))
+    assert parse_manifest(format_manifest(Manifest((line,)))).lines == (line,)
 
 
 def test_a_reset_draws_once_and_is_recorded() -> None:
