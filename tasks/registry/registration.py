@@ -23,7 +23,7 @@ from tasks.registry.lease import hold
 from tasks.tracking import runs as tracking
 from tasks.tracking.packaging import save_package
 from tasks.tracking.registry import Registry, Version, to_tags
-from tasks.versions import snapshots
+from tasks.versions import git, snapshots
 from tasks.versions.stages import stage_version
 from tasks.versions.store import opened_commit
 from tasks.workspace.places import ANNOTATIONS
@@ -121,7 +121,7 @@ def _files(root: Path, commit: str) -> Iterator[Read]:
 def _gather(root: Path, read: Read, commit: str) -> Facts:
     """Gather the facts; the training's run is the one that this MLflow server knows it by."""
     if not commit:
-        snapshot = snapshots.of_workspace(root)
+        snapshot = snapshots.settle(root) if git.is_repository(root) else None
         facts = gather(read, snapshot.commit if snapshot else "")
         return msgspec.structs.replace(facts, run_id=tracking.find_run(root).run_id)
     facts = gather(read, commit)

@@ -97,7 +97,7 @@ def open_client(root: Path) -> Any:
         _check("MLFLOW_REGISTRY_URI", registry)
     _knock(root, uri)
     # A fresh SQLite file is filled by hundreds of migrations, each of them announced.
-    for name in ("alembic", "mlflow.store.db.utils"):
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     import mlflow
     from mlflow.exceptions import MlflowException

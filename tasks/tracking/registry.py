@@ -58,7 +58,6 @@ class Registry:
         self.uri = os.environ.get("MLFLOW_REGISTRY_URI") or uri
         self.untouched = is_untouched(root) and self.uri == uri
         """Nothing was ever recorded here; asking MLflow would make a database."""
-        self._history = ""
 
     @cached_property
     def _tracking(self) -> Any:
@@ -203,13 +202,14 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         with self._asking():
-            run_id = self._history or self._make_history()
+            run_id = self._make_history()
             try:
                 self._client.log_param(run_id, key, value)
-            except MlflowException as error:
-                if error.error_code == "INVALID_PARAMETER_VALUE":
-                    return False
-                raise
+            except MlflowException:
+                there = self._client.get_run(run_id).data.params.get(key)
+                if there is None:
+                    raise
+                return bool(there == value)
         return True
 
     def _find_history(self) -> Any:
@@ -224,7 +224,6 @@ class Registry:
             run_view_type=ViewType.ALL,
             order_by=["attributes.start_time ASC"],
         )
-        self._history = runs[0].info.run_id if runs else ""
         return runs[0] if runs else None
 
     def _make_history(self) -> str:
@@ -240,11 +239,10 @@ class Registry:
         if run is None:
             tags = {HISTORY_OF: self.name, "mlflow.note.content": _NOTE.format(name=self.name)}
             run = self._client.create_run(experiment.experiment_id, tags=tags, run_name=f"history of {self.name}")
-            self._client.set_terminated(run.info.run_id)
+            self._client.update_run(run.info.run_id, status="FINISHED")  # set_terminated would print a link
         elif run.info.lifecycle_stage == "deleted":
             self._client.restore_run(run.info.run_id)
-        self._history = str(run.info.run_id)
-        return self._history
+        return str(run.info.run_id)
 
     # ---------------------------------------------------------------- how the server is asked
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import pytest
 from flows.history import retention
 from flows.history.known_runs import Child, Run, list_runs
 from flows.history.retention import decide
-from flows.services import server
-from flows.system.process import Tree
+from tasks.registry.aliases import MovedError, open_registry, promote, read_state, rollback
+from tasks.registry.retention import delete_versions
 from tasks.tracking import runs as tracking
 from tasks.tracking.client import open_client
 from tasks.tracking.history import artifact_bytes, read_packages, remove_run
@@ -25,6 +23,7 @@ from tasks.versions.stages import stage_version
 from tasks.versions.store import checkout, opened_commit, share_cache
 from tasks.workspace.models import TrainingRecord
 from tests.flows.toy import Toy, dvc
+from tests.mlflow_server import mlflow_server
 from tests.workspace import git
 
 
@@ -184,27 +183,49 @@ def test_pruning_outside_git_is_refused(history: Toy) -> None:
     assert "prune needs git" in history.keypipe("prune", "--keep", "1", code=2)
 
 
+def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(history: Toy) -> None:
+    root = history.root
+    fourth, _, third, second, first = list_runs(root)
+    registry = open_registry(root)
+    registry.create("for a test", {})
+    for run in (first, second, third):
+        registry.add_version(run.id, lambda folder: (folder.mkdir(), (folder / "MLmodel").write_text("{}")), "", {})
+    promote(root, "2", why="the first")
+    promote(root, "1", why="better")
+    promote(root, "3", why="best")
+    name = registry.name
+    told = retention.prune(root, 2, dry_run=True, say=print)
+    why = {verdict.run.id: ", ".join(verdict.reasons) for verdict in told.verdicts}
+    assert why[third.id] == f"registered as {name} v3 (champion), one of the last 2"
+    assert why[first.id] == f"registered as {name} v1 (previous)"
+    assert why[second.id] == f"registered as {name} v2 (moved lately)"  # by the move from 2 to 1
+    told = retention.prune(root, 1, dry_run=True, say=print)
+    assert told.versions == ("2",)
+    done = retention.prune(root, 1, dry_run=False, say=print)
+    assert done.versions == ("2",)
+    state = read_state(root)
+    assert [version.number for version in state.versions] == ["3", "1"]
+    assert (state.entries[-1].what, state.entries[-1].note) == ("prune", "deleted v2")
+    assert {run.id for run in list_runs(root)} == {fourth.id, third.id, first.id}
+    with pytest.raises(MovedError, match=r"v1 of .* came into use just now"):
+        delete_versions(root, ["1"], 1)
+    rollback(root)
+    assert read_state(root).aliases == {"champion": "1"}
+
+
 @pytest.mark.slow
 def test_a_tracking_server_elsewhere_lets_go_of_artifacts_and_marks_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port, log = server.free_port(), tmp_path / "log"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    places = ["--backend-store-uri", f"sqlite:///{tmp_path / 's.db'}", "--artifacts-destination", str(tmp_path / "art")]
-    with log.open("wb") as output:
-        tree = Tree([*command, *places], cwd=tmp_path, env=dict(os.environ), output=output, grace=5)
-        try:
-            server.wait_for_page(log, tree, f"http://127.0.0.1:{port}/health")
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-            weights = tmp_path / "best.pt"
-            weights.write_bytes(bytes(1000))
-            live = tracking.start_training(tmp_path, TrainingRecord("fingerprint", {}, {}, "", {}))
-            live.log_files(weights, "models")
-            live.end("FINISHED")
-            assert read_packages(tmp_path, live.run_id)["mlflow"]
-            assert artifact_bytes(tmp_path, live.run_id) > 1000
-            assert remove_run(tmp_path, live.run_id) is False
-            assert list_tracked_runs(tmp_path) == []
-            assert not [path for path in (tmp_path / "art").rglob("*") if path.is_file()]
-        finally:
-            tree.end()
+    with mlflow_server(tmp_path) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        weights = tmp_path / "best.pt"
+        weights.write_bytes(bytes(1000))
+        live = tracking.start_training(tmp_path, TrainingRecord("fingerprint", {}, {}, "", {}))
+        live.log_files(weights, "models")
+        live.end("FINISHED")
+        assert read_packages(tmp_path, live.run_id)["mlflow"]
+        assert artifact_bytes(tmp_path, live.run_id) > 1000
+        assert remove_run(tmp_path, live.run_id) is False
+        assert list_tracked_runs(tmp_path) == []
+        assert not [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]

@@ -74,7 +74,7 @@ def test_a_version_is_put_into_use_and_the_one_of_before_comes_back(registry: Re
     rollback(root)
     rollback(root)
     assert registry.aliases() == {"champion": "1"}
-    with pytest.raises(ConfigError, match="no version of cows-.* was in use before v1"):
+    with pytest.raises(ConfigError, match=r"no version of cows-.* was in use before v1"):
         rollback(root)
     assert told(root) == [
         "register: challenger none -> v1",
@@ -172,7 +172,8 @@ for version in "1234":
     assert [entry.what for entry in entries] == ["register"] * 12
     assert history.fold(entries) == registry.aliases()
     for number, entry in enumerate(entries):
-        assert {move.before for move in entry.moves} == {history.fold(entries[:number]).get("challenger")}
+        for move in entry.moves:
+            assert move.before == history.fold(entries[:number]).get("challenger")
 
 
 @pytest.mark.parametrize(("before", "champion"), [(True, "1"), (False, "2")])
@@ -195,6 +196,7 @@ def test_a_move_whose_process_was_killed_is_finished_or_dropped(
 
 def test_a_server_that_is_gone_is_one_line(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)  # MLflow keeps there what it was told last
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for act in (lambda: read_state(registry.root), lambda: promote(registry.root, "1", why="x")):
         with pytest.raises(PoseError, match=r"^MLflow's registry at http://127.0.0.1:9: .*$"):
