@@ -13,7 +13,7 @@ from flows.command_line.menu import group
 @group(
     "models",
     invoke_without_command=True,
-    examples=["keypipe models", "keypipe models --history", "keypipe models register"],
+    examples=["keypipe models", "keypipe models register"],
 )
 @click.option("--history", is_flag=True, help="Show every move of an alias: who, when, why.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")

@@ -20,7 +20,6 @@ from tasks.registry.card import FILE, to_card, to_description
 from tasks.registry.facts import ONNX_FILE, Facts, Read, gather
 from tasks.registry.history import CHALLENGER, CHAMPION
 from tasks.registry.lease import hold
-from tasks.tracking import runs as tracking
 from tasks.tracking.packaging import save_package
 from tasks.tracking.registry import Registry, Version, to_tags
 from tasks.versions import git, snapshots
@@ -85,6 +84,9 @@ def register(
     with _files(root, commit) as read:
         facts = _gather(root, read, commit)
         registry = open_registry(root)
+        # The id under which this server knows the training; it may be another one than the training had when it ran.
+        run_id = registry.find_training(facts.training.record.fingerprint)
+        facts = msgspec.structs.replace(facts, run_id=run_id)
         _introduce(registry, root, facts.info.schema)
         with hold(registry, "registration", who):
             known = _find(registry.versions(), facts)
@@ -119,16 +121,10 @@ def _files(root: Path, commit: str) -> Iterator[Read]:
 
 
 def _gather(root: Path, read: Read, commit: str) -> Facts:
-    """Gather the facts; the training's run is the one that this MLflow server knows it by."""
-    if not commit:
-        snapshot = snapshots.settle(root) if git.is_repository(root) else None
-        facts = gather(read, snapshot.commit if snapshot else "")
-        return msgspec.structs.replace(facts, run_id=tracking.find_run(root).run_id)
-    facts = gather(read, commit)
-    run = tracking.find_training(root, facts.training.record.fingerprint)
-    if run is None:
-        raise ModelError(f"the MLflow server knows no finished training {facts.training.record.fingerprint[:8]}")
-    return msgspec.structs.replace(facts, run_id=run.run_id)
+    if not commit and git.is_repository(root):
+        settled = snapshots.settle(root)
+        return gather(read, settled.commit if settled else "")
+    return gather(read, commit)
 
 
 def _introduce(registry: Registry, root: Path, schema: Schema) -> None:

@@ -104,7 +104,7 @@ def open_client(root: Path) -> Any:
     from sqlalchemy.exc import SQLAlchemyError
 
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(registry or uri)
+    mlflow.set_registry_uri(registry or "")  # an address would stay in the environment, for other workspaces as well
     try:
         if is_untouched(root):
             _make_database(root, uri)

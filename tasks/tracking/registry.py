@@ -5,23 +5,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from keypipe.errors import PoseError
-from tasks.tracking.client import EXPERIMENT, all_pages, is_untouched, open_client, tracking_uri
-from tasks.tracking.runs import Run, child_run
+from tasks.tracking.client import (
+    EXPERIMENT,
+    all_pages,
+    answering,
+    experiment_id,
+    is_untouched,
+    open_client,
+    tracking_uri,
+)
+from tasks.tracking.delivery import PARENT, STAGE, find_training
+from tasks.tracking.machine import own_process
+from tasks.tracking.runs import PROCESS
 
 HISTORY_EXPERIMENT = f"{EXPERIMENT} registry"
 HISTORY_OF = "keypipe.registry"
 """Tag of the run that keeps a registered model's history: the model's name."""
 
-STAGE = "register"
+REGISTER = "register"
 """Stage of the child run, under the training's, that holds the model's folder."""
 
 
@@ -121,25 +131,41 @@ class Registry:
         Returns:
             The version's number.
         """
-        import tempfile
-
-        parent = Run(self._tracking, training)
-        with self._asking(), child_run(self.root, parent, STAGE) as live, tempfile.TemporaryDirectory() as scratch:
+        with self._asking(), self._child(training) as run_id, tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             save(folder)
-            experiment = self._tracking.get_run(live.run_id).info.experiment_id
-            model = self._tracking.create_logged_model(experiment, name=self.name, source_run_id=live.run_id)
+            experiment = self._tracking.get_run(run_id).info.experiment_id
+            model = self._tracking.create_logged_model(experiment, name=self.name, source_run_id=run_id)
             self._tracking.log_model_artifacts(model.model_id, str(folder))
             self._tracking.finalize_logged_model(model.model_id, "READY")
+            source = f"models:/{model.model_id}"
             made = self._client.create_model_version(
-                self.name,
-                f"models:/{model.model_id}",
-                live.run_id,
-                tags=dict(tags),
-                description=description,
-                model_id=model.model_id,
+                self.name, source, run_id, tags=dict(tags), description=description, model_id=model.model_id
             )
             return str(made.version)
+
+    @contextmanager
+    def _child(self, training: str) -> Iterator[str]:
+        """Open a child run of a training; unlike those of stages it is nothing without the server."""
+        experiment = self._tracking.get_run(training).info.experiment_id
+        tags = {PARENT: training, STAGE: REGISTER, PROCESS: own_process()}
+        run_id = str(self._tracking.create_run(experiment, tags=tags, run_name=REGISTER).info.run_id)
+        try:
+            yield run_id
+        except BaseException:
+            self._tracking.update_run(run_id, status="FAILED")
+            raise
+        self._tracking.update_run(run_id, status="FINISHED")
+
+    def find_training(self, fingerprint: str) -> str:
+        """Return the id of the newest finished run of a training; the workspace's own is written where it is unknown.
+
+        Raises:
+            PoseError: the server does not know the training.
+        """
+        with self._asking():
+            experiment = experiment_id(self._tracking, self.root)
+            return find_training(self.root, self._tracking, experiment, fingerprint)
 
     def delete_version(self, number: str) -> None:
         """Delete a version; the run that holds its folder stays."""
@@ -258,14 +284,8 @@ class Registry:
                     return None
                 raise
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except MlflowException as error:
-            raise PoseError(f"MLflow's registry at {self.uri}: {str(error).splitlines()[0]}") from error
+    def _asking(self) -> AbstractContextManager[None]:
+        return answering(self.root)
 
 
 _NOTE = """\

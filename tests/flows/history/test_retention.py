@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from flows.history import retention
 from flows.history.known_runs import Child, Run, list_runs
 from flows.history.retention import decide
+from flows.services import server
+from flows.system.process import Tree
 from tasks.registry.aliases import MovedError, open_registry, promote, read_state, rollback
 from tasks.registry.retention import delete_versions
 from tasks.tracking import runs as tracking
@@ -23,7 +27,6 @@ from tasks.versions.stages import stage_version
 from tasks.versions.store import checkout, opened_commit, share_cache
 from tasks.workspace.models import TrainingRecord
 from tests.flows.toy import Toy, dvc
-from tests.mlflow_server import mlflow_server
 from tests.workspace import git
 
 
@@ -217,15 +220,23 @@ def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(h
 def test_a_tracking_server_elsewhere_lets_go_of_artifacts_and_marks_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with mlflow_server(tmp_path) as url:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-        weights = tmp_path / "best.pt"
-        weights.write_bytes(bytes(1000))
-        live = tracking.start_training(tmp_path, TrainingRecord("fingerprint", {}, {}, "", {}))
-        live.log_files(weights, "models")
-        live.end("FINISHED")
-        assert read_packages(tmp_path, live.run_id)["mlflow"]
-        assert artifact_bytes(tmp_path, live.run_id) > 1000
-        assert remove_run(tmp_path, live.run_id) is False
-        assert list_tracked_runs(tmp_path) == []
-        assert not [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+    port, log = server.free_port(), tmp_path / "log"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    places = ["--backend-store-uri", f"sqlite:///{tmp_path / 's.db'}", "--artifacts-destination", str(tmp_path / "art")]
+    with log.open("wb") as output:
+        tree = Tree([*command, *places], cwd=tmp_path, env=dict(os.environ), output=output, grace=5)
+        try:
+            server.wait_for_page(log, tree, f"http://127.0.0.1:{port}/health")
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+            weights = tmp_path / "best.pt"
+            weights.write_bytes(bytes(1000))
+            live = tracking.start_training(tmp_path, TrainingRecord("fingerprint", {}, {}, "", {}))
+            live.log_files(weights, "models")
+            live.end("FINISHED")
+            assert read_packages(tmp_path, live.run_id)["mlflow"]
+            assert artifact_bytes(tmp_path, live.run_id) > 1000
+            assert remove_run(tmp_path, live.run_id) is False
+            assert list_tracked_runs(tmp_path) == []
+            assert not [path for path in (tmp_path / "art").rglob("*") if path.is_file()]
+        finally:
+            tree.end()

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.registry.aliases import open_registry
 from tasks.tracking.registry import Registry
-from tests.mlflow_server import mlflow_server
+from tests.mlflow_server import MlflowServer
 from tests.registered import make_registrable
 
 
@@ -28,8 +28,12 @@ def _own_tracking() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server."""
-    with mlflow_server(tmp_path_factory.mktemp("registry-server")) as url:
-        yield url
+    server = MlflowServer(tmp_path_factory.mktemp("registry-server"))
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 @pytest.fixture
