@@ -16,27 +16,16 @@ from keypipe.errors import ModelError
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS
 from keypipe.inference.tables import INPUT_COLUMN
 
-CODE = (
-    "__init__.py",
-    "errors.py",
-    "images/__init__.py",
-    "images/header.py",
-    "images/media.py",
-    "images/opencv.py",
-    "inference/__init__.py",
-    "inference/letterbox.py",
-    "inference/model_info.py",
-    "inference/onnx_model.py",
-    "inference/postprocess.py",
-    "inference/predictor.py",
-    "inference/results.py",
-    "inference/tables.py",
-    "keypoints/__init__.py",
-    "keypoints/predictions.py",
-    "keypoints/skeleton.py",
-    "lazy.py",
+LIBRARY = Path(keypipe.__file__).parent
+CODE = tuple(
+    sorted(
+        path.relative_to(LIBRARY).as_posix()
+        for pattern in ("__init__.py", "errors.py", "files.py", "lazy.py", "images/*", "inference/*", "keypoints/*")
+        for path in LIBRARY.glob(pattern)
+        if path.suffix == ".py"
+    )
 )
-"""What of keypipe goes along: all that prediction imports."""
+"""What of keypipe goes along: the packages that prediction imports from."""
 
 PACKAGES = (
     "mlflow-skinny",
@@ -50,7 +39,6 @@ PACKAGES = (
 )
 """What prediction and MLflow's own server for models need; the versions are those that the model was made with."""
 
-LIBRARY = Path(keypipe.__file__).parent
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 

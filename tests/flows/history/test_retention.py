@@ -15,7 +15,7 @@ from flows.history.known_runs import Child, Run, list_runs
 from flows.history.retention import decide
 from flows.services import server
 from flows.system.process import Tree
-from tasks.registry.aliases import MovedError, open_registry, promote, read_state, rollback
+from tasks.registry.aliases import MovedError, challenge, open_registry, promote, read_state, rollback
 from tasks.registry.retention import delete_versions
 from tasks.tracking import runs as tracking
 from tasks.tracking.client import open_client
@@ -196,10 +196,11 @@ def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(h
     promote(root, "2", why="the first")
     promote(root, "1", why="better")
     promote(root, "3", why="best")
+    challenge(root, "3", why="once more")
     name = registry.name
     told = retention.prune(root, 2, dry_run=True, say=print)
     why = {verdict.run.id: ", ".join(verdict.reasons) for verdict in told.verdicts}
-    assert why[third.id] == f"registered as {name} v3 (champion), one of the last 2"
+    assert why[third.id] == f"registered as {name} v3 (challenger, champion), one of the last 2"
     assert why[first.id] == f"registered as {name} v1 (previous)"
     assert why[second.id] == f"registered as {name} v2 (moved lately)"  # by the move from 2 to 1
     told = retention.prune(root, 1, dry_run=True, say=print)
@@ -213,7 +214,7 @@ def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(h
     with pytest.raises(MovedError, match=r"v1 of .* came into use just now"):
         delete_versions(root, ["1"], 1)
     rollback(root)
-    assert read_state(root).aliases == {"champion": "1"}
+    assert read_state(root).aliases == {"champion": "1", "challenger": "3"}
 
 
 @pytest.mark.slow
