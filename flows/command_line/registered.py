@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from flows.command_line.data import refuse_while_running
 from flows.command_line.menu import group
 
 
@@ -47,9 +46,10 @@ def register(root: Path, name: str, why: str) -> None:
     names the version; `keypipe promote` puts it into use.
     """
     from flows.commands.models import register as register_run
+    from flows.pipeline import lease
 
-    refuse_while_running(root)
-    made = register_run(root, name, why)
+    with lease.claim(root):  # nothing changes what is registered meanwhile
+        made = register_run(root, name, why)
     known = "" if made.new else ", which was registered before"
     click.echo(f"v{made.version} of {made.name}{known}: {made.headline}")
     click.echo(f"put it into use with `keypipe promote {made.version} --why …`")
