@@ -13,6 +13,7 @@ import click
 from flows.command_line import models, pipeline, services
 from flows.command_line.data import data
 from flows.command_line.menu import PROGRAM, Menu
+from flows.command_line.registered import models as registered
 from flows.command_line.runs import runs
 from keypipe.errors import PoseError
 from tasks.workspace.access import explain, name_user
@@ -42,7 +43,7 @@ def cli() -> None:
 
 cli.add_section("Data", data)
 cli.add_section("Pipeline", pipeline.run, pipeline.status, pipeline.accept, pipeline.schedule)
-cli.add_section("Models", models.predict, models.serve)
+cli.add_section("Models", models.predict, models.serve, registered)
 cli.add_section("Runs", runs)
 cli.add_section("Services", services.ui)
 

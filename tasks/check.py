@@ -15,6 +15,7 @@ from tasks.convert import ConvertParams
 from tasks.export import ExportParams
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.sigmas import read_sigmas
+from tasks.registry.settings import RegistryParams
 from tasks.split import SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[read.Section]] = {
     "train": TrainParams,
     "validate": ValidateParams,
     "export": ExportParams,
+    "registry": RegistryParams,
 }
 
 

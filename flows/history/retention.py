@@ -15,6 +15,7 @@ import msgspec
 from flows.history.known_runs import Child, Run, find_run, list_runs
 from flows.pipeline import lease
 from keypipe.errors import ConfigError, PoseError
+from tasks.registry.retention import delete_versions, find_needed
 from tasks.tracking import runs as tracking
 from tasks.tracking.history import artifact_bytes, registered_models, remove_run, tag_run
 from tasks.versions import git, lockfile, snapshots
@@ -52,6 +53,7 @@ class Pruned(msgspec.Struct, frozen=True):
         cache: what goes from DVC's cache.
         strangers: snapshots of runs that this MLflow server does not know; they stay.
         unpurged: runs whose record the server only marked as deleted.
+        versions: numbers of the registered versions that go with their trainings.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -59,10 +61,15 @@ class Pruned(msgspec.Struct, frozen=True):
     cache: Unused
     strangers: tuple[str, ...] = ()
     unpurged: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
 
 
 def decide(
-    runs: Sequence[Run], keep: int, registered: Mapping[str, Sequence[str]], needed: Mapping[str, Sequence[str]]
+    runs: Sequence[Run],
+    keep: int,
+    registered: Mapping[str, Sequence[str]],
+    needed: Mapping[str, Sequence[str]],
+    versions: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
     """Decide which trainings stay.
 
@@ -71,6 +78,8 @@ def decide(
         keep: number of the newest finished ones that stay; what was begun since the oldest of them stays as well.
         registered: registered models by run id.
         needed: what needs a training, such as ``branch main``, by its fingerprint; it needs one of those that share it.
+        versions: of the workspace's registered model, by the names in ``registered``: why each is needed, "" where it
+            is not and goes with its training. Versions of other models are always needed.
 
     Returns:
         A verdict for each, in the same order.
@@ -88,7 +97,9 @@ def decide(
         if run.status == "RUNNING":
             reasons.append("running")
         for id_ in (run.id, *(child.id for child in run.children)):
-            reasons += [f"registered as {name}" for name in registered.get(id_, ())]
+            for name in registered.get(id_, ()):
+                why = (versions or {}).get(name)
+                reasons += [f"registered as {name}{f' ({why})' if why else ''}"] if why != "" else []
         if serving[run.fingerprint] == run.id:
             reasons += needed.get(run.fingerprint, ())
         if run in last:
@@ -196,7 +207,8 @@ def prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
 def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
     snapshots.settle(root)
     runs = list_runs(root)
-    verdicts = decide(runs, keep, registered_models(root), needed_fingerprints(root))
+    registered, versions = registered_models(root), find_needed(root, keep)
+    verdicts = decide(runs, keep, registered, needed_fingerprints(root), versions)
     going = [verdict.run for verdict in verdicts if not verdict.stays]
     children = [child for run in going for child in run.children]
     children += [child for verdict in verdicts for child in verdict.superseded]
@@ -211,7 +223,9 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
     # What stays is read before anything goes: a commit that DVC cannot read stops the pruning.
     unused = unused_objects(root, commits, remove=False)
     unpurged: list[str] = []
+    without = tuple(name.rpartition(" v")[2] for run_id in ids for name in registered.get(run_id, ()))
     if not dry_run:
+        delete_versions(root, without, keep)
         for run in going:
             if run.snapshot is not None:
                 snapshots.drop(root, run.id)
@@ -220,7 +234,7 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
             if not remove_run(root, run_id):
                 unpurged.append(run_id)
         unused = unused_objects(root, commits, remove=True)
-    return Pruned(tuple(verdicts), sizes, unused, strangers, tuple(unpurged))
+    return Pruned(tuple(verdicts), sizes, unused, strangers, tuple(unpurged), without)
 
 
 def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = None) -> None:
@@ -251,6 +265,8 @@ def show_pruned(pruned: Pruned, *, dry_run: bool, say: Say) -> None:
     artifacts = sum(pruned.artifact_bytes.values())
     did = "would remove" if dry_run else "removed"
     say(f"{did} {going} trainings and {children} of their child runs from MLflow, {format_bytes(artifacts)}")
+    if pruned.versions:
+        say(f"{did} the registered versions {', '.join(f'v{number}' for number in pruned.versions)}")
     if pruned.cache.shared_cache:
         say(
             f"DVC's cache is left alone: {pruned.cache.shared_cache} lies outside this workspace and may serve others;"
@@ -281,4 +297,5 @@ def format_bytes(count: int) -> str:
 def show_kept(root: Path) -> None:
     """Print every training and why it stays, whatever a pruning is asked to keep."""
     snapshots.settle(root)
-    show_runs(decide(list_runs(root), 0, registered_models(root), needed_fingerprints(root)))
+    runs = list_runs(root)
+    show_runs(decide(runs, 0, registered_models(root), needed_fingerprints(root), find_needed(root, len(runs))))

@@ -97,14 +97,14 @@ def open_client(root: Path) -> Any:
         _check("MLFLOW_REGISTRY_URI", registry)
     _knock(root, uri)
     # A fresh SQLite file is filled by hundreds of migrations, each of them announced.
-    for name in ("alembic", "mlflow.store.db.utils"):
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(registry or uri)
+    mlflow.set_registry_uri(registry or "")  # an address would stay in the environment, for other workspaces as well
     try:
         if is_untouched(root):
             _make_database(root, uri)

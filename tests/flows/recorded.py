@@ -24,6 +24,7 @@ from tasks.tracking import runs as tracking
 from tasks.tracking.machine import machine_type
 from tasks.workspace import params as read
 from tasks.versions import snapshots
+from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace.dataset import read_split
@@ -36,6 +37,7 @@ def main(root):
     document = read.read_params(root)
     fingerprint = stage_fingerprint(root, "train")
     tags = {tracking.MACHINE: os.environ.get("TOY_MACHINE", machine_type())}
+    tags["keypipe.git_commit"] = git_state(root).commit or "none"
     params = {"train.epochs": str(document["train"]["epochs"])}
     record = TrainingRecord(fingerprint, params, tags, raw_version(root) or "", {})
     live = tracking.start_training(root, record)

@@ -15,6 +15,8 @@ from flows.history.known_runs import Child, Run, list_runs
 from flows.history.retention import decide
 from flows.services import server
 from flows.system.process import Tree
+from tasks.registry.aliases import MovedError, challenge, open_registry, promote, read_state, rollback
+from tasks.registry.retention import delete_versions
 from tasks.tracking import runs as tracking
 from tasks.tracking.client import open_client
 from tasks.tracking.history import artifact_bytes, read_packages, remove_run
@@ -182,6 +184,37 @@ def test_a_cache_that_others_may_share_is_left_alone(history: Toy, tmp_path: Pat
 def test_pruning_outside_git_is_refused(history: Toy) -> None:
     shutil.rmtree(history.root / ".git")
     assert "prune needs git" in history.keypipe("prune", "--keep", "1", code=2)
+
+
+def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(history: Toy) -> None:
+    root = history.root
+    fourth, _, third, second, first = list_runs(root)
+    registry = open_registry(root)
+    registry.create("for a test", {})
+    for run in (first, second, third):
+        registry.add_version(run.id, lambda folder: (folder.mkdir(), (folder / "MLmodel").write_text("{}")), "", {})
+    promote(root, "2", why="the first")
+    promote(root, "1", why="better")
+    promote(root, "3", why="best")
+    challenge(root, "3", why="once more")
+    name = registry.name
+    told = retention.prune(root, 2, dry_run=True, say=print)
+    why = {verdict.run.id: ", ".join(verdict.reasons) for verdict in told.verdicts}
+    assert why[third.id] == f"registered as {name} v3 (challenger, champion), one of the last 2"
+    assert why[first.id] == f"registered as {name} v1 (previous)"
+    assert why[second.id] == f"registered as {name} v2 (moved lately)"  # by the move from 2 to 1
+    told = retention.prune(root, 1, dry_run=True, say=print)
+    assert told.versions == ("2",)
+    done = retention.prune(root, 1, dry_run=False, say=print)
+    assert done.versions == ("2",)
+    state = read_state(root)
+    assert [version.number for version in state.versions] == ["3", "1"]
+    assert (state.entries[-1].what, state.entries[-1].note) == ("prune", "deleted v2")
+    assert {run.id for run in list_runs(root)} == {fourth.id, third.id, first.id}
+    with pytest.raises(MovedError, match=r"v1 of .* came into use just now"):
+        delete_versions(root, ["1"], 1)
+    rollback(root)
+    assert read_state(root).aliases == {"champion": "1", "challenger": "3"}
 
 
 @pytest.mark.slow

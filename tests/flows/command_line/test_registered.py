@@ -1,0 +1,71 @@
+"""``keypipe register``, ``models``, ``promote`` and ``rollback``, as people type them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows.cli import cli
+from keypipe.errors import PoseError
+from tasks.registry.aliases import open_registry
+from tests.registered import make_registrable, train_again
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which every stage has run."""
+    return make_registrable(tmp_path_factory.mktemp("registered") / "farm")
+
+
+def keypipe(root: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*arguments], obj=root, catch_exceptions=False, terminal_width=120)
+
+
+def test_a_model_s_way_into_use_and_back(farm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "farm has no version yet; `keypipe register` makes the first" in keypipe(farm, "models").output
+    done = keypipe(farm, "register", "--why", "new barn")
+    assert "v1 of farm: OKS AP 0." in done.output
+    assert "put it into use with `keypipe promote 1 --why …`" in done.output
+    assert keypipe(farm, "promote", "challenger", "--why", "the first").output.split("\n")[:2] == [
+        "champion none -> v1",
+        "challenger v1 -> none",
+    ]
+    train_again(farm, 3)
+    assert "v2 of farm" in keypipe(farm, "register").output
+    assert "v1 of farm, which was registered before" in keypipe(farm, "models", "register", first_run(farm)).output
+    open_registry(farm)._client.set_registered_model_alias("farm", "champion", "2")
+    shown = keypipe(farm, "models").output
+    assert "v2 since 20" in shown
+    assert "by not keypipe" in shown
+    keypipe(farm, "promote", "v1", "--why", "calves")
+    assert "before     v2; `keypipe rollback` puts it into use again" in keypipe(farm, "models").output
+    assert "champion v1 -> v2" in keypipe(farm, "rollback", "--why", "worse").output
+    told = keypipe(farm, "models", "--history").output
+    for text in ("new barn", "the first", "calves", "worse", "not keypipe", "champion v1 -> v2"):
+        assert text in told, text
+
+
+def first_run(root: Path) -> str:
+    """Return the start of the id of the training that v1 came of."""
+    return open_registry(root).versions()[-1].tags["keypipe.run"][:8]
+
+
+def test_programs_get_all_of_it(farm: Path) -> None:
+    found = json.loads(keypipe(farm, "models", "--json").output)
+    assert found["model"] == "farm"
+    assert found["aliases"]["champion"] == "2"
+    assert [version["version"] for version in found["versions"]] == ["2", "1"]
+    assert found["versions"][0]["tags"]["keypipe.license"] == "AGPL-3.0-or-later"
+    assert found["history"][0]["moves"] == [{"alias": "challenger", "from": None, "to": "1"}]
+
+
+def test_a_reason_is_asked_for_and_what_is_unknown_is_said(farm: Path) -> None:
+    done = CliRunner().invoke(cli, ["promote", "1"], obj=farm)
+    assert done.exit_code == 2
+    assert "Missing option '--why'" in done.output
+    with pytest.raises(PoseError, match="9: farm has no such version"):
+        keypipe(farm, "promote", "9", "--why", "x")
