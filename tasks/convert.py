@@ -20,7 +20,7 @@ from keypipe.dataset.coco_writer import write_coco
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import count_findings, sort_findings
-from keypipe.errors import ConfigError, DatasetError, FaultsError, sort_faults
+from keypipe.errors import ConfigError, DatasetError, Fault, FaultsError, sort_faults
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
@@ -48,6 +48,9 @@ class ConvertParams(read.Section):
     unknown_labels: Literal["ignore", "fail"] = "ignore"
     unlabelled_images: Literal["ignore", "negative"] = "ignore"
     box_from_points: float | None = Field(default=None, ge=0, le=1)
+    box_from: Literal["rectangle", "outline"] = "rectangle"
+    keypoint_from: Literal["point", "circle"] = "point"
+    difficult: Literal["occluded", "ignore"] = "occluded"
     depth: Depth = "cut"
     encoding: str | None = Field(default=None, description="of JSON that is neither UTF-8 nor UTF-16, such as gb18030")
     on_error: Literal["fail", "quarantine"] = Field(default="fail")
@@ -71,6 +74,9 @@ class ConvertParams(read.Section):
             self.box_from_points,
             self.depth,
             self.encoding,
+            self.box_from,
+            self.keypoint_from,
+            self.difficult,
         )
 
 
@@ -90,6 +96,7 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     for change in schema_changes(root, schema):
         say(f"convert: since the last run: {change}")
     folder = read_raw(params, schema, root)
+    _check_names(folder.faults, schema)
     if folder.faults and params.on_error == "fail":
         advice = "mend them, or set convert.on_error: quarantine to go on without these images"
         raise FaultsError(folder.faults, advice)
@@ -127,6 +134,7 @@ class Overview(msgspec.Struct):
         derived_images: paths of images that are made anew.
         clipped: boxes and keypoints moved onto the image, of all files.
         occluded_ignored: occluded keypoints treated as not labelled, of all files.
+        difficult: keypoints that X-AnyLabeling's mark made occluded, of all files.
     """
 
     set_aside: set[str]
@@ -138,6 +146,7 @@ class Overview(msgspec.Struct):
     derived_images: list[str] = []
     clipped: int = 0
     occluded_ignored: int = 0
+    difficult: int = 0
 
     def images(self, folder: Folder) -> Iterator[tuple[AnnotatedImage, Packed]]:
         """Yield the converted images, in the order of their paths, with their objects packed."""
@@ -154,7 +163,8 @@ def look_over(folder: Folder) -> Overview:
         file = reading.file
         over.clipped += file.clipped
         over.occluded_ignored += file.occluded_ignored
-        if file.derived_boxes or file.by_place or file.by_list_order or file.found_by:
+        over.difficult += file.difficult
+        if file.derived_boxes or file.by_place or file.by_list_order or file.found_by or file.shared_groups:
             over.noted.append(file)
         if file.image is None:
             continue
@@ -199,6 +209,23 @@ def _diagnose(root: Path, folder: Folder, schema: Schema, overview: Overview, pa
     findings = without_ignored(sort_findings([*diagnosis.findings, *find_duplicates(alike, {})]), params)
     stop_at([finding for finding in findings if finding.file not in overview.set_aside], params)
     return msgspec.structs.replace(diagnosis, findings=findings)
+
+
+def _check_names(faults: Sequence[Fault], schema: Schema) -> None:
+    """Say at once what is wrong where every point has the same name, instead of at every object.
+
+    Raises:
+        DatasetError: all keypoints of a class are one, which stands in objects twice and more.
+    """
+    single = [name for name, skeleton in schema.classes.items() if len(skeleton.keypoints) == 1]
+    repeated = sum(fault.kind == "repeated-keypoint" for fault in faults)
+    if len(single) == len(schema.classes) and repeated > 1 and 2 * repeated > len(faults):
+        keypoints = " and ".join(repr(schema.classes[name].keypoints[0]) for name in single)
+        raise DatasetError(
+            f"{repeated} points stand in an object beside another one called {keypoints}, the only keypoint there is: a"
+            " keypoint needs a name of its own, such as nose or tail, that says which it is in every object; rename the"
+            " points, and put the names into schema.classes of params.yaml"
+        )
 
 
 def _check_any_object(overview: Overview, folder: Folder, schema: Schema) -> None:
@@ -273,6 +300,8 @@ def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Dia
         "boxes_from_points": {file.source: file.derived_boxes for file in overview.noted if file.derived_boxes},
         "decided_by_place": {file.source: file.by_place for file in overview.noted if file.by_place},
         "decided_by_list_order": {file.source: file.by_list_order for file in overview.noted if file.by_list_order},
+        "groups_of_several_objects": {file.source: file.shared_groups for file in overview.noted if file.shared_groups},
+        "occluded_by_difficult": overview.difficult,
         "moved_onto_the_image": overview.clipped,
         "occluded_ignored": overview.occluded_ignored,
         "derived_images": sorted(overview.derived_images),

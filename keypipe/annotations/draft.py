@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from keypipe.annotations.labelme import RECTANGLES, LabelmeFile, LabelmeShape
+from keypipe.annotations.labelme import OUTLINES, LabelmeFile, LabelmeOptions, LabelmeShape
 from keypipe.errors import format_count
-from keypipe.keypoints.boxes import Box, contains
+from keypipe.keypoints.boxes import Box, bounds, contains
 from keypipe.keypoints.names import find_look_alikes
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
@@ -19,13 +19,14 @@ MIN_SHARE = 0.02
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A schema, and what a person should know about how its names were chosen, a line each."""
+    """A schema, what a person should know about how it was chosen, and why it is of no use, a line each."""
 
     schema: Schema
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
-def draft_schema(files: Iterable[LabelmeFile]) -> Draft:
+def draft_schema(files: Iterable[LabelmeFile], options: LabelmeOptions | None = None) -> Draft:
     """Draft classes and keypoints from annotations.
 
     Every rectangle label with points in its group or inside it is a class, the most frequent first; the labels of
@@ -35,11 +36,12 @@ def draft_schema(files: Iterable[LabelmeFile]) -> Draft:
 
     Args:
         files: parsed labelme files.
+        options: which shapes are boxes and keypoints; default: rectangles and points.
 
     Returns:
         The schema; without classes when no rectangle holds a point.
     """
-    seen = _Seen()
+    seen = _Seen(options or LabelmeOptions())
     for file in files:
         seen.add(file)
     return seen.draft()
@@ -87,26 +89,58 @@ class _Names:
 class _Seen:
     """What stands in the files so far: objects of each class, and how often and where each point is among theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: LabelmeOptions) -> None:
+        self._options = options
+        self._outlines: Counter[tuple[str, str]] = Counter()
         self._classes, self._keypoints = _Names(), _Names()
+        self._most_in_one: Counter[str] = Counter()
         self._objects: Counter[str] = Counter()
         self._places: dict[tuple[str, str], list[int]] = defaultdict(list)
 
     def add(self, file: LabelmeFile) -> None:
-        boxes = [(shape, _box(shape)) for shape in file.shapes if shape.shape_type in RECTANGLES and shape.points]
+        options = self._options
+        boxes = [
+            (shape, bounds(shape.points)) for shape in file.shapes if options.is_box(shape.shape_type) and shape.points
+        ]
         members: dict[int, list[str]] = defaultdict(list)
         for shape, _ in boxes:
             self._objects[shape.name] += 1
             self._classes.add(shape)
-        points = [shape for shape in file.shapes if shape.shape_type == "point" and len(shape.points) == 1]
+        points = [shape for shape in file.shapes if options.is_keypoint(shape.shape_type) and shape.points]
         for place, point in enumerate(points):
             owner = _owner(point, boxes)
             if owner is not None:
                 self._keypoints.add(point)
                 self._places[boxes[owner][0].name, point.name].append(place)
                 members[owner].append(point.name)
+            else:
+                self._add_outline(file, point)
         for names in members.values():
+            for name, count in Counter(names).items():
+                self._most_in_one[name] = max(self._most_in_one[name], count)
             self._keypoints.add_object(names, file.image_path or "no image")
+
+    def _add_outline(self, file: LabelmeFile, point: LabelmeShape) -> None:
+        """Take down the outlines that hold a point which no box holds."""
+        for shape in file.shapes:
+            if shape.shape_type in OUTLINES and shape.points and contains(bounds(shape.points), *point.points[0]):
+                self._outlines[shape.shape_type, shape.name] += 1
+
+    def _describe_outlines(self) -> list[str]:
+        return [
+            f"{format_count(count, 'point')} in no rectangle, but in a {shape_type} {name!r}: convert.box_from: outline"
+            " in params.yaml takes the boxes around polygons and masks; set it first, and use the folder again"
+            for (shape_type, name), count in self._outlines.most_common()
+        ]
+
+    def _find_namesakes(self, classes: Mapping[str, Skeleton]) -> list[str]:
+        """Find classes whose only keypoint stands in an object twice and more."""
+        return [
+            f"all points of a {name!r} are called {skeleton.keypoints[0]!r}: a keypoint needs a name of its own, such"
+            " as nose or tail, that says which it is in every object; rename the points"
+            for name, skeleton in classes.items()
+            if len(skeleton.keypoints) == 1 and self._most_in_one[skeleton.keypoints[0]] > 1
+        ]
 
     def draft(self) -> Draft:
         class_of, class_notes = self._classes.choose()
@@ -125,7 +159,9 @@ class _Seen:
             if order:
                 classes[class_name] = Skeleton(order, (), find_pairs(order))
         aliases = _keep_used(class_of | name_of, Schema(classes))
-        return Draft(Schema(classes, aliases), (*class_notes, *name_notes) if classes else ())
+        notes = (*class_notes, *name_notes) if classes else ()
+        faults = tuple(self._find_namesakes(classes))
+        return Draft(Schema(classes, aliases), (*notes, *self._describe_outlines()), faults)
 
 
 def _keep_used(aliases: Mapping[str, str], schema: Schema) -> dict[str, str]:
@@ -136,11 +172,6 @@ def _keep_used(aliases: Mapping[str, str], schema: Schema) -> dict[str, str]:
         for alias, name in aliases.items()
         if any(name in names for names in kinds) and not any(name in names and alias in names for names in kinds)
     }
-
-
-def _box(shape: LabelmeShape) -> Box:
-    xs, ys = zip(*shape.points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _owner(point: LabelmeShape, boxes: Sequence[tuple[LabelmeShape, Box]]) -> int | None:

@@ -20,6 +20,9 @@ from keypipe.texts import decode_text
 LABELME_VERSION: Final = "6.3.1"
 """Version whose files are written."""
 
+OUTLINES: Final = frozenset({"polygon", "mask"})
+"""Shape types that may outline an object; a mask's points are the corners around it."""
+
 RECTANGLES: Final = frozenset({"rectangle", "rotation", "oriented_rectangle"})
 """Shape types that stand for an object's box: labelme's, X-AnyLabeling's turned one, labelme 7's turned one."""
 
@@ -33,6 +36,7 @@ class LabelmeShape(msgspec.Struct):
     group_id: int | float | str | None = None
     flags: dict[str, Any] | None = None
     description: str | None = None
+    difficult: Any = None  # X-AnyLabeling's; true on a keypoint that is hidden
 
     @property
     def name(self) -> str:
@@ -82,6 +86,9 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
         unknown_labels: ``ignore`` counts labels outside the schema, ``fail`` makes them faults.
         box_from_points: margin, as a share of the points' extent, of a box around points that have no rectangle;
             None: such points are a fault.
+        box_from: ``rectangle``; ``outline`` takes the box around a polygon or a mask of a class as well.
+        keypoint_from: ``point``; ``circle`` takes the centre of a circle with a keypoint's label as well.
+        difficult: ``occluded`` takes keypoints with X-AnyLabeling's mark for occluded, ``ignore`` passes it over.
         depth: what becomes of images whose samples have more than 8 bits.
         encoding: of files that are neither UTF-8 nor UTF-16.
     """
@@ -94,6 +101,17 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
     box_from_points: float | None = None
     depth: Depth = "cut"
     encoding: str | None = None
+    box_from: Literal["rectangle", "outline"] = "rectangle"
+    keypoint_from: Literal["point", "circle"] = "point"
+    difficult: Literal["occluded", "ignore"] = "occluded"
+
+    def is_box(self, shape_type: str) -> bool:
+        """Tell whether shapes of a type are objects' boxes."""
+        return shape_type in RECTANGLES or (self.box_from == "outline" and shape_type in OUTLINES)
+
+    def is_keypoint(self, shape_type: str) -> bool:
+        """Tell whether shapes of a type are keypoints."""
+        return shape_type == "point" or (self.keypoint_from == "circle" and shape_type == "circle")
 
 
 _DECODER = msgspec.json.Decoder(LabelmeFile)

@@ -185,6 +185,8 @@ def _to_ingested(source: str, name: str | None, shapes: ParsedShapes) -> Ingeste
         derived_boxes=shapes.derived_boxes,
         by_place=shapes.by_place,
         by_list_order=shapes.by_list_order,
+        shared_groups=shapes.shared_groups,
+        difficult=shapes.difficult,
         clipped=shapes.clipped,
         occluded_ignored=shapes.occluded_ignored,
         raw_image=name,

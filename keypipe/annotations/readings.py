@@ -29,6 +29,8 @@ class Ingested(msgspec.Struct, array_like=True):
         derived_boxes: first shape of every object whose box was derived from its points.
         by_place: shapes in overlapping boxes whose object their place decided.
         by_list_order: shapes whose object only list order could decide.
+        shared_groups: boxes whose group is an earlier box's as well; containment told whose the points are.
+        difficult: keypoints that X-AnyLabeling's mark made occluded.
         clipped: boxes and keypoints moved onto the image.
         occluded_ignored: occluded keypoints treated as not labelled.
         raw_image: the image file it uses, relative to the raw folder, or None when embedded or not found.
@@ -47,6 +49,8 @@ class Ingested(msgspec.Struct, array_like=True):
     derived_boxes: list[int] = []
     by_place: list[int] = []
     by_list_order: list[int] = []
+    shared_groups: list[int] = []
+    difficult: int = 0
     clipped: int = 0
     occluded_ignored: int = 0
     raw_image: str | None = None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import msgspec
 
-from keypipe.annotations.labelme import RECTANGLES, LabelmeFile, LabelmeOptions, LabelmeShape
+from keypipe.annotations.labelme import OUTLINES, RECTANGLES, LabelmeFile, LabelmeOptions, LabelmeShape
 from keypipe.annotations.linking.derived_boxes import derive_boxes
 from keypipe.annotations.linking.linker import link_keypoints
 from keypipe.annotations.linking.placement import Places
 from keypipe.annotations.linking.values import BoxShape, PointShape
-from keypipe.errors import Fault
-from keypipe.keypoints.boxes import Box
+from keypipe.errors import Fault, format_count
+from keypipe.keypoints.boxes import Box, bounds, contains
 from keypipe.keypoints.instances import Instance, InstanceShapes, Keypoint, Visibility
 from keypipe.keypoints.names import normal_form
 from keypipe.keypoints.skeleton import Schema
@@ -36,6 +37,8 @@ class ParsedShapes(msgspec.Struct):
         derived_boxes: shape index of the first point of every object whose box was derived from its points.
         by_place: shape indices of keypoints in overlapping boxes that their place gave to one of them.
         by_list_order: shape indices of keypoints that only list order could give to an object.
+        shared_groups: shape indices of boxes whose group is an earlier box's as well; containment told them apart.
+        difficult: number of keypoints that X-AnyLabeling's mark made occluded.
         clipped: number of boxes and keypoints moved onto the image.
         occluded_ignored: number of occluded keypoints treated as not labelled.
         shapes: for every instance its shape indices.
@@ -48,6 +51,8 @@ class ParsedShapes(msgspec.Struct):
     derived_boxes: list[int] = []
     by_place: list[int] = []
     by_list_order: list[int] = []
+    shared_groups: list[int] = []
+    difficult: int = 0
     clipped: int = 0
     occluded_ignored: int = 0
     shapes: list[InstanceShapes] = []
@@ -77,6 +82,7 @@ def parse_shapes(
     result = ParsedShapes([], [], Counter(), Counter())
     boxes, points, visibility = _sort_shapes(file, size_wh, schema, options, name, result)
     others = _other_objects(file, schema, options)
+    points = _report_untaken(file, boxes, points, schema, options, name, result)
     if options.box_from_points is not None:
         boxes, points = _add_boxes(boxes, points, others, size_wh, schema, options.box_from_points, name, result)
     links = link_keypoints(boxes, points, schema, name, others, places)
@@ -85,6 +91,7 @@ def parse_shapes(
     result.faults += links.faults
     result.by_place = links.by_place
     result.by_list_order = links.by_list_order
+    result.shared_groups = links.shared_groups
     keypoints: dict[int, dict[str, Keypoint]] = {box.shape: {} for box in boxes}
     shape_of: dict[int, dict[str, int]] = {box.shape: {} for box in boxes}
     for point in points:
@@ -120,9 +127,9 @@ def _sort_shapes(
     class_labels, keypoint_labels = schema.class_labels, schema.keypoint_labels
     for index, shape in enumerate(file.shapes):
         label, occluded = _read_label(shape, options)
-        is_box = shape.shape_type in RECTANGLES
+        is_box = options.is_box(shape.shape_type)
         meant = (class_labels if is_box else keypoint_labels).get(label)
-        if meant is None or not (is_box or shape.shape_type == "point"):
+        if meant is None or not (is_box or options.is_keypoint(shape.shape_type)):
             _pass_over(shape, label, schema, options, name, index, result)
             continue
         written = label if str(shape.label) == shape.name else repr(shape.label)
@@ -136,7 +143,9 @@ def _sort_shapes(
             position = _read_point(shape, size_wh, name, index, result)
             if position:
                 points.append(PointShape(index, meant, position[0], position[1], shape.group))
-                visibility[index] = Visibility.OCCLUDED if occluded else Visibility.VISIBLE
+                hidden = shape.difficult is True and options.difficult == "occluded"
+                result.difficult += hidden and not occluded
+                visibility[index] = Visibility.OCCLUDED if occluded or hidden else Visibility.VISIBLE
     return boxes, points, visibility
 
 
@@ -172,6 +181,60 @@ def _other_objects(file: LabelmeFile, schema: Schema, options: LabelmeOptions) -
             xs, ys = zip(*shape.points, strict=True)
             others.append(BoxShape(index, label, (min(xs), min(ys), max(xs), max(ys)), shape.group))
     return others
+
+
+def _report_untaken(
+    file: LabelmeFile,
+    boxes: list[BoxShape],
+    points: list[PointShape],
+    schema: Schema,
+    options: LabelmeOptions,
+    name: str,
+    result: ParsedShapes,
+) -> list[PointShape]:
+    """Report objects and keypoints that are drawn as shapes that are not taken, so that no half of them is missing.
+
+    Returns:
+        The points without those of such objects.
+    """
+    for index, shape in enumerate(file.shapes):
+        if not shape.points:
+            continue
+        label = _read_label(shape, options)[0]
+        box = bounds(shape.points)
+        if shape.shape_type in OUTLINES and options.box_from == "rectangle" and label in schema.class_labels:
+            meant = schema.class_labels[label]
+            if any(_covers(known.box_xyxy, box) for known in boxes if known.class_name == meant):
+                continue  # the same object, or a part of it, drawn in two ways
+            inside = [point for point in points if _is_alone_in(point, box, boxes)]
+            count = f", with {format_count(len(inside), 'keypoint')} in it" if inside else ""
+            found = f"the {shape.shape_type} {label!r} outlines an object that has no rectangle{count}"
+            fix = "set convert.box_from: outline, which takes the box around polygons and masks, or draw its rectangle"
+            result.faults.append(Fault(name, index, "outline-without-box", found, fix))
+            points = [point for point in points if point not in inside]
+        elif shape.shape_type == "circle" and options.keypoint_from == "point" and label in schema.keypoint_labels:
+            meant = schema.keypoint_labels[label]
+            radius = math.dist(shape.points[0], shape.points[-1])
+            if any(p.name == meant and math.dist((p.x, p.y), shape.points[0]) <= radius for p in points):
+                continue
+            found = f"the circle {label!r} marks a keypoint, and circles are not taken for keypoints"
+            fix = "set convert.keypoint_from: circle, which takes their centres, or draw a point"
+            result.faults.append(Fault(name, index, "circle-for-keypoint", found, fix))
+    return points
+
+
+def _covers(one: Box, other: Box) -> bool:
+    """Tell whether a box holds at least half of another one."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return width > 0 and height > 0 and 2 * width * height >= (other[2] - other[0]) * (other[3] - other[1])
+
+
+def _is_alone_in(point: PointShape, box: Box, boxes: list[BoxShape]) -> bool:
+    return contains(box, point.x, point.y) and not any(
+        contains(known.box_xyxy, point.x, point.y) or (known.group is not None and known.group == point.group)
+        for known in boxes
+    )
 
 
 def _read_label(shape: LabelmeShape, options: LabelmeOptions) -> tuple[str, bool]:
@@ -221,8 +284,8 @@ def _read_point(
     shape: LabelmeShape, size_wh: tuple[int, int], name: str, index: int, result: ParsedShapes
 ) -> tuple[float, float] | None:
     width, height = size_wh
-    if len(shape.points) != 1:
-        found = f"a point shape with {len(shape.points)} positions"
+    if len(shape.points) != (2 if shape.shape_type == "circle" else 1):  # a circle: its centre, and where it ends
+        found = f"a {shape.shape_type} shape with {len(shape.points)} positions"
         result.faults.append(Fault(name, index, "bad-point", found, "draw it again"))
         return None
     x, y = shape.points[0]

@@ -15,6 +15,7 @@ from keypipe.diagnosis.file_checks import (
     find_format,
     find_labels,
     find_place,
+    find_shared_groups,
     find_spellings,
     locate_faults,
 )
@@ -64,7 +65,7 @@ def diagnose(
     findings += [_of_unread(name) for name in folder.unread]
     for number, reading in enumerate(folder.files.readings()):
         file = reading.file
-        findings += [*find_format(file), *find_place(file)]
+        findings += [*find_format(file), *find_place(file), *find_shared_groups(file)]
         if file.image and file.source not in at_fault:
             findings += find_by_order(file, raw, folder.encoding)
             gathering.add(number, file.image.size_wh, reading.objects, splits.get(file.image.path, ""))

@@ -15,7 +15,7 @@ from keypipe.annotations.shapes import OF_IGNORED_OBJECT
 from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
 from keypipe.errors import Fault, format_count
 from keypipe.images.formats import SUFFIXES_BY_FORMAT
-from keypipe.keypoints.boxes import Box
+from keypipe.keypoints.boxes import bounds
 from keypipe.keypoints.names import find_look_alikes, spelling_key
 from keypipe.keypoints.skeleton import Schema
 
@@ -60,7 +60,7 @@ def _locate(finding: Finding, file: LabelmeFile, schema: Schema) -> Finding:
     if shape.shape_type == "point":
         points = tuple(shape.points)
         box = _box_of_point(shape, file, schema)
-    place = _bounds(box) if box else None
+    place = bounds(box.points) if box else None
     class_name = schema.class_labels.get(box.name, "") if box else ""
     keypoints = (shape.name,) if points else ()
     return msgspec.structs.replace(finding, class_name=class_name, box_xyxy=place, keypoints=keypoints, points=points)
@@ -74,16 +74,11 @@ def _box_of_point(point: LabelmeShape, file: LabelmeFile, schema: Schema) -> Lab
     x, y = point.points[0]
 
     def distances(box: LabelmeShape) -> tuple[float, float]:
-        left, top, right, bottom = _bounds(box)
+        left, top, right, bottom = bounds(box.points)
         outside = max(left - x, x - right, top - y, y - bottom, 0.0)
         return outside, abs(left + right - 2 * x) + abs(top + bottom - 2 * y)
 
     return min(grouped or [box for box in boxes if distances(box)[0] == 0], key=distances, default=None)
-
-
-def _bounds(shape: LabelmeShape) -> Box:
-    xs, ys = zip(*shape.points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _find_repeats_in_group(finding: Finding, file: LabelmeFile, schema: Schema) -> list[Finding]:
@@ -113,6 +108,7 @@ def find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
     suspicious = {key for key in total if key.partition(" ")[2] in misspelt or _is_known(key, schema)}
     findings: list[Finding] = []
     seen: set[str] = set()
+    at_fault = {(fault.file, fault.shape) for fault in folder.faults}
     for file in (reading.file for reading in folder.files.readings()) if total else ():
         new = [key for key in file.ignored if key in total and key not in seen and key not in suspicious]
         seen.update(new)
@@ -121,6 +117,8 @@ def find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
         parsed = _read_file(raw, file.source, folder.encoding)
         for index, shape in enumerate(parsed.shapes if parsed else ()):
             key = f"{shape.shape_type} {shape.name}"
+            if (file.source, index) in at_fault:
+                continue
             if key in suspicious:
                 findings.append(_to_suspicious(file, index, shape, misspelt))
             elif key in new:
@@ -182,7 +180,7 @@ def _of_shape(
         message=message,
         fix=fix,
         image=_image_of(file),
-        box_xyxy=_bounds(shape) if len(shape.points) > 1 else None,
+        box_xyxy=bounds(shape.points) if len(shape.points) > 1 else None,
         points=tuple(shape.points) if len(shape.points) == 1 else (),
     )
 
@@ -211,6 +209,24 @@ def find_place(file: Ingested) -> list[Finding]:
     fix = "look whether it is the right one, and correct imagePath"
     finding = Finding(kind="image-found-elsewhere", severity="info", file=file.source, message=message, fix=fix)
     return [msgspec.structs.replace(finding, image=_image_of(file))]
+
+
+def find_shared_groups(file: Ingested) -> list[Finding]:
+    """Find groups that several objects share, and containment has told apart."""
+    message = "its group_id is another object's as well; containment told which points are whose"
+    fix = "give every object a group_id of its own: where such objects come close to each other, nothing tells"
+    return [
+        Finding(
+            kind="shared-group",
+            severity="warning",
+            file=file.source,
+            shape=shape,
+            message=message,
+            fix=fix,
+            image=_image_of(file),
+        )
+        for shape in file.shared_groups
+    ]
 
 
 def find_by_order(file: Ingested, raw: Path, encoding: str | None = None) -> list[Finding]:

@@ -49,6 +49,10 @@ KINDS: dict[str, Kind] = {
     "repeated-keypoint": Kind(
         "Keypoints that are there twice", "An object has one place for each keypoint; one of the two is wrong."
     ),
+    "outline-without-box": Kind(
+        "Objects outlined by polygons or masks, without a rectangle", "They would be taught as background."
+    ),
+    "circle-for-keypoint": Kind("Keypoints drawn as circles", "They would be taught as not labelled."),
     "ambiguous-keypoint": Kind("Keypoints that could belong to several objects", "A wrong choice teaches nonsense."),
     "keypoint-without-object": Kind("Keypoints without an object", "YOLO learns keypoints only inside a box."),
     "keypoint-of-other-class": Kind("Keypoints that the class does not have", "Either label or group is wrong."),
@@ -96,6 +100,9 @@ KINDS: dict[str, Kind] = {
     "duplicate-image": Kind("The same image several times", "It weighs double, and may be annotated differently."),
     "near-duplicate-image": Kind(
         "Images that look the same", "Frames of one scene teach little; they must stay in one split."
+    ),
+    "shared-group": Kind(
+        "Groups that several objects share", "Where they come close, nothing tells whose points are whose."
     ),
     "image-found-elsewhere": Kind(
         "Images found in another place than their annotations say", "Another image of that name would be taken as well."

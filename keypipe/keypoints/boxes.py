@@ -30,6 +30,12 @@ def contains(box_xyxy: Box, x: float, y: float, slack: float = CONTAINMENT_SLACK
     return left - margin <= x <= right + margin and top - margin <= y <= bottom + margin
 
 
+def bounds(points_px: Iterable[tuple[float, float]]) -> Box:
+    """Return the smallest box that holds some points, of which there is at least one; pixels."""
+    xs, ys = zip(*points_px, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
 def box_around(points_px: Iterable[tuple[float, float]], margin: float) -> Box | None:
     """Return the box around points, with a margin on every side.
 

@@ -6,7 +6,7 @@ import io
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from keypipe.errors import AnnotationError, ConfigError
 from keypipe.files import write_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.label_sources import find_foreign
+from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
 from tasks.workspace.places import (
@@ -70,9 +71,11 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
-    draft = _draft(source, encoding, tell)
+    draft = _draft(root, source, encoding, tell)
     params = with_schema((root / PARAMS_FILE).read_bytes(), draft.schema, encoding)
-    aside = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
+    now = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
+    names = chain([now], (now.with_name(f"{now.name}-{number}") for number in count(2)))
+    aside = next(path for path in names if not path.exists())
     with scratch_folder(root, "use") as scratch:
         incoming = None if source == raw else scratch / RAW.name
         if incoming:
@@ -107,19 +110,22 @@ def _exchange(root: Path, aside: Path, incoming: Path | None, params: str) -> li
     return moved
 
 
-def _draft(folder: Path, encoding: str | None, tell: Progress) -> Draft:
+def _draft(root: Path, folder: Path, encoding: str | None, tell: Progress) -> Draft:
     files = list(_read_all(folder, encoding, tell))
     if not files:
         told = find_foreign(folder) or "give the folder that labelme saved into"
         raise AnnotationError(f"{folder}: no labelme JSON in it; {told}")
-    draft = draft_schema(files)
+    convert = read.load_section(read.read_document(root / PARAMS_FILE), "convert", ConvertParams)
+    draft = draft_schema(files, convert.options())
     if not draft.schema.classes:
         labels = sorted({shape.name for file in files for shape in file.shapes})
         raise AnnotationError(
             f"{folder}: no rectangle with a point inside it or in its group, in {len(files)} files;"
             " keypipe needs a rectangle for every object and a point for every keypoint."
-            f" Labels found: {', '.join(labels[:20]) or 'none'}"
+            f" Labels found: {', '.join(labels[:20]) or 'none'}" + "".join(f"; {note}" for note in draft.notes)
         )
+    if draft.faults:
+        raise AnnotationError(f"{folder}: {'; '.join(draft.faults)}")
     return draft
 
 

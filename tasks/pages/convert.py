@@ -67,6 +67,7 @@ def to_report(summary: dict[str, Any], faults: list[Fault], findings: list[Findi
                 ("Keypoints in overlapping boxes, decided by their place", _count(summary["decided_by_place"])),
                 ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
                 ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
+                ("Keypoints occluded by X-AnyLabeling's mark difficult", summary["occluded_by_difficult"]),
                 ("Images without annotation file", len(summary["unlabelled_images"])),
                 ("Images of formats that are not read", len(summary["unread_images"])),
                 ("Images found elsewhere than their JSON says", len(summary["images_found_elsewhere"])),
@@ -136,6 +137,10 @@ def _notes(summary: dict[str, Any]) -> list[Note]:
     notes += [
         Note("warning", f"{file}: only the order in the file tells whose keypoints the shapes {shapes} are")
         for file, shapes in summary["decided_by_list_order"].items()
+    ]
+    notes += [
+        Note("warning", f"{file}: objects share a group; containment told which points are theirs (shapes {shapes})")
+        for file, shapes in summary["groups_of_several_objects"].items()
     ]
     if summary["unlabelled_images"]:
         count = len(summary["unlabelled_images"])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from keypipe.errors import AnnotationError, DatasetError, FaultsError
 from tasks import convert
 from tasks.commands.adopt import adopt_folder
 from tests.conftest import point, rectangle
+from tests.workspace import set_params
 
 Write = Callable[..., Path]
 Shapes = list[dict[str, Any]]
@@ -56,3 +61,117 @@ def test_slips_of_spelling_are_one_keypoint(drawn: Path, tmp_path: Path, write_l
     report = use_and_convert(drawn, tmp_path / "own")
     assert count_labelled(report) == dict.fromkeys(PLACES, 12)
     assert report["finding_counts"]["warning"] == {"other-spelling": 3}
+
+
+def write_cows(write: Write, folder: Path, change: Callable[[int, Shapes], object], group: int | None = None) -> Path:
+    """Write twelve files with a cow each, changed by its number."""
+    for number in range(12):
+        shapes = cow(group)
+        change(number, shapes)
+        write(f"{number}.jpg", shapes, folder=folder)
+    return folder
+
+
+def faults_of(root: Path, folder: Path) -> list[tuple[str, int | None, str]]:
+    """Take a folder as a user does; return convert's faults."""
+    with pytest.raises(FaultsError) as caught:
+        use_and_convert(root, folder)
+    return [(fault.file, fault.shape, fault.kind) for fault in caught.value.faults]
+
+
+def test_difficult_keypoints_are_occluded(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+    def hide(number: int, shapes: Shapes) -> None:
+        for index, shape in enumerate(shapes):
+            shape["difficult"] = number % 2 == 0 and index in {0, 4}
+
+    folder = write_cows(write_labelme, tmp_path / "own", hide)
+    report = use_and_convert(drawn, folder)
+    assert report["keypoints"]["cow"]["tail"] == {"visible": 6, "occluded": 6, "not_labelled": 0}
+    assert report["occluded_by_difficult"] == 6
+    set_params(drawn, **{"convert.difficult": "ignore"})
+    report = use_and_convert(drawn, folder)
+    assert report["keypoints"]["cow"]["tail"]["occluded"] == report["occluded_by_difficult"] == 0
+
+
+def outline(shapes: Shapes) -> None:
+    """Draw the cow's outline instead of its rectangle."""
+    left, top, right, bottom = BOX
+    shapes[0] |= {"shape_type": "polygon", "points": [[left, 50], [50, top], [right, 50], [50, bottom]]}
+
+
+def test_outlines_are_no_boxes_unless_asked_for(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+    folder = write_cows(write_labelme, tmp_path / "own", lambda _, shapes: outline(shapes))
+    before = sorted((drawn / "data/raw").iterdir())
+    with pytest.raises(
+        AnnotationError, match=r"48 points in no rectangle, but in a polygon 'cow': convert\.box_from: out"
+    ):
+        adopt_folder(drawn, folder)
+    assert sorted((drawn / "data/raw").iterdir()) == before
+    set_params(drawn, **{"convert.box_from": "outline"})
+    report = use_and_convert(drawn, folder)
+    assert (report["objects"], count_labelled(report)) == (12, dict.fromkeys(PLACES, 12))
+    coco = json.loads((drawn / "data/coco/keypoints.json").read_text())
+    assert coco["annotations"][0]["bbox"] == [20, 10, 70, 80]
+
+
+def test_a_folder_is_not_trained_on_by_half(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+    folder = write_cows(write_labelme, tmp_path / "own", lambda number, shapes: number < 6 and outline(shapes))
+    told = adopt_folder(drawn, folder)
+    assert "24 points in no rectangle, but in a polygon 'cow'" in told
+    assert faults_of(drawn, folder) == [(f"{number}.json", 0, "outline-without-box") for number in range(6)]
+    set_params(drawn, **{"convert.on_error": "quarantine"})
+    report = use_and_convert(drawn, folder)
+    assert (report["objects"], len(report["set_aside"])) == (6, 6)
+    set_params(drawn, **{"convert.on_error": "fail", "convert.box_from": "outline"})
+    assert use_and_convert(drawn, folder)["objects"] == 12
+
+
+def test_circles_are_no_keypoints_unless_asked_for(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+    def draw_circle(number: int, shapes: Shapes) -> None:
+        if number < 2:
+            x, y = PLACES["nose"]
+            shapes[1] |= {"shape_type": "circle", "points": [[x, y], [x + 3, y + 4]]}
+        if number == 2:
+            shapes.append(point("nose", 0, 0) | {"shape_type": "circle", "points": [[30, 50], [33, 54]]})
+
+    folder = write_cows(write_labelme, tmp_path / "own", draw_circle)
+    assert faults_of(drawn, folder) == [("0.json", 1, "circle-for-keypoint"), ("1.json", 1, "circle-for-keypoint")]
+    set_params(drawn, **{"convert.keypoint_from": "circle"})
+    assert faults_of(drawn, folder) == [("2.json", 5, "repeated-keypoint")]
+
+
+@pytest.mark.parametrize("group", ["1", 1.0, " 1 ", None])
+def test_a_group_written_otherwise_is_the_same(
+    drawn: Path, tmp_path: Path, write_labelme: Write, group: float | str | None
+) -> None:
+    folder = write_cows(write_labelme, tmp_path / "own", lambda _, shapes: shapes[0].update(group_id=group), 1)
+    report = use_and_convert(drawn, folder)
+    assert count_labelled(report) == dict.fromkeys(PLACES, 12)
+
+
+def test_a_point_whose_group_has_no_box_joins_no_other_animal(
+    drawn: Path, tmp_path: Path, write_labelme: Write
+) -> None:
+    def lose_a_box(number: int, shapes: Shapes) -> None:
+        if number == 3:
+            del shapes[4]  # its own tail is cut off
+            shapes.append(point("tail", *PLACES["tail"], 2))
+
+    folder = write_cows(write_labelme, tmp_path / "own", lose_a_box, 1)
+    with pytest.raises(FaultsError, match=r"'tail' is of group 2, which has no box; the box around it is of group 1"):
+        use_and_convert(drawn, folder)
+
+
+def test_points_of_one_name_are_one_message(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+    def rename(_number: int, shapes: Shapes) -> None:
+        for shape in shapes[1:]:
+            shape["label"] = "point"
+
+    folder = write_cows(write_labelme, tmp_path / "own", rename)
+    with pytest.raises(AnnotationError, match=r"all points of a 'cow' are called 'point': a keypoint needs a name of"):
+        adopt_folder(drawn, folder)
+    shutil.rmtree(drawn / "data/raw")
+    shutil.copytree(folder, drawn / "data/raw")
+    set_params(drawn, **{"schema.classes": {"cow": {"keypoints": ["point"]}}})
+    with pytest.raises(DatasetError, match=r"36 points stand in an object beside another one called 'point'"):
+        convert.main(drawn)

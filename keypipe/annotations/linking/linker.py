@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from keypipe.annotations.linking.values import BoxShape, Links, PointShape
 from keypipe.errors import Fault
 from keypipe.keypoints.boxes import Box, contains
 from keypipe.keypoints.skeleton import Schema
+
+T = TypeVar("T", BoxShape, PointShape)
 
 
 def link_keypoints(
@@ -24,8 +27,10 @@ def link_keypoints(
 ) -> Links:
     """Join the points of one image to its boxes.
 
-    A point with a group goes to the box of that group. Every other point goes to a box that contains it,
-    whose class has that keypoint and which does not have it yet; where several boxes could take it, names
+    A point with a group goes to the box of that group, or, where the group has none, to a box without a group that
+    holds it, and never to the box of another group. A group that several boxes share is told apart by containment where
+    that leaves nothing in doubt. Every other point goes to a box that contains it, whose class has that keypoint and
+    which does not have it yet; where several boxes could take it, names
     already given away rule boxes out one by one. Then all that is left of a name is looked at together, one point to a
     box, and boxes are ruled out by where that keypoint usually lies; where several are left, the one that stands last
     before the point in the file decides.
@@ -91,31 +96,61 @@ class _Linker:
         self.places = places
         self.links = Links({}, [], [], [], [])
         self._taken: dict[tuple[int, str], int] = {}
+        self._group_of: dict[int, Hashable] = {}  # of boxes without one, by the points that they were given
 
     def link_groups(self, points: Sequence[PointShape]) -> list[PointShape]:
-        """Link by group; return the points that have none, or whose group holds no box."""
-        in_group: dict[Hashable, list[BoxShape]] = defaultdict(list)
-        for box in self.boxes.values():
-            if box.group is not None:
-                in_group[box.group].append(box)
-        other_groups = {box.group for box in self.others if box.group is not None} - in_group.keys()
-        for group, members in in_group.items():
-            if len(members) > 1:
-                shapes = ", ".join(str(box.shape) for box in members)
-                found = f"group {group} holds {len(members)} boxes (shapes {shapes})"
-                self._fault(
-                    members[1].shape, "several-boxes-in-group", found, "give every object a group_id of its own"
-                )
+        """Link by group; return the points that have none, or whose group has no box that takes all of it."""
+        own, others = _by_group(self.boxes.values()), _by_group(self.others)
+        members = _by_group(points)
+        for group, boxes in own.items():
+            if len(boxes) > 1:
+                self._link_shared(group, boxes, members.get(group, []))
         rest: list[PointShape] = []
+        for group, its_points in members.items():
+            if len(own.get(group, [])) == 1:
+                for point in its_points:
+                    self._link_to(point, own[group][0])
+            elif group not in own and group in others:
+                self.links.of_others += [point.shape for point in its_points]
+            elif group not in own and not self._adopt(its_points):
+                rest += its_points
+        left = {point.shape for point in rest}
+        return [point for point in points if point.group is None or point.shape in left]
+
+    def _link_shared(self, group: Hashable, boxes: Sequence[BoxShape], points: Sequence[PointShape]) -> None:
+        """Link the points of a group that several boxes have: each lies in one of them alone, else it is a fault."""
+        owners: dict[tuple[int, str], PointShape] = {}
         for point in points:
-            members = in_group.get(point.group, []) if point.group is not None else []
-            if point.group in other_groups:
-                self.links.of_others.append(point.shape)
-            elif not members:
-                rest.append(point)
-            elif len(members) == 1:  # where there are more, the group itself is the fault
-                self._link_to(point, members[0])
-        return rest
+            able = [box for box in boxes if point.name in self._names_of(box)]
+            around = _boxes_around(point, able)
+            if len(around) != 1 or (around[0], point.name) in owners:
+                shapes = ", ".join(str(box.shape) for box in boxes)
+                found = (
+                    f"group {group} holds {len(boxes)} boxes (shapes {shapes}), and not all of its points lie in one"
+                )
+                fix = "give every object a group_id of its own"
+                self._fault(boxes[1].shape, "several-boxes-in-group", f"{found} of them alone", fix)
+                return
+            owners[around[0], point.name] = point
+        for (box, _), point in owners.items():
+            self._give(point, self.boxes[box])
+        self.links.shared_groups += [box.shape for box in boxes[1:]]
+
+    def _adopt(self, points: Sequence[PointShape]) -> bool:
+        """Give all points of a group without a box to the one box without a group that holds all of them."""
+        takers = [box for box in self.boxes.values() if self._takes_all(box, points)]
+        if len(takers) == 1:
+            for point in points:
+                self._give(point, takers[0])
+        return len(takers) == 1
+
+    def _takes_all(self, box: BoxShape, points: Sequence[PointShape]) -> bool:
+        return all(self._is_open(box, point) and contains(box.box_xyxy, point.x, point.y) for point in points)
+
+    def _is_open(self, box: BoxShape, point: PointShape) -> bool:
+        """Tell whether a box may hold a point: its class has the keypoint, and it is not the box of another group."""
+        open_to_group = point.group is None or self._group_of.get(box.shape, box.group) in (None, point.group)
+        return open_to_group and point.name in self._names_of(box)
 
     def _link_to(self, point: PointShape, box: BoxShape) -> None:
         if point.name in self._names_of(box):
@@ -128,13 +163,17 @@ class _Linker:
         earlier = self._taken.setdefault((box.shape, point.name), point.shape)
         if earlier == point.shape:
             self.links.owner[point.shape] = box.shape
+            if point.group is not None:
+                self._group_of.setdefault(box.shape, point.group)
         else:
             self._repeated(point, box, f" (also shape {earlier})")
 
     def link_contained(self, name: str, points: Sequence[PointShape]) -> None:
         """Link the points of one name to the boxes around them."""
         able = [box for box in self.boxes.values() if name in self._names_of(box)]
-        around = {point.shape: _boxes_around(point, able) for point in points}
+        around = {
+            point.shape: _boxes_around(point, [box for box in able if self._is_open(box, point)]) for point in points
+        }
         certain = [boxes[0] for boxes in around.values() if len(boxes) == 1]
         if len(set(certain)) == len(points) and not any((box, name) in self._taken for box in certain):
             for point, box in zip(points, certain, strict=True):  # nearly always; what follows would find the same
@@ -194,19 +233,41 @@ class _Linker:
         elif _boxes_around(point, self.others):
             self.links.of_others.append(point.shape)
         else:
+            self._report_without_object(point)
+
+    def _report_without_object(self, point: PointShape) -> None:
+        closed = _boxes_around(point, [box for box in self.boxes.values() if not self._is_open(box, point)])
+        if point.group is None or not closed:
             found = f"{point.name!r} at ({point.x:.0f}, {point.y:.0f}) lies in no box of a class that has it"
             fix = "draw the object's rectangle around it, or give both the same group_id"
-            self._fault(point.shape, "keypoint-without-object", found, fix)
+        else:
+            groups = " and ".join(sorted({str(self._group_of.get(box, self.boxes[box].group)) for box in closed}))
+            found = (
+                f"{point.name!r} is of group {point.group}, which has no box; the box around it is of group {groups}"
+            )
+            fix = (
+                f"draw the rectangle of group {point.group}'s object, or correct the group_id if it is the same object"
+            )
+        self._fault(point.shape, "keypoint-without-object", found, fix)
 
     def _repeated(self, point: PointShape, box: BoxShape, also: str = "") -> None:
         found = f"{point.name!r} is there twice for the {box.class_name!r} of shape {box.shape}{also}"
-        self._fault(point.shape, "repeated-keypoint", found, "delete one, or rename it")
+        fix = "if one is another object's, draw that object's rectangle; else delete one, or rename it"
+        self._fault(point.shape, "repeated-keypoint", found, fix)
 
     def _names_of(self, box: BoxShape) -> tuple[str, ...]:
         return self.schema.classes[box.class_name].keypoints
 
     def _fault(self, shape: int, kind: str, found: str, fix: str) -> None:
         self.links.faults.append(Fault(self.file, shape, kind, found, fix))
+
+
+def _by_group(shapes: Iterable[T]) -> dict[Hashable, list[T]]:
+    found: dict[Hashable, list[T]] = defaultdict(list)
+    for shape in shapes:
+        if shape.group is not None:
+            found[shape.group].append(shape)
+    return dict(found)
 
 
 def _boxes_around(point: PointShape, boxes: Sequence[BoxShape]) -> list[int]:

@@ -38,6 +38,8 @@ class Links(msgspec.Struct):
         by_place: shape indices of the points that overlapping boxes could own, and their place decided.
         by_list_order: shape indices of the points that only their place in the list could decide.
         of_others: shape indices of points that belong to an object of a class outside the schema.
+        shared_groups: shape indices of the boxes that share a group with an earlier box, where containment has told
+            whose its points are.
     """
 
     owner: dict[int, int]
@@ -45,3 +47,4 @@ class Links(msgspec.Struct):
     by_place: list[int]
     by_list_order: list[int]
     of_others: list[int]
+    shared_groups: list[int] = []

@@ -94,7 +94,9 @@ def test_faults_of_single_shapes(shapes: list[dict[str, Any]], kind: str) -> Non
 
 
 def test_other_shapes_are_ignored_and_counted() -> None:
-    polygon = {"label": "cow", "points": [[1, 1], [2, 2], [3, 1]], "shape_type": "polygon"}
+    left, top = BOX[:2]
+    corners = [[left, top], [left + 2, top + 2], [left + 2, top]]
+    polygon = {"label": "cow", "points": corners, "shape_type": "polygon"}  # a part of the cow
     parsed = parse([rectangle("dog", BOX), polygon, point("ear", 1, 1), rectangle("cow", BOX)])
     assert parsed.ignored == {"rectangle dog": 1, "polygon cow": 1, "point ear": 1}
     assert not parsed.faults

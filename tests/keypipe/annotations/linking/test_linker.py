@@ -70,11 +70,35 @@ CASES = {
         {},
         [(1, "keypoint-of-other-class")],
     ),
-    "two boxes in a group": (
+    "two boxes in a group that lie apart": (
         [box(0, LEFT, 1), box(1, RIGHT, 1)],
+        [at(2, "nose", 10, 1)],
+        {2: 0},
+        [],
+    ),
+    "two boxes in a group that hold the same point": (
+        [box(0, LEFT, 1), box(1, LEFT, 1)],
         [at(2, "nose", 10, 1)],
         {},
         [(1, "several-boxes-in-group")],
+    ),
+    "a group without a box is not given to the box of another group": (
+        [box(0, LEFT, 1)],
+        [at(1, "nose", 10, 1), at(2, "ear", 12, 2)],
+        {1: 0},
+        [(2, "keypoint-without-object")],
+    ),
+    "a box without a group takes one group alone": (
+        [box(0, LEFT)],
+        [at(1, "nose", 10, 1), at(2, "ear", 12, 2)],
+        {1: 0},
+        [(2, "keypoint-without-object")],
+    ),
+    "a group without a box takes the box without a group around it, not the one of another": (
+        [box(0, LEFT, 1), box(1, LEFT)],
+        [at(2, "nose", 10, 1), at(3, "nose", 12, 2)],
+        {2: 0, 3: 1},
+        [],
     ),
     "a group without a box falls back to containment": ([box(0, LEFT)], [at(1, "nose", 10, 5)], {1: 0}, []),
 }
