@@ -51,7 +51,7 @@ def parse_rows(text: str, file: str, labels: LabelSet) -> list[Row]:
     """Parse the lines of a label file; what is no row of finite numbers becomes a fault."""
     rows: list[Row] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines()):
-        if not line.strip():
+        if not line.strip(" \t,"):
             continue
         if "  " in line.strip() or "\t" in line or "," in line:
             labels.repairs["lines with several blanks, tabs or commas between values"] += 1

@@ -54,6 +54,7 @@ def test_a_flawless_line_needs_no_repair() -> None:
         (LINE.replace(" ", "  "), "several blanks"),
         (LINE.replace(" ", "\t"), "several blanks"),
         ("\ufeff" + LINE + " \n\n", ""),
+        (LINE + "\n , ,\n", ""),
         (LINE.replace("0 0.5", "0.0 0.5", 1), ""),
         ("0 0.5 0.5 0.4 0.2 0.4 0.45 3 0 0 1 0.6 0.55 2", "counted from 1"),
         ("0 0.5 0.5 0.4 0.2 0.4 0.45 2 0 0 2 0.6 0.55 1", "(0, 0)"),
