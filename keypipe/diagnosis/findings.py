@@ -77,6 +77,7 @@ KINDS: dict[str, Kind] = {
     "duplicate-object": Kind(
         "Objects that are annotated twice", "One of the two can never be found, and costs recall."
     ),
+    "narrow-range": Kind("Images that use a sliver of their range", "A model is given a nearly black or even picture."),
     "tiny-box": Kind(
         "Boxes too small to be learnt", "At the model's input the object is smaller than one cell of its finest grid."
     ),

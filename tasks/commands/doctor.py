@@ -20,6 +20,7 @@ from keypipe.annotations.shapes import parse_shapes
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_splits, sort_findings
+from keypipe.diagnosis.pixel_checks import find_narrow_ranges
 from keypipe.drawing.pictures import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.errors import AnnotationError
 from keypipe.images.media import read_image
@@ -130,6 +131,7 @@ def run(
         findings = [
             *diagnosis.findings,
             *_find_damage(images, facts, diagnosis.findings),
+            *find_narrow_ranges(images, facts),
             *find_duplicates(images, splits, near_duplicates(facts)),
         ]
         findings = without_ignored(sort_findings(put_splits(findings, splits)), params)
