@@ -20,6 +20,7 @@ from keypipe.errors import AnnotationError, ConfigError
 from keypipe.files import write_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.label_sources import find_foreign
+from tasks.commands.outside import check_images_inside
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
 from tasks.workspace.places import (
@@ -62,7 +63,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
         What was done, for the user to read.
 
     Raises:
-        AnnotationError: the folder holds no annotation that keypoints could be taken from.
+        AnnotationError: the folder holds no annotation that keypoints could be taken from, or not their images.
         ConfigError: the folder holds the workspace, or lies in it anywhere but at ``data/raw``; or ``params.yaml`` is
             no YAML with sections. Nothing was changed then.
     """
@@ -71,6 +72,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
     draft = _draft(source, encoding, tell)
+    check_images_inside(source, encoding)
     params = with_schema((root / PARAMS_FILE).read_bytes(), draft.schema, encoding)
     aside = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
     with scratch_folder(root, "use") as scratch:
