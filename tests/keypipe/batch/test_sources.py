@@ -56,7 +56,7 @@ def test_folders_can_be_left_out(photos: Path) -> None:
     [
         ("none.jpg", "none.jpg: no such file or folder"),
         ("photos/**/*.bmp", "nothing that is an image or a video"),
-        ("photos/a/*.json", "1 files, none of them an image or a video"),
+        ("photos/a/*.json", "1 file (1 .json), none of them an image or a video"),
         ("photos/.git", ""),
     ],
 )
@@ -152,4 +152,4 @@ def test_what_is_skipped_is_counted_and_named(photos: Path) -> None:
     assert ".hidden.heic" not in names
     text = describe_files([path for path in skipped if path.suffix != ".txt"])
     assert "1.HEIC (HEIC), 2.gif (GIF)" in text
-    assert "2 .json, 1 without a suffix" in text
+    assert "3 .json, 1 without a suffix" in text
