@@ -94,6 +94,9 @@ KINDS: dict[str, Kind] = {
     "near-duplicate-across-sides": Kind(
         "Nearly the same image in two splits", "The test is easier than the world, and flatters the model."
     ),
+    "transformed-copy-across-sides": Kind(
+        "Mirrored, turned or relit copies in two splits", "The model is graded on what it has learnt, seen otherwise."
+    ),
     "duplicate-image": Kind("The same image several times", "It weighs double, and may be annotated differently."),
     "near-duplicate-image": Kind(
         "Images that look the same", "Frames of one scene teach little; they must stay in one split."

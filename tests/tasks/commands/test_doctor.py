@@ -103,6 +103,18 @@ def test_faults_are_told_all_at_once_and_end_with_2(drawn: Path) -> None:
     assert "reports/doctor/report.html" in done.stdout
 
 
+def test_a_mirrored_copy_in_another_split(drawn: Path) -> None:
+    source, other, *_ = sources(drawn)
+    with Image.open(source.with_suffix(".jpg")) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other.with_suffix(".jpg"), quality=90)
+    put_in_splits(drawn, {source: "train", other: "test"})
+    (found,) = [item for item in findings(drawn) if item["kind"] == "transformed-copy-across-sides"]
+    assert (found["file"], found["severity"], found["side"]) == (name(drawn, other), "warning", "test")
+    assert found["message"].startswith(
+        f"a mirrored copy of {name(drawn, source.with_suffix('.jpg'))}, which is in train"
+    )
+
+
 def test_deep_images_that_a_model_would_see_as_black(drawn: Path) -> None:
     source, dark, *_ = sources(drawn)
     for path, factor in ((source, 16), (dark, 257)):
