@@ -11,29 +11,42 @@ from flows.command_line.menu import command
 
 
 @command("predict", examples=["keypipe predict data/raw/barn", "keypipe predict film.mp4 --conf 0.5 --output results"])
-@click.argument("source", metavar="IMAGE|FOLDER|GLOB|VIDEO")
+@click.argument("source", metavar="IMAGE|FOLDER|GLOB|VIDEO|LIST.txt|CAMERA|URL")
 @click.option(
     "--model", metavar="PATH", help="An ONNX model or a checkpoint; default: the export, else models/best.pt."
 )
 @click.option("--output", metavar="FOLDER", help="Where the pictures and the JSON go; default: below predictions/.")
 @click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
+@click.option("--max-det", default=300, show_default=True, help="Objects on an image at most, the surest ones.")
 @click.option("--keypoint-conf", default=0.5, show_default=True, help="Smallest confidence of a keypoint to be drawn.")
 @click.option("--device", help="Such as cpu or cuda:0.")
 @click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
 @click.pass_obj
-def predict(root: Path, /, source: str, model: str | None, output: str | None, flow: bool, **settings: Any) -> None:
-    """Draw keypoints into pictures or a video; write them as JSON."""
+def predict(
+    root: Path, /, source: str, model: str | None, output: str | None, device: str | None, flow: bool, **settings: Any
+) -> None:
+    """Draw keypoints into pictures or a video; write them as JSON.
+
+    A camera (its number) or a stream (rtsp://...) goes on until Ctrl-C.
+    """
     if flow:
         from flows.services import server
 
         server.configure(root)
+    from flows.commands.prediction import Wish, predict_main
+    from keypipe.inference.predictor import Thresholds
+
+    wish = Wish(model, output, Thresholds(**settings), device)
+    if flow:
         from flows.commands.prediction_flow import run_prediction
 
-        click.echo(str(run_prediction(root, source, model, output, **settings)))
+        click.echo(str(run_prediction(root, source, wish)))
     else:
-        from flows.commands.prediction import predict_main
+        from flows.system.progress_bar import progress_bar
 
-        click.echo(str(predict_main(source, model, output, root=root, **settings)))
+        with progress_bar("loading the model") as progress:
+            summary = predict_main(source, wish, root, progress)
+        click.echo(str(summary))
 
 
 @command("serve", examples=["keypipe serve", "keypipe serve exports/model_int8.onnx --port 9000"])

@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from keypipe.batch import prediction as batch
 from keypipe.errors import ModelError
-from keypipe.inference.predictor import Thresholds
+from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Thresholds
 
 if TYPE_CHECKING:
     from keypipe.inference.model_info import ModelInfo
@@ -19,26 +21,35 @@ TRAINED_MODEL = Path("models/best.pt")
 PREDICTIONS = Path("predictions")
 
 
-def predict_main(
-    source: str,
-    model: str | None = None,
-    output: str | None = None,
-    *,
-    conf: float = 0.25,
-    keypoint_conf: float = 0.5,
-    device: str | None = None,
-    root: Path | None = None,
-) -> batch.Summary:
-    """Predict on an image, a folder, a pattern or a video; the command ``keypipe predict``.
+class Wish(msgspec.Struct, frozen=True):
+    """How to predict.
 
-    Args:
-        source: what to predict on, relative to the current folder.
+    Attributes:
         model: an ONNX file or a checkpoint; None takes the workspace's export, else its best checkpoint.
         output: folder of the results; None makes a new one in the workspace's ``predictions``.
-        conf: smallest score of an object.
-        keypoint_conf: smallest confidence of a keypoint that is drawn.
+        thresholds: what is kept and drawn.
         device: such as ``cpu`` or ``cuda:0``; None takes a GPU where the model's engine has one.
+    """
+
+    model: str | None = None
+    output: str | None = None
+    thresholds: Thresholds = DEFAULT_THRESHOLDS
+    device: str | None = None
+
+
+USUAL = Wish()
+
+
+def predict_main(
+    source: str, wish: Wish = USUAL, root: Path | None = None, progress: batch.Progress = batch.tell_nobody
+) -> batch.Summary:
+    """Predict on files or a stream; the command ``keypipe predict``.
+
+    Args:
+        source: what to predict on, relative to the current folder; see ``keypipe.batch.sources.find_sources``.
+        wish: how.
         root: the workspace; None is the current folder.
+        progress: is told how far it is.
 
     Returns:
         What was read and found.
@@ -48,33 +59,22 @@ def predict_main(
         ModelError: there is no model, or it cannot be used.
         FaultsError: some files could not be read; all others are done.
     """
-    root = root or Path.cwd()
-    summary = predict_in_workspace(root, source, model, output, conf=conf, keypoint_conf=keypoint_conf, device=device)
+    summary = predict_in_workspace(root or Path.cwd(), source, wish, progress)
     batch.raise_for_faults(summary)
     return summary
 
 
-def predict_in_workspace(
-    root: Path,
-    source: str,
-    model: str | None = None,
-    output: str | None = None,
-    *,
-    conf: float = 0.25,
-    keypoint_conf: float = 0.5,
-    device: str | None = None,
-    say: batch.Say | None = None,
-) -> batch.Summary:
+def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Progress) -> batch.Summary:
     """Predict with a workspace's model; see ``predict_main``. Files that cannot be read are in the summary."""
     return batch.predict(
         source,
-        Path(model) if model else find_model(root),
-        Path(output) if output else batch.default_output(source, root / PREDICTIONS),
-        thresholds=Thresholds(conf=conf, keypoint_conf=keypoint_conf),
-        device=device,
+        Path(wish.model) if wish.model else find_model(root),
+        Path(wish.output) if wish.output else batch.default_output(source, root / PREDICTIONS),
+        thresholds=wish.thresholds,
+        device=wish.device,
         loaders={".pt": partial(_load_checkpoint, root)},
         exclude=[root / PREDICTIONS],
-        say=say,
+        progress=progress,
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keypipe.batch.prediction import default_output, predict, raise_for_faults
+from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults
 from keypipe.errors import PoseError
-from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.inference.predictor import DEFAULT_CONF, DEFAULT_MAX_DET, Thresholds
 from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 
 USER_ERROR = 2
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,9 +32,10 @@ def main(arguments: Sequence[str]) -> int:
             options.source,
             options.model,
             options.output or default_output(options.source, Path("predictions")),
-            thresholds=Thresholds(conf=options.conf, keypoint_conf=options.keypoint_conf),
+            thresholds=Thresholds(conf=options.conf, max_det=options.max_det, keypoint_conf=options.keypoint_conf),
             device=options.device,
             exclude=[Path("predictions")],
+            progress=_tell_on_stderr(),
         )
         raise_for_faults(summary)
     except PoseError as error:
@@ -42,12 +45,29 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _tell_on_stderr() -> Progress:
+    """Return what writes a line to stderr every few seconds."""
+    said = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            print(f"{done} of {total} {what}" if total else f"{done} {what}", file=sys.stderr, flush=True)  # noqa: T201
+
+    return tell
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="keypipe predict", description="Find objects and their keypoints.")
-    parser.add_argument("source", help="an image, a folder, a pattern in quotes, or a video")
+    kinds = "an image, a folder, a pattern in quotes, a video, a .txt that lists files, a camera's number, or rtsp://"
+    parser.add_argument("source", help=kinds)
     parser.add_argument("--model", type=Path, required=True, help="an ONNX model made by keypipe or Ultralytics")
     parser.add_argument("--output", type=Path, help="folder of the results (default: predictions/<name of the source>)")
     parser.add_argument("--conf", type=float, default=DEFAULT_CONF, help="smallest score of an object (%(default)s)")
+    parser.add_argument(
+        "--max-det", type=int, default=DEFAULT_MAX_DET, help="objects on an image at most (%(default)s)"
+    )
     parser.add_argument(
         "--keypoint-conf",
         type=float,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from keypipe.batch.sources import Output, Source, find_sources, plan_outputs, source_name
+from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
 from keypipe.drawing.pictures import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
 from keypipe.files import replacing_file
-from keypipe.images.media import VideoWriter, is_video, open_video, read_image
+from keypipe.images.media import BgrImage, VideoWriter, open_video, read_image
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Predictor, RawModel, Thresholds
@@ -41,11 +39,12 @@ INDEX = "predictions.json"
 LEGIBLE_PX = 640
 """Smaller pictures are drawn enlarged to this, so that tags and dots do not bury the objects."""
 
-_SECONDS_BETWEEN_LINES = 5.0
-_SECONDS_BETWEEN_REDRAWS = 0.1
-
 Loader = Callable[[Path, str | None], tuple[RawModel, ModelInfo]]
-Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+def tell_nobody(_what: str, _done: int, _total: int) -> None:
+    """Take the place of a ``Progress`` where nobody waits."""
 
 
 class Summary(msgspec.Struct):
@@ -55,16 +54,19 @@ class Summary(msgspec.Struct):
         output: folder of the results.
         files: the files that were read.
         faults: the files that could not be read.
+        skipped: the files that are no image and no video that is read.
     """
 
     output: Path
     files: list[FileEntry]
     faults: list[Fault]
+    skipped: list[Path] = []
 
     def __str__(self) -> str:
         objects = sum(entry.objects for entry in self.files)
         text = f"{format_count(objects, 'object')} in {format_count(len(self.files), 'file')}, results in {self.output}"
-        return text + (f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else "")
+        text += f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else ""
+        return text + (f"; skipped {describe_files(self.skipped)}" if self.skipped else "")
 
 
 def predict(
@@ -76,19 +78,19 @@ def predict(
     device: str | None = None,
     loaders: Mapping[str, Loader] | None = None,
     exclude: Sequence[Path] = (),
-    say: Say | None = None,
+    progress: Progress = tell_nobody,
 ) -> Summary:
     """Predict on files and write drawn pictures and JSON.
 
     Args:
-        source: a file, a folder or a pattern.
+        source: a file, a folder, a pattern, a list of files, a camera or a stream; see ``find_sources``.
         model: the model file.
         output: folder for the results; made when absent.
         thresholds: what is kept and drawn.
         device: such as ``cpu`` or ``cuda:0``; None leaves the choice to the model's engine.
         loaders: for each suffix of a model file the function that opens it; ONNX is known.
         exclude: folders in which no source is looked for.
-        say: told about progress every few seconds; None shows it on stderr.
+        progress: is told what is being done, how many are done, and how many there are; 0 for an unknown number.
 
     Returns:
         What was read and what could not be; the latter stops nothing.
@@ -97,13 +99,13 @@ def predict(
         ConfigError: no image or video is there, a threshold makes no sense, or the output folder is in use.
         ModelError: the model cannot be used.
     """
-    sources = find_sources(source, exclude)
+    found = find_sources(source, exclude)
+    sources = found.files
     outputs = plan_outputs(sources, taken=[INDEX])
     check_output(output, sources, outputs)
     raw_model, info = load_model(model, device, loaders or {})
     heading = make_heading(model, info, thresholds)
-    progress = Progress(len(sources), say)
-    return Batch(Predictor(raw_model, info), heading, output, progress).run(sources, outputs)
+    return Batch(Predictor(raw_model, info), heading, output, progress).run(sources, outputs, found.skipped)
 
 
 def make_heading(model: Path, info: ModelInfo, thresholds: Thresholds) -> Heading:
@@ -153,7 +155,7 @@ def check_output(output: Path, sources: Sequence[Source], outputs: Sequence[Outp
         raise ConfigError(f"{output}: the output should be a folder, this is a file")
     if output.is_dir() and any(output.iterdir()) and not (output / INDEX).is_file():
         raise ConfigError(f"{output}: holds other files than predictions; choose a new or an empty folder")
-    inputs = {source.path.resolve() for source in sources}
+    inputs = {source.path.resolve() for source in sources if not source.stream}
     for result in outputs:
         if (output / result.drawn).resolve() in inputs:
             raise ConfigError(f"{output}: {result.drawn} would replace the file it is made from; choose another folder")
@@ -168,59 +170,6 @@ def default_output(source: str, parent: Path) -> Path:
     return candidate
 
 
-class Progress:
-    """Tells how far a prediction is: on a terminal in one line, else by a line every few seconds."""
-
-    def __init__(self, total: int, say: Say | None) -> None:
-        """Start.
-
-        Args:
-            total: number of files.
-            say: gets the lines; None writes them to stderr.
-        """
-        self._total = total
-        self._on_terminal = say is None and sys.stderr.isatty()
-        self._say = say or _to_stderr
-        self._done = 0
-        self._file = ""
-        self._shown = time.monotonic()
-
-    def begin(self, file: str) -> None:
-        """A file begins."""
-        self._file = file
-        self._show("")
-
-    def frame(self, number: int, total: int) -> None:
-        """A video has come to this frame; a total of 0 is unknown."""
-        self._show(f", frame {number}" + (f" of {total}" if total else ""))
-
-    def end(self) -> None:
-        """The file is done."""
-        self._done += 1
-
-    def close(self) -> None:
-        """The last file is done: leave the terminal's line empty."""
-        if self._on_terminal:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
-
-    def _show(self, detail: str) -> None:
-        pause = _SECONDS_BETWEEN_REDRAWS if self._on_terminal else _SECONDS_BETWEEN_LINES
-        if time.monotonic() - self._shown < pause:
-            return
-        self._shown = time.monotonic()
-        text = f"file {self._done + 1} of {self._total}, {self._file}{detail}"
-        if self._on_terminal:
-            sys.stderr.write(f"\r\033[K{text}")
-            sys.stderr.flush()
-        else:
-            self._say(text)
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command's output
-
-
 class Batch:
     """Predicts on one file after the other and writes at once what it finds."""
 
@@ -230,28 +179,26 @@ class Batch:
         self._output = output
         self._progress = progress
 
-    def run(self, sources: Sequence[Source], outputs: Sequence[Output]) -> Summary:
+    def run(self, sources: Sequence[Source], outputs: Sequence[Output], skipped: Sequence[Path] = ()) -> Summary:
         """Do all files; the index is written before and after, also when interrupted."""
-        summary = Summary(self._output, [], [])
+        summary = Summary(self._output, [], [], list(skipped))
         complete = False
         self._write_index(summary, complete)
         try:
-            for source, output in zip(sources, outputs, strict=True):
-                self._progress.begin(str(source.path))
+            for done, (source, output) in enumerate(zip(sources, outputs, strict=True)):
+                self._progress("files predicted on", done, len(sources))
                 try:
-                    summary.files.append(self._do_file(source.path, output))
+                    summary.files.append(self._do_file(source, output))
                 except AnnotationError as error:
                     summary.faults.append(_to_fault(source, error))
-                self._progress.end()
             complete = True
         finally:
-            self._progress.close()
             self._write_index(summary, complete)
         return summary
 
-    def _do_file(self, path: Path, output: Output) -> FileEntry:
-        objects = self._do_video(path, output) if is_video(path) else self._do_image(path, output)
-        return FileEntry(str(path), output.drawn.as_posix(), output.json.as_posix(), objects)
+    def _do_file(self, source: Source, output: Output) -> FileEntry:
+        objects = self._do_video(source, output) if source.is_video else self._do_image(source.path, output)
+        return FileEntry(str(source), output.drawn.as_posix(), output.json.as_posix(), objects)
 
     def _do_image(self, path: Path, output: Output) -> int:
         image = read_image(path, self._predictor.info.depth)
@@ -271,17 +218,17 @@ class Batch:
             temporary.write_bytes(format_result(result))
         return len(predictions)
 
-    def _do_video(self, path: Path, output: Output) -> int:
+    def _do_video(self, source: Source, output: Output) -> int:
         objects = 0
         with (
-            open_video(path) as (video, frames),
+            open_video(source.stream or source.path) as (video, frames),
             replacing_file(self._output / output.drawn) as drawn_path,
             replacing_file(self._output / output.json) as json_path,
             VideoWriter(drawn_path, video.size_wh, video.fps) as writer,
             json_path.open("wb") as json_file,
         ):
             head = VideoResult(
-                file=str(path),
+                file=str(source),
                 size_wh=video.size_wh,
                 drawn=output.drawn.as_posix(),
                 fps=video.fps,
@@ -289,12 +236,12 @@ class Batch:
                 **self._heading.fields(),
             )
             frame_file = FrameFile(json_file, head)
-            for number, frame in enumerate(frames):
+            for number, frame in enumerate(_until_interrupted(frames) if source.stream else frames):
                 predictions = self._predict(frame)
                 writer.write(_swap_channels(self._draw(frame, predictions, None)))
                 frame_file.write(Frame(number, round(number / video.fps, 4), predictions))
                 objects += len(predictions)
-                self._progress.frame(number + 1, video.n_frames)
+                self._progress(f"frames of {source.path.name}", number + 1, video.n_frames)
             frame_file.close()
         return objects
 
@@ -314,9 +261,23 @@ class Batch:
         )
 
     def _write_index(self, summary: Summary, complete: bool) -> None:
-        index = Index(complete=complete, files=summary.files, faults=summary.faults, **self._heading.fields())
+        index = Index(
+            complete=complete,
+            files=summary.files,
+            faults=summary.faults,
+            skipped=[str(path) for path in summary.skipped],
+            **self._heading.fields(),
+        )
         with replacing_file(self._output / INDEX) as temporary:
             temporary.write_bytes(format_result(index))
+
+
+def _until_interrupted(frames: Iterator[BgrImage]) -> Iterator[BgrImage]:
+    """Yield the frames of a stream, which may have no end but Ctrl-C; what it has given by then is kept."""
+    try:
+        yield from frames
+    except KeyboardInterrupt:
+        return
 
 
 def _swap_channels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -325,8 +286,8 @@ def _swap_channels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _to_fault(source: Source, error: AnnotationError) -> Fault:
-    found = str(error).removeprefix(f"{source.path}: ")
-    return Fault(str(source.path), None, "unreadable", found, "replace the file or leave it out")
+    fix = "look whether it is on and reached" if source.stream else "replace the file or leave it out"
+    return Fault(str(source), None, "unreadable", str(error).removeprefix(f"{source}: "), fix)
 
 
 def _sha256(path: Path) -> str:

@@ -22,15 +22,27 @@ def find_duplicates(
         clusters: md5s of images that look the same (``pixels.near_duplicates``).
 
     Returns:
-        For every image but the first of each group one finding; it names the first.
+        For every image but the first of each group one finding; it names an earlier one, if there is one in another
+        split.
     """
     by_md5: dict[str, list[AnnotatedImage]] = defaultdict(list)
     for image in sorted(images, key=lambda item: item.path):
         by_md5[image.md5].append(image)
-    findings = [_to_finding(image, same[0], splits, near=False) for same in by_md5.values() for image in same[1:]]
+    findings = [found for same in by_md5.values() for found in _compare(same, splits, near=False)]
     for cluster in clusters:
-        alike = sorted((by_md5[md5][0] for md5 in cluster if md5 in by_md5), key=lambda item: item.path)
-        findings += [_to_finding(image, alike[0], splits, near=True) for image in alike[1:]]
+        # Of copies one that has a split stands for all.
+        ones = (min(by_md5[md5], key=lambda item: not splits.get(item.path)) for md5 in cluster if md5 in by_md5)
+        findings += _compare(sorted(ones, key=lambda item: item.path), splits, near=True)
+    return findings
+
+
+def _compare(alike: Sequence[AnnotatedImage], splits: Mapping[str, str], *, near: bool) -> list[Finding]:
+    """Compare each image with an earlier one: the first in another split, else the first of all."""
+    findings: list[Finding] = []
+    for number, image in enumerate(alike[1:], start=1):
+        split = splits.get(image.path, "")
+        elsewhere = (other for other in alike[:number] if split and splits.get(other.path, split) not in {"", split})
+        findings.append(_to_finding(image, next(elsewhere, alike[0]), splits, near=near))
     return findings
 
 

@@ -81,6 +81,7 @@ KINDS: dict[str, Kind] = {
     "duplicate-object": Kind(
         "Objects that are annotated twice", "One of the two can never be found, and costs recall."
     ),
+    "narrow-range": Kind("Images that use a sliver of their range", "A model is given a nearly black or even picture."),
     "tiny-box": Kind(
         "Boxes too small to be learnt", "At the model's input the object is smaller than one cell of its finest grid."
     ),
@@ -96,6 +97,9 @@ KINDS: dict[str, Kind] = {
     "unknown-label": Kind("Labels outside the schema", "Shapes with them are ignored."),
     "near-duplicate-across-sides": Kind(
         "Nearly the same image in two splits", "The test is easier than the world, and flatters the model."
+    ),
+    "transformed-copy-across-sides": Kind(
+        "Mirrored, turned or relit copies in two splits", "The model is graded on what it has learnt, seen otherwise."
     ),
     "duplicate-image": Kind("The same image several times", "It weighs double, and may be annotated differently."),
     "near-duplicate-image": Kind(

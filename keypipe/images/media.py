@@ -141,11 +141,11 @@ class Video(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[Video, Iterator[BgrImage]]]:
+def open_video(path: Path | str) -> Iterator[tuple[Video, Iterator[BgrImage]]]:
     """Open a video for reading.
 
     Args:
-        path: the file.
+        path: the file; as a text the number of a camera, or the address of a stream.
 
     Yields:
         Its facts, and its frames as uint8 (height, width, 3), BGR, upright.
@@ -154,11 +154,15 @@ def open_video(path: Path) -> Iterator[tuple[Video, Iterator[BgrImage]]]:
         AnnotationError: there is no such file, or it holds no frame that can be read.
     """
     cv2 = import_cv2()
-    capture = cv2.VideoCapture(str(path)) if path.is_file() else None
+    is_stream = isinstance(path, str)
+    place = int(path) if isinstance(path, str) and path.isdecimal() else str(path)
+    capture = cv2.VideoCapture(place) if is_stream or Path(path).is_file() else None
     try:
         found, first = capture.read() if capture is not None else (False, None)
         if capture is None or first is None or not found:
-            raise AnnotationError(f"{path}: not a video that OpenCV can read")
+            camera = f"camera {path}: no camera has this number, or it is in use"
+            stream = camera if isinstance(place, int) else f"{path}: no stream that OpenCV can open"
+            raise AnnotationError(stream if is_stream else f"{path}: not a video that OpenCV can read")
         fps = capture.get(cv2.CAP_PROP_FPS)
         fps = fps if math.isfinite(fps) and fps > 0 else _DEFAULT_FPS
         # Containers without an index state a negative number.

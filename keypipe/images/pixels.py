@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from keypipe.images.samples import find_samples
+
 CHANGED = "the file has other content than was said"
 """The error of a file that is not the one that was meant: known to be wrong, never remembered."""
 
@@ -23,7 +25,8 @@ _HASH_PX = 32
 _DECODE_PX = 2 * _HASH_PX  # decode at least this; with less, copies of another size hash differently
 _MAX_PX = 512  # enough for a hash; keeps the matrices small
 _MIN_AMPLITUDE = 0.5  # grey levels of the strongest low frequency; below this a hash is made of noise
-_VERSION = 1  # of what is computed from the pixels; other versions' cache lines are passed over
+_EXTREME = 1e-4  # share of the values that are left out at either end of the range, as keypipe.images.depth does
+_VERSION = 2  # of what is computed from the pixels; other versions' cache lines are passed over
 _CHUNK = 64  # files a task; also what an interruption loses at most, a process
 _FILES_PER_PROCESS = 200  # below this a pool costs more than it saves
 _TRANSPOSE = {
@@ -45,11 +48,16 @@ class PixelFacts(msgspec.Struct, frozen=True, gc=False):
         phash: 64-bit perceptual hash of the upright image (``imagehash.phash``), most significant bit first; 0 for
             an image that is one even area, whose hash would mean nothing; None when it cannot be decoded.
         error: why pixels are missing or damaged; "" when whole.
+        levels: how many of the 256 levels that a model is given the image's grey values span, a ten-thousandth of them
+            left out at either end.
+        deep: whether its samples have more than 8 bits, of which a model is given the upper ones.
     """
 
     md5: str
     phash: int | None
     error: str
+    levels: int = 256
+    deep: bool = False
 
 
 class _CacheLine(msgspec.Struct, array_like=True):
@@ -93,7 +101,7 @@ def read_pixels(
                 if progress:
                     progress(len(found) - len(files) + len(todo), len(todo))
     facts = ((md5, found[md5]) for md5 in files)
-    return {md5: PixelFacts(md5, fact.phash, fact.error) for md5, fact in facts}  # with the caller's own string
+    return {md5: msgspec.structs.replace(fact, md5=md5) for md5, fact in facts}  # with the caller's own string
 
 
 def _read_cache(cache: Path, wanted: Collection[str]) -> dict[str, PixelFacts]:
@@ -147,7 +155,7 @@ def _look_at(md5: str, path: Path) -> tuple[PixelFacts, bool]:
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         return PixelFacts(md5, None, CHANGED), False
     try:
-        return PixelFacts(md5, hash_image(content), ""), True
+        return msgspec.structs.replace(look_at(content), md5=md5), True
     except _PIXEL_ERRORS as error:
         return PixelFacts(md5, None, _say(error)), True
 
@@ -164,7 +172,14 @@ def _say(error: Exception) -> str:
 
 
 def hash_image(content: bytes) -> int:
-    """Compute the perceptual hash of an image file, that of ``imagehash.phash`` but for its rounding in between.
+    """Compute the perceptual hash of an image file; see ``look_at``."""
+    phash = look_at(content).phash
+    assert phash is not None
+    return phash
+
+
+def look_at(content: bytes) -> PixelFacts:
+    """Decode an image file and compute its perceptual hash, that of ``imagehash.phash`` but for its rounding.
 
     Signs of the lowest frequencies of the picture at 32x32 against their median
     (https://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html).
@@ -174,14 +189,14 @@ def hash_image(content: bytes) -> int:
         content: the whole file.
 
     Returns:
-        64 bits, most significant first; 0 for an image that is one even area.
+        The facts, without the md5.
 
     Raises:
         ValueError: pixels are missing. Pillow's decoders also raise the others of ``_PIXEL_ERRORS``.
     """
     image = Image.open(io.BytesIO(content))
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    picture = _decode_grey(image, content)
+    picture, levels, deep = _decode_grey(image, content)
     if orientation in _TRANSPOSE:
         picture = picture.transpose(_TRANSPOSE[orientation])
     if max(picture.size) > _MAX_PX:
@@ -190,7 +205,12 @@ def hash_image(content: bytes) -> int:
     height, width = grey.shape
     frequencies = (_frequency_rows(height) @ grey @ _frequency_rows(width).T).ravel()
     if np.abs(frequencies[1:]).max() < _MIN_AMPLITUDE * _HASH_PX**2 / 2:
-        return 0
+        return PixelFacts("", 0, "", levels, deep)
+    return PixelFacts("", _to_bits(frequencies), "", levels, deep)
+
+
+def _to_bits(frequencies: NDArray[np.float32]) -> int:
+    """Return the signs of 64 values against their median, the first as the most significant bit."""
     low, high = np.sort(frequencies)[31:33]
     return int.from_bytes(np.packbits(frequencies > (low + high) / 2).tobytes(), "big")
 
@@ -205,18 +225,32 @@ def _frequency_rows(n_pixels: int) -> NDArray[np.float32]:
     return rows
 
 
-def _decode_grey(image: Image.Image, content: bytes) -> Image.Image:
+def _decode_grey(image: Image.Image, content: bytes) -> tuple[Image.Image, int, bool]:
+    """Return the picture in 8 bits of grey, how many of 256 levels a model would see, and whether it is deep."""
     if image.format in {"JPEG", "MPO"} and image.mode in {"L", "RGB"}:
         # Pillow and OpenCV fill missing data with grey when an end marker follows; simplejpeg passes libjpeg's word on.
         import simplejpeg
 
         pixels = simplejpeg.decode_jpeg(content, "GRAY", min_height=_DECODE_PX, min_width=_DECODE_PX)
-        return Image.fromarray(pixels[..., 0])
+        picture = Image.fromarray(pixels[..., 0])
+        return picture, _span(picture), False
+    samples = find_samples(content, image.format or "", image.mode, getattr(image, "tag_v2", {}))
     if not image.mode.startswith(("I", "F")):
-        return image.convert("L")
+        picture = image.convert("L")
+        return picture, _span(picture), samples.deep
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))  # Pillow would clip 16 bits to 8
     low, high = values.min(), values.max()
-    return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+    picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+    as_seen = Image.fromarray((np.clip(values, 0, 65535) / 256).astype(np.uint8))
+    return picture, 256 if samples.without_range else _span(as_seen), samples.deep
+
+
+def _span(picture: Image.Image) -> int:
+    """Return how many levels lie between a picture's darkest and brightest values, the extreme ones left out."""
+    counts = np.cumsum(picture.histogram())
+    left_out = int(counts[-1] * _EXTREME)
+    low, high = np.searchsorted(counts, [left_out, counts[-1] - 1 - left_out], side="right")
+    return int(high - low) + 1
 
 
 @contextmanager

@@ -39,6 +39,8 @@ class Thresholds(msgspec.Struct, frozen=True):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} should be between 0 and 1, got {value:g}")
+        if self.max_det < 1:
+            raise ConfigError(f"max_det should be 1 or more, got {self.max_det}")
 
 
 DEFAULT_THRESHOLDS = Thresholds()

@@ -103,11 +103,13 @@ class Index(Heading, frozen=True, kw_only=True):
         complete: False while the prediction runs, and for good when it was interrupted.
         files: the files that were read.
         faults: the files that could not be read.
+        skipped: the files that are no image and no video that is read.
     """
 
     complete: bool
     files: list[FileEntry]
     faults: list[Fault]
+    skipped: list[str] = []
 
 
 def format_result(result: Heading) -> bytes:

@@ -20,6 +20,7 @@ from keypipe.errors import AnnotationError, ConfigError
 from keypipe.files import write_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.label_sources import find_foreign
+from tasks.commands.outside import check_images_inside
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
@@ -63,7 +64,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
         What was done, for the user to read.
 
     Raises:
-        AnnotationError: the folder holds no annotation that keypoints could be taken from.
+        AnnotationError: the folder holds no annotation that keypoints could be taken from, or not their images.
         ConfigError: the folder holds the workspace, or lies in it anywhere but at ``data/raw``; or ``params.yaml`` is
             no YAML with sections. Nothing was changed then.
     """
@@ -72,6 +73,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
     draft = _draft(root, source, encoding, tell)
+    check_images_inside(source, encoding)
     params = with_schema((root / PARAMS_FILE).read_bytes(), draft.schema, encoding)
     now = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
     names = chain([now], (now.with_name(f"{now.name}-{number}") for number in count(2)))

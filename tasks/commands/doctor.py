@@ -17,9 +17,11 @@ from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labe
 from keypipe.annotations.reader import read_derived
 from keypipe.annotations.readings import Folder, Ingested
 from keypipe.annotations.shapes import parse_shapes
+from keypipe.diagnosis.copies import find_copies
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_splits, sort_findings
+from keypipe.diagnosis.pixel_checks import find_narrow_ranges
 from keypipe.drawing.pictures import RgbImage, draw_finding, draw_pair, encode_jpeg
 from keypipe.errors import AnnotationError
 from keypipe.images.media import read_image
@@ -127,10 +129,13 @@ def run(
         images = _list_images(found, look)
         files = {image.md5: look.path(image.path) for image in images}
         facts = read_pixels(files, root / PIXELS, progress=partial(tell, "looking at the images"))
+        clusters = near_duplicates(facts)
         findings = [
             *diagnosis.findings,
             *_find_damage(images, facts, diagnosis.findings),
-            *find_duplicates(images, splits, near_duplicates(facts)),
+            *find_narrow_ranges(images, facts),
+            *find_duplicates(images, splits, clusters),
+            *find_copies(images, facts, splits, clusters, lambda path: look.path(path).read_bytes()),
         ]
         findings = without_ignored(sort_findings(put_splits(findings, splits)), params)
         diagnosis = msgspec.structs.replace(diagnosis, findings=findings)

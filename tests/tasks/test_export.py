@@ -88,6 +88,13 @@ def test_every_format_says_what_the_weights_say_on_every_validation_image(all_fo
     assert metrics["onnx_int8"]["size_mb"] < metrics["onnx"]["size_mb"] / 2
 
 
+def test_models_of_scaled_images_say_so(trained: Path) -> None:
+    path = trained / "data/dataset/annotations/train.json"
+    path.write_bytes(path.read_bytes().replace(b'{"description"', b'{"depth":"scale","description"', 1))
+    run_stages(trained, "export")
+    assert load_onnx_model(trained / "exports/model.onnx")[1].depth == "scale"
+
+
 def test_files(all_formats: Path) -> None:
     files = {path.name for path in (all_formats / "exports").iterdir()}
     assert files == {*EVERY.values(), "model.int8.onnx", "latency.json"}

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.engine.training.arguments import read_train_arguments
 from tasks.engine.training.job import check_loaded
@@ -409,3 +411,30 @@ def test_only_code_that_trains_makes_a_training_stale(trained: Path) -> None:
     trainer = folder / "trainer.py"
     trainer.write_text(trainer.read_text() + "# mended\n")
     assert is_stale()
+
+
+@pytest.mark.slow
+def test_images_of_every_kind_are_trained_on_and_the_weights_say_how_they_were_scaled(drawn: Path) -> None:
+    """No image is lost between convert and Ultralytics' loader, which stops the stage where it holds fewer objects."""
+    raw = drawn / "data/raw"
+    suffixes = (".jfif", ".jpe", ".avif", ".jp2", ".pgm", ".png", ".tif")
+    for path, suffix in zip(sorted(raw.rglob("*.json"))[: len(suffixes)], suffixes, strict=True):
+        with Image.open(path.with_suffix(".jpg")) as picture:
+            grey = np.asarray(picture.convert("L"))
+            if suffix in {".jfif", ".jpe"}:
+                path.with_suffix(suffix).write_bytes(path.with_suffix(".jpg").read_bytes())
+            elif suffix == ".tif":
+                Image.fromarray(grey.astype(np.float32) / 255).save(path.with_suffix(suffix))
+            else:
+                deep = grey.astype(np.uint16) * 16 if suffix == ".png" else grey
+                Image.fromarray(deep).save(path.with_suffix(suffix))
+        path.with_suffix(".jpg").unlink()
+        path.write_text(path.read_text().replace(".jpg", suffix))
+    set_params(drawn, **{"convert.depth": "scale"})
+    assert dvc(drawn, "add", "--quiet", "data/raw").returncode == 0
+    run_stages(drawn, "convert", "split", "train")
+    derived = json.loads((drawn / "reports/convert/report.json").read_text())["derived_images"]
+    assert sorted(Path(path).suffix for path in derived) == [".pgm", ".png", ".tif"]
+    from tasks.engine.inference import load_torch_model
+
+    assert load_torch_model(drawn / "models/best.pt", "cpu")[1].depth == "scale"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks.prediction import choose_conf, draw_images, make_model, measure
-from flows.commands.prediction import find_model, predict_main
+from flows.cli import cli
+from flows.commands.prediction import Wish, find_model, predict_main
 from keypipe.errors import FaultsError, ModelError
+from keypipe.inference.predictor import Thresholds
 from keypipe.inference.results import ImageResult
 from tasks.engine.settings import configure
 from tests.pose_checkpoint import CLASS_NAMES, KEYPOINT_NAMES, write_random_checkpoint
@@ -27,7 +31,7 @@ def test_the_plain_function(workspace: Path) -> None:
 def test_a_subfolder_of_the_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace / "photos")
     assert predict_main("good.jpg", root=workspace).output == workspace / "predictions/good"
-    assert predict_main("good.jpg", output="here", root=workspace).output == Path("here")
+    assert predict_main("good.jpg", Wish(output="here"), root=workspace).output == Path("here")
 
 
 def test_faults_come_at_the_end(workspace: Path) -> None:
@@ -53,17 +57,28 @@ def test_a_checkpoint(workspace: Path) -> None:
     write_random_checkpoint(workspace / "models/best.pt")
     noise = np.random.default_rng(0).integers(0, 255, (9, 16, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((320, 180)).save(workspace / "photos/noise.jpg")
-    summary = predict_main("photos/noise.jpg", model="models/best.pt", conf=0.1, device="cpu", root=workspace)
+    wish = Wish("models/best.pt", thresholds=Thresholds(conf=0.1), device="cpu")
+    summary = predict_main("photos/noise.jpg", wish, root=workspace)
     assert summary.files[0].objects > 0
     result = msgspec.json.decode((summary.output / "noise.json").read_bytes(), type=ImageResult)
     assert result.keypoint_names == dict.fromkeys(CLASS_NAMES, KEYPOINT_NAMES)
     assert result.model.path == "models/best.pt"
 
 
+def test_the_command_takes_every_option(workspace: Path) -> None:
+    arguments = ["predict", "photos/good.jpg", "--max-det", "1", "--conf", "0.2", "--keypoint-conf", "0.1"]
+    with contextlib.chdir(workspace):
+        done = CliRunner().invoke(cli, [*arguments, "--output", "here", "--device", "cpu"], obj=workspace)
+    assert done.exit_code == 0, done.output
+    assert "1 object in 1 file, results in here" in done.output
+    result = msgspec.json.decode((workspace / "here/good.json").read_bytes(), type=ImageResult)
+    assert result.thresholds == Thresholds(conf=0.2, max_det=1, keypoint_conf=0.1)
+
+
 def test_a_damaged_checkpoint(workspace: Path) -> None:
     (workspace / "bad.pt").write_bytes(b"no checkpoint")
     with pytest.raises(ModelError, match=r"bad\.pt"):
-        predict_main("photos/good.jpg", model="bad.pt", root=workspace)
+        predict_main("photos/good.jpg", Wish("bad.pt"), root=workspace)
 
 
 @pytest.mark.benchmark

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from flows.commands.prediction import Wish
 from keypipe.errors import FaultsError
+from keypipe.inference.predictor import Thresholds
 from tests.flows.toy import Api
 
 
 def test_the_flow(workspace: Path, api: Api) -> None:
     from flows.commands.prediction_flow import run_prediction
 
-    summary = run_prediction(workspace, "photos/good.jpg")
+    summary = run_prediction(workspace, "photos/good.jpg", Wish(thresholds=Thresholds(max_det=1)))
     assert [entry.objects for entry in summary.files] == [1]
     run = last_run()
     assert (run.name, run.state.name) == ("prediction photos/good.jpg", "Completed")

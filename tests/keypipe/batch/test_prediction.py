@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -233,13 +239,88 @@ def test_models_are_opened_by_their_suffix(photos: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_progress_is_told(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "_SECONDS_BETWEEN_LINES", 0)
-    lines: list[str] = []
-    predict(str(photos), model, tmp_path / "out", say=lines.append)
-    assert lines[1] == f"file 2 of 3, {photos / 'b/x.jpg'}"
-    predict(str(write_video(tmp_path / "v.avi")), model, tmp_path / "out2", say=lines.append)
-    assert lines[-1].endswith(", frame 7 of 7")
+def test_progress_is_told(photos: Path, model: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    predict(str(photos), model, tmp_path / "out", progress=lambda *state: told.append(state))
+    assert told == [("files predicted on", done, 3) for done in range(3)]
+    video = write_video(tmp_path / "v.avi")
+    predict(str(video), model, tmp_path / "out2", progress=lambda *state: told.append(state))
+    assert told[-1] == ("frames of v.avi", 7, 7)
+
+
+def test_at_most_so_many_objects(photos: Path, tmp_path: Path) -> None:
+    far = ("奶牛", 0.8, [50.0, 50.0, 8.0, 8.0], COW[3])
+    model = write_constant_model(tmp_path / "two.onnx", raw_output(SCHEMA, [COW, far]), metadata_of(SCHEMA))
+    for max_det, objects in ((300, 6), (1, 3)):
+        summary = predict(
+            str(photos), model, tmp_path / f"out{max_det}", thresholds=Thresholds(conf=0.3, max_det=max_det)
+        )
+        assert sum(entry.objects for entry in summary.files) == objects
+    with pytest.raises(ConfigError, match="max_det should be 1 or more, got 0"):
+        Thresholds(max_det=0)
+
+
+def test_a_list_says_what_is_not_there_and_a_folder_what_is_skipped(photos: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("photos/a/x.jpg\nphotos/gone.jpg\n")
+    summary = predict(str(tmp_path / "list.txt"), model, tmp_path / "out")
+    assert len(summary.files) == 1
+    assert [(Path(fault.file).name, fault.found) for fault in summary.faults] == [
+        ("gone.jpg", "cannot be read (No such file or directory)")
+    ]
+    (photos / "a/IMG_1.HEIC").write_bytes(b"")
+    (photos / "a/x.json").write_text("{}")
+    summary = predict(str(photos), model, tmp_path / "out2")
+    assert str(summary).endswith("; skipped 2 files (IMG_1.HEIC (HEIC), 1 .json)")
+    index = msgspec.json.decode((tmp_path / "out2" / INDEX).read_bytes(), type=Index)
+    assert index.skipped == [str(photos / "a/IMG_1.HEIC"), str(photos / "a/x.json")]
+
+
+def test_a_stream(model: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.avi")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/clip.avi"
+        summary = predict(address, model, tmp_path / "out")
+        server.shutdown()
+    assert [(entry.file, entry.objects) for entry in summary.files] == [(address, 7)]
+    name = f"127.0.0.1_{server.server_port}_clip.avi.json"
+    assert len(msgspec.json.decode((tmp_path / "out" / name).read_bytes(), type=VideoResult).frames) == 7
+
+
+def test_a_stream_that_is_interrupted_keeps_what_it_gave(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "clip.avi")
+    original = batch.open_video
+
+    @contextmanager
+    def until_ctrl_c(_stream: str) -> Iterator[Any]:
+        with original(video) as (facts, frames):
+
+            def some() -> Iterator[Any]:
+                yield from islice(frames, 3)
+                raise KeyboardInterrupt
+
+            yield facts, some()
+
+    monkeypatch.setattr(batch, "open_video", until_ctrl_c)
+    summary = predict("rtsp://127.0.0.1/barn", model, tmp_path / "out")
+    assert [entry.objects for entry in summary.files] == [3]
+    assert (tmp_path / "out/127.0.0.1_barn.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("97", "camera 97: no camera has this number, or it is in use"),
+        ("rtsp://127.0.0.1:1/x", "no stream that OpenCV"),
+    ],
+)
+def test_a_camera_or_stream_that_is_not_there(source: str, found: str, model: Path, tmp_path: Path) -> None:
+    summary = predict(source, model, tmp_path / "out")
+    assert [fault.file for fault in summary.faults] == [source]
+    assert found in summary.faults[0].found
 
 
 def test_the_command(

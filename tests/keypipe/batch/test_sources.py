@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keypipe.batch.sources import Source, find_sources, plan_outputs, source_name
+from keypipe.batch.sources import Source, describe_files, find_sources, plan_outputs, source_name
 from keypipe.errors import ConfigError
 
 
@@ -40,11 +40,11 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_is_found(photos: Path, source: str, found: list[str]) -> None:
-    assert [item.relative.as_posix() for item in find_sources(source)] == found
+    assert [item.relative.as_posix() for item in find_sources(source).files] == found
 
 
 def test_folders_can_be_left_out(photos: Path) -> None:
-    assert [str(item.relative) for item in find_sources("photos", exclude=[photos / "b", photos / "none"])] == [
+    assert [str(item.relative) for item in find_sources("photos", exclude=[photos / "b", photos / "none"]).files] == [
         "a/x.JPEG",
         "a/x.jpg",
         "clip.MP4",
@@ -56,13 +56,13 @@ def test_folders_can_be_left_out(photos: Path) -> None:
     [
         ("none.jpg", "none.jpg: no such file or folder"),
         ("photos/**/*.bmp", "nothing that is an image or a video"),
-        ("photos/a/*.json", "1 files, none of them an image or a video"),
+        ("photos/a/*.json", "1 file (1 .json), none of them an image or a video"),
         ("photos/.git", ""),
     ],
 )
 def test_nothing_to_predict_on(photos: Path, source: str, message: str) -> None:
     if source == "photos/.git":  # a hidden folder that is named outright is meant
-        assert len(find_sources(source)) == 1
+        assert len(find_sources(source).files) == 1
         return
     with pytest.raises(ConfigError) as caught:
         find_sources(source)
@@ -93,3 +93,63 @@ def test_results_never_share_a_name() -> None:
     assert files[:4] == ["a/x.jpg", "a/x.json", "a/x.png.jpg", "a/x.png.json"]
     assert outputs[6].drawn == Path("v.mp4")
     assert outputs[7].json == Path("v.jpg.json")
+
+
+def test_a_list_of_files(photos: Path, tmp_path: Path) -> None:
+    lines = [
+        "# those of Monday",
+        "",
+        "photos/b/x.jpg",
+        str(photos.absolute() / "a/x.jpg"),
+        "gone.jpg",
+        "photos/b/x.jpg",
+    ]
+    (tmp_path / "monday.txt").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    found = find_sources(str(tmp_path / "monday.txt")).files
+    assert [item.path.name for item in found] == ["x.jpg", "x.jpg", "gone.jpg"]
+    assert [item.relative.as_posix() for item in found][:2] == ["photos/b/x.jpg", "photos/a/x.jpg"]
+    assert source_name(str(tmp_path / "monday.txt")) == "monday"
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    with pytest.raises(ConfigError, match="no file in this list"):
+        find_sources(str(tmp_path / "empty.txt"))
+    (tmp_path / "latin.txt").write_bytes("Kühe.jpg".encode("latin-1"))
+    with pytest.raises(ConfigError, match="has to be UTF-8"):
+        find_sources(str(tmp_path / "latin.txt"))
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("0", "camera0"),
+        ("12", "camera12"),
+        ("rtsp://user:secret@10.0.0.5:554/barn/main?x=1", "10.0.0.5_554_barn_main_x_1"),
+        ("http://localhost:81/clip.avi", "localhost_81_clip.avi"),
+    ],
+)
+def test_cameras_and_streams(source: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (found,) = find_sources(source).files
+    assert (found.stream, found.is_video, str(found), source_name(source)) == (source, True, source, name)
+    (output,) = plan_outputs([found])
+    assert (output.drawn.name, output.json.name) == (f"{name}.mp4", f"{name}.json")
+
+
+def test_a_folder_with_a_number_for_a_name_is_no_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "2024/x.jpg").write_bytes(b"")
+    assert [str(item) for item in find_sources("2024").files] == ["2024/x.jpg"]
+    assert source_name("2024") == "2024"
+
+
+def test_what_is_skipped_is_counted_and_named(photos: Path) -> None:
+    for name in ("a/1.HEIC", "b/2.gif", "b/x.json", "b/y.json", "notes", ".hidden.heic"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(b"")
+    skipped = find_sources("photos").skipped
+    names = {path.relative_to("photos").as_posix() for path in skipped}
+    assert {"a/1.HEIC", "b/2.gif", "b/x.json", "b/y.json", "notes"} <= names
+    assert ".hidden.heic" not in names
+    text = describe_files([path for path in skipped if path.suffix != ".txt"])
+    assert "1.HEIC (HEIC), 2.gif (GIF)" in text
+    assert "3 .json, 1 without a suffix" in text

@@ -37,6 +37,20 @@ def examine(raw: Path, schema: Schema = SCHEMA, **options: Any) -> Diagnosis:
     return diagnose(read_folder(raw, schema, LabelmeOptions()), raw, schema, **options)
 
 
+def placed(name: str, md5: str) -> AnnotatedImage:
+    return AnnotatedImage(f"raw/{name}.jpg", (100, 100), md5, (), f"{name}.json")
+
+
+def test_copies_in_two_splits_are_found_where_the_first_one_has_none() -> None:
+    images = [placed("a", "1"), placed("b", "1"), placed("c", "1"), placed("d", "2"), placed("e", "3")]
+    splits = {"raw/b.jpg": "train", "raw/c.jpg": "test", "raw/d.jpg": "train", "raw/e.jpg": "test"}
+    found = {item.file: item for item in find_duplicates(images, splits, [["1", "2", "3"]]) if "across" in item.kind}
+    assert (found["c.json"].kind, found["c.json"].severity) == ("duplicate-across-sides", "error")
+    assert found["c.json"].others == ("b.json", "raw/b.jpg")
+    assert (found["e.json"].kind, found["e.json"].others[0]) == ("near-duplicate-across-sides", "b.json")
+    assert found.keys() == {"c.json", "e.json"}
+
+
 def test_other_spellings_and_look_alikes_are_shown(tmp_path: Path, write_labelme: Write) -> None:
     schema = parse_schema(
         {"classes": {"cow": {"keypoints": ["nose", "Tail", "tail"]}}, "aliases": {"Nose": "nose", "snout": "nose"}}

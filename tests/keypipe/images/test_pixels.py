@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from keypipe.demo.scene import draw_scene
-from keypipe.images.pixels import CHANGED, hash_image, read_pixels
+from keypipe.images.pixels import CHANGED, hash_image, look_at, read_pixels
 
 
 def scene(seed: int, size_wh: tuple[int, int] = (320, 240)) -> Image.Image:
@@ -27,6 +27,30 @@ def encode(image: Image.Image, suffix: str = "JPEG", **options: object) -> bytes
 
 def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
+
+
+def facts_of(values: np.ndarray, suffix: str) -> tuple[int, bool]:
+    facts = look_at(encode(Image.fromarray(values), suffix))
+    return facts.levels, facts.deep
+
+
+def test_how_much_of_its_range_an_image_uses() -> None:
+    ramp = np.tile(np.linspace(0, 1, 256), (64, 1))
+    for suffix in ("PNG", "TIFF"):
+        assert facts_of((ramp * 4095).astype(np.uint16), suffix) == (16, True)
+        assert facts_of((ramp * 65535).astype(np.uint16), suffix) == (256, True)
+        assert facts_of((ramp * 9).astype(np.uint8), suffix) == (10, False)
+    levels, deep = facts_of((ramp * 255).astype(np.uint8), "JPEG")
+    assert (levels > 250, deep) == (True, False)
+    assert facts_of(ramp.astype(np.float32), "TIFF") == (256, True)
+    hot = np.full((200, 200), 7, np.uint8)
+    hot[3, 3] = 255
+    assert facts_of(hot, "PNG") == (1, False)
+    import cv2
+
+    colours = np.dstack([ramp * 4095] * 3).astype(np.uint16)
+    facts = look_at(cv2.imencode(".png", colours)[1].tobytes())
+    assert (facts.levels, facts.deep) == (16, True)
 
 
 def distance(first: int, second: int) -> int:

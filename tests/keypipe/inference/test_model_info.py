@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keypipe.errors import ModelError
-from keypipe.inference.model_info import METADATA_KEY, parse_model_info
+from keypipe.inference.model_info import METADATA_KEY, format_keypipe_metadata, parse_model_info
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
 from tests.keypipe.inference.test_predictor import COW_AND_HAND
@@ -23,6 +23,13 @@ def test_keypipe_metadata_is_read_back(tmp_path: Path) -> None:
     assert (info.license, info.version, info.imgsz) == ("AGPL-3.0-or-later", "0.1.0", (64, 64))
 
 
+def test_what_becomes_of_deep_images_stands_in_the_metadata() -> None:
+    entry = format_keypipe_metadata(COW_AND_HAND, "", "0.1.0", "scale")
+    assert parse_model_info(metadata_of(COW_AND_HAND, **{METADATA_KEY: entry})).depth == "scale"
+    assert parse_model_info(metadata_of(COW_AND_HAND)).depth == "cut"
+    assert "depth" not in metadata_of(COW_AND_HAND)[METADATA_KEY]
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -32,6 +39,7 @@ def test_keypipe_metadata_is_read_back(tmp_path: Path) -> None:
         ({"names": "{0: 'cow'}"}, "differ"),
         ({"names": "__import__('os')"}, "metadata names cannot be read"),
         ({METADATA_KEY: "{"}, "is not JSON"),
+        ({METADATA_KEY: format_keypipe_metadata(COW_AND_HAND, "", "", "stretch")}, "has depth 'stretch'"),
         ({METADATA_KEY: json.dumps({"schema": {"classes": {}}})}, "no usable schema"),
     ],
 )

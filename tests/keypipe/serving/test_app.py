@@ -28,6 +28,9 @@ from PIL import Image
 from keypipe.batch.prediction import predict
 from keypipe.demo.scene import write_demo
 from keypipe.errors import ConfigError
+from keypipe.images.depth import scale_to_8_bits
+from keypipe.inference.model_info import METADATA_KEY, format_keypipe_metadata
+from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Thresholds
 from keypipe.inference.results import ImageResult
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
@@ -129,6 +132,35 @@ def expected(onnx: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory)
     summary = predict(str(photos), onnx, output, thresholds=Thresholds(conf=0.1))
     assert len(summary.files) == 6
     return {Path(entry.file): json.loads((output / entry.json).read_bytes()) for entry in summary.files}
+
+
+def test_deep_images_are_scaled_where_the_model_was_trained_so(tmp_path: Path, onnx: Path) -> None:
+    import onnx as format_of
+
+    model = format_of.load(onnx)
+    schema = load_onnx_model(onnx)[1].schema
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, format_keypipe_metadata(schema, "", "", "scale")
+    format_of.save(model, tmp_path / "scaled.onnx")
+    grey = next(iter(write_demo(tmp_path / "drawn", 1, seed=5, size_wh=(200, 150))))
+    values = np.asarray(Image.open(grey).convert("L"))
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(values.astype(np.uint16) * 16).save(tmp_path / "photos/twelve.png")
+    Image.fromarray(scale_to_8_bits(values)).save(tmp_path / "photos/eight.png")
+    Image.fromarray(values.astype(np.float32) / 255).save(tmp_path / "photos/floats.tif")
+    loose = Thresholds(conf=0.01)
+    summary = predict(str(tmp_path / "photos"), tmp_path / "scaled.onnx", tmp_path / "out", thresholds=loose)
+    assert not summary.faults
+    found = [json.loads((tmp_path / f"out/{name}.json").read_bytes()) for name in ("eight", "twelve", "floats")]
+    served = open_model(tmp_path / "scaled.onnx", loose)
+    for result in found:
+        answer = served.predict(Path(result["file"]).read_bytes(), "", loose)
+        told = json.loads(msgspec.json.encode(answer.predictions))
+        assert told == result["predictions"] == found[0]["predictions"]
+        assert result["predictions"]
+    cut = predict(str(tmp_path / "photos"), onnx, tmp_path / "cut", thresholds=loose)
+    assert [Path(fault.file).name for fault in cut.faults] == ["floats.tif"]
+    assert json.loads((tmp_path / "cut/twelve.json").read_bytes())["predictions"] != found[0]["predictions"]
 
 
 def without_names(result: dict[str, Any]) -> dict[str, Any]:

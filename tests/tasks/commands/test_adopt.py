@@ -86,6 +86,33 @@ def test_folders_that_cannot_be_used_change_nothing(drawn: Path, tmp_path: Path,
     assert not (drawn / ".keypipe/replaced").exists()
 
 
+def test_a_folder_whose_images_lie_outside_is_refused_with_both_paths(
+    drawn: Path, tmp_path: Path, write_labelme: Write
+) -> None:
+    before = (drawn / "params.yaml").read_bytes()
+    (tmp_path / "own/jsons").mkdir(parents=True)
+    for number, image_path in enumerate(("..\\images\\0.jpg", "D:\\gone\\1.jpg", "2.jpg")):
+        shapes = [rectangle("horse", (10, 10, 90, 90)), point("tail", 20, 20)]
+        json = write_labelme(f"images/{number}.jpg", shapes, folder=tmp_path / "own", imagePath=image_path)
+        json.rename(tmp_path / f"own/jsons/{number}.json")
+    own, jsons = tmp_path / "own", tmp_path / "own/jsons"
+    for name in ("0", "1", "2"):  # each kind of path by itself tells it
+        with pytest.raises(AnnotationError) as caught:
+            adopt_folder(drawn, jsons)
+        assert str(caught.value) == (
+            f"{jsons / name}.json: its image, {own / 'images' / name}.jpg, lies outside {jsons}; give a folder that"
+            f" holds both, such as {own}"
+        )
+        (jsons / f"{name}.json").rename(own / f"images/{name}.json")
+    assert (drawn / "params.yaml").read_bytes() == before
+    adopt_folder(drawn, own)
+    assert len(list((drawn / "data/raw/images").iterdir())) == 6
+    for path in own.rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(AnnotationError, match="none of the images of its 3 JSON files is in it, such as"):
+        adopt_folder(drawn, own)
+
+
 def test_real_annotations(shared_data: Callable[[str], Path], drawn: Path) -> None:
     adopt_folder(drawn, shared_data("setsquare") / "labelme")
     schema = load_schema(read_params(drawn))

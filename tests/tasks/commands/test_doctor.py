@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -100,6 +101,33 @@ def test_faults_are_told_all_at_once_and_end_with_2(drawn: Path) -> None:
     assert done.returncode == 2
     assert "broken-json" in done.stdout
     assert "reports/doctor/report.html" in done.stdout
+
+
+def test_a_mirrored_copy_in_another_split(drawn: Path) -> None:
+    source, other, *_ = sources(drawn)
+    with Image.open(source.with_suffix(".jpg")) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other.with_suffix(".jpg"), quality=90)
+    put_in_splits(drawn, {source: "train", other: "test"})
+    (found,) = [item for item in findings(drawn) if item["kind"] == "transformed-copy-across-sides"]
+    assert (found["file"], found["severity"], found["side"]) == (name(drawn, other), "warning", "test")
+    assert found["message"].startswith(
+        f"a mirrored copy of {name(drawn, source.with_suffix('.jpg'))}, which is in train"
+    )
+
+
+def test_deep_images_that_a_model_would_see_as_black(drawn: Path) -> None:
+    source, dark, *_ = sources(drawn)
+    for path, factor in ((source, 16), (dark, 257)):
+        with Image.open(path.with_suffix(".jpg")) as picture:
+            values = np.asarray(picture.convert("L")).astype(np.uint16) * factor
+        path.with_suffix(".jpg").unlink()
+        Image.fromarray(values).save(path.with_suffix(".png"))
+        edit(path, lambda document, path=path: document.update(imagePath=f"{path.stem}.png"))
+    found = [item for item in findings(drawn) if item["kind"] == "narrow-range"]
+    assert [(item["severity"], item["file"]) for item in found] == [("warning", name(drawn, source))]
+    assert "of 256 levels of brightness, since of its 16 bits a model is given the upper 8" in found[0]["message"]
+    set_params(drawn, **{"convert.depth": "scale"})
+    assert not [item for item in findings(drawn) if item["kind"] == "narrow-range"]
 
 
 def test_damage_that_only_the_pixels_show(drawn: Path, write_labelme: Callable[..., Path]) -> None:

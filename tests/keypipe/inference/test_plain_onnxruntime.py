@@ -1,0 +1,64 @@
+"""The program of docs/onnx.md says what ``keypipe predict`` says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from keypipe.batch.prediction import predict
+from keypipe.demo.scene import write_demo
+from keypipe.inference.predictor import Thresholds
+from tests.imports import ROOT
+from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
+
+PAGE = (ROOT / "docs/onnx.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported network of random weights, whose output depends on every pixel."""
+    from tasks.engine.exporting.files import export
+    from tasks.engine.settings import configure
+
+    folder = tmp_path_factory.mktemp("model")
+    configure(folder)
+    checkpoint = write_random_checkpoint(folder / "random.pt")
+    return export(checkpoint, "onnx", SIDE_PX, {"simplify": False}, {}, folder, folder).path
+
+
+def test_the_program_of_the_page_finds_what_keypipe_predict_finds(onnx: Path, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))]) <= 30
+    (tmp_path / "plain.py").write_text(code, encoding="utf-8")
+    photos = tmp_path / "photos"
+    for number, path in enumerate(write_demo(tmp_path / "drawn", 3, seed=5, size_wh=(201, 150))):
+        photos.mkdir(exist_ok=True)
+        with Image.open(path) as image:
+            image.resize([(201, 150), (90, 240), (64, 47)][number]).save(photos / f"{number}.png")
+    predict(str(photos), onnx, tmp_path / "out", thresholds=Thresholds(conf=0.25))
+    n_objects = 0
+    for path in sorted(photos.iterdir()):
+        run = subprocess.run(
+            [sys.executable, tmp_path / "plain.py", onnx, path], capture_output=True, text=True, check=True
+        )
+        expected = json.loads((tmp_path / f"out/{path.stem}.json").read_bytes())["predictions"]
+        said = [line.split() for line in run.stdout.splitlines()]
+        wanted = [
+            row
+            for found in expected
+            for row in [
+                (found["class_name"], found["score"]),
+                *((point["name"], point["x"], point["y"], point["confidence"]) for point in found["keypoints"]),
+            ]
+        ]
+        assert [row[0] for row in said] == [row[0] for row in wanted], path.name
+        for (_, *values), (_, *others) in zip(said, wanted, strict=True):
+            assert [float(value) for value in values] == pytest.approx(others, abs=0.02)
+        n_objects += len(expected)
+    assert n_objects > 20
