@@ -64,7 +64,8 @@ def serve(root: Path, cron: str, timezone: str | None, say: server.Say) -> None:
     """Serve the schedule until the process is told to end.
 
     Raises:
-        PoseError: a wrong schedule, a wrong address of MLflow, a server that does not answer, or a schedule that is being served already.
+        PoseError: a wrong schedule, a wrong address of MLflow, a server that does not answer, or a schedule that is
+            being served already.
     """
     server.configure(root)
     check_schedule(cron, timezone)

@@ -248,8 +248,8 @@ def count_waiting(root: Path) -> Mapping[str, int]:
 def describe_waiting(root: Path) -> list[str]:
     """Return what a server was not told yet, one line for each."""
     return [
-        f"MLflow ({server}) was not told all of {count} {'run' if count == 1 else 'runs'}: it waits in {OUTBOX}, and the"
-        " next keypipe command that reaches the server sends it"
+        f"MLflow ({server}) was not told all of {count} {'run' if count == 1 else 'runs'}: it waits in {OUTBOX}, and"
+        " the next keypipe command that reaches the server sends it"
         for server, count in count_waiting(root).items()
     ]
 

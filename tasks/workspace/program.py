@@ -13,10 +13,15 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import Fault, FaultsError, PoseError
-from tasks.workspace.places import FAILURES, SCRATCH
+from keypipe.files import replacing_file
+from tasks.workspace.places import FAILURES, FINISHED, SCRATCH
 
 USER_ERROR = 2
 """Exit code for a fault of the input; anything else that fails is a bug."""
+
+
+FINGERPRINT_VARIABLE = "KEYPIPE_FINGERPRINT"
+"""Environment variable that tells a stage what its outputs follow from."""
 
 
 class Failure(msgspec.Struct):
@@ -44,6 +49,11 @@ def read_failure(root: Path, stage: str) -> Failure | None:
     return msgspec.json.decode(path.read_bytes(), type=Failure) if path.exists() else None
 
 
+def finished_path(root: Path, stage: str) -> Path:
+    """Return the file that says that a stage has ended well, and from what its outputs follow."""
+    return root / FINISHED / stage
+
+
 def run_program(stage: str, run: Callable[[Path], None]) -> None:
     """Run a stage as a program in the current folder and end the process.
 
@@ -56,6 +66,7 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
     root = Path.cwd()
     path = failure_path(root, stage)
     path.unlink(missing_ok=True)
+    finished_path(root, stage).unlink(missing_ok=True)
     remove(root / SCRATCH)  # what a killed stage left
     try:
         run(root)
@@ -67,6 +78,9 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
             hint = f"{stage}: the last good outputs come back with `dvc checkout {stage}`"
             print(hint, file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(USER_ERROR)
+    if fingerprint := os.environ.get(FINGERPRINT_VARIABLE):
+        with replacing_file(finished_path(root, stage)) as note:
+            note.write_text(fingerprint, encoding="ascii")
 
 
 def write_json(path: Path, value: Any) -> None:
