@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def take_up(root: Path, stage: str) -> bool:
     if not note.exists():
         return False
     try:
-        with opened(root) as repo, waiting(repo):
+        # DVC's cache of runs takes the working folder for the workspace.
+        with chdir(root), opened(root) as repo, waiting(repo):
             loaded = load_stage(repo, root, stage)
             if not hold_deps(loaded, None) or held_fingerprint(loaded) != note.read_text(encoding="ascii"):
                 return False

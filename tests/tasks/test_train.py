@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -10,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tasks.engine.training.arguments import read_train_arguments
@@ -201,6 +204,54 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_in_the_same_mlflow_run(dr
     assert run.info.run_id == killed.info.run_id
     assert run.info.status == "KILLED"
     assert run.data.tags["keypipe.resumed"] == "true"
+
+
+LINGER = """
+    import pathlib, time
+    if not pathlib.Path(".keypipe/lingered").exists():
+        pathlib.Path(".keypipe/lingered").write_text("")
+        time.sleep(600)
+"""
+
+
+def test_a_training_that_dvc_had_not_taken_is_taken_up_by_the_next_dvc_repro(divided: Path) -> None:
+    """The last line was printed, and the machine went down before DVC had its results."""
+    train = divided / "tasks/train.py"
+    train.write_text(train.read_text() + LINGER)
+    assert dvc(divided, "add", "--quiet", "data/raw").returncode == 0
+    done = dvc(divided, "repro", "split")
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "dvc", "repro", "train"]
+    process = subprocess.Popen(
+        command, cwd=divided, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + 240
+    while not (divided / ".keypipe/lingered").exists():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for child in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if child.cwd() == str(divided):
+                child.kill()
+    weights = hash_weights(divided / "models/best.pt")
+
+    done = dvc(divided, "repro", "train")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "epoch 1/2" not in done.stdout, "no epoch is trained again"
+    assert "going on with a training that was stopped after epoch 2" in done.stdout
+    assert hash_weights(divided / "models/best.pt") == weights
+    (run,) = find_runs(divided)
+    assert run.info.status == "FINISHED"
+
+    # Once DVC has it, whoever forces it gets a training.
+    done = dvc(divided, "repro", "--force", "--single-item", "train")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/2" in done.stdout
+    assert hash_weights(divided / "models/best.pt") == weights
 
 
 def wait_for_epochs(root: Path, process: subprocess.Popen[Any], n: int) -> Path:

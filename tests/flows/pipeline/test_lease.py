@@ -99,6 +99,10 @@ def test_what_a_stage_has_finished_is_taken_up_though_dvc_had_not_taken_it(ran: 
     assert "calf" in ran.text("metrics/validate.json")
     assert "up to date" in dvc(ran.root, "status")
     assert not list((ran.root / ".keypipe" / "finished").iterdir())
+    ran.edit(label="cow0")
+    ran.flow()
+    ran.edit(label="calf")
+    assert "Ran" not in ran.flow().states[2:], "DVC's cache of runs has it as well"
 
 
 def test_what_was_finished_of_other_parameters_is_not_taken_up(ran: Toy) -> None:
