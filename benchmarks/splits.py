@@ -1,15 +1,17 @@
-"""How evenly images are dealt onto folds: keypipe's own dealing beside scikit-learn's ``StratifiedGroupKFold``.
+"""How evenly images are dealt onto folds and splits: keypipe's own dealing beside scikit-learn's.
 
-    python -m benchmarks.splits [--folds 5] [--seeds 10]
+    python -m benchmarks.splits [--folds 5] [--ratios 0.8,0.1,0.1] [--seeds 10]
 
 Measured on the demo, on drawn data with groups, and on real annotations where they are at hand (KEYPIPE_SHARED_DATA).
 scikit-learn takes one label an image: the classes on it and the range of its number of objects, which is what keypipe
-balances by. Both get the same images and groups. Printed is the mean over the seeds of
+balances by, and ``StratifiedGroupKFold`` deals. Both get the same images and groups. For splits it deals as many folds
+as fill the whole with the smallest split, and each split takes as many as its share is. Printed is the mean over the
+seeds of
 
-- chi2: Pearson's chi-square of images, of objects of each class and of ranges of object numbers over the folds,
+- chi2: Pearson's chi-square of images, of objects of each class and of ranges of object numbers over the parts,
   a degree of freedom; 1 is what drawing by lot gives on average;
-- worst class: by how much a fold's number of objects of a class is off its share at most, as a part of the share;
-- sizes: the difference of the largest and the smallest fold, images.
+- worst class: by how much a part's number of objects of a class is off its share at most, as a part of the share;
+- sizes: by how many images the part that is most off in size is off.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ REAL = {
     "circuit_mos": ("circuit_mos", {"nmos": MOSFET, "pmos": MOSFET}),
 }
 
-Dealer = Callable[[Sequence[Sample], int, int], Sequence[int]]
+Dealer = Callable[[Sequence[Sample], Sequence[float], int], Sequence[int]]
 
 
 def read_samples(raw: Path, schema: Schema) -> list[Sample]:
@@ -62,18 +64,18 @@ def draw_samples(n: int, n_groups: int, seed: int) -> list[Sample]:
     return samples
 
 
-def deal_by_keypipe(samples: Sequence[Sample], n_folds: int, seed: int) -> list[int]:
+def deal_by_keypipe(samples: Sequence[Sample], shares: Sequence[float], seed: int) -> list[int]:
     """Deal groups as split does."""
     names = sorted({sample.group for sample in samples})
     members = [[number for number, sample in enumerate(samples) if sample.group == name] for name in names]
     units = [tuple(sum_features(samples[number].features for number in some).items()) for some in members]
-    folds = [str(fold) for fold in range(n_folds)]
-    dealt = deal(units, {fold: {} for fold in folds}, dict.fromkeys(folds, 1 / n_folds), seed)
-    fold_of = {number: int(fold) for some, fold in zip(members, dealt, strict=True) for number in some}
-    return [fold_of[number] for number in range(len(samples))]
+    ratios = {str(part): share for part, share in enumerate(shares)}
+    dealt = deal(units, {part: {} for part in ratios}, ratios, seed)
+    part_of = {number: int(part) for some, part in zip(members, dealt, strict=True) for number in some}
+    return [part_of[number] for number in range(len(samples))]
 
 
-def deal_by_scikit_learn(samples: Sequence[Sample], n_folds: int, seed: int) -> list[int]:
+def deal_by_scikit_learn(samples: Sequence[Sample], shares: Sequence[float], seed: int) -> list[int]:
     """Deal groups as ``StratifiedGroupKFold`` does."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -81,27 +83,35 @@ def deal_by_scikit_learn(samples: Sequence[Sample], n_folds: int, seed: int) -> 
         ",".join(sorted(name if kind != "images" else "" for (kind, name), _ in sample.features)) for sample in samples
     ]
     codes = np.unique(labels, return_inverse=True)[1]
-    folds = np.zeros(len(samples), dtype=int)
+    part_of_fold = np.repeat(np.arange(len(shares)), np.rint(np.asarray(shares) / min(shares)).astype(int))
+    parts = np.zeros(len(samples), dtype=int)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        splitter = StratifiedGroupKFold(len(part_of_fold), shuffle=True, random_state=seed)
         for fold, (_, held) in enumerate(splitter.split(codes, codes, [sample.group for sample in samples])):
-            folds[held] = fold
-    return folds.tolist()
+            parts[held] = part_of_fold[fold]
+    return parts.tolist()
 
 
-def measure(samples: Sequence[Sample], folds: Sequence[int], n_folds: int) -> tuple[float, float, float]:
-    """Return chi-square a degree of freedom, the worst class, and the difference in size."""
+def measure(samples: Sequence[Sample], parts: Sequence[int], shares: Sequence[float]) -> tuple[float, float, float]:
+    """Return chi-square a degree of freedom, the worst class, and how far off the worst size is, images."""
     total = sum_features(sample.features for sample in samples)
     have = [
-        sum_features(sample.features for sample, at in zip(samples, folds, strict=True) if at == fold)
-        for fold in range(n_folds)
+        sum_features(sample.features for sample, at in zip(samples, parts, strict=True) if at == part)
+        for part in range(len(shares))
     ]
-    off = {name: [some[name] * n_folds / n - 1 for some in have] for name, n in total.items()}
-    chi2 = sum(value**2 * total[name] / n_folds for name, values in off.items() for value in values)
+    off = {
+        name: [some[name] / (n * share) - 1 for some, share in zip(have, shares, strict=True)]
+        for name, n in total.items()
+    }
+    chi2 = sum(
+        value**2 * total[name] * share
+        for name, values in off.items()
+        for value, share in zip(values, shares, strict=True)
+    )
     worst = max(abs(value) for (kind, _), values in off.items() if kind == "objects" for value in values)
-    sizes = [some[IMAGES] for some in have]
-    return chi2 / (len(total) * (n_folds - 1)), worst, max(sizes) - min(sizes)
+    size = max(abs(some[IMAGES] - total[IMAGES] * share) for some, share in zip(have, shares, strict=True))
+    return chi2 / (len(total) * (len(shares) - 1)), worst, size
 
 
 def datasets() -> dict[str, Callable[[int], list[Sample]]]:
@@ -128,21 +138,31 @@ def datasets() -> dict[str, Callable[[int], list[Sample]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--ratios", default="0.8,0.1,0.1", help="of train, val and test")
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
+    samples = datasets()
+    print(f"Onto {arguments.folds} folds:")
+    print_table(samples, [1 / arguments.folds] * arguments.folds, arguments.seeds)
+    print(f"\nOnto train, val and test, {arguments.ratios}:")
+    print_table(samples, [float(ratio) for ratio in arguments.ratios.split(",")], arguments.seeds)
+
+
+def print_table(datasets: dict[str, Callable[[int], list[Sample]]], shares: Sequence[float], n_seeds: int) -> None:
+    """Print what both dealers make of every dataset."""
     print("| dataset | dealing | chi2 | worst class | sizes |")
     print("|---|---|---:|---:|---:|")
     dealers: dict[str, Dealer] = {"keypipe": deal_by_keypipe, "StratifiedGroupKFold": deal_by_scikit_learn}
-    for name, draw in datasets().items():
+    for name, draw in datasets.items():
         for dealer, deal_samples in dealers.items():
             figures = np.mean(
                 [
-                    measure(samples := draw(seed), deal_samples(samples, arguments.folds, seed), arguments.folds)
-                    for seed in range(arguments.seeds)
+                    measure(samples := draw(seed), deal_samples(samples, shares, seed), shares)
+                    for seed in range(n_seeds)
                 ],
                 axis=0,
             )
-            print(f"| {name} | {dealer} | {figures[0]:.3f} | {figures[1]:.1%} | {figures[2]:.1f} |")
+            print(f"| {name} | {dealer} | {figures[0]:.3f} | {figures[1]:.1%} | {figures[2]:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

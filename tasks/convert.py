@@ -21,6 +21,7 @@ from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import count_findings, sort_findings
 from keypipe.errors import DatasetError, FaultsError, sort_faults
+from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
 from keypipe.keypoints.skeleton import Schema
@@ -46,6 +47,7 @@ class ConvertParams(read.Section):
     unknown_labels: Literal["ignore", "fail"] = "ignore"
     unlabelled_images: Literal["ignore", "negative"] = "ignore"
     box_from_points: float | None = Field(default=None, ge=0, le=1)
+    depth: Depth = "cut"
     on_error: Literal["fail", "quarantine"] = Field(default="fail")
 
     def options(self) -> LabelmeOptions:
@@ -57,6 +59,7 @@ class ConvertParams(read.Section):
             self.occluded,
             self.unknown_labels,
             self.box_from_points,
+            self.depth,
         )
 
 
@@ -89,11 +92,14 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
         replacing(root, REPORT) as report,
     ):
         derived.mkdir()
-        _write_derived(derived, root / RAW, folder, overview)
-        write_coco(coco, overview.images(folder), schema)
+        _write_derived(derived, root / RAW, folder, overview, params.depth)
+        write_coco(coco, overview.images(folder), schema, params.depth)
         report.mkdir()
         pictures = draw_examples(root, folder, overview.with_objects, derived, schema)
         write_report(report, summary, to_report(summary, folder.faults, diagnosis.findings, pictures))
+    if elsewhere := summary["images_found_elsewhere"]:
+        where = f"{len(elsewhere)} images lie elsewhere than their JSON says, and were found by place or name"
+        say(f"convert: {where}; {REPORT} lists them")
     say(f"convert: {summary['headline']}")
 
 
@@ -137,7 +143,7 @@ def look_over(folder: Folder) -> Overview:
         file = reading.file
         over.clipped += file.clipped
         over.occluded_ignored += file.occluded_ignored
-        if file.derived_boxes or file.by_place or file.by_list_order:
+        if file.derived_boxes or file.by_place or file.by_list_order or file.found_by:
             over.noted.append(file)
         if file.image is None:
             continue
@@ -194,7 +200,7 @@ def _check_any_object(overview: Overview, folder: Folder, schema: Schema) -> Non
     )
 
 
-def _write_derived(derived: Path, raw: Path, folder: Folder, overview: Overview) -> None:
+def _write_derived(derived: Path, raw: Path, folder: Folder, overview: Overview, depth: Depth) -> None:
     """Write the derived images, and a list of them: without any the folder would be empty, which DVC warns of."""
     written: dict[str, str] = {}
     for number in overview.derived:
@@ -203,7 +209,7 @@ def _write_derived(derived: Path, raw: Path, folder: Folder, overview: Overview)
         name = file.image.path.removeprefix("derived/")
         path = derived / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(read_derived(raw, file))
+        path.write_bytes(read_derived(raw, file, depth))
         written[name] = file.source
     write_json(derived / "index.json", written)
 
@@ -250,6 +256,8 @@ def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Dia
         "ignored_shapes": dict(sorted(folder.ignored.items())),
         "misspelt_perhaps": near_misses(folder.ignored, schema),
         "unlabelled_images": folder.unlabelled,
+        "unread_images": folder.unread,
+        "images_found_elsewhere": {file.source: file.raw_image for file in overview.noted if file.found_by},
         "read_by_alias": dict(sorted(folder.aliased.items())),
         "boxes_from_points": {file.source: file.derived_boxes for file in overview.noted if file.derived_boxes},
         "decided_by_place": {file.source: file.by_place for file in overview.noted if file.by_place},

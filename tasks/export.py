@@ -28,19 +28,19 @@ from tasks.proofs.parity import Candidate, Proof, Tolerance, prove
 from tasks.proofs.timing import BATCHES, Latency, measure_latency
 from tasks.tracking import runs as tracking
 from tasks.workspace import params as read
-from tasks.workspace.dataset import read_schema, read_split, refresh_view
+from tasks.workspace.dataset import read_depth, read_schema, read_split, refresh_view
 from tasks.workspace.models import LICENSE, read_record
 from tasks.workspace.places import (
     BEST,
     EXPORTS,
     FAILURES,
     LATENCY,
-    SCRATCH,
     VIEW_YAML,
     metrics_file,
     report_folder,
 )
-from tasks.workspace.program import remove, replacing, run_program, say, write_json
+from tasks.workspace.program import replacing, run_program, say, write_json
+from tasks.workspace.scratch import remove, scratch_folder
 
 REPORT = report_folder("export")
 METRICS = metrics_file("export")
@@ -102,10 +102,7 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
     threads = local.threads or os.cpu_count() or 1
     schema = read_schema(root)
     parent = tracking.find_run(root)
-    scratch = root / SCRATCH / "export"
-    remove(scratch)
-    scratch.mkdir(parents=True)
-    with tracking.child_run(root, parent, "export") as live:
+    with scratch_folder(root, "export") as scratch, tracking.child_run(root, parent, "export") as live:
         exported, imgsz = export_formats(params, schema, root, scratch)
         info = ModelInfo(schema, imgsz)
         if params.int8:
@@ -121,7 +118,6 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
             _keep_evidence(summary, root, scratch, live)
         latency = _time(params, candidates, info, threads, root)
         _write(summary, latency, [candidate.path for candidate in exported], root)
-        remove(scratch)
         remove(root / EVIDENCE)
         _log(summary, latency, info, root, live, parent)
     say(f"export: {summary.headline}")
@@ -149,7 +145,7 @@ def export_formats(
     arguments: dict[str, Any] = {"dynamic": params.dynamic, "simplify": params.simplify}
     if params.opset:
         arguments["opset"] = params.opset
-    metadata = {METADATA_KEY: format_keypipe_metadata(schema, LICENSE, __version__)}
+    metadata = {METADATA_KEY: format_keypipe_metadata(schema, LICENSE, __version__, read_depth(root))}
     calibration = root.resolve() / VIEW_YAML
     titles = engine().format_titles()
     tolerance = Tolerance(params.tolerance_px, params.tolerance_ap)

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import ConfigDict, Field, field_validator
 
 from keypipe import __version__
-from keypipe.dataset.coco import CocoFile
+from keypipe.dataset.coco import CUT, DEPTH, CocoFile
 from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
@@ -33,7 +33,7 @@ from tasks.versions.lockfile import locked_fingerprint
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
-from tasks.workspace.dataset import read_schema, read_split, refresh_view
+from tasks.workspace.dataset import read_depth, read_schema, read_split, refresh_view
 from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord, decode_figures
 from tasks.workspace.places import (
     BEST,
@@ -50,7 +50,8 @@ from tasks.workspace.places import (
     TRAINING,
     VIEW_YAML,
 )
-from tasks.workspace.program import remove, replacing, run_program, say, write_json
+from tasks.workspace.program import replacing, run_program, say, write_json
+from tasks.workspace.scratch import remove
 
 PROGRESS_FILE = "state.json"
 
@@ -260,6 +261,8 @@ class Witness:
         for note in notes:
             say(f"warning: {note}")
         description = {"schema": schema_to_mapping(self._schema), "license": LICENSE, "version": __version__}
+        if (depth := read_depth(self._root)) != CUT:
+            description[DEPTH] = depth
         summary = _summarise(self._record, self.live.run_id, trained, self._params.best_by, notes)
         with replacing(self._root, MODELS) as models:
             _collect(models, trained, self._scratch, summary, description, self._progress)

@@ -32,12 +32,12 @@ from tasks.workspace.models import read_record
 from tasks.workspace.places import (
     BEST,
     MANIFEST,
-    SCRATCH,
     VIEW_YAML,
     metrics_file,
     report_folder,
 )
-from tasks.workspace.program import remove, replacing, run_program, say, write_json
+from tasks.workspace.program import replacing, run_program, say, write_json
+from tasks.workspace.scratch import scratch_folder
 
 REPORT = report_folder("validate")
 METRICS = metrics_file("validate")
@@ -160,20 +160,19 @@ def _validate_split(
 ) -> SplitResult:
     truth = read_split(root, split)
     grading = to_grading(params, schema, root)
-    scratch = root / SCRATCH / "validate"
     machine = {"workers": 2 if local.workers is None else local.workers} | (
         {"device": local.device} if local.device is not None else {}
     )
-    result = engine().validate(
-        root / BEST,
-        root.resolve() / VIEW_YAML,
-        split,
-        machine,
-        batch=params.batch,
-        imgsz=params.imgsz,
-        scratch=scratch.resolve(),
-    )
-    remove(scratch)
+    with scratch_folder(root, "validate") as scratch:
+        result = engine().validate(
+            root / BEST,
+            root.resolve() / VIEW_YAML,
+            split,
+            machine,
+            batch=params.batch,
+            imgsz=params.imgsz,
+            scratch=scratch,
+        )
     detections = to_detections(result.predictions, truth, schema)
     by_class = grading.sigmas
     pairs = {name: skeleton.pairs for name, skeleton in schema.classes.items()}

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 pytest_plugins = ["tests.flows.fixtures"]  # the toy workspaces, which tests of tasks/versions look at as well
+
+settings.register_profile("keypipe", deadline=None)  # a busy machine is no fault
+settings.load_profile("keypipe")
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = Path(os.environ.get("KEYPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))

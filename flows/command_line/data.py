@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from flows.command_line.menu import group
-from keypipe.errors import PoseError
+from keypipe.errors import ConfigError, PoseError
+from keypipe.texts import check_encoding
 
 
 @group("data", examples=["keypipe data export coco ~/for-others"])
@@ -47,7 +48,12 @@ def use(root: Path, folder: Path) -> None:
 @click.option("--name", help="Name of the new folder below data/raw; default: the source's.")
 @click.option("--classes", default="", metavar="A,B", help="Class names by id (yolo), or name of the animals (dlc).")
 @click.option("--keypoints", default="", metavar="A,B", help="Keypoint names in order (yolo).")
-@click.option("--box-margin", default=0.1, show_default=True, help="Margin of boxes derived from points (dlc).")
+@click.option(
+    "--kpt-shape", metavar="N,D", help="Number of keypoints, and 2 or 3 values for each (yolo); default: data.yaml's."
+)
+@click.option("--box-margin", default=0.1, show_default=True, help="Margin of boxes derived from points.")
+@click.option("--encoding", metavar="NAME", help="Of texts that are neither UTF-8 nor UTF-16, such as gb18030.")
+@click.option("--keep-splits", "--keep-sides", is_flag=True, help="Keep the source's train, val and test.")
 @click.option("--write-schema", is_flag=True, help="Write what is missing into the schema in params.yaml.")
 @click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
 @click.pass_obj
@@ -63,9 +69,20 @@ def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> Non
     refuse_while_running(root)
     for key in ("classes", "keypoints"):
         options[key] = tuple(name.strip() for name in options[key].split(",") if name.strip())
+    options["kpt_shape"] = _parse_kpt_shape(options["kpt_shape"])
+    options["encoding"] = options["encoding"] and check_encoding(options["encoding"])
     with progress_bar("reading labels") as progress:
         told = import_from(root, kind, source, ImportOptions(**options), progress)
     click.echo(told)
+
+
+def _parse_kpt_shape(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    numbers = [int(part) for part in text.replace("x", ",").strip("[] ").split(",") if part.strip().isdecimal()]
+    if len(numbers) != 2 or numbers[1] not in {2, 3} or not numbers[0]:
+        raise ConfigError(f"--kpt-shape: expected a number of keypoints, and 2 or 3, such as 4,3; got {text!r}")
+    return numbers[0], numbers[1]
 
 
 @data.command("export", short="export-labels", everyday=False, examples=["keypipe data export coco ~/for-others"])

@@ -30,7 +30,8 @@ from tasks.versions import git, lockfile, snapshots
 from tasks.versions.stages import stage_names
 from tasks.versions.store import checkout, opened_commit, share_cache
 from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE
-from tasks.workspace.program import remove, write_json
+from tasks.workspace.program import write_json
+from tasks.workspace.scratch import remove
 
 TREES = STATE / "reproduce"
 RESULTS = STATE / "reproduced"

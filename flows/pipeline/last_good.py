@@ -11,10 +11,9 @@ from flows.system.process import undisturbed
 from tasks.versions.finished import take_up
 from tasks.versions.stages import restore_outputs, stage_outputs
 from tasks.workspace.places import STATE
-from tasks.workspace.program import remove
+from tasks.workspace.scratch import remove, remove_abandoned
 
 ASIDE = STATE / "aside"
-SCRATCH = STATE / "tmp"
 
 
 @contextmanager
@@ -84,5 +83,5 @@ def bring_back(root: Path, stage: str) -> None:
             copy.rename(path)
         elif not output.persist and not (known and output.cached):
             remove(path)
-    remove(root / SCRATCH)
+    remove_abandoned(root)
     remove(root / ASIDE / stage)

@@ -27,7 +27,8 @@ from tasks.versions.repository import BusyError
 from tasks.versions.repro import Outcome
 from tasks.versions.stages import stage_version
 from tasks.workspace.places import TRAINING
-from tasks.workspace.program import failure_path, read_failure, remove
+from tasks.workspace.program import failure_path, read_failure
+from tasks.workspace.scratch import remove
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

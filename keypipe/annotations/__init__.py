@@ -11,11 +11,12 @@ if TYPE_CHECKING:
         LabelmeShape,
         format_labelme,
         parse_labelme,
-        parse_shapes,
         to_shapes,
     )
-    from keypipe.annotations.linking import BoxShape, Links, PointShape, link_keypoints
+    from keypipe.annotations.linking.linker import link_keypoints
+    from keypipe.annotations.linking.values import BoxShape, Links, PointShape
     from keypipe.annotations.readings import Folder, Ingested
+    from keypipe.annotations.shapes import parse_shapes
 else:
     from keypipe.lazy import offer
 
@@ -29,19 +30,21 @@ else:
             "LabelmeShape",
             "format_labelme",
             "parse_labelme",
-            "parse_shapes",
             "to_shapes",
-        ),
-        linking=(
-            "BoxShape",
-            "Links",
-            "PointShape",
-            "link_keypoints",
         ),
         readings=(
             "Folder",
             "Ingested",
         ),
+        shapes=("parse_shapes",),
+        **{
+            "linking.linker": ("link_keypoints",),
+            "linking.values": (
+                "BoxShape",
+                "Links",
+                "PointShape",
+            ),
+        },
     )
 
 __all__ = [

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from keypipe.annotations.labelme import RECTANGLES, LabelmeFile, LabelmeShape
+from keypipe.errors import format_count
 from keypipe.keypoints.boxes import Box, contains
+from keypipe.keypoints.names import find_look_alikes
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
 MIN_SHARE = 0.02
 """A point label on a smaller share of a class's objects is taken for a slip, not for a keypoint."""
 
 
-def draft_schema(files: Iterable[LabelmeFile]) -> Schema:
+class Draft(msgspec.Struct, frozen=True):
+    """A schema, and what a person should know about how its names were chosen, a line each."""
+
+    schema: Schema
+    notes: tuple[str, ...] = ()
+
+
+def draft_schema(files: Iterable[LabelmeFile]) -> Draft:
     """Draft classes and keypoints from annotations.
 
     Every rectangle label with points in its group or inside it is a class, the most frequent first; the labels of
-    those points are its keypoints, in the order in which they are mostly drawn. Edges are left to the user.
+    those points are its keypoints, in the order in which they are mostly drawn. Edges are left to the user. Names that
+    differ only in how they are spelt are one, the most frequent, with aliases; keypoints that stand in one object
+    stay two.
 
     Args:
         files: parsed labelme files.
@@ -26,26 +39,103 @@ def draft_schema(files: Iterable[LabelmeFile]) -> Schema:
     Returns:
         The schema; without classes when no rectangle holds a point.
     """
-    objects: Counter[str] = Counter()
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    seen = _Seen()
     for file in files:
+        seen.add(file)
+    return seen.draft()
+
+
+class _Names:
+    """The names of classes or of keypoints as they were spelt, and which of them are one."""
+
+    def __init__(self) -> None:
+        self._spellings: dict[str, Counter[str]] = defaultdict(Counter)
+        self._together: dict[frozenset[str], str] = {}
+
+    def add(self, shape: LabelmeShape) -> None:
+        self._spellings[shape.name][str(shape.label)] += 1
+
+    def add_object(self, names: Iterable[str], file: str) -> None:
+        """Take down which names that look like one stand in one object."""
+        for alike in find_look_alikes(names):
+            self._together.setdefault(frozenset(alike), file)
+
+    def choose(self) -> tuple[dict[str, str], list[str]]:
+        """Return what each name means, where it is another, and notes."""
+        aliases: dict[str, str] = {}
+        notes: list[str] = []
+        order = sorted(self._spellings, key=lambda name: (-self._spellings[name].total(), name != name.lower(), name))
+        for alike in find_look_alikes(order):
+            file = next((file for names, file in self._together.items() if names <= {*alike}), None)
+            if file is None:
+                aliases |= dict.fromkeys(alike[1:], alike[0])
+            else:
+                names = " and ".join(map(repr, alike))
+                notes.append(f"{names} stand in one object ({file}) and stay two; rename one if they mean the same")
+        for name in order:
+            spellings = sum((self._spellings[other] for other in order if aliases.get(other, other) == name), Counter())
+            others = [
+                f"{spelt!r} ({format_count(count, 'time')})"
+                for spelt, count in spellings.most_common()
+                if spelt != name
+            ]
+            if others and name not in aliases:
+                notes.append(f"{name!r} is what these labels are taken for: {', '.join(others)}")
+        return aliases, notes
+
+
+class _Seen:
+    """What stands in the files so far: objects of each class, and how often and where each point is among theirs."""
+
+    def __init__(self) -> None:
+        self._classes, self._keypoints = _Names(), _Names()
+        self._objects: Counter[str] = Counter()
+        self._places: dict[tuple[str, str], list[int]] = defaultdict(list)
+
+    def add(self, file: LabelmeFile) -> None:
         boxes = [(shape, _box(shape)) for shape in file.shapes if shape.shape_type in RECTANGLES and shape.points]
-        objects.update(str(shape.label) for shape, _ in boxes)
+        members: dict[int, list[str]] = defaultdict(list)
+        for shape, _ in boxes:
+            self._objects[shape.name] += 1
+            self._classes.add(shape)
         points = [shape for shape in file.shapes if shape.shape_type == "point" and len(shape.points) == 1]
         for place, point in enumerate(points):
             owner = _owner(point, boxes)
             if owner is not None:
-                name = str(point.label)
-                counts[owner][name] += 1
-                places[owner, name].append(place)
-    classes: dict[str, Skeleton] = {}
-    for class_name, total in objects.most_common():
-        names = [name for name, count in counts[class_name].items() if count >= MIN_SHARE * total]
-        order = tuple(sorted(names, key=lambda name: _order(name, places[class_name, name])))
-        if order:
-            classes[class_name] = Skeleton(order, (), find_pairs(order))
-    return Schema(classes)
+                self._keypoints.add(point)
+                self._places[boxes[owner][0].name, point.name].append(place)
+                members[owner].append(point.name)
+        for names in members.values():
+            self._keypoints.add_object(names, file.image_path or "no image")
+
+    def draft(self) -> Draft:
+        class_of, class_notes = self._classes.choose()
+        name_of, name_notes = self._keypoints.choose()
+        objects: Counter[str] = Counter()
+        for name, count in self._objects.items():
+            objects[class_of.get(name, name)] += count
+        places: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for (class_name, name), found in self._places.items():
+            places[class_of.get(class_name, class_name), name_of.get(name, name)] += found
+        classes: dict[str, Skeleton] = {}
+        for class_name, total in objects.most_common():
+            of_class = {name: found for (owner, name), found in places.items() if owner == class_name}
+            names = [name for name, found in of_class.items() if len(found) >= MIN_SHARE * total]
+            order = tuple(sorted(names, key=lambda name: _order(name, of_class[name])))
+            if order:
+                classes[class_name] = Skeleton(order, (), find_pairs(order))
+        aliases = _keep_used(class_of | name_of, Schema(classes))
+        return Draft(Schema(classes, aliases), (*class_notes, *name_notes) if classes else ())
+
+
+def _keep_used(aliases: Mapping[str, str], schema: Schema) -> dict[str, str]:
+    """Keep the aliases of names in the schema that are no name of the same kind themselves."""
+    kinds = ({*schema.class_names}, {*schema.slots})
+    return {
+        alias: name
+        for alias, name in aliases.items()
+        if any(name in names for names in kinds) and not any(name in names and alias in names for names in kinds)
+    }
 
 
 def _box(shape: LabelmeShape) -> Box:
@@ -53,16 +143,22 @@ def _box(shape: LabelmeShape) -> Box:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _owner(point: LabelmeShape, boxes: Iterable[tuple[LabelmeShape, Box]]) -> str | None:
-    """Return the class of the point's group, else of the smallest box around it."""
+def _owner(point: LabelmeShape, boxes: Sequence[tuple[LabelmeShape, Box]]) -> int | None:
+    """Return which box a point belongs to: the one of its group, else the smallest one around it."""
     x, y = point.points[0]
-    grouped = [shape for shape, _ in boxes if point.group_id is not None and shape.group_id == point.group_id]
-    if grouped:
-        return str(grouped[0].label)
-    around = [(shape, box) for shape, box in boxes if contains(box, x, y)]
-    if not around:
-        return None
-    return str(min(around, key=lambda item: (item[1][2] - item[1][0]) * (item[1][3] - item[1][1]))[0].label)
+    around = [number for number, (_, box) in enumerate(boxes) if contains(box, x, y)]
+    if point.group is not None:
+        grouped = [number for number, (shape, _) in enumerate(boxes) if shape.group == point.group]
+        around = (
+            [number for number in around if number in grouped]
+            or grouped
+            or [number for number in around if boxes[number][0].group is None]
+        )
+    return min(around, key=lambda number: _area(boxes[number][1]), default=None)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _order(name: str, places: list[int]) -> tuple[float, str]:

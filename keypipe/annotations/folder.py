@@ -18,19 +18,21 @@ import msgspec
 
 from keypipe import errors, files
 from keypipe.annotations import cache as parse_cache
-from keypipe.annotations import derived_boxes, labelme, linking, placement, reader, readings
+from keypipe.annotations import labelme, reader, readings, shapes
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
 from keypipe.annotations.labelme import (
     RECTANGLES,
     LabelmeOptions,
 )
-from keypipe.annotations.placement import learn_places
+from keypipe.annotations.linking import derived_boxes, linker, placement, values
+from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
-from keypipe.images import header
-from keypipe.images.header import IMAGE_SUFFIXES
-from keypipe.keypoints import boxes, instances, packed, skeleton
+from keypipe.images import depth, formats, header, lookup, media, opencv, samples
+from keypipe.images.formats import name_unread
+from keypipe.images.lookup import ImageFolder
+from keypipe.keypoints import boxes, instances, names, packed, skeleton
 from keypipe.keypoints.skeleton import Schema
 
 _FILES_PER_PROCESS = 1000  # below this a pool costs more than it saves
@@ -40,10 +42,10 @@ _CHUNK = 250  # files a task
 def list_files(folder: Path) -> list[str]:
     """List all files below a folder as sorted relative paths with forward slashes; hidden ones are left out."""
     found: list[str] = []
-    for base, folders, names in os.walk(folder):
+    for base, folders, inside in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(base).relative_to(folder).as_posix()
-        found += [name if prefix == "." else f"{prefix}/{name}" for name in names if not name.startswith(".")]
+        found += [name if prefix == "." else f"{prefix}/{name}" for name in inside if not name.startswith(".")]
     return sorted(found)
 
 
@@ -91,34 +93,43 @@ def read_folder(
     sources = [name for name in names if name.lower().endswith(".json")]
     if not sources:
         raise AnnotationError(f"{raw}: no labelme JSON in it ({len(names)} other files); save annotations there first")
-    images = frozenset(name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)  # noqa: PTH122
+    images = ImageFolder(name for name in names if not name.lower().endswith(".json"))
     reader = FileReader(os.fspath(raw), images, schema, options)
     reading = _FolderReading(reader, processes, cache, progress)
     reading.read(sources)
-    unlabelled = reading.list_unlabelled()
+    unlabelled, unread = reading.list_unlabelled()
     if unlabelled_images == "negative":
-        reading.read(unlabelled)
-        unlabelled = []
+        reading.read(sorted([*unlabelled, *unread]))
+        unlabelled, unread = [], []
     reading.keep()
     reading.read_contested_again()
-    return reading.finish(unlabelled)
+    return reading.finish(unlabelled, unread)
 
 
 _READERS = (
     boxes,
+    depth,
     derived_boxes,
     errors,
     files,
+    formats,
     header,
     instances,
     labelme,
-    linking,
+    linker,
+    lookup,
+    media,
+    names,
+    opencv,
     packed,
     parse_cache,
     placement,
     reader,
     readings,
+    samples,
+    shapes,
     skeleton,
+    values,
 )
 """Modules that reading a file runs, besides this one; a test holds them to the imports."""
 
@@ -200,9 +211,10 @@ class _FolderReading:
         self._ignored.update(file.ignored)
         self._aliased.update(file.aliased)
 
-    def list_unlabelled(self) -> list[str]:
-        """Return the images that no file read so far speaks of."""
-        return sorted(self._reader.images - self._claimed.keys())
+    def list_unlabelled(self) -> tuple[list[str], list[str]]:
+        """Return the images that no file read so far speaks of: those that can be read, and those that cannot."""
+        unread = (name for name in self._reader.images.others if name_unread(name))
+        return sorted(self._reader.images.images - self._claimed.keys()), sorted(set(unread) - self._claimed.keys())
 
     def keep(self) -> None:
         """Keep what was read, for next time."""
@@ -226,11 +238,11 @@ class _FolderReading:
         for position in self._contested:
             self._count(position, decode_reading(self._store[self._numbers[position]]).file)
 
-    def finish(self, unlabelled: list[str]) -> Folder:
+    def finish(self, unlabelled: list[str], unread: list[str]) -> Folder:
         """Return all of it."""
         faults = [fault for position in sorted(self._faults) for fault in self._faults[position]]
         files = Files(self._store, self._numbers, self._reader.schema)
-        return Folder(files, unlabelled, faults + self._claimed_twice, self._ignored, self._aliased)
+        return Folder(files, unlabelled, unread, faults + self._claimed_twice, self._ignored, self._aliased)
 
 
 def _map(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -14,15 +13,18 @@ from keypipe.annotations.labelme import (
     LabelmeError,
     LabelmeFile,
     LabelmeOptions,
-    ParsedShapes,
     decode_image_data,
     parse_labelme,
-    parse_shapes,
 )
-from keypipe.annotations.placement import Places
+from keypipe.annotations.linking.placement import Places
 from keypipe.annotations.readings import Ingested, Reading
+from keypipe.annotations.shapes import ParsedShapes, parse_shapes
 from keypipe.errors import AnnotationError, Fault
-from keypipe.images.header import IMAGE_SUFFIXES, ImageHeader, parse_image_header, repair_image
+from keypipe.images.depth import Depth, NoRangeError
+from keypipe.images.formats import UNREAD_FIX, UnreadFormatError, check_suffix
+from keypipe.images.header import ImageHeader, parse_image_header
+from keypipe.images.lookup import Found, ImageFolder
+from keypipe.images.media import to_trainable
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed, pack
 from keypipe.keypoints.skeleton import Schema
@@ -33,14 +35,14 @@ class FileReader(msgspec.Struct, frozen=True):
 
     Attributes:
         raw: the folder.
-        images: every image file of it, relative to it.
+        images: its files that may be images.
         schema: classes and keypoints to look for.
         options: how labels become keypoints.
         places: where keypoints lie in their boxes, as learnt from other files.
     """
 
     raw: str
-    images: frozenset[str]
+    images: ImageFolder
     schema: Schema
     options: LabelmeOptions
     places: Places | None = None
@@ -60,7 +62,7 @@ class FileReader(msgspec.Struct, frozen=True):
             return False
         if file.source == file.raw_image:
             return True
-        found, _ = _find_image(file.source, file.image_path, self.images)
+        found = self.images.find(file.source, file.image_path).name
         return found == file.raw_image and sign_file(f"{self.raw}/{found}") == reading.image_signature
 
     def read(self, source: str) -> Reading:
@@ -78,18 +80,18 @@ class FileReader(msgspec.Struct, frozen=True):
 
     def _read(self, source: str) -> Reading:
         content, signature = read_signed(f"{self.raw}/{source}")
-        if source in self.images:
-            return self._to_reading(_to_negative(source, content), Packed(), signature, signature)
+        if not source.lower().endswith(".json"):
+            return self._to_reading(_to_negative(source, content, self.options.depth), Packed(), signature, signature)
         try:
             file = parse_labelme(content)
         except LabelmeError as error:
             fix = "open it in labelme and save it again, or restore it"
             fault = Fault(source, error.shape, "broken-json", str(error), fix)
-            name, _ = _find_image(source, None, self.images)  # which is not one without objects
+            name = self.images.find(source, None).name  # which is not one without objects
             return Reading(Ingested(source, faults=[fault], raw_image=name))
-        name, refused = _find_image(source, file.image_path, self.images)
-        content, image_signature = read_signed(f"{self.raw}/{name}") if name else (b"", None)
-        result, objects = self._join(source, file, name, refused, content)
+        found = self.images.find(source, file.image_path, elsewhere=not file.has_image_data)
+        content, image_signature = read_signed(f"{self.raw}/{found.name}") if found.name else (b"", None)
+        result, objects = self._join(source, file, found, content)
         return self._to_reading(result, objects, signature, image_signature)
 
     @staticmethod
@@ -100,51 +102,51 @@ class FileReader(msgspec.Struct, frozen=True):
             return Reading(file, objects)
         return Reading(file, objects, signature, image)
 
-    def _join(
-        self, source: str, file: LabelmeFile, name: str | None, refused: str, content: bytes
-    ) -> tuple[Ingested, Packed]:
+    def _join(self, source: str, file: LabelmeFile, found: Found, content: bytes) -> tuple[Ingested, Packed]:
+        name = found.name
         try:
             if name is None:
-                content = _embedded_image(file, refused)
+                content = _embedded_image(file, found)
             header = parse_image_header(content)
-            derived = name is None or not header.complete
-            if not header.complete:
-                content = repair_image(content)
+            check_suffix(name or "", header.format)
+            usable = to_trainable(name or header.suffix, content, header, self.options.depth)
         except AnnotationError as error:
-            fault = Fault(source, None, "bad-image" if name else "no-image", _of(name, error), _IMAGE_FIX)
-            return Ingested(source, faults=[fault], raw_image=name), Packed()
+            return Ingested(source, faults=[_to_fault(source, found, error)], raw_image=name), Packed()
         mismatch = _size_mismatch(source, file, header)
         shapes = parse_shapes(file, header.size_wh, self.schema, self.options, source, self.places)
         result = _to_ingested(source, name, shapes)
         result.image_format = header.format
-        result.image_path = file.image_path
+        result.image_path, result.found_by = file.image_path, found.how
         if mismatch:
             result.faults = [mismatch, *result.faults]
         objects = Packed()
         if not result.faults:
+            derived = name is None or usable is not content
             path = f"derived/{_derived_name(source, name, header)}" if derived else f"raw/{name}"
-            result.image = AnnotatedImage(path, header.size_wh, _md5(content), (), source)
+            result.image = AnnotatedImage(path, header.size_wh, _md5(usable), (), source)
             result.derived = derived
             objects = pack(shapes.instances, shapes.shapes, self.schema)
         return result, objects
 
 
-def read_derived(raw: Path, file: Ingested) -> bytes:
-    """Return the bytes of an image that is not usable where it lies: mended, or taken out of the JSON.
+def read_derived(raw: Path, file: Ingested, depth: Depth = "cut") -> bytes:
+    """Return the bytes of an image that is not usable where it lies: mended, of 8 bits, or taken out of the JSON.
 
     Args:
         raw: the raw folder.
         file: one of its files, with ``derived``.
+        depth: what becomes of samples of more than 8 bits.
 
     Raises:
         AnnotationError: it is not the image any more that was read.
     """
     assert file.image is not None
     if file.raw_image:
-        content = repair_image((raw / file.raw_image).read_bytes())
+        content = (raw / file.raw_image).read_bytes()
     else:
         content = decode_image_data(parse_labelme((raw / file.source).read_bytes()))
-        content = content if parse_image_header(content).complete else repair_image(content)
+    header = parse_image_header(content)
+    content = to_trainable(file.raw_image or header.suffix, content, header, depth)
     if _md5(content) != file.image.md5:
         raise AnnotationError(f"{file.source}: changed while it was read; run again")
     return content
@@ -155,6 +157,23 @@ def _md5(content: bytes) -> str:
 
 
 _IMAGE_FIX = "put the image beside the JSON under the same name, or restore it"
+
+
+class _SeveralImagesError(AnnotationError):
+    """Nothing tells which image is meant."""
+
+
+def _to_fault(source: str, found: Found, error: AnnotationError) -> Fault:
+    """Make a fault of what is wrong with an image, or with the search for it."""
+    if isinstance(error, UnreadFormatError):
+        return Fault(source, None, "image-not-read", f"{found.name or 'imageData'}: {error}", UNREAD_FIX)
+    if isinstance(error, NoRangeError):
+        fix = "set convert.depth: scale, which brings the range that each image uses to 8 bits, or save it with 8 bits"
+        return Fault(source, None, "image-without-range", f"{found.name or 'imageData'}: {error}", fix)
+    if isinstance(error, _SeveralImagesError):
+        return Fault(source, None, "several-images", str(error), "correct imagePath, or put the right one beside it")
+    kind = "bad-image" if found.name else "no-image"
+    return Fault(source, None, kind, f"{found.name}: {error}" if found.name else str(error), _IMAGE_FIX)
 
 
 def _to_ingested(source: str, name: str | None, shapes: ParsedShapes) -> Ingested:
@@ -172,30 +191,16 @@ def _to_ingested(source: str, name: str | None, shapes: ParsedShapes) -> Ingeste
     )
 
 
-def _of(name: str | None, error: AnnotationError) -> str:
-    return f"{name}: {error}" if name else str(error)
+def _embedded_image(file: LabelmeFile, found: Found) -> bytes:
+    if file.has_image_data:
+        return decode_image_data(file)
+    if found.candidates:
+        shown = ", ".join(found.candidates[:_SHOWN]) + (", ..." if len(found.candidates) > _SHOWN else "")
+        raise _SeveralImagesError(f"{len(found.candidates)} images could be meant: {shown}")
+    raise AnnotationError(f"{found.refused}, no image has the JSON's name, and none is embedded")
 
 
-def _find_image(source: str, image_path: str | None, images: frozenset[str]) -> tuple[str | None, str]:
-    """Find the JSON's image: by ``imagePath``, else by the JSON's stem; also say why none was found."""
-    folder = source.rpartition("/")[0]
-    refused = "the JSON names no image"
-    if image_path:
-        written = image_path.replace("\\", "/")
-        named = os.path.normpath(f"{folder}/{written}" if folder else written)
-        if named in images:
-            return named, ""
-        outside = named.startswith(("..", "/")) or PureWindowsPath(image_path).is_absolute()
-        refused = f"imagePath {image_path!r} " + ("leaves the raw folder" if outside else "is not there")
-    stem = source.rpartition(".")[0]
-    beside = [name for suffix in IMAGE_SUFFIXES for name in (stem + suffix, stem + suffix.upper()) if name in images]
-    return (beside[0], "") if beside else (None, refused)
-
-
-def _embedded_image(file: LabelmeFile, refused: str) -> bytes:
-    if not file.has_image_data:
-        raise AnnotationError(f"{refused}, no image has the JSON's name, and none is embedded")
-    return decode_image_data(file)
+_SHOWN = 5  # images in a message
 
 
 def _derived_name(source: str, name: str | None, header: ImageHeader) -> str:
@@ -211,14 +216,15 @@ def _size_mismatch(source: str, file: LabelmeFile, header: ImageHeader) -> Fault
     return Fault(source, None, "size-mismatch", found, fix)
 
 
-def _to_negative(name: str, content: bytes) -> Ingested:
+def _to_negative(name: str, content: bytes, depth: Depth) -> Ingested:
     """Take an image without a JSON as one without objects."""
     try:
         header = parse_image_header(content)
-        derived = not header.complete
-        content = repair_image(content) if derived else content
+        check_suffix(name, header.format)
+        usable = to_trainable(name, content, header, depth)
     except AnnotationError as error:
-        return Ingested(name, faults=[Fault(name, None, "bad-image", str(error), _IMAGE_FIX)], raw_image=name)
+        return Ingested(name, faults=[_to_fault(name, Found(name), error)], raw_image=name)
+    derived = usable is not content
     path = f"derived/{name}" if derived else f"raw/{name}"
-    image = AnnotatedImage(path, header.size_wh, _md5(content), (), name)
+    image = AnnotatedImage(path, header.size_wh, _md5(usable), (), name)
     return Ingested(name, image=image, derived=derived, raw_image=name, image_format=header.format)

@@ -25,7 +25,7 @@ class Ingested(msgspec.Struct, array_like=True):
         derived: whether the image is not usable where it lies; ``read_derived`` returns the bytes for ``image.path``.
         faults: what is wrong with it.
         ignored: shapes passed over, by type and label.
-        aliased: shapes read by an alias, by label and name.
+        aliased: shapes read by an alias or in another spelling, by label and name.
         derived_boxes: first shape of every object whose box was derived from its points.
         by_place: shapes in overlapping boxes whose object their place decided.
         by_list_order: shapes whose object only list order could decide.
@@ -35,6 +35,7 @@ class Ingested(msgspec.Struct, array_like=True):
         shapes: for every instance of the image its shape indices.
         image_format: Pillow's name of the format in the image's bytes; "" when it could not be read.
         image_path: the JSON's ``imagePath``.
+        found_by: what found the image where it is neither named nor beside the JSON: its letter case, place or name.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Ingested(msgspec.Struct, array_like=True):
     shapes: list[InstanceShapes] = []
     image_format: str = ""
     image_path: str | None = None
+    found_by: str = ""
 
     @property
     def contested(self) -> bool:
@@ -137,13 +139,15 @@ class Folder(msgspec.Struct):
     Attributes:
         files: one entry per JSON, by path.
         unlabelled: images that no JSON speaks of, relative to the raw folder.
+        unread: images of formats that are not read that no JSON speaks of.
         faults: all faults, those between files included.
         ignored: number of shapes passed over, by type and label.
-        aliased: number of shapes read by an alias, by label and name.
+        aliased: number of shapes read by an alias or in another spelling, by label and name.
     """
 
     files: Files
     unlabelled: list[str]
+    unread: list[str]
     faults: list[Fault]
     ignored: Counter[str]
     aliased: Counter[str]

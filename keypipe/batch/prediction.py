@@ -254,7 +254,7 @@ class Batch:
         return FileEntry(str(path), output.drawn.as_posix(), output.json.as_posix(), objects)
 
     def _do_image(self, path: Path, output: Output) -> int:
-        image = read_image(path)
+        image = read_image(path, self._predictor.info.depth)
         height, width = image.shape[:2]
         predictions = self._predict(image)
         drawn = self._draw(image, predictions, LEGIBLE_PX if max(width, height) < LEGIBLE_PX else None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import ConfigError
-from keypipe.images.header import IMAGE_SUFFIXES
+from keypipe.images.formats import IMAGE_SUFFIXES
 from keypipe.images.media import VIDEO_SUFFIXES, is_video
 
 _GLOB_SIGNS = ("*", "?", "[")

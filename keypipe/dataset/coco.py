@@ -107,6 +107,8 @@ def to_coco(images: Iterable[AnnotatedImage], schema: Schema) -> CocoFile:
 
 INFO = {"description": "keypipe"}
 """The file's section ``info``."""
+DEPTH, CUT = "depth", "cut"
+"""Key of ``info`` that says what became of images with more than 8 bits a sample, and its value where it is absent."""
 NOT_LABELLED = (0, 0, 0)
 """Values of a keypoint that is not labelled."""
 

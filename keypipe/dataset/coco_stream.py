@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage, format_coco, parse_coco
+from keypipe.dataset.coco import CUT, DEPTH, CocoAnnotation, CocoCategory, CocoFile, CocoImage, format_coco, parse_coco
 from keypipe.errors import AnnotationError
 
 _BUFFER = 1 << 20  # bytes read at once
@@ -71,6 +71,12 @@ class CocoLines:
                 return False
             self._annotations_at = file.tell()
             return True
+
+    @property
+    def depth(self) -> str:
+        """What became of images with more than 8 bits a sample."""
+        info: dict[str, str] = msgspec.json.decode(self.info.rstrip(b",\n") + b"}")["info"]
+        return info.get(DEPTH, CUT)
 
     def image_lines(self) -> Iterator[bytes]:
         """Yield the line of every image."""

@@ -9,23 +9,34 @@ from pathlib import Path
 
 import msgspec
 
-from keypipe.dataset.coco import INFO, NOT_LABELLED, CocoFile, format_head, to_annotation, to_categories, to_entry
+from keypipe.dataset.coco import (
+    CUT,
+    DEPTH,
+    INFO,
+    NOT_LABELLED,
+    CocoFile,
+    format_head,
+    to_annotation,
+    to_categories,
+    to_entry,
+)
 from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed, walk
 from keypipe.keypoints.skeleton import Schema
 
 
-def write_coco(path: Path, images: Iterable[tuple[AnnotatedImage, Packed]], schema: Schema) -> None:
+def write_coco(path: Path, images: Iterable[tuple[AnnotatedImage, Packed]], schema: Schema, depth: str = CUT) -> None:
     """Write the COCO file of annotated images, one of them in memory at a time.
 
     Args:
         path: where to write; the file is that of ``format_coco(to_coco(images, schema))``.
         images: in the order of their paths; each with its objects, packed under the schema.
         schema: gives the categories.
+        depth: what became of images with more than 8 bits a sample; whoever trains on the images is to know it.
     """
     encode = msgspec.json.encode
-    head = CocoFile([], [], to_categories(schema), dict(INFO))
+    head = CocoFile([], [], to_categories(schema), INFO | ({} if depth == CUT else {DEPTH: depth}))
     annotation_id = 0
     with path.open("wb") as file, tempfile.TemporaryFile(dir=path.parent) as rest:
         file.write(format_head(head) + b',\n"images":[\n')

@@ -21,6 +21,9 @@ from keypipe.keypoints.skeleton import Schema
 
 SPLITS = ("train", "val", "test")
 
+SUFFIXES = ("avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp")
+"""Suffixes of what Ultralytics takes for an image; it reads most formats by their bytes. A test compares them."""
+
 
 class YoloInstance(msgspec.Struct, frozen=True):
     """One label line.
@@ -161,7 +164,8 @@ def view_names(paths: Iterable[str]) -> dict[str, str]:
 
     Ultralytics finds the labels of an image by its stem, and by the last ``/images/`` in its path. So an image
     keeps its path below ``raw/`` or ``derived/``, except that namesakes that differ in their suffix alone get it
-    into the stem, and a folder called ``images`` gets an underscore.
+    into the stem, a folder called ``images`` gets an underscore, and a suffix that Ultralytics does not take for an
+    image's is exchanged for ``.jpg``.
 
     Args:
         paths: image paths relative to ``data/``.
@@ -188,6 +192,9 @@ def view_names(paths: Iterable[str]) -> dict[str, str]:
 
 def _view_name(path: str) -> str:
     name = path.partition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    if suffix.lower() not in SUFFIXES:
+        name = f"{stem if dot and '/' not in suffix else name}.jpg"
     if "images" not in name and "labels" not in name:
         return name
     folder, slash, file = name.rpartition("/")

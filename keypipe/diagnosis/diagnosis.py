@@ -10,8 +10,16 @@ import msgspec
 from keypipe.annotations.readings import Folder
 from keypipe.diagnosis.class_checks import ClassStatistics, Cloud, check_class
 from keypipe.diagnosis.columns import Gathering
-from keypipe.diagnosis.file_checks import find_by_order, find_format, find_labels, locate_faults
+from keypipe.diagnosis.file_checks import (
+    find_by_order,
+    find_format,
+    find_labels,
+    find_place,
+    find_spellings,
+    locate_faults,
+)
 from keypipe.diagnosis.findings import Finding, Severity, find_lacking_splits, put_splits, sort_findings
+from keypipe.images.formats import UNREAD_FIX, name_unread
 from keypipe.keypoints.skeleton import Schema
 
 _RARE_KEYPOINT = 0.2
@@ -51,10 +59,12 @@ def diagnose(
     at_fault = {fault.file for fault in folder.faults}
     gathering = Gathering(folder.files)
     findings = [*locate_faults(folder, raw, schema), *find_labels(folder, raw, schema)]
+    findings += find_spellings(folder, schema)
     findings += [_of_unlabelled(name) for name in folder.unlabelled]
+    findings += [_of_unread(name) for name in folder.unread]
     for number, reading in enumerate(folder.files.readings()):
         file = reading.file
-        findings += find_format(file)
+        findings += [*find_format(file), *find_place(file)]
         if file.image and file.source not in at_fault:
             findings += find_by_order(file, raw)
             gathering.add(number, file.image.size_wh, reading.objects, splits.get(file.image.path, ""))
@@ -72,6 +82,11 @@ def _of_unlabelled(name: str) -> Finding:
     fix = "annotate it, or say in convert.unlabelled_images what such images are"
     message = "no annotation file speaks of this image"
     return Finding(kind="unlabelled-image", severity="info", file=name, message=message, fix=fix, image=f"raw/{name}")
+
+
+def _of_unread(name: str) -> Finding:
+    message = f"its format ({name_unread(name)}) is not read, and no annotation file speaks of it"
+    return Finding(kind="image-not-read", severity="info", file=name, message=message, fix=UNREAD_FIX)
 
 
 def _find_imbalance(classes: Sequence[ClassStatistics], splits: set[str]) -> list[Finding]:

@@ -9,21 +9,17 @@ from pathlib import Path
 import msgspec
 
 from keypipe.annotations.folder import near_misses
-from keypipe.annotations.labelme import OF_IGNORED_OBJECT, LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
+from keypipe.annotations.labelme import LabelmeError, LabelmeFile, LabelmeShape, parse_labelme
 from keypipe.annotations.readings import Folder, Ingested
+from keypipe.annotations.shapes import OF_IGNORED_OBJECT
 from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
-from keypipe.errors import Fault
+from keypipe.errors import Fault, format_count
+from keypipe.images.formats import SUFFIXES_BY_FORMAT
 from keypipe.keypoints.boxes import Box
+from keypipe.keypoints.names import find_look_alikes, spelling_key
 from keypipe.keypoints.skeleton import Schema
 
-_SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".mpo"),
-    "MPO": (".jpg", ".jpeg", ".mpo"),
-    "PNG": (".png",),
-    "BMP": (".bmp",),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-}
+_QUOTES = "'\""
 
 
 def _read_file(raw: Path, source: str) -> LabelmeFile | None:
@@ -65,16 +61,16 @@ def _locate(finding: Finding, file: LabelmeFile, schema: Schema) -> Finding:
         points = tuple(shape.points)
         box = _box_of_point(shape, file, schema)
     place = _bounds(box) if box else None
-    class_name = schema.class_labels.get(str(box.label), "") if box else ""
-    keypoints = (str(shape.label),) if points else ()
+    class_name = schema.class_labels.get(box.name, "") if box else ""
+    keypoints = (shape.name,) if points else ()
     return msgspec.structs.replace(finding, class_name=class_name, box_xyxy=place, keypoints=keypoints, points=points)
 
 
 def _box_of_point(point: LabelmeShape, file: LabelmeFile, schema: Schema) -> LabelmeShape | None:
     """Find the box of a point's group that is nearest to it; without a group the nearest that holds it."""
     classes = schema.class_labels
-    boxes = [shape for shape in file.shapes if str(shape.label) in classes and len(shape.points) >= 2]
-    grouped = [box for box in boxes if box.group_id == point.group_id] if point.group_id is not None else []
+    boxes = [shape for shape in file.shapes if shape.name in classes and len(shape.points) >= 2]
+    grouped = [box for box in boxes if box.group == point.group] if point.group is not None else []
     x, y = point.points[0]
 
     def distances(box: LabelmeShape) -> tuple[float, float]:
@@ -93,13 +89,13 @@ def _bounds(shape: LabelmeShape) -> Box:
 def _find_repeats_in_group(finding: Finding, file: LabelmeFile, schema: Schema) -> list[Finding]:
     """Find the keypoints that a group with several boxes holds more than once."""
     assert finding.shape is not None
-    group = file.shapes[finding.shape].group_id
+    group = file.shapes[finding.shape].group
     names = schema.keypoint_labels
     first: dict[str, int] = {}
     repeats: list[Finding] = []
     for index, shape in enumerate(file.shapes):
-        name = names.get(str(shape.label))
-        if shape.shape_type != "point" or shape.group_id != group or name is None:
+        name = names.get(shape.name)
+        if shape.shape_type != "point" or shape.group != group or name is None:
             continue
         earlier = first.setdefault(name, index)
         if earlier != index:
@@ -124,12 +120,28 @@ def find_labels(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
             continue
         parsed = _read_file(raw, file.source)
         for index, shape in enumerate(parsed.shapes if parsed else ()):
-            key = f"{shape.shape_type} {str(shape.label).strip()}"
+            key = f"{shape.shape_type} {shape.name}"
             if key in suspicious:
                 findings.append(_to_suspicious(file, index, shape, misspelt))
             elif key in new:
                 new.remove(key)
                 findings.append(_to_unknown(file, index, shape, total[key]))
+    return findings
+
+
+def find_spellings(folder: Folder, schema: Schema) -> list[Finding]:
+    """Find labels that are read as a name they are not spelt like, and names of the schema that look like one."""
+    findings: list[Finding] = []
+    for key, count in sorted(folder.aliased.items()):
+        written, _, name = key.rpartition(" -> ")
+        if written[0] in _QUOTES or spelling_key(written) == spelling_key(name):
+            message = f"the label {written.strip(_QUOTES)!r} ({format_count(count, 'time')}) is read as {name!r}"
+            fix = f"nothing has to be done; renamed to {name!r} they would be one for other programs as well"
+            findings.append(Finding(kind="other-spelling", severity="warning", file="", message=message, fix=fix))
+    for alike in find_look_alikes(schema.slots):
+        message = f"the keypoints {' and '.join(map(repr, alike))} differ only in how they are spelt"
+        fix = f"if they mean the same, keep one in the schema and put the other under schema.aliases, as {alike[0]!r}"
+        findings.append(Finding(kind="look-alike-names", severity="warning", file="", message=message, fix=fix))
     return findings
 
 
@@ -141,7 +153,7 @@ def _is_known(key: str, schema: Schema) -> bool:
 
 
 def _to_suspicious(file: Ingested, index: int, shape: LabelmeShape, misspelt: Mapping[str, str]) -> Finding:
-    label = str(shape.label).strip()
+    label = shape.name
     known = misspelt.get(label)
     if known:
         message = f"the label {label!r} is not in the schema; did you mean {known!r}?"
@@ -154,7 +166,7 @@ def _to_suspicious(file: Ingested, index: int, shape: LabelmeShape, misspelt: Ma
 
 def _to_unknown(file: Ingested, index: int, shape: LabelmeShape, count: int) -> Finding:
     times = "once" if count == 1 else f"{count} times"
-    message = f"the label {str(shape.label)!r} ({shape.shape_type}) is not in the schema; it is there {times}"
+    message = f"the label {shape.name!r} ({shape.shape_type}) is not in the schema; it is there {times}"
     fix = "put it into the schema if it is to be learnt"
     return _of_shape(file, index, shape, "unknown-label", "info", message, fix)
 
@@ -181,7 +193,7 @@ def _image_of(file: Ingested) -> str:
 
 def find_format(file: Ingested) -> list[Finding]:
     """Find an image whose bytes are of another format than its name says."""
-    known = _SUFFIXES.get(file.image_format)
+    known = SUFFIXES_BY_FORMAT.get(file.image_format)
     if not (file.raw_image and known) or file.raw_image.lower().endswith(known):
         return []
     message = f"{file.raw_image} holds {file.image_format}"
@@ -190,13 +202,24 @@ def find_format(file: Ingested) -> list[Finding]:
     return [Finding(kind="image-format", severity="info", file=file.source, message=message, fix=fix, image=image)]
 
 
+def find_place(file: Ingested) -> list[Finding]:
+    """Find an image that lies elsewhere than its annotation file says."""
+    if not file.found_by:
+        return []
+    named = f"imagePath {file.image_path!r} is not there" if file.image_path else "the JSON names no image"
+    message = f"{named}; {file.raw_image} was found by its {file.found_by}"
+    fix = "look whether it is the right one, and correct imagePath"
+    finding = Finding(kind="image-found-elsewhere", severity="info", file=file.source, message=message, fix=fix)
+    return [msgspec.structs.replace(finding, image=_image_of(file))]
+
+
 def find_by_order(file: Ingested, raw: Path) -> list[Finding]:
     """Find the points that only list order could give to an object."""
     findings: list[Finding] = []
     parsed = _read_file(raw, file.source) if file.by_list_order else None
     for index in file.by_list_order if parsed else ():
         shape = parsed.shapes[index]  # type: ignore[union-attr]
-        message = f"only its place in the file tells which object {str(shape.label)!r} belongs to"
+        message = f"only its place in the file tells which object {shape.name!r} belongs to"
         fix = "give point and box the same group_id"
         findings.append(
             Finding(
@@ -207,7 +230,7 @@ def find_by_order(file: Ingested, raw: Path) -> list[Finding]:
                 message=message,
                 fix=fix,
                 image=_image_of(file),
-                keypoints=(str(shape.label),),
+                keypoints=(shape.name,),
                 points=tuple(shape.points),
             )
         )

@@ -28,6 +28,11 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: dict[str, Kind] = {
     "broken-json": Kind("Annotations that cannot be read", "Nothing in such a file can be used."),
     "no-image": Kind("Annotations without an image", "There is nothing to learn from."),
+    "image-not-read": Kind("Images of a format that is not read", "They are there, and cannot be learnt from."),
+    "image-without-range": Kind(
+        "Images of floating point or 32-bit numbers", "Nothing tells which of them are black and which are white."
+    ),
+    "several-images": Kind("Annotations that several images could belong to", "A guess would learn a wrong picture."),
     "bad-image": Kind("Images that are damaged or truncated", "Missing pixels are read as grey, or stop a training."),
     "size-mismatch": Kind(
         "Annotated on an image of another size", "The points lie in the wrong places of the image that is there now."
@@ -79,6 +84,10 @@ KINDS: dict[str, Kind] = {
         "Keypoints that only list order could give to an object", "A guess; a group_id makes it certain."
     ),
     "misspelt-label": Kind("Labels that look misspelt", "Shapes with them are ignored."),
+    "look-alike-names": Kind("Keypoints whose names look like one", "If they mean the same, each is learnt by half."),
+    "other-spelling": Kind(
+        "Labels that are spelt otherwise", "They are read as the name that they look like; one spelling is surer."
+    ),
     "wrong-shape-type": Kind("Known labels on other shapes", "Boxes must be rectangles and keypoints points."),
     "unknown-label": Kind("Labels outside the schema", "Shapes with them are ignored."),
     "near-duplicate-across-sides": Kind(
@@ -87,6 +96,9 @@ KINDS: dict[str, Kind] = {
     "duplicate-image": Kind("The same image several times", "It weighs double, and may be annotated differently."),
     "near-duplicate-image": Kind(
         "Images that look the same", "Frames of one scene teach little; they must stay in one split."
+    ),
+    "image-found-elsewhere": Kind(
+        "Images found in another place than their annotations say", "Another image of that name would be taken as well."
     ),
     "image-format": Kind("Images whose bytes are not what their name says", "Some programs will refuse them."),
     "unlabelled-image": Kind(

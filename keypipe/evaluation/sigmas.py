@@ -18,6 +18,7 @@ from keypipe.evaluation.matching import MATCH_IOU
 from keypipe.evaluation.oks import AREA_FACTOR, AreaRule
 from keypipe.keypoints.boxes import Array, box_iou
 from keypipe.keypoints.instances import AnnotatedImage, Instance
+from keypipe.keypoints.names import normal_form
 from keypipe.keypoints.skeleton import Schema
 
 SIGMAS_FILE = "data/sigmas.yaml"
@@ -116,6 +117,7 @@ def resolve_sigmas(
 
 
 def _by_name(sigmas: Mapping[str, float], slots: Sequence[str], name: str, advice: str) -> Array:
+    sigmas = {normal_form(key): sigma for key, sigma in sigmas.items()}
     missing = [slot for slot in slots if slot not in sigmas]
     if missing:
         raise ConfigError(f"{name}: no sigma for {', '.join(missing)}; {advice}")

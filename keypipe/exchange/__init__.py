@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from keypipe.exchange.coco import parse_coco_labels
     from keypipe.exchange.deeplabcut import parse_collected_data
     from keypipe.exchange.labels import LabelledImage, LabelSet, merge_label_sets
-    from keypipe.exchange.yolo import YoloTexts, parse_yolo_labels
+    from keypipe.exchange.yolo import YoloOptions, YoloTexts, parse_yolo_labels
 else:
     from keypipe.lazy import offer
 
@@ -15,12 +15,13 @@ else:
         coco=("parse_coco_labels",),
         deeplabcut=("parse_collected_data",),
         labels=("LabelSet", "LabelledImage", "merge_label_sets"),
-        yolo=("YoloTexts", "parse_yolo_labels"),
+        yolo=("YoloOptions", "YoloTexts", "parse_yolo_labels"),
     )
 
 __all__ = [
     "LabelSet",
     "LabelledImage",
+    "YoloOptions",
     "YoloTexts",
     "merge_label_sets",
     "parse_coco_labels",

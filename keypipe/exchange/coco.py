@@ -1,39 +1,56 @@
 """COCO-keypoints files of other tools to the neutral model, mending what scripts in circulation get wrong.
 
-Apart from ``coco.py``, so that a better reader of foreign files does not make the stages stale.
+Apart from ``dataset/coco.py``, so that a better reader of foreign files does not make the stages stale.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PureWindowsPath
 from typing import Any
 
-import msgspec
-
-from keypipe.errors import AnnotationError, Fault
-from keypipe.exchange.labels import SCHEMA_KEY, LabelledImage, LabelSet, parse_carried_schema, read_visibilities
+from keypipe.errors import AnnotationError
+from keypipe.exchange.foreign import describe_json
+from keypipe.exchange.labels import (
+    SCHEMA_KEY,
+    EntryFault,
+    LabelledImage,
+    LabelSet,
+    add_object,
+    is_finite,
+    is_number,
+    parse_carried_schema,
+    read_visibilities,
+)
 from keypipe.keypoints.boxes import Box
-from keypipe.keypoints.instances import Instance, Keypoint, Visibility
+from keypipe.keypoints.instances import Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
+from keypipe.texts import parse_json
 
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "md5", "source"}
 _ANNOTATION_KEYS = {"id", "image_id", "category_id", "bbox", "area", "keypoints", "num_keypoints", "iscrowd"}
 _KEYPOINT_SPELLINGS = ("keypoints", "keypoint")
+MAX_PX = 1_000_000
+"""No image is so wide or high."""
 
 
-def parse_coco_labels(content: bytes, name: str = "annotations.json") -> LabelSet:
+def parse_coco_labels(
+    content: bytes, name: str = "annotations.json", box_margin: float = 0.1, encoding: str | None = None
+) -> LabelSet:
     """Read a COCO-keypoints JSON of any tool, mending what the scripts in circulation get wrong.
 
     Mended, and counted: ``keypoint`` for ``keypoints``; names that are absent or numbers; edges counted from 0 or by
     name; nested keypoints, or without visibility; visibility counted from 1, or 1 for every keypoint there is;
     ``area`` and ``num_keypoints`` that do not fit, which keypipe computes itself; ids that are texts; an image listed
-    twice.
+    twice; boxes that are absent, ``null``, ``NaN`` or of no area, which are derived from the keypoints.
 
     Args:
-        content: the text of the file.
+        content: the bytes of the file.
         name: the file's name, for faults.
+        box_margin: margin of derived boxes, as a share of the longer side of the points' extent.
+        encoding: of a file that is neither UTF-8 nor UTF-16.
 
     Returns:
         Images as the file names them, boxes and keypoints in its pixels.
@@ -41,24 +58,35 @@ def parse_coco_labels(content: bytes, name: str = "annotations.json") -> LabelSe
     Raises:
         AnnotationError: no JSON, or one without the lists of images, annotations and categories.
     """
-    try:
-        document = msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"))
-    except msgspec.DecodeError as error:
-        raise AnnotationError(f"{name}: broken JSON: {error}") from error
-    if not isinstance(document, dict) or not all(
+    return parse_coco_document(parse_json(content, name, encoding), name, box_margin)
+
+
+def parse_coco_document(document: Any, name: str = "annotations.json", box_margin: float = 0.1) -> LabelSet:
+    """Read a COCO-keypoints JSON that has been parsed; see ``parse_coco_labels``."""
+    if not is_coco(document):
+        told = describe_json(document)
+        told = told and f"this is {told}"
+        raise AnnotationError(
+            f"{name}: {told or 'not a COCO JSON: images, annotations and categories must be lists of entries'}"
+        )
+    return _CocoReader(document, name, box_margin).read()
+
+
+def is_coco(document: Any) -> bool:
+    """Tell whether a document has COCO's lists."""
+    return isinstance(document, dict) and all(
         isinstance(document.get(key), list) and all(isinstance(entry, dict) for entry in document[key])
         for key in ("images", "annotations", "categories")
-    ):
-        raise AnnotationError(f"{name}: not a COCO JSON: images, annotations and categories must be lists of entries")
-    return _CocoReader(document, name).read()
+    )
 
 
 class _CocoReader:
     """The state of reading one COCO file of another tool."""
 
-    def __init__(self, document: dict[str, Any], name: str) -> None:
+    def __init__(self, document: dict[str, Any], name: str, box_margin: float) -> None:
         self.document = document
         self.name = name
+        self.box_margin = box_margin
         self.labels = LabelSet(Schema({}), [], Counter(), Counter(), [])
         info = document.get("info")
         self.info: dict[str, Any] = info if isinstance(info, dict) else {}
@@ -70,33 +98,46 @@ class _CocoReader:
         names = self._read_categories(annotations, flat)
         images = self._read_images()
         lift = self._visibility(flat)
-        for (index, annotation), values in zip(annotations, flat, strict=True):
-            category = names.get(str(annotation.get("category_id")))
-            image = images.get(str(annotation.get("image_id")))
-            if image is None or category is None:
-                self._fault(index, "it names an image or a category that is not in the file")
-                box = keypoints = None
-            else:
-                box = self._read_box(index, annotation)
-                keypoints = self._read_keypoints(index, values, category[1], lift)
-            if category and image and box is not None and keypoints is not None:
-                image.instances.append(Instance(category[0], box, keypoints))
-            elif image:
-                image.faulty = True
+        for annotation, values in zip(annotations, flat, strict=True):
+            self._add(annotation, values, names, images, lift)
         return self.labels
 
-    def _fault(self, index: int | None, found: str) -> None:
-        self.labels.faults.append(Fault(self.name, index, "bad-annotation", found, "correct it, or leave it out"))
+    def _add(
+        self,
+        annotation: Mapping[str, Any],
+        values: Sequence[float] | None,
+        names: Mapping[str, tuple[str, tuple[str, ...]]],
+        images: Mapping[str, LabelledImage],
+        lift: Mapping[float, Visibility],
+    ) -> None:
+        category, image = names.get(_key(annotation.get("category_id"))), images.get(_key(annotation.get("image_id")))
+        if image is None or category is None:
+            lacking = "image" if image is None else "category"
+            self._fault(annotation, f"its {lacking}_id names no {lacking} of the file")
+        else:
+            n_faults = len(self.labels.faults)
+            box = self._read_box(annotation)
+            keypoints = self._read_keypoints(annotation, values, category[1], lift)
+            if len(self.labels.faults) == n_faults:
+                add_object(self.labels, image, category[0], box, keypoints, self.box_margin)
+                return
+        if image:
+            image.faulty = True
 
-    def _keep_objects(self) -> list[tuple[int, dict[str, Any]]]:
+    def _fault(self, annotation: Mapping[str, Any], found: str) -> None:
+        ids = [_shown(annotation.get(key)) for key in ("id", "image_id")]
+        found = f"annotation id {ids[0]} of image id {ids[1]}: {found}"
+        self.labels.faults.append(EntryFault(self.name, None, "bad-annotation", found, "correct it, or leave it out"))
+
+    def _keep_objects(self) -> list[dict[str, Any]]:
         """Leave crowds out, and count what annotations hold besides boxes and keypoints."""
-        kept: list[tuple[int, dict[str, Any]]] = []
+        kept: list[dict[str, Any]] = []
         known = _ANNOTATION_KEYS | {"keypoint"}
-        for index, annotation in enumerate(self.document["annotations"]):
+        for annotation in self.document["annotations"]:
             if annotation.get("iscrowd") == 1:
                 self.labels.losses["regions of crowds (iscrowd)"] += 1
                 continue
-            kept.append((index, annotation))
+            kept.append(annotation)
             self.labels.losses.update(
                 f"`{key}` of annotations" for key, value in annotation.items() if key not in known and value
             )
@@ -106,9 +147,8 @@ class _CocoReader:
             )
         return kept
 
-    def _flatten(self, item: tuple[int, dict[str, Any]]) -> list[float] | None:
-        """Return x, y, visibility in a row; None when they are something else."""
-        _, annotation = item
+    def _flatten(self, annotation: Mapping[str, Any]) -> list[float] | None:
+        """Return x, y, visibility in a row, NaN for ``null``; None when they are something else."""
         spelt = [annotation[key] for key in _KEYPOINT_SPELLINGS if annotation.get(key) is not None]
         raw: Any = spelt[0] if spelt else []
         if "keypoints" not in annotation and "keypoint" in annotation:
@@ -119,32 +159,35 @@ class _CocoReader:
                 raw = [[*entry, 2 if any(entry) else 0][:3] for entry in raw]
                 self.labels.repairs["keypoints without visibility taken as visible, (0, 0) as not labelled"] += 1
             raw = [value for entry in raw for value in entry]
-        if not isinstance(raw, list) or not all(_is_number(value) for value in raw):
+        if not isinstance(raw, list) or not all(value is None or is_number(value) for value in raw):
             return None
-        n_labelled = sum(value > 0 for value in raw[2::3])
-        if raw and annotation.get("num_keypoints") != n_labelled:
+        values: list[float] = [math.nan if value is None else value for value in raw]
+        n_labelled = sum(value > 0 for value in values[2::3])
+        if values and annotation.get("num_keypoints") != n_labelled:
             self.labels.repairs["`num_keypoints` absent or wrong; counted anew"] += 1
-        return raw
+        return values
 
     def _read_categories(
-        self, annotations: Sequence[tuple[int, dict[str, Any]]], flat: Sequence[Sequence[float] | None]
+        self, annotations: Sequence[Mapping[str, Any]], flat: Sequence[Sequence[float] | None]
     ) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Return class and keypoint names by the category's id, and set the schema."""
         longest: Counter[str] = Counter()
-        for (_, annotation), values in zip(annotations, flat, strict=True):
-            key = str(annotation.get("category_id"))
+        for annotation, values in zip(annotations, flat, strict=True):
+            key = _key(annotation.get("category_id"))
             longest[key] = max(longest[key], len(values or ()) // 3)
         found: dict[str, tuple[str, tuple[str, ...]]] = {}
         classes: dict[str, Skeleton] = {}
         for category in self.document["categories"]:
-            key, class_name = str(category.get("id")), str(category.get("name"))
+            key, class_name = _key(category.get("id")), _shown(category.get("name"))
             raw = next((category[key] for key in _KEYPOINT_SPELLINGS if isinstance(category.get(key), list)), None)
             if raw is not None and "keypoints" not in category:
                 self.labels.repairs["`keypoint` of categories read as `keypoints`"] += 1
             if raw is None and longest[key]:
                 raw = list(range(1, longest[key] + 1))
                 self.labels.repairs["categories without keypoint names; numbered"] += 1
-            names = tuple(str(name) for name in raw or ())
+            names = tuple(_shown(name) for name in raw or ())
+            if len({*names}) < len(names):
+                raise AnnotationError(f"{self.name}: category {class_name!r} has a keypoint's name twice: {names}")
             found[key] = (class_name, names)
             if names:
                 classes[class_name] = Skeleton(names, self._read_edges(category, names), find_pairs(names))
@@ -175,12 +218,12 @@ class _CocoReader:
         by_id: dict[str, LabelledImage] = {}
         by_name: dict[str, LabelledImage] = {}
         for image in self.document["images"]:
-            name = PureWindowsPath(str(image.get("file_name"))).as_posix()
+            name = PureWindowsPath(_shown(image.get("file_name"))).as_posix()
             width, height = image.get("width"), image.get("height")
-            size = (int(width), int(height)) if _is_number(width) and _is_number(height) else None
+            size = (int(width), int(height)) if _is_size(width) and _is_size(height) else None
             if name in by_name:
                 self.labels.repairs["images listed twice"] += 1
-            by_id[str(image.get("id"))] = by_name.setdefault(name, LabelledImage(name, [], size))
+            by_id[_key(image.get("id"))] = by_name.setdefault(name, LabelledImage(name, [], size, origin=self.name))
         self.labels.images = list(by_name.values())
         return by_id
 
@@ -189,26 +232,35 @@ class _CocoReader:
         seen = {value for values in flat if values and len(values) % 3 == 0 for value in values[2::3]}
         return read_visibilities(seen, self.labels.repairs, trusted=self.own)
 
-    def _read_box(self, index: int, annotation: Mapping[str, Any]) -> Box | None:
+    def _read_box(self, annotation: Mapping[str, Any]) -> Box | None:
+        """Return left, top, right, bottom; None, with a fault, or if it is absent and may be derived."""
         box = annotation.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-            self._fault(index, f"bbox must be left, top, width, height, and is {box!r}")
+        if box is None or box == [] or (isinstance(box, list) and all(_is_absent(value) for value in box)):
+            if not annotation.get("keypoints") and not annotation.get("keypoint"):
+                self._fault(annotation, f"it has neither a box (bbox is {_shown(box)}) nor keypoints")
+            return None
+        if not isinstance(box, list) or len(box) != 4 or not all(is_finite(value) for value in box):
+            self._fault(annotation, f"bbox must be left, top, width, height, and is {_shown(box)}")
             return None
         left, top, width, height = (float(value) for value in box)
-        if annotation.get("area") in {0, 1, None} and width * height != 1:
+        if min(width, height) < 0:
+            self._fault(annotation, f"bbox must be left, top, width, height, and has the size {width:g} x {height:g}")
+        area = annotation.get("area")
+        if (area is None or (is_number(area) and area in {0, 1})) and width * height != 1:
             self.labels.repairs["`area` absent or 1.0; computed from the box"] += 1
         return left, top, left + width, top + height
 
     def _read_keypoints(
         self,
-        index: int,
+        annotation: Mapping[str, Any],
         values: Sequence[float] | None,
         names: Sequence[str],
         visibility: Mapping[float, Visibility],
-    ) -> dict[str, Keypoint] | None:
+    ) -> dict[str, Keypoint]:
+        """Return the labelled keypoints; what cannot be read is a fault."""
         if values is None:
-            self._fault(index, "its keypoints are not all numbers")
-            return None
+            self._fault(annotation, "its keypoints are not all numbers")
+            return {}
         if names and len(values) == 2 * len(names):
             self.labels.repairs["keypoints without visibility taken as visible, (0, 0) as not labelled"] += 1
             triples = [(x, y, 2.0 if x or y else 0.0) for x, y in zip(values[::2], values[1::2], strict=True)]
@@ -216,21 +268,40 @@ class _CocoReader:
         elif len(values) in {0, 3 * len(names)}:
             triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))
         else:
-            self._fault(index, f"expected {3 * len(names)} values for its keypoints, got {len(values)}")
-            return None
+            self._fault(annotation, f"expected {3 * len(names)} values for its keypoints, got {len(values)}")
+            return {}
         keypoints: dict[str, Keypoint] = {}
         for name, (x, y, seen) in zip(names, triples, strict=False):
-            state = visibility.get(seen)
+            state = Visibility.NOT_LABELLED if math.isnan(seen) else visibility.get(seen)
             if state is None:
-                self._fault(index, f"{name!r} has the visibility {seen:g}")
-                return None
-            if state is Visibility.NOT_LABELLED:
+                self._fault(annotation, f"{name!r} has the visibility {seen:g}")
+            elif state is Visibility.NOT_LABELLED:
                 if x or y:
                     self.labels.losses["positions of keypoints that are not labelled (visibility 0)"] += 1
+            elif not (is_finite(x) and is_finite(y)):
+                self._fault(annotation, f"{name!r} is at ({x:g}, {y:g}) and has the visibility {seen:g}")
             else:
                 keypoints[name] = Keypoint(float(x), float(y), state)
         return keypoints
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_absent(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_size(value: object) -> bool:
+    return is_finite(value) and 1 <= value < MAX_PX
+
+
+def _key(value: object) -> str:
+    """Return an id as text: 1, 1.0 and "1" are the same one."""
+    if is_finite(value) and value == int(value):
+        return str(int(value))
+    return value if isinstance(value, str) else ""
+
+
+def _shown(value: object) -> str:
+    """Return a value of any kind as text of some length."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_shown(item) if not isinstance(item, list | dict) else "..." for item in value[:8]) + "]"
+    return "{...}" if isinstance(value, dict) else str(value)[:200]

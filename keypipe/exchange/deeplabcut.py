@@ -16,9 +16,8 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from keypipe.errors import AnnotationError, Fault
-from keypipe.exchange.labels import LabelledImage, LabelSet
-from keypipe.keypoints.boxes import box_around
-from keypipe.keypoints.instances import Instance, Keypoint
+from keypipe.exchange.labels import LabelledImage, LabelSet, add_object
+from keypipe.keypoints.instances import Keypoint
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
 UNIQUE = "single"
@@ -64,15 +63,8 @@ def parse_collected_data(
         image = LabelledImage(PureWindowsPath(path).as_posix(), [])
         for (animal_class, _), parts in columns.items():
             keypoints = _read_keypoints(row, parts, name, number, labels)
-            if not keypoints:
-                continue
-            box = box_around(((point.x, point.y) for point in keypoints.values()), margin)
-            if box is None:
-                image.loose.append(keypoints)
-                labels.repairs["animals with fewer than two different points have no box; draw one in labelme"] += 1
-            else:
-                image.instances.append(Instance(animal_class, box, keypoints))
-                labels.repairs[f"boxes derived from the points, with a margin of {margin:g} of their extent"] += 1
+            if keypoints:
+                add_object(labels, image, animal_class, None, keypoints, margin)
         image.faulty = any(fault.shape == number for fault in labels.faults[-1:])
         if image.instances or image.loose:
             labels.images.append(image)

@@ -1,19 +1,42 @@
 """YOLO-pose folders of other tools to the neutral model, mending what scripts in circulation get wrong.
 
-Apart from ``yolo.py``, so that a better reader of foreign files does not make the stages stale.
+Apart from ``dataset/yolo.py``, so that a better reader of foreign files does not make the stages stale.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from keypipe.errors import ConfigError, Fault
-from keypipe.exchange.labels import SCHEMA_KEY, LabelledImage, LabelSet, parse_carried_schema, read_visibilities
-from keypipe.keypoints.instances import Instance, Keypoint, Visibility
+from keypipe.exchange.labels import (
+    SCHEMA_KEY,
+    LabelledImage,
+    LabelSet,
+    LineFault,
+    add_object,
+    parse_carried_schema,
+    put_into_normal_form,
+    read_visibilities,
+)
+from keypipe.exchange.yolo_rows import (
+    FIX,
+    MAX_IDS,
+    Row,
+    Shape,
+    are_shares,
+    check_shares,
+    is_broken,
+    parse_rows,
+    read_shape,
+    to_int,
+)
+from keypipe.keypoints.instances import Keypoint, Visibility
+from keypipe.keypoints.names import normal_form
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
 COCO_KEYPOINTS = (
@@ -38,20 +61,7 @@ COCO_KEYPOINTS = (
 """COCO's keypoints of a person (https://cocodataset.org/#keypoints-2020)."""
 
 _KNOWN_DATA_KEYS = {"path", "train", "val", "test", "nc", "names", "kpt_shape", "flip_idx", "kpt_names", SCHEMA_KEY}
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One line of a label file.
-
-    Attributes:
-        number: zero-based position of the line.
-        class_id: from 0.
-        values: what follows it: centre x, centre y, width, height as shares of the image, then the keypoints.
-    """
-
-    number: int
-    class_id: int
-    values: tuple[float, ...]
+_NO_LABEL_FILE = "images without a label file, taken as images without objects"
 
 
 class YoloTexts(msgspec.Struct):
@@ -72,193 +82,270 @@ class YoloTexts(msgspec.Struct):
     classes: list[str] = []
 
 
-def parse_yolo_labels(texts: YoloTexts, class_names: Sequence[str] = (), keypoints: Sequence[str] = ()) -> LabelSet:
+class YoloOptions(msgspec.Struct, frozen=True):
+    """What a user says of a YOLO-pose folder; it goes before what the folder says.
+
+    Attributes:
+        class_names: names by class id; default: those of ``data.yaml``, else of ``classes.txt``, else the ids.
+        keypoints: names of the keypoints of every class; default: those of ``data.yaml``, else COCO's where their
+            number and ``flip_idx`` are COCO's, else numbers from 1.
+        shape: ``kpt_shape``; default: that of ``data.yaml``, else from the number of columns.
+        box_margin: margin of boxes derived where a row's box has no area, as a share of the longer side of the
+            points' extent.
+    """
+
+    class_names: tuple[str, ...] = ()
+    keypoints: tuple[str, ...] = ()
+    shape: Shape | None = None
+    box_margin: float = 0.1
+
+
+def parse_yolo_labels(texts: YoloTexts, options: YoloOptions | None = None) -> LabelSet:
     """Read the label files of a YOLO-pose folder.
 
     Mended or assumed, and counted: several blanks between values; ids such as ``0.0``; visibility counted from 1, or 1
-    for every keypoint there is; labelled keypoints at (0, 0); ``kpt_shape`` from the number of columns; names that are
-    nowhere written.
+    for every keypoint there is, or none; labelled keypoints at (0, 0); boxes of no area; ``kpt_shape`` from the number
+    of columns; names that are nowhere written.
 
     Args:
         texts: the folder's texts.
-        class_names: names by class id; default: those of ``data.yaml``, else of ``classes.txt``, else the ids.
-        keypoints: names of the keypoints; default: those of ``data.yaml``, else COCO's where their number and
-            ``flip_idx`` are COCO's, else numbers from 1.
+        options: what the user says of it.
 
     Returns:
         One image for every name, boxes and keypoints in pixels.
 
     Raises:
-        ConfigError: the names given do not fit the data.
+        ConfigError: names or ``kpt_shape`` do not fit the data, or the rows as a whole are no YOLO-pose labels.
     """
+    options = options or YoloOptions()
     labels = LabelSet(Schema({}), [], Counter(), Counter(), [])
+    files = {name: texts.label_files.get(name, name) for name in texts.labels}
     rows: dict[str, list[Row]] = {}
     faulty: set[str] = set()
     for name, text in texts.labels.items():
         n_faults = len(labels.faults)
-        rows[name] = _parse_rows(text or "", texts.label_files.get(name, name), labels)
+        rows[name] = parse_rows(text or "", files[name], labels)
         faulty |= {name} if len(labels.faults) > n_faults else set()
-    n_slots, n_values = _read_shape(texts.data, [row for found in rows.values() for row in found], labels.repairs)
-    names = _read_slot_names(texts.data, n_slots, keypoints, labels.repairs)
-    schema = _read_schema(texts, names, rows.values(), class_names, labels.repairs)
-    labels.schema = schema
-    for key in texts.data.keys() - _KNOWN_DATA_KEYS:
-        labels.losses[f"`{key}` of data.yaml"] += 1
-    seen = {
-        value
-        for found in rows.values()
-        for row in found
-        if n_values == 3
-        for value in row.values[6 : 4 + 3 * n_slots : 3]
-    }
-    visibility = read_visibilities(
-        seen, labels.repairs, trusted=parse_carried_schema(texts.data.get(SCHEMA_KEY)) is not None
-    )
-    reader = _RowReader(schema, names, n_values, visibility, labels)
+    every = [*chain.from_iterable(rows.values())]
+    shape = read_shape(texts.data, every, options.shape, labels.repairs)
+    fitting = [row for row in every if len(row.keypoints) == shape[0] * shape[1]]
+    check_shares(fitting, shape, {files[name]: size for name, size in texts.sizes_wh.items()})
+    reader = _RowReader(_Names(texts, options, shape, fitting, labels), shape, fitting, labels, options.box_margin)
     for name, found in rows.items():
+        image = LabelledImage(name, [], texts.sizes_wh[name])
         n_faults = len(labels.faults)
-        instances = [reader.to_instance(row, texts.sizes_wh[name], texts.label_files.get(name, name)) for row in found]
-        kept = [instance for instance in instances if instance is not None]
-        is_faulty = name in faulty or len(labels.faults) > n_faults
-        labels.images.append(LabelledImage(name, kept, texts.sizes_wh[name], faulty=is_faulty))
-        if texts.labels[name] is None:
-            labels.repairs["images without a label file, taken as images without objects"] += 1
+        reader.read_file(found, image)
+        image.faulty = name in faulty or len(labels.faults) > n_faults
+        labels.images.append(image)
+        labels.repairs[_NO_LABEL_FILE] += texts.labels[name] is None
+    labels.repairs += Counter()  # drops what was counted 0 times
     return labels
 
 
-def _parse_rows(text: str, file: str, labels: LabelSet) -> list[Row]:
-    rows: list[Row] = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines()):
-        if not line.strip():
-            continue
-        if "  " in line.strip() or "\t" in line or "," in line:
-            labels.repairs["lines with several blanks, tabs or commas between values"] += 1
-        try:
-            first, *rest = (float(field) for field in line.replace(",", " ").split())
-        except ValueError as error:
-            labels.faults.append(Fault(file, number, "bad-row", str(error), _FIX))
-            continue
-        if first != int(first) or first < 0:
-            labels.faults.append(Fault(file, number, "bad-row", f"{first:g} is no class id", _FIX))
-            continue
-        rows.append(Row(number, int(first), tuple(rest)))
-    return rows
+# ------------------------------------------------------------------------------------------------- names
 
 
-_FIX = "correct the line, or delete it"
+class _Names:
+    """Classes by id, and the names of each one's keypoints; sets the schema of the label set."""
+
+    def __init__(
+        self, texts: YoloTexts, options: YoloOptions, shape: Shape, rows: Sequence[Row], labels: LabelSet
+    ) -> None:
+        self._data, self._labels = texts.data, labels
+        self.classes, self.are_listed = self._read_classes(texts, options, rows)
+        self.keypoints = self._read_keypoints(options.keypoints, shape[0])
+        carried = parse_carried_schema(texts.data.get(SCHEMA_KEY))
+        self.trusted = carried is not None
+        if carried and {*self.keypoints.values()} == {carried.slots} and not options.class_names:
+            labels.schema = carried
+            self.classes = dict(enumerate(carried.class_names))
+        else:
+            labels.schema = self._to_schema()
+        for key in texts.data.keys() - _KNOWN_DATA_KEYS:
+            labels.losses[f"`{key}` of data.yaml"] += 1
+
+    def _read_classes(self, texts: YoloTexts, options: YoloOptions, rows: Sequence[Row]) -> tuple[dict[int, str], bool]:
+        listed = read_names(list(options.class_names), "--classes")
+        listed = listed or read_names(texts.data.get("names"), "data.yaml: names")
+        listed = listed or read_names(texts.classes, "classes.txt")
+        repeated = [name for name, count in Counter(listed.values()).items() if count > 1]
+        if repeated:
+            raise ConfigError(f"two classes are called {repeated[0]!r}; give --classes other names")
+        if listed:
+            return listed, True
+        ids = sorted({int(row.values[0]) for row in rows if is_class_id(row.values[0])})
+        if ids:
+            self._labels.repairs["class names not written; the ids stand for them (--classes gives them names)"] += len(
+                ids
+            )
+        return {number: str(number) for number in ids}, False
+
+    def _read_keypoints(self, given: Sequence[str], n_slots: int) -> dict[int, tuple[str, ...]]:
+        if given:
+            if len(given) != n_slots:
+                raise ConfigError(f"expected the names of {n_slots} keypoints, got {len(given)}: {', '.join(given)}")
+            return dict.fromkeys(self.classes, tuple(map(normal_form, given)))
+        written = self._data.get("kpt_names")
+        if isinstance(written, list | tuple):
+            written = dict.fromkeys(self.classes, written)
+        by_class = written if isinstance(written, dict) else {}
+        found: dict[int, tuple[str, ...]] = {}
+        for number, name in self.classes.items():
+            own = next((by_class[key] for key in (number, str(number), name) if key in by_class), None)
+            found[number] = self._check_names(own, name, n_slots) if own is not None else self._name_anew(n_slots)
+        return found
+
+    @staticmethod
+    def _check_names(value: Any, class_name: str, n_slots: int) -> tuple[str, ...]:
+        names = tuple(read_names(value, f"data.yaml: kpt_names of {class_name}").values())
+        if not names:
+            raise ConfigError(f"data.yaml: kpt_names of {class_name} is empty")
+        if len(names) > n_slots:
+            raise ConfigError(f"data.yaml: kpt_names of {class_name} are {len(names)}, kpt_shape says {n_slots}")
+        if len({*names}) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConfigError(f"data.yaml: kpt_names of {class_name} has {twice!r} twice")
+        return names
+
+    def _name_anew(self, n_slots: int) -> tuple[str, ...]:
+        person = Schema({"person": Skeleton(COCO_KEYPOINTS, (), find_pairs(COCO_KEYPOINTS))})
+        if n_slots == len(COCO_KEYPOINTS) and self._flip() == list(person.flip_idx):
+            self._labels.repairs["keypoint names not written; taken as COCO's, whose number and flip_idx they have"] = 1
+            return COCO_KEYPOINTS
+        self._labels.repairs[
+            "keypoint names not written; numbered from 1 (--keypoints, or kpt_names in data.yaml, gives them names)"
+        ] = 1
+        return tuple(str(number) for number in range(1, n_slots + 1))
+
+    def _flip(self) -> list[int]:
+        flip = self._data.get("flip_idx")
+        numbers = [to_int(item) for item in flip] if isinstance(flip, list | tuple) else []
+        return [number for number in numbers if number is not None] if None not in numbers else []
+
+    def _to_schema(self) -> Schema:
+        flip = self._flip()
+        undoes_itself = sorted(flip) == list(range(len(flip))) and all(flip[j] == i for i, j in enumerate(flip))
+        classes: dict[str, Skeleton] = {}
+        for number, name in self.classes.items():
+            names = self.keypoints[number]
+            pairs = find_pairs(names)
+            if flip and undoes_itself and len(flip) >= len(names):
+                pairs = tuple((names[i], names[j]) for i, j in enumerate(flip) if i < j < len(names))
+            classes[name] = Skeleton(names, (), pairs)
+        return put_into_normal_form(Schema(classes))
 
 
-def _read_shape(data: Mapping[str, Any], rows: Sequence[Row], repairs: Counter[str]) -> tuple[int, int]:
-    """Return the number of keypoints and of values for each: as data.yaml says, else from the number of columns."""
-    shape = data.get("kpt_shape")
-    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(item, int) for item in shape):
-        return shape[0], shape[1]
-    widths = Counter(len(row.values) - 4 for row in rows if len(row.values) > 4)
-    if not widths:
-        raise ConfigError("no label line has keypoints; these are the labels of a detector, not of a pose model")
-    width = widths.most_common(1)[0][0]
-    third = {value for row in rows if len(row.values) == width + 4 for value in row.values[6::3]}
-    n_values = 3 if width % 3 == 0 and (width % 2 or third <= {0, 1, 2, 3}) else 2
-    repairs[f"kpt_shape [{width // n_values}, {n_values}] told from the number of columns"] += 1
-    return width // n_values, n_values
+def read_names(value: Any, where: str) -> dict[int, str]:
+    """Return names by number, from a list or from numbers with names; nothing gives none.
+
+    Args:
+        value: as YAML has it.
+        where: what it is, for the message.
+
+    Raises:
+        ConfigError: something else, such as lists in a list.
+    """
+    if value is None or value in ("", []):
+        return {}
+    items = list(enumerate(value)) if isinstance(value, list | tuple) else []
+    if isinstance(value, Mapping):
+        items = sorted((number, name) for key, name in value.items() if (number := to_int(key)) is not None)
+        items = items if len(items) == len(value) else []
+    if not items or any(isinstance(name, Mapping | list | tuple) or name is None for _, name in items):
+        raise ConfigError(f"{where} must be a list of names, or numbers with names, and is {str(value)[:80]}")
+    if items[-1][0] >= MAX_IDS:
+        raise ConfigError(f"{where}: {items[-1][0]} is no class id")
+    return {number: normal_form(str(name)) for number, name in items}
 
 
-def _read_slot_names(
-    data: Mapping[str, Any], n_slots: int, given: Sequence[str], repairs: Counter[str]
-) -> tuple[str, ...]:
-    if given:
-        if len(given) != n_slots:
-            raise ConfigError(f"expected the names of {n_slots} keypoints, got {len(given)}: {', '.join(given)}")
-        return tuple(given)
-    written = data.get("kpt_names")
-    lists = list(written.values()) if isinstance(written, dict) else [written]
-    if lists and isinstance(lists[0], list) and len(lists[0]) == n_slots:
-        return tuple(str(name) for name in lists[0])
-    schema = Schema({"person": Skeleton(COCO_KEYPOINTS, (), find_pairs(COCO_KEYPOINTS))})
-    if n_slots == len(COCO_KEYPOINTS) and data.get("flip_idx") == list(schema.flip_idx):
-        repairs["keypoint names not written; taken as COCO's, whose number and flip_idx they have"] += 1
-        return COCO_KEYPOINTS
-    repairs["keypoint names not written; numbered from 1 (--keypoints gives them names)"] += 1
-    return tuple(str(number) for number in range(1, n_slots + 1))
+def is_class_id(value: float) -> bool:
+    """Tell whether a number can be a class's id."""
+    return value == int(value) and 0 <= value < MAX_IDS
 
 
-def _read_schema(
-    texts: YoloTexts,
-    names: Sequence[str],
-    rows: Iterable[Sequence[Row]],
-    class_names: Sequence[str],
-    repairs: Counter[str],
-) -> Schema:
-    carried = parse_carried_schema(texts.data.get(SCHEMA_KEY))
-    if carried is not None and carried.slots == tuple(names) and not class_names:
-        return carried
-    written = texts.data.get("names")
-    listed = [written[key] for key in sorted(written)] if isinstance(written, dict) else written
-    classes = [str(name) for name in class_names or listed or texts.classes]
-    highest = max((row.class_id for found in rows for row in found), default=-1)
-    if highest >= len(classes):
-        repairs["class names not written; the ids stand for them (--classes gives them names)"] += (
-            highest + 1 - len(classes)
-        )
-        classes += [str(number) for number in range(len(classes), highest + 1)]
-    pairs = _read_pairs(texts.data, names)
-    return Schema({name: Skeleton(tuple(names), (), pairs) for name in classes})
+# -------------------------------------------------------------------------------------------------- rows
 
 
-def _read_pairs(data: Mapping[str, Any], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    flip = data.get("flip_idx")
-    if (
-        isinstance(flip, list)
-        and sorted(flip) == list(range(len(names)))
-        and all(flip[j] == i for i, j in enumerate(flip))
-    ):
-        return tuple((names[i], names[j]) for i, j in enumerate(flip) if i < j)
-    return find_pairs(names)
-
-
-class _RowReader(msgspec.Struct):
+class _RowReader:
     """What rows are read with."""
 
-    schema: Schema
-    names: tuple[str, ...]
-    n_values: int
-    visibility: dict[float, Visibility]
-    labels: LabelSet
+    def __init__(self, names: _Names, shape: Shape, rows: Sequence[Row], labels: LabelSet, box_margin: float) -> None:
+        self._names, self._labels, self._margin = names, labels, box_margin
+        self._n_slots, self._step = shape
+        seen = {value for row in rows for value in row.keypoints[2::3]} if self._step == 3 else set()
+        self._visibility = read_visibilities(seen, labels.repairs, trusted=names.trusted)
+        if self._step == 2 and rows:
+            labels.repairs[f"keypoints without visibility (kpt_shape {list(shape)}) taken as visible"] += len(rows)
 
-    def to_instance(self, row: Row, size_wh: tuple[int, int], file: str) -> Instance | None:
-        """Return a row's object in pixels; None, with a fault, if it cannot be parsed."""
-        expected = 4 + len(self.names) * self.n_values
+    def _fault(self, row: Row, found: str, fix: str = FIX) -> None:
+        self._labels.faults.append(LineFault(row.file, row.number, "bad-row", found, fix))
+
+    def read_file(self, rows: Sequence[Row], image: LabelledImage) -> None:
+        """Add the objects of a label file to its image, in pixels; what cannot be parsed becomes a fault."""
+        n_values = self._n_slots * self._step
+        if rows and is_broken(rows, n_values):
+            found = f"its rows are broken over {len(rows)} lines"
+            fix = f"write each object into one line: {self._describe_row()}"
+            self._labels.faults.append(Fault(rows[0].file, None, "bad-row", found, fix))
+            return
+        for row in rows:
+            if self._is_sound(row):
+                self._add(row, image)
+
+    def _describe_row(self) -> str:
+        values = "x y" if self._step == 2 else "x y visibility"
+        return f"class, centre x, centre y, width, height, then {values} of {self._n_slots} keypoints"
+
+    def _is_sound(self, row: Row) -> bool:
+        expected, class_id = 5 + self._n_slots * self._step, row.values[0]
         if len(row.values) != expected:
-            shape = [len(self.names), self.n_values]
-            found = f"expected {expected + 1} values for kpt_shape {shape}, got {len(row.values) + 1}"
-            self.labels.faults.append(Fault(file, row.number, "bad-row", found, _FIX))
-            return None
-        width, height = size_wh
-        x, y, w, h = row.values[:4]
-        box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-        class_name = self.schema.class_names[row.class_id]
-        own = set(self.schema.classes[class_name].keypoints)
-        keypoints: dict[str, Keypoint] = {}
-        for index, name in enumerate(self.names):
-            values = row.values[4 + index * self.n_values :][: self.n_values]
-            state = self._state(values, name, row, file)
-            if state is not Visibility.NOT_LABELLED and name in own:
-                keypoints[name] = Keypoint(values[0] * width, values[1] * height, state)
-        ordered = {name: keypoints[name] for name in self.schema.classes[class_name].keypoints if name in keypoints}
-        return Instance(class_name, box, ordered)
+            shape = [self._n_slots, self._step]
+            self._fault(row, f"expected {expected} values for kpt_shape {shape}, got {len(row.values)}")
+        elif not is_class_id(class_id):
+            self._fault(row, f"{class_id:g} is no class id")
+        elif int(class_id) not in self._names.classes:
+            known = ", ".join(f"{number} {name}" for number, name in [*self._names.classes.items()][:5])
+            self._fault(
+                row, f"no class has the id {class_id:g} (there are {known})", "name it with --classes, or " + FIX
+            )
+        elif not are_shares(row.box) or min(row.box[2:]) < 0:
+            values = " ".join(f"{value:g}" for value in row.box)
+            self._fault(row, f"the box {values} is no share of the image (0 to 1)")
+        else:
+            return True
+        return False
 
-    def _state(self, values: Sequence[float], name: str, row: Row, file: str) -> Visibility:
+    def _add(self, row: Row, image: LabelledImage) -> None:
+        assert image.size_wh is not None
+        width, height = image.size_wh
+        x, y, w, h = row.box
+        box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+        number = int(row.values[0])
+        class_name, names = self._names.classes[number], self._names.keypoints[number]
+        own = self._labels.schema.classes[class_name].keypoints
+        found: dict[str, Keypoint] = {}
+        for slot in range(self._n_slots):
+            values = row.keypoints[slot * self._step :][: self._step]
+            name = names[slot] if slot < len(names) else ""
+            state = self._state(values, name or f"keypoint {slot + 1}", row)
+            if state is Visibility.NOT_LABELLED:
+                continue
+            if name in own:
+                found[name] = Keypoint(values[0] * width, values[1] * height, state)
+            else:
+                self._labels.losses[f"keypoints of {class_name} that have no name in data.yaml"] += 1
+        keypoints = {name: found[name] for name in own if name in found}
+        add_object(self._labels, image, class_name, box, keypoints, self._margin)
+
+    def _state(self, values: Sequence[float], name: str, row: Row) -> Visibility:
         at_origin = not values[0] and not values[1]
-        if self.n_values == 2:
-            return Visibility.NOT_LABELLED if at_origin else Visibility.VISIBLE
-        state = self.visibility.get(values[2])
+        state = Visibility.VISIBLE if self._step == 2 else self._visibility.get(values[2])
         if state is None:
-            found = f"the visibility of {name!r} is {values[2]:g}"
-            self.labels.faults.append(Fault(file, row.number, "bad-row", found, _FIX))
+            self._fault(row, f"the visibility of {name!r} is {values[2]:g}")
             return Visibility.NOT_LABELLED
         if state is not Visibility.NOT_LABELLED and at_origin:
-            self.labels.repairs["keypoints at (0, 0) taken as not labelled"] += 1
+            self._labels.repairs["keypoints at (0, 0) taken as not labelled"] += 1
             return Visibility.NOT_LABELLED
         if state is Visibility.NOT_LABELLED and not at_origin:
-            self.labels.losses["positions of keypoints that are not labelled (visibility 0)"] += 1
+            self._labels.losses["positions of keypoints that are not labelled (visibility 0)"] += 1
         return state

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from keypipe.errors import AnnotationError
+from keypipe.images.formats import SUFFIXES_BY_FORMAT, UnreadFormatError, identify
+from keypipe.images.samples import DNG_VERSION, HEIGHT, WIDTH, Samples, find_samples, read_tiff_tags
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo")
-"""Suffixes that are looked for beside a JSON; a subset of what Ultralytics reads."""
-
-_FORMAT_SUFFIX = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp", "TIFF": ".tif"}
 _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 _APP_EXIF_AND_MPF = (0xE1, 0xE2)  # XMP and colour profiles stand in such segments as well
@@ -29,14 +29,19 @@ class ImageHeader(msgspec.Struct, frozen=True):
     Attributes:
         format: Pillow's name of the format in the bytes, whatever the file is called.
         size_wh: width and height in pixels with the EXIF orientation applied, as labelme shows the image.
-        suffix: the usual suffix of that format.
         complete: False when the end marker is not where it should be.
+        samples: their bits and their kind.
     """
 
     format: str
     size_wh: tuple[int, int]
-    suffix: str
     complete: bool
+    samples: Samples = Samples()
+
+    @property
+    def suffix(self) -> str:
+        """The usual suffix of the format."""
+        return SUFFIXES_BY_FORMAT[self.format][0]
 
 
 def parse_image_header(content: bytes) -> ImageHeader:
@@ -53,26 +58,48 @@ def parse_image_header(content: bytes) -> ImageHeader:
     """
     if size_wh := _size_of_plain_jpeg(content):
         _check_size(size_wh)
-        return ImageHeader("JPEG", size_wh, ".jpg", content.endswith(_JPEG_END))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF blocks; the size is right all the same
-            image = Image.open(io.BytesIO(content))
-            width, height = image.size
-            # A camera's preview orientation lives in the same tag for every format that carries EXIF.
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Image.DecompressionBombError as error:
-        raise AnnotationError(f"image of more than {_MAX_PIXELS // 1_000_000} megapixels") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise AnnotationError("not an image, or one that is damaged at its start") from error
-    image_format = image.format or "unknown"
-    if image_format not in _FORMAT_SUFFIX:
-        raise AnnotationError(f"image format {image_format} is not one of {', '.join(sorted(_FORMAT_SUFFIX))}")
+        return ImageHeader("JPEG", size_wh, content.endswith(_JPEG_END))
+    known = identify(content)
+    tags = read_tiff_tags(content) if known == "TIFF" else {}
+    if known not in {"", "TIFF"} or DNG_VERSION in tags:
+        raise UnreadFormatError("a camera's RAW" if known == "TIFF" else known)
+    image_format, (width, height), orientation, mode = _open(content, tags)
+    if image_format not in SUFFIXES_BY_FORMAT:
+        raise UnreadFormatError(image_format)
     _check_size((width, height))
     # Pillow states a TIFF's size upright already, and labelme shows it so.
     transposed = orientation in _TRANSPOSING and image_format != "TIFF"
     size_wh = (height, width) if transposed else (width, height)
-    return ImageHeader(image_format, size_wh, _FORMAT_SUFFIX[image_format], _is_complete(content, image_format))
+    samples = find_samples(content, image_format, mode, tags)
+    return ImageHeader(image_format, size_wh, _is_complete(content, image_format), samples)
+
+
+def _open(content: bytes, tags: Mapping[int, Any]) -> tuple[str, tuple[int, int], int, str]:
+    """Return format, size, orientation and mode as Pillow has them; of a TIFF that it does not know, by the tags."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF blocks; the size is right all the same
+            image = Image.open(io.BytesIO(content))
+            # A camera's preview orientation lives in the same tag for every format that carries EXIF.
+            return image.format or "unknown", image.size, image.getexif().get(ExifTags.Base.Orientation, 1), image.mode
+    except Image.DecompressionBombError as error:
+        raise AnnotationError(f"image of more than {_MAX_PIXELS // 1_000_000} megapixels") from error
+    # Ultralytics, once imported, makes Pillow ask for a HEIF plugin whenever it does not know a file.
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, ImportError) as error:
+        return _open_tiff(tags, error)
+
+
+def _open_tiff(tags: Mapping[int, Any], error: Exception) -> tuple[str, tuple[int, int], int, str]:
+    """Describe a TIFF that Pillow does not know, such as one of floating point colours."""
+    width, height = tags.get(WIDTH), tags.get(HEIGHT)
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise AnnotationError("not an image, or one that is damaged at its start") from error
+    samples = find_samples(b"", "TIFF", "", tags)
+    if not samples.without_range or samples.channels > 4:
+        found = f"a TIFF of {samples.channels} channels of {samples.bits} bits"
+        raise AnnotationError(f"{found}, in a form that is not read; save it as PNG") from error
+    orientation = tags.get(ExifTags.Base.Orientation, 1)
+    return "TIFF", (height, width) if orientation in _TRANSPOSING else (width, height), orientation, ""
 
 
 def _size_of_plain_jpeg(content: bytes) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from keypipe.errors import AnnotationError, PoseError
-from keypipe.images.header import parse_image_header, repair_image
+from keypipe.images.depth import Depth, check_range, decode_deep, encode_bmp, scale_to_8_bits
+from keypipe.images.formats import check_suffix
+from keypipe.images.header import ImageHeader, parse_image_header, repair_image
 from keypipe.images.opencv import import_cv2
 
 BgrImage = NDArray[np.uint8]
@@ -23,11 +27,12 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 _DEFAULT_FPS = 25.0  # for files that do not state their rate
 
 
-def read_image(path: Path) -> BgrImage:
+def read_image(path: Path, depth: Depth = "cut") -> BgrImage:
     """Read an image upright, whatever its name and suffix.
 
     Args:
         path: the file.
+        depth: what becomes of samples of more than 8 bits.
 
     Returns:
         uint8 (height, width, 3), BGR, with the EXIF orientation applied.
@@ -40,16 +45,18 @@ def read_image(path: Path) -> BgrImage:
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
-        return decode_image(content)
+        return decode_image(content, depth, path.name)
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
 
 
-def decode_image(content: bytes) -> BgrImage:
+def decode_image(content: bytes, depth: Depth = "cut", name: str = "") -> BgrImage:
     """Decode the bytes of an image file upright.
 
     Args:
         content: the whole file.
+        depth: what becomes of samples of more than 8 bits.
+        name: of the file, where it is known: a camera's RAW opens as the TIFF of its thumbnail.
 
     Returns:
         uint8 (height, width, 3), BGR, with the EXIF orientation applied.
@@ -57,19 +64,61 @@ def decode_image(content: bytes) -> BgrImage:
     Raises:
         AnnotationError: not an image, or pixels are missing.
     """
-    cv2 = import_cv2()
-    try:
-        header = parse_image_header(content)
-    except ImportError as error:
-        # Ultralytics, once imported, makes Pillow ask for a HEIF plugin whenever it does not know a file.
-        raise AnnotationError("not an image, or one that is damaged at its start") from error
+    header = parse_image_header(content)
+    check_suffix(name, header.format)
     if not header.complete:
         # OpenCV fills the missing part of a truncated image with grey and says nothing to the program.
         repair_image(content)
+    image = _decode(content, header, depth)
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+def to_trainable(name: str, content: bytes, header: ImageHeader, depth: Depth) -> bytes:
+    """Return the bytes of a file that Ultralytics reads as ``decode_image`` does.
+
+    Args:
+        name: of the file.
+        content: the whole file.
+        header: of it.
+        depth: what becomes of samples of more than 8 bits.
+
+    Returns:
+        The content as it is; mended, where bytes follow a JPEG's end; or as an 8-bit BMP.
+
+    Raises:
+        AnnotationError: pixels are missing, or the samples can be read by scaling alone.
+    """
+    scaled = header.samples.deep and depth == "scale"
+    # Ultralytics refuses PPM. It turns AVIF upright by its suffix alone.
+    refused = header.format == "PPM" or (header.format == "AVIF" and not name.lower().endswith(".avif"))
+    if scaled or refused:
+        return encode_bmp(_decode(content, header, depth))
+    check_range(header)
+    return content if header.complete else repair_image(content)
+
+
+def _decode(content: bytes, header: ImageHeader, depth: Depth) -> BgrImage:
+    """Decode to uint8 (height, width), or (height, width, 3), BGR; upright."""
+    if header.samples.deep and depth == "scale":
+        return scale_to_8_bits(decode_deep(content, header))
+    check_range(header)
+    if header.format in {"AVIF", "PPM"}:  # OpenCV knows neither AVIF's orientation nor the range that a PPM states
+        return _decode_by_pillow(content)
+    cv2 = import_cv2()
     image: BgrImage | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise AnnotationError(f"the {header.format} image is damaged: its header can be read, its pixels cannot")
     return image
+
+
+def _decode_by_pillow(content: bytes) -> BgrImage:
+    try:
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        if picture.mode.startswith("I"):
+            return (np.asarray(picture, np.int32) >> 8).astype(np.uint8)
+        return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+    except (OSError, ValueError, SyntaxError) as error:
+        raise AnnotationError(f"the image is truncated or damaged ({error})") from error
 
 
 def is_video(path: Path) -> bool:

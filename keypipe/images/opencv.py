@@ -17,4 +17,6 @@ def import_cv2() -> Any:
         import cv2
     except ModuleNotFoundError as error:
         raise PoseError("OpenCV is not installed: pip install 'keypipe[predict]'") from error
+    # What is wrong with a file is told by our own message.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2

@@ -152,12 +152,13 @@ def _look_at(md5: str, path: Path) -> tuple[PixelFacts, bool]:
         return PixelFacts(md5, None, _say(error)), True
 
 
-_PIXEL_ERRORS = (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError)
-"""What Pillow's decoders raise for bytes that are no image or not a whole one."""
+_PIXEL_ERRORS = (OSError, ValueError, SyntaxError, IndexError, ImportError, Image.DecompressionBombError)
+"""What Pillow's decoders raise for bytes that are no image or not a whole one. Ultralytics, once imported, makes Pillow
+ask for a HEIF plugin whenever it does not know a file."""
 
 
 def _say(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, (UnidentifiedImageError, ImportError)):
         return "not an image, or one that is damaged at its start"
     return f"the image is truncated or damaged ({error})"
 

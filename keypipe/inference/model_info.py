@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from keypipe.errors import ConfigError, ModelError
+from keypipe.images.depth import DEPTHS, Depth
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema, schema_to_mapping
 
 METADATA_KEY = "keypipe"
@@ -25,6 +26,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
         end2end: whether its output needs no suppression.
         license: license of the weights, where it is stated.
         version: version of the program that wrote the model, where it is stated.
+        depth: what became of images with more than 8 bits a sample when it was trained, and is to become of new ones.
         metadata: everything else that the file states.
     """
 
@@ -33,6 +35,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     end2end: bool = False
     license: str = ""
     version: str = ""
+    depth: Depth = "cut"
     metadata: dict[str, str] = {}
 
     @property
@@ -51,18 +54,21 @@ class ModelInfo(msgspec.Struct, frozen=True):
         return self.schema.edges
 
 
-def format_keypipe_metadata(schema: Schema, license_name: str, version: str) -> str:
+def format_keypipe_metadata(schema: Schema, license_name: str, version: str, depth: str = "cut") -> str:
     """Return the JSON that keypipe keeps in a model file under ``METADATA_KEY``.
 
     Args:
         schema: the schema that the model was trained for.
         license_name: license of the weights.
         version: version of keypipe.
+        depth: what became of images with more than 8 bits a sample.
 
     Returns:
         JSON text; ``parse_model_info`` reads it.
     """
     entry = {"schema": schema_to_mapping(schema), "license": license_name, "version": version}
+    if depth != "cut":
+        entry["depth"] = depth
     return json.dumps(entry, ensure_ascii=False)
 
 
@@ -105,6 +111,7 @@ def parse_model_info(metadata: Mapping[str, str], input_hw: tuple[int, int] | No
         end2end=_literal(metadata, "end2end") is True,
         license=str(own.get("license") or metadata.get("license", "")),
         version=str(own.get("version") or metadata.get("version", "")),
+        depth=_parse_depth(own),
         metadata={key: value for key, value in metadata.items() if key not in known},
     )
 
@@ -170,6 +177,15 @@ def _parse_own_entry(metadata: Mapping[str, str]) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ModelError(f"its metadata {METADATA_KEY} is not JSON ({error})") from error
     return entry
+
+
+def _parse_depth(own: Mapping[str, Any]) -> Depth:
+    depth = own.get("depth", "cut")
+    if depth not in DEPTHS:
+        raise ModelError(
+            f"its metadata {METADATA_KEY} has depth {depth!r}, which this version does not know; update it"
+        )
+    return cast("Depth", depth)
 
 
 def _parse_own_schema(own: Mapping[str, Any]) -> Schema:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.errors import ConfigError
+from keypipe.keypoints.names import normal_form
 
 
 class Skeleton(msgspec.Struct, frozen=True):
@@ -144,7 +145,7 @@ def parse_schema(mapping: Mapping[str, Any]) -> Schema:
     Args:
         mapping: ``{"classes": {name: {"keypoints": [...], "skeleton": [[a, b], ...],
             "pairs": "auto" | [[a, b], ...]}}, "aliases": {label: name}}``; ``skeleton``, ``pairs`` and
-            ``aliases`` may be left out. Names that YAML reads as numbers are taken as text.
+            ``aliases`` may be left out. Names are taken in their normal form, numbers as text.
 
     Returns:
         The schema.
@@ -161,14 +162,19 @@ def parse_schema(mapping: Mapping[str, Any]) -> Schema:
         )
     known = {"classes", "aliases"}
     problems += [f"schema.{key}: unknown key (known: classes, aliases)" for key in mapping if key not in known]
-    for class_name, entry in section.items():
+    for key, entry in section.items():
+        class_name = normal_form(str(key))
         where = f"schema.classes.{class_name}"
+        if class_name in classes:
+            problems.append(f"{where}: stands there twice")
+        if not class_name:
+            problems.append(f"{where}: a class without a name")
         if not isinstance(entry, Mapping):
             problems.append(f"{where}: expected a mapping with keypoints, got {entry!r}")
             continue
         skeleton, found = _parse_skeleton(entry, where)
         problems += found
-        classes[str(class_name)] = skeleton
+        classes[class_name] = skeleton
     problems += _disagreeing_partners(classes)
     aliases, found = _parse_aliases(mapping.get("aliases"), classes)
     problems += found
@@ -186,7 +192,7 @@ def _parse_aliases(raw: Any, classes: Mapping[str, Skeleton]) -> tuple[dict[str,
     aliases: dict[str, str] = {}
     problems: list[str] = []
     for key, value in raw.items():
-        alias, name = str(key), str(value)
+        alias, name = normal_form(str(key)), normal_form(str(value))
         if alias in aliases:  # 1 and "1" are two keys to YAML
             problems.append(f"schema.aliases.{alias}: stands there twice")
         if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
@@ -209,9 +215,10 @@ def _parse_skeleton(entry: Mapping[str, Any], where: str) -> tuple[Skeleton, lis
     raw_names = entry.get("keypoints")
     if not isinstance(raw_names, Sequence) or isinstance(raw_names, str) or not raw_names:
         return Skeleton(()), [*problems, f"{where}.keypoints: expected a list of names, got {raw_names!r}"]
-    names = tuple(str(name) for name in raw_names)
+    names = tuple(normal_form(str(name)) for name in raw_names)
     repeated = sorted({name for name in names if names.count(name) > 1})
     problems += [f"{where}.keypoints: {name!r} stands there twice" for name in repeated]
+    problems += [f"{where}.keypoints: a keypoint without a name"] if "" in names else []
 
     edges, found = _parse_name_pairs(entry.get("skeleton", ()), names, f"{where}.skeleton")
     problems += found
@@ -235,7 +242,7 @@ def _parse_name_pairs(raw: Any, names: Sequence[str], where: str) -> tuple[tuple
         if not isinstance(item, Sequence) or isinstance(item, str) or len(item) != 2:
             problems.append(f"{where}[{index}]: expected two keypoint names, got {item!r}")
             continue
-        first, second = str(item[0]), str(item[1])
+        first, second = normal_form(str(item[0])), normal_form(str(item[1]))
         unknown = [name for name in (first, second) if name not in names]
         problems += [f"{where}[{index}]: {name!r} is not a keypoint of this class" for name in unknown]
         if first == second:

@@ -161,7 +161,7 @@ class ServedModel:
             raise TooLargeError(
                 f"the image has {width}x{height} px; this server takes up to {self._max_pixels / MEGA:g} megapixels"
             )
-        return decode_image(content)
+        return decode_image(content, self._predictor.info.depth)
 
 
 def open_model(

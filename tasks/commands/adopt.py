@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from keypipe.annotations.draft import draft_schema
+from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.folder import list_files
 from keypipe.annotations.labelme import LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError
@@ -65,7 +65,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
-    schema = _draft(source, tell)
+    draft = _draft(source, tell)
     aside = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
     aside.mkdir(parents=True)
     incoming = root / SCRATCH / "incoming"
@@ -78,23 +78,23 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None) -> 
         _empty_groups(root / GROUPS, aside / GROUPS)
     if source != raw:
         incoming.rename(raw)
-    write_schema(root / PARAMS_FILE, schema)
-    return _tell(schema, aside.relative_to(root), moved)
+    write_schema(root / PARAMS_FILE, draft.schema)
+    return _tell(draft, aside.relative_to(root), moved)
 
 
-def _draft(folder: Path, tell: Progress) -> Schema:
+def _draft(folder: Path, tell: Progress) -> Draft:
     files = list(_read_all(folder, tell))
     if not files:
         raise AnnotationError(f"{folder}: no labelme JSON in it; give the folder that labelme saved into")
-    schema = draft_schema(files)
-    if not schema.classes:
-        labels = sorted({str(shape.label) for file in files for shape in file.shapes})
+    draft = draft_schema(files)
+    if not draft.schema.classes:
+        labels = sorted({shape.name for file in files for shape in file.shapes})
         raise AnnotationError(
             f"{folder}: no rectangle with a point inside it or in its group, in {len(files)} files;"
             " keypipe needs a rectangle for every object and a point for every keypoint."
             f" Labels found: {', '.join(labels[:20]) or 'none'}"
         )
-    return schema
+    return draft
 
 
 def _read_all(folder: Path, tell: Progress) -> Iterator[LabelmeFile]:
@@ -186,11 +186,12 @@ def _flow(items: Iterable[Any]) -> CommentedSeq:
     return sequence
 
 
-def _tell(schema: Schema, aside: Path, moved: list[str]) -> str:
+def _tell(draft: Draft, aside: Path, moved: list[str]) -> str:
     lines = [f"{RAW} holds your annotations now; params.yaml got a schema drafted from their labels:"]
-    for name, skeleton in schema.classes.items():
+    for name, skeleton in draft.schema.classes.items():
         pairs = ", ".join(f"{a}/{b}" for a, b in skeleton.pairs) or "none"
         lines.append(f"  {name}: {', '.join(skeleton.keypoints)} (left/right pairs: {pairs})")
+    lines += [f"  {note}" for note in draft.notes]
     lines.append(f"What was there before is in {aside}: {', '.join(moved) or 'nothing'} and params.yaml.")
     lines.append("Next: look over schema.classes in params.yaml (order, edges to draw, classes you do not want),")
     lines.append("      and the train section, which is the demo's (imgsz 640 is usual); then type `keypipe run`.")

@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 
 from keypipe.annotations.folder import read_folder
-from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labelme, parse_shapes
+from keypipe.annotations.labelme import LabelmeError, LabelmeOptions, parse_labelme
 from keypipe.annotations.reader import read_derived
 from keypipe.annotations.readings import Folder, Ingested
+from keypipe.annotations.shapes import parse_shapes
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, at_or_above, count_findings, put_splits, sort_findings
@@ -32,8 +33,9 @@ from tasks.pages.doctor import MAX_PICTURES, to_report
 from tasks.pages.reports import write_report
 from tasks.progress import Progress, tell_nobody
 from tasks.workspace import params as read
-from tasks.workspace.places import MANIFEST, PARSED, PIXELS, RAW, REPORT_HTML, SCRATCH, report_folder
-from tasks.workspace.program import remove, replacing
+from tasks.workspace.places import MANIFEST, PARSED, PIXELS, RAW, REPORT_HTML, report_folder
+from tasks.workspace.program import replacing
+from tasks.workspace.scratch import scratch_folder
 from tasks.workspace.verdict import DoctorParams, format_counts, without_ignored
 
 REPORT = report_folder("doctor")
@@ -116,9 +118,7 @@ def run(
     )
     splits = {} if folder else _read_splits(root, found)
     diagnosis = diagnose(found, raw, schema, splits, input_px)
-    scratch = root / SCRATCH / "doctor"
-    remove(scratch)
-    try:
+    with scratch_folder(root, "doctor") as scratch:
         look = _Pictures(raw, scratch, schema, options)
         images = _list_images(found, look)
         files = {image.md5: look.path(image.path) for image in images}
@@ -131,8 +131,6 @@ def run(
         findings = without_ignored(sort_findings(put_splits(findings, splits)), params)
         diagnosis = msgspec.structs.replace(diagnosis, findings=findings)
         pictures = look.draw(findings)
-    finally:
-        remove(scratch)
     summary = summarise(diagnosis, found, params)
     shown = str(raw.relative_to(root)) if raw.is_relative_to(root) else str(raw)
     with replacing(root, REPORT) as report:
@@ -169,7 +167,7 @@ def _find_damage(
     images: Sequence[AnnotatedImage], facts: Mapping[str, PixelFacts], known: Sequence[Finding]
 ) -> list[Finding]:
     """Make findings of images whose pixels cannot all be read, unless reading the annotations told already."""
-    told = {found.file for found in known if found.kind in {"bad-image", "no-image"}}
+    told = {found.file for found in known if found.kind in _NO_PIXELS}
     return [
         Finding(
             kind="bad-image",
@@ -182,6 +180,10 @@ def _find_damage(
         for image in images
         if facts[image.md5].error and image.source not in told
     ]
+
+
+_NO_PIXELS = {"bad-image", "image-not-read", "image-without-range", "no-image"}
+"""Kinds of findings of images whose pixels need not be looked at."""
 
 
 # ---------------------------------------------------------------------------------------- pictures
@@ -202,7 +204,7 @@ class _Pictures:
         assert file.image is not None
         path = self._scratch / f"{len(self._derived)}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(read_derived(self._raw, file))
+        path.write_bytes(read_derived(self._raw, file, self._options.depth))
         self._derived[file.image.path] = path
 
     def path(self, image: str) -> Path:

@@ -25,7 +25,7 @@ from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
 from tasks.workspace.places import RAW
-from tasks.workspace.program import remove
+from tasks.workspace.scratch import remove
 
 Target = Literal["coco", "yolo", "labelme"]
 Images = Literal["copy", "link", "none"]
@@ -78,7 +78,7 @@ def export_labels(
     places = _image_places(kind, exported, schema) if not alone and images != "none" else {}
     derived = {file.image.path: file for file in files if file.image and file.derived}
     for path, place in follow(list(places.items()), "copying images", tell):
-        content = read_derived(root / RAW, derived[path]) if path in derived else None
+        content = read_derived(root / RAW, derived[path], params.depth) if path in derived else None
         _put_image(root, path, scratch / place, content, images)
     if target.is_dir():
         target.rmdir()

@@ -29,12 +29,20 @@ def configure(root: Path, threads: int | None = None) -> None:
     # Its is_online() asks public name servers at import; only fetching weights needs the network, and that does not
     # look at this flag.
     os.environ["YOLO_OFFLINE"] = "true"
+    # A checkpoint is a pickle, and would be run as a program: with these both build nothing but tensors, plain values
+    # and the classes of their own networks, wherever they load one.
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
     from PIL import Image
 
     opener = Image.open
     from ultralytics import settings
+    from ultralytics.nn import tasks as networks
     from ultralytics.utils import USER_CONFIG_DIR, torch_utils
+
+    networks.SAFE_LOAD = True  # the variable alone comes too late where it has been imported before
 
     # Its own opener answers an unknown format by trying to install a package.
     Image.open = opener

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ CHECKPOINT_KEY = "keypipe"
 
 
 def load_weights(weights: Path) -> Any:
-    """Load a checkpoint as an Ultralytics model.
+    """Load a checkpoint as an Ultralytics model; nothing that is in it is run.
 
     Raises:
-        ModelError: it is not there, damaged, or no pose model.
+        ModelError: it is not there, damaged, no pose model, or asks for more than a model is made of.
     """
     from ultralytics import YOLO
 
@@ -27,10 +28,43 @@ def load_weights(weights: Path) -> Any:
     try:
         model = YOLO(str(weights), task="pose")
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ModelError(f"{weights}: not weights that Ultralytics can load ({first_line(error)})") from error
+        raise ModelError(f"{weights}: {explain_refusal(error)}") from error
     if not hasattr(model.model, "kpt_shape"):
         raise ModelError(f"{weights}: not a pose model")
     return model
+
+
+def explain_refusal(error: BaseException) -> str:
+    """Return in one line why a checkpoint was not loaded.
+
+    A checkpoint is a pickle, which can name any function to be called. ``configure`` has Ultralytics and torch build
+    nothing but tensors, plain values and the classes of their own networks.
+
+    Args:
+        error: what loading it raised.
+    """
+    asked = re.search(r"(?:GLOBAL |unsafe )([^\s(]+(?:\([^)]*\))?)", f"{error.__cause__}\n{error}")
+    if asked is None:
+        return f"not weights that Ultralytics can load ({first_line(error)})"
+    return (
+        f"not loaded, since it could run any program: it asks for {asked[1]}, which no model of Ultralytics has;"
+        " use weights that Ultralytics or keypipe saved"
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what is in a checkpoint of Ultralytics' make; nothing that is in it is run.
+
+    Raises:
+        ModelError: it is not there, damaged, no such checkpoint, or asks for more than a model is made of.
+    """
+    from ultralytics.nn.tasks import torch_safe_load
+
+    try:
+        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise ModelError(f"{path}: {explain_refusal(error)}") from error
+    return dict(checkpoint)
 
 
 def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any]) -> None:
@@ -42,10 +76,8 @@ def write_checkpoint(source: Path, target: Path, description: Mapping[str, Any])
         description: plain values, kept under ``CHECKPOINT_KEY``: the schema, license and version.
     """
     import torch
-    from ultralytics.utils.patches import torch_load
 
-    checkpoint = torch_load(source, map_location="cpu", weights_only=False)
-    torch.save({**checkpoint, CHECKPOINT_KEY: dict(description)}, target)
+    torch.save({**read_checkpoint(source), CHECKPOINT_KEY: dict(description)}, target)
 
 
 def hash_weights(path: Path) -> str:
@@ -58,16 +90,15 @@ def hash_weights(path: Path) -> str:
         path: a checkpoint of Ultralytics' make; its averaged weights where it has them.
 
     Raises:
-        ModelError: it is not there, damaged, or no such checkpoint.
+        ModelError: it is not there, damaged, no such checkpoint, or asks for more than a model is made of.
     """
     import torch
-    from ultralytics.utils.patches import torch_load
 
-    try:
-        checkpoint: Any = torch_load(path, map_location="cpu", weights_only=False)
-        state = (checkpoint.get("ema") or checkpoint["model"]).state_dict()
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise ModelError(f"{path}: not a checkpoint whose weights can be read: {error}") from error
+    checkpoint = read_checkpoint(path)
+    network = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(network, torch.nn.Module):
+        raise ModelError(f"{path}: not a checkpoint of Ultralytics: no network in it")
+    state = network.state_dict()
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

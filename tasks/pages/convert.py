@@ -68,6 +68,8 @@ def to_report(summary: dict[str, Any], faults: list[Fault], findings: list[Findi
                 ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
                 ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
                 ("Images without annotation file", len(summary["unlabelled_images"])),
+                ("Images of formats that are not read", len(summary["unread_images"])),
+                ("Images found elsewhere than their JSON says", len(summary["images_found_elsewhere"])),
                 ("Images repaired or taken from imageData", len(summary["derived_images"])),
             ],
         )
@@ -138,6 +140,15 @@ def _notes(summary: dict[str, Any]) -> list[Note]:
     if summary["unlabelled_images"]:
         count = len(summary["unlabelled_images"])
         text = f"{count} images have no annotation file; convert.unlabelled_images says what they are"
+        notes.append(Note("info", text))
+    if summary["unread_images"]:
+        count = len(summary["unread_images"])
+        text = f"{count} images are of a format that is not read, such as {summary['unread_images'][0]}"
+        notes.append(Note("info", text))
+    if summary["images_found_elsewhere"]:
+        count = len(summary["images_found_elsewhere"])
+        json, image = next(iter(summary["images_found_elsewhere"].items()))
+        text = f"{count} images lie elsewhere than their JSON says, such as {image}, which was taken for {json}"
         notes.append(Note("info", text))
     return notes
 

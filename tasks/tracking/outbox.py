@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from keypipe.files import replacing_file
 from tasks.workspace.places import OUTBOX
-from tasks.workspace.program import remove
+from tasks.workspace.scratch import remove
 
 _RUN = "run.msgpack"
 _LOCK = "lock"

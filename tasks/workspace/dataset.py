@@ -61,6 +61,11 @@ def read_schema(root: Path) -> Schema:
     )
 
 
+def read_depth(root: Path) -> str:
+    """Read what became of images with more than 8 bits a sample: ``cut`` or ``scale``."""
+    return CocoLines(_find_split(root, "train")).depth
+
+
 def check_images(root: Path, paths: Iterable[str]) -> None:
     """Check that images are there.
 

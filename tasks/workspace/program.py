@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import msgspec
 
 from keypipe.errors import Fault, FaultsError, PoseError
 from keypipe.files import replacing_file
-from tasks.workspace.places import FAILURES, FINISHED, SCRATCH
+from tasks.workspace.places import FAILURES, FINISHED
+from tasks.workspace.scratch import remove, remove_abandoned, scratch_path
 
 USER_ERROR = 2
 """Exit code for a fault of the input; anything else that fails is a bug."""
@@ -67,7 +68,7 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
     path = failure_path(root, stage)
     path.unlink(missing_ok=True)
     finished_path(root, stage).unlink(missing_ok=True)
-    remove(root / SCRATCH)  # what a killed stage left
+    remove_abandoned(root)
     try:
         run(root)
     except PoseError as error:
@@ -101,26 +102,29 @@ def replacing(root: Path, output: Path) -> Iterator[Path]:
         root: the workspace.
         output: the output, relative to it.
     """
-    scratch = root / SCRATCH / "-".join(output.parts)
-    aside = scratch.with_name(f"{scratch.name}.old")
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    remove(scratch)
-    remove(aside)
+    scratch = scratch_path(root, "-".join(output.parts))
+    aside = scratch_path(root, f"{scratch.name}.old")
     yield scratch
     path = root / output
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        path.rename(aside)  # a folder cannot be renamed onto a full one
-    scratch.rename(path)
+    _put(scratch, path, aside)
     remove(aside)
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _put(new: Path, path: Path, aside: Path) -> None:
+    """Move a file or folder into place; another process, such as a second doctor, may be doing the same."""
+    while True:
+        if path.is_dir():
+            remove(aside)
+            with suppress(FileNotFoundError):
+                path.rename(aside)  # a folder cannot be renamed onto a full one
+        try:
+            new.rename(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            return
 
 
 def format_seconds(seconds: float) -> str:

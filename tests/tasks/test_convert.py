@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from keypipe.dataset.coco import parse_coco, to_images
+from keypipe.dataset.coco_stream import CocoLines
 from tests.conftest import point, rectangle
 from tests.workspace import dvc, run_stage, set_params
 
@@ -29,6 +32,57 @@ def refuse(root: Path) -> str:
     assert "Traceback" not in done.stderr
     assert not (root / ".keypipe/tmp").exists() or not list((root / ".keypipe/tmp").iterdir())
     return done.stderr
+
+
+def separate(raw: Path) -> int:
+    """Move the annotations of a folder into one of their own, with paths that lead nowhere; return their number."""
+    sources = [path for path in sorted(raw.rglob("*.json")) if "jsons" not in path.parts]
+    for path in sources:
+        document = json.loads(path.read_text())
+        document["imagePath"] = f"D:\\somewhere\\{document['imagePath']}"
+        target = raw / "jsons" / path.relative_to(raw)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(document))
+        path.unlink()
+    return len(sources)
+
+
+def test_images_that_lie_elsewhere_are_taken_counted_and_shown(drawn: Path) -> None:
+    convert(drawn)
+    before = (drawn / "data/coco/keypoints.json").read_bytes()
+    n = separate(drawn / "data/raw")
+    assert f"convert: {n} images lie elsewhere than their JSON says" in convert(drawn)
+    assert (drawn / "data/coco/keypoints.json").read_bytes().replace(b'"source":"jsons/', b'"source":"') == before
+    summary = report(drawn)
+    assert len(summary["images_found_elsewhere"]) == n
+    assert summary["finding_counts"]["info"]["image-found-elsewhere"] == n
+    assert f"{n} images lie elsewhere than their JSON says" in (drawn / "reports/convert/report.html").read_text()
+
+
+def test_deep_images_become_copies_of_8_bits_and_the_dataset_says_so(drawn: Path) -> None:
+    raw = drawn / "data/raw"
+    sources = sorted(raw.rglob("*.json"))[:3]
+    for path in sources:
+        with Image.open(path.with_suffix(".jpg")) as picture:
+            values = np.asarray(picture.convert("L")).astype(np.uint16) * 16
+        path.with_suffix(".jpg").unlink()
+        Image.fromarray(values).save(path.with_suffix(".png"))
+        path.write_text(path.read_text().replace(".jpg", ".png"))
+    convert(drawn)
+    assert b'{"info":{"description":"keypipe"}' in (drawn / "data/coco/keypoints.json").read_bytes()
+    assert not list((drawn / "data/derived").rglob("*.png"))
+    set_params(drawn, **{"convert.depth": "scale"})
+    convert(drawn)
+    assert CocoLines(drawn / "data/coco/keypoints.json").depth == "scale"
+    assert len(report(drawn)["derived_images"]) == 3
+    for path in sorted((drawn / "data/derived").rglob("*.png")):
+        with Image.open(path) as copy:
+            assert (copy.format, copy.mode, *copy.getextrema()) == ("BMP", "L", 0, 255)
+    content = (drawn / "data/coco/keypoints.json").read_bytes()
+    for image in parse_coco(content).images:
+        assert hashlib.md5((drawn / "data" / image.file_name).read_bytes()).hexdigest() == image.md5
+    convert(drawn)
+    assert (drawn / "data/coco/keypoints.json").read_bytes() == content
 
 
 def report(root: Path) -> dict[str, Any]:

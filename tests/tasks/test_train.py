@@ -17,7 +17,7 @@ import pytest
 
 from tasks.engine.training.arguments import read_train_arguments
 from tasks.engine.training.job import check_loaded
-from tasks.engine.weights import hash_weights
+from tasks.engine.weights import hash_weights, read_checkpoint
 from tasks.train import Progress, TrainParams, _read_progress, flatten, warn
 from tasks.workspace.models import decode_figures
 from tasks.workspace.program import write_json
@@ -48,9 +48,7 @@ def test_every_epoch_is_recorded_and_keypoints_are_learnt_from_the_first(trained
 def test_the_model_folder_is_whole_and_carries_schema_and_license(trained_once: Path) -> None:
     names = {path.name for path in (trained_once / "models").iterdir()}
     assert {"best.pt", "last.pt", "results.csv", "args.yaml", "train.json", "epochs.json", "timings.json"} <= names
-    from ultralytics.utils.patches import torch_load
-
-    checkpoint = torch_load(trained_once / "models/best.pt", map_location="cpu", weights_only=False)
+    checkpoint = read_checkpoint(trained_once / "models/best.pt")
     assert checkpoint["keypipe"]["schema"]["classes"]["cow"]["keypoints"][0] == "nose"
     assert checkpoint["keypipe"]["license"] == "AGPL-3.0-or-later"
     assert not (trained_once / ".keypipe/train").exists()

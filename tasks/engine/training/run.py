@@ -14,7 +14,7 @@ from keypipe.errors import ConfigError, ModelError
 from tasks.engine.settings import configure, first_line, use_font_in_plots
 from tasks.engine.training.arguments import RESERVED, read_train_arguments
 from tasks.engine.training.job import STATE_FILE, Trained, TrainJob
-from tasks.engine.weights import write_checkpoint
+from tasks.engine.weights import explain_refusal, write_checkpoint
 
 __all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
@@ -130,7 +130,7 @@ def load_start(model: str, data: Path, *, new_head: bool) -> Any:
         loaded = YOLO(fetched, task="pose")
     except Exception as error:  # Ultralytics raises whatever its downloader or torch did
         if is_file or model.endswith((".yaml", ".yml")):
-            raise ModelError(f"train.model: {model} cannot be loaded: {first_line(error)}") from error
+            raise ModelError(f"train.model: {model}: {explain_refusal(error)}") from error
         raise ModelError(
             f"train.model: {model} is not a file here and could not be fetched ({first_line(error)});"
             " give the path of weights, or a model YAML such as yolov8n-pose.yaml to train from scratch"

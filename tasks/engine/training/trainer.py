@@ -23,6 +23,7 @@ from tasks.engine.recording import RecordingValidator
 from tasks.engine.training import measure as preflight
 from tasks.engine.training import repeat
 from tasks.engine.training.job import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded, metric_name
+from tasks.engine.weights import read_checkpoint
 
 VALIDATION_BATCH = 16
 """Images a batch in validation. Images of a batch share a padded shape, so that figures depend on it; this is the
@@ -377,6 +378,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         self._write_weights(self.last)
         shutil.copyfile(self._best_path(self.best_number), self.best)  # kept, for a kill may come before the end
         for path in (self.last, self.best):
+            read_checkpoint(path)  # torch knows the classes of a network only once it has been read in this way
             strip_optimizer(path)
         if self.args.plots:  # charts are drawn by a validation of the best weights
             self.validator.args.plots = True

@@ -90,6 +90,144 @@ def test_a_png_name_on_jpeg_bytes_is_read_by_its_bytes(tmp_path: Path, write_lab
     assert (paths(folder), folder.faults) == (["raw/a.png"], [])
 
 
+def test_every_suffix_of_a_format_that_is_read(tmp_path: Path, write_labelme: Write) -> None:
+    for number, suffix in enumerate((".JPG", ".JPeG", ".jpe", ".jfif", ".jfi")):
+        json = write_labelme(f"{number}.jpg", COW, imagePath=f"{number}{suffix}")
+        json.with_suffix(".jpg").rename(json.with_suffix(suffix))
+    folder = read(tmp_path / "raw")
+    assert (paths(folder), folder.faults) == (
+        ["raw/0.JPG", "raw/1.JPeG", "raw/2.jpe", "raw/3.jfif", "raw/4.jfi"],
+        [],
+    )
+    assert not any(file.found_by for file in folder.files)
+
+
+def test_formats_that_ultralytics_refuses_are_derived(tmp_path: Path, write_labelme: Write) -> None:
+    for suffix in (".avif", ".jp2", ".ppm", ".pgm"):
+        write_labelme(f"x_{suffix[1:]}{suffix}", COW)
+    folder = read(tmp_path / "raw")
+    assert paths(folder) == ["raw/x_avif.avif", "raw/x_jp2.jp2", "derived/x_pgm.pgm", "derived/x_ppm.ppm"]
+    for file in folder.files:
+        if file.derived:
+            assert Image.open(io.BytesIO(read_derived(tmp_path / "raw", file))).format == "BMP"
+
+
+def test_a_file_of_a_format_that_is_not_read_is_there(tmp_path: Path, write_labelme: Write) -> None:
+    gif = write_labelme("a.gif", COW)
+    heic = write_labelme("b.jpg", COW, imagePath="b.HEIC")
+    heic.with_suffix(".jpg").unlink()
+    heic.with_suffix(".HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 2000)
+    raw = write_labelme("c.jpg", COW, imagePath="c.CR2")
+    raw.with_suffix(".jpg").unlink()
+    Image.new("RGB", (160, 120)).save(raw.with_suffix(".CR2"), "TIFF")
+    write_labelme("d.jpg", COW, imagePath="d.HEIC")  # a copy that is read lies beside it
+    (tmp_path / "raw/d.HEIC").write_bytes(heic.with_suffix(".HEIC").read_bytes())
+    (tmp_path / "raw/alone.heif").write_bytes(b"")
+    folder = read(tmp_path / "raw")
+    assert gif
+    assert [(fault.kind, fault.found) for fault in folder.faults] == [
+        ("image-not-read", "a.gif: its format, GIF, is not read"),
+        ("image-not-read", "b.HEIC: its format, HEIC, is not read"),
+        ("image-not-read", "c.CR2: its format, a camera's RAW, is not read"),
+    ]
+    assert all("save it as JPEG or PNG" in fault.fix for fault in folder.faults)
+    assert paths(folder) == ["raw/d.jpg"]
+    assert folder.unread == ["alone.heif", "d.HEIC"]
+    negative = read(tmp_path / "raw", unlabelled_images="negative")
+    assert [fault.file for fault in negative.faults if fault.kind == "image-not-read"][3:] == ["d.HEIC"]
+
+
+def separate(write: Write, root: Path) -> None:
+    """Write annotations and images into folders of their own, with three kinds of paths."""
+    for number, image_path in enumerate((r"D:\data\cows\images\0.jpg", r"..\images\1.jpg", "2.jpg")):
+        json = write(f"images/{number}.jpg", COW, imagePath=image_path)
+        (root / "jsons").mkdir(exist_ok=True)
+        json.rename(root / "jsons" / json.name)
+
+
+def test_annotations_in_one_folder_and_images_in_another(tmp_path: Path, write_labelme: Write) -> None:
+    raw = tmp_path / "raw"
+    separate(write_labelme, raw)
+    for _ in range(2):  # with a cache as well
+        folder = read(raw, cache=tmp_path / "cache")
+        assert (paths(folder), folder.faults) == ([f"raw/images/{number}.jpg" for number in range(3)], [])
+        assert [file.found_by for file in folder.files] == ["place", "", "place"]
+        assert not folder.unlabelled
+
+
+def test_the_cache_knows_when_another_image_is_meant(tmp_path: Path, write_labelme: Write) -> None:
+    raw = tmp_path / "raw"
+    separate(write_labelme, raw)
+    for path in raw.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    assert paths(read(raw, cache=tmp_path / "cache"))[2] == "raw/images/2.jpg"
+    write_labelme("masks/2.jpg", COW).unlink()
+    folder = read(raw, cache=tmp_path / "cache")
+    assert kinds(folder) == ["several-images"]
+    assert folder.faults[0].found == "2 images could be meant: images/2.jpg, masks/2.jpg"
+    assert folder.unlabelled == ["images/2.jpg", "masks/2.jpg"]
+
+
+def test_an_image_that_was_found_twice_is_a_fault(tmp_path: Path, write_labelme: Write) -> None:
+    raw = tmp_path / "raw"
+    for name in ("labels/a/1", "labels/b/1"):
+        write_labelme(f"{name}.jpg", COW).with_suffix(".jpg").unlink()
+    write_labelme("images/a/1.jpg", COW).unlink()
+    assert kinds(read(raw)) == ["image-claimed-twice"]
+
+
+def test_an_embedded_image_is_surer_than_one_elsewhere(tmp_path: Path, write_labelme: Write) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 100)).save(buffer, "PNG")
+    json = write_labelme("jsons/a.jpg", COW, imageData=base64.b64encode(buffer.getvalue()).decode())
+    (tmp_path / "raw/images").mkdir()
+    json.with_suffix(".jpg").rename(tmp_path / "raw/images/a.jpg")
+    folder = read(tmp_path / "raw")
+    assert (paths(folder), folder.unlabelled) == (["derived/jsons/a.png"], ["images/a.jpg"])
+
+
+def test_real_annotations_apart_from_their_images(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    source = shared_data("setsquare/labelme")
+    schema = parse_schema({"classes": {"sjb_rect": {"keypoints": ["angle_30", "angle_60", "angle_90"]}}})
+    together = read_folder(source, schema, LabelmeOptions())
+    for number, path in enumerate(sorted(source.rglob("*.json"))):
+        place = f"session{number % 3}/{path.relative_to(source).with_suffix('').as_posix()}"
+        document = json.loads(path.read_text())
+        image = path.parent / document["imagePath"].replace("\\", "/")
+        document["imagePath"] = f"C:\\somebody\\else\\{image.name}"
+        for kind, suffix in (("labels", ".json"), ("images", image.suffix)):
+            (tmp_path / f"{kind}/{place}{suffix}").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"labels/{place}.json").write_text(json.dumps(document))
+        (tmp_path / f"images/{place}{image.suffix}").symlink_to(image)
+    apart = read_folder(tmp_path, schema, LabelmeOptions())
+    assert not apart.faults
+    assert {file.found_by for file in apart.files} == {"place"}
+
+    def contents(folder: Folder) -> list[tuple[str, Any]]:
+        return sorted((file.image.md5, file.image.instances) for file in folder.files if file.image)
+
+    assert [md5 for md5, _ in contents(apart)] == [md5 for md5, _ in contents(together)]
+
+
+def test_samples_of_more_than_8_bits_are_scaled_where_that_is_wanted(tmp_path: Path, write_labelme: Write) -> None:
+    raw = tmp_path / "raw"
+    ramp = np.tile(np.linspace(0, 1, 200), (100, 1))
+    for name, values in {"twelve.png": (ramp * 4095).astype(np.uint16), "float.tif": ramp.astype(np.float32)}.items():
+        write_labelme(name, COW)
+        Image.fromarray(values).save(raw / name)
+    write_labelme("usual.png", COW)
+    cut = read(raw)
+    assert paths(cut) == ["raw/twelve.png", "raw/usual.png"]
+    assert [(fault.file, fault.kind) for fault in cut.faults] == [("float.json", "image-without-range")]
+    assert "set convert.depth: scale" in cut.faults[0].fix
+    scaled = read_folder(raw, SCHEMA, LabelmeOptions(depth="scale"))
+    assert (paths(scaled), scaled.faults) == (["derived/float.tif", "derived/twelve.png", "raw/usual.png"], [])
+    for file in scaled.files:
+        if file.derived:
+            pixels = np.asarray(Image.open(io.BytesIO(read_derived(raw, file, "scale"))))
+            assert (pixels.dtype, pixels.min(), pixels.max()) == (np.uint8, 0, 255)
+
+
 def test_negatives_stay_and_unlabelled_images_are_counted_or_taken(tmp_path: Path, write_labelme: Write) -> None:
     write_labelme("negative.jpg", [])
     write_labelme("alone.jpg", COW).unlink()

@@ -13,13 +13,12 @@ from keypipe.annotations.labelme import (
     LabelmeError,
     LabelmeOptions,
     LabelmeShape,
-    ParsedShapes,
     decode_image_data,
     format_labelme,
     parse_labelme,
-    parse_shapes,
     to_shapes,
 )
+from keypipe.annotations.shapes import ParsedShapes, parse_shapes
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
 from keypipe.keypoints.skeleton import parse_schema
 from tests.conftest import point, rectangle

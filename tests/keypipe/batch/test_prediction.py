@@ -15,6 +15,7 @@ from keypipe.batch import command as predict_command
 from keypipe.batch import prediction as batch
 from keypipe.batch.prediction import INDEX, default_output, predict
 from keypipe.errors import ConfigError, FaultsError, ModelError
+from keypipe.images.depth import Depth
 from keypipe.inference.predictor import Thresholds
 from keypipe.inference.results import ImageResult, Index, VideoResult
 from keypipe.keypoints.skeleton import Schema, Skeleton
@@ -159,10 +160,10 @@ def test_an_interrupted_prediction_keeps_what_it_has(
 ) -> None:
     original = batch.read_image
 
-    def interrupted(path: Path) -> Any:
+    def interrupted(path: Path, depth: Depth) -> Any:
         if path.name == "奶牛.png":
             raise KeyboardInterrupt
-        return original(path)
+        return original(path, depth)
 
     monkeypatch.setattr(batch, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):

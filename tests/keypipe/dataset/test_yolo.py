@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from keypipe.dataset.coco import to_coco, to_images
 from keypipe.dataset.yolo import (
+    SUFFIXES,
     LabelFormatter,
     YoloInstance,
     expand_sigmas,
@@ -119,6 +120,21 @@ def test_view_names_never_share_a_label_file() -> None:
         "raw/a/x.png": "a/x_png.png",
         "raw/b/x.jpg": "b/x.jpg",
         "raw/images/y.jpg": "images_/y.jpg",
+    }
+
+
+def test_view_names_have_suffixes_that_ultralytics_reads() -> None:
+    from ultralytics.data.utils import IMG_FORMATS
+
+    assert set(SUFFIXES) == IMG_FORMATS
+    names = view_names(["raw/a.jfif", "raw/b.JPG", "raw/c.d/e", "raw/f.photo", "raw/g.jpe", "raw/g.jpg"])
+    assert names == {
+        "raw/a.jfif": "a.jpg",
+        "raw/b.JPG": "b.JPG",
+        "raw/c.d/e": "c.d/e.jpg",
+        "raw/f.photo": "f.jpg",
+        "raw/g.jpe": "g_jpg.jpg",
+        "raw/g.jpg": "g_jpg_2.jpg",
     }
 
 

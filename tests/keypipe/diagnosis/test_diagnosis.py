@@ -37,6 +37,23 @@ def examine(raw: Path, schema: Schema = SCHEMA, **options: Any) -> Diagnosis:
     return diagnose(read_folder(raw, schema, LabelmeOptions()), raw, schema, **options)
 
 
+def test_other_spellings_and_look_alikes_are_shown(tmp_path: Path, write_labelme: Write) -> None:
+    schema = parse_schema(
+        {"classes": {"cow": {"keypoints": ["nose", "Tail", "tail"]}}, "aliases": {"Nose": "nose", "snout": "nose"}}
+    )
+    shapes = [rectangle("cow ", (20, 20, 90, 90)), point("tail", 80, 80), point("Tail", 30, 80)]
+    for number, name in enumerate(("nose", "Nose", "ｎｏｓｅ", "snout", "snout")):
+        write_labelme(f"{number}.jpg", [*shapes, point(name, 30, 30)])
+    diagnosis = examine(tmp_path / "raw", schema)
+    found = [(item.kind, item.message) for item in diagnosis.findings if item.severity == "warning"]
+    assert found == [
+        ("look-alike-names", "the keypoints 'Tail' and 'tail' differ only in how they are spelt"),
+        ("other-spelling", "the label 'Nose' (1 time) is read as 'nose'"),
+        ("other-spelling", "the label 'cow ' (5 times) is read as 'cow'"),
+        ("other-spelling", "the label 'ｎｏｓｅ' (1 time) is read as 'nose'"),
+    ]  # snout is somebody's word
+
+
 def found_in(diagnosis: Diagnosis, file: str) -> list[tuple[str, str, int | None]]:
     return [(found.kind, found.severity, found.shape) for found in diagnosis.findings if found.file == file]
 

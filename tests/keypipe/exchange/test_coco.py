@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -125,9 +126,16 @@ def test_what_keypipe_cannot_hold_is_counted() -> None:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"image_id": 99}, "names an image or a category"),
-        ({"category_id": 99}, "names an image or a category"),
-        ({"bbox": [1, 2]}, "bbox must be"),
+        ({"image_id": 99}, "its image_id names no image of the file"),
+        ({"category_id": 99}, "its category_id names no category of the file"),
+        ({"bbox": [1, 2]}, "bbox must be left, top, width, height, and is [1, 2]"),
+        ({"bbox": [1, 2, math.inf, 4]}, "bbox must be left, top, width, height, and is [1, 2, inf, 4]"),
+        ({"bbox": [1, math.nan, 3, 4]}, "bbox must be left, top, width, height, and is [1, nan, 3, 4]"),
+        ({"bbox": [10, 20, -3, 4]}, "has the size -3 x 4"),
+        ({"bbox": {"x": 1}}, "and is {...}"),
+        ({"bbox": None, "keypoints": ...}, "it has neither a box (bbox is None) nor keypoints"),
+        ({"keypoints": [15, math.nan, 2, 0, 0, 0, 30, 50, 1]}, "'nose' is at (15, nan) and has the visibility 2"),
+        ({"keypoints": [[[15], 25, 2]] * 3}, "not all numbers"),
         ({"keypoints": [1, 2, 2, 3]}, "expected 9 values for its keypoints, got 4"),
         ({"keypoints": ["1", 2, 2] * 3}, "not all numbers"),
         ({"keypoints": [15, 25, 2, 0, 0, 5, 0, 0, 0]}, "'ear' has the visibility 5"),
@@ -135,9 +143,58 @@ def test_what_keypipe_cannot_hold_is_counted() -> None:
 )
 def test_what_cannot_be_read_is_a_fault(changes: dict[str, Any], found: str) -> None:
     labels = parse(**changes)
-    assert [fault.shape for fault in labels.faults] == [0]
+    assert len(labels.faults) == 1
+    image_id = changes.get("image_id", 7)
+    assert str(labels.faults[0]).startswith(f"annotations.json: annotation id 1 of image id {image_id}: ")
     assert found in labels.faults[0].found
     assert labels.images[0].faulty == ("image_id" not in changes)
+
+
+@pytest.mark.parametrize(
+    ("bbox", "told"),
+    [
+        (..., "boxes derived from the points"),
+        (None, "boxes derived from the points"),
+        ([], "boxes derived from the points"),
+        ([math.nan] * 4, "boxes derived from the points"),
+        ([10, 20, 0, 40], "boxes of no area drawn anew"),
+    ],
+)
+def test_a_box_that_is_absent_or_has_no_area_is_drawn_around_the_points(bbox: Any, told: str) -> None:
+    labels = parse_coco_labels(json.dumps(document(bbox=bbox)).encode(), box_margin=0.2)
+    assert labels.images[0].instances == [Instance("cow", (10, 20, 35, 55), EXPECTED.keypoints)]
+    assert any(key.startswith(told) and "a margin of 0.2" in key for key in labels.repairs)
+    assert not labels.faults
+
+
+def test_a_lone_point_without_a_box_is_kept_for_a_person_to_draw_one() -> None:
+    labels = parse(bbox=[15, 25, 0, 0], keypoints=[15, 25, 2, 0, 0, 0, 0, 0, 0])
+    assert labels.images[0].instances == []
+    assert labels.images[0].loose == [{"nose": Keypoint(15, 25)}]
+
+
+def test_keypoints_that_a_table_left_empty_are_not_labelled() -> None:
+    nothing = [None, math.nan, None]
+    labels = parse(keypoints=[15, 25, 2, *nothing, 30, 50, 1])
+    assert labels.images[0].instances == [EXPECTED]
+    assert not labels.faults
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"version": "6", "shapes": [], "imagePath": "1.jpg"}', "`keypipe use FOLDER`"),
+        (b'[{"id": 1, "data": {"image": "1.jpg"}, "annotations": []}]', "Label Studio's own JSON"),
+        (b'[{"image_id": 1, "category_id": 1, "keypoints": [], "score": 0.9}]', "predictions"),
+        (b'{"images": [], "annotations": [{"caption": "a cow"}]}', "captions"),
+        (b'{"1.jpg123": {"filename": "1.jpg", "regions": []}}', "VIA"),
+        (b"[" * 100_000, "brackets in brackets"),
+        (b'{"images": ' + b"9" * 5000 + b"}", "broken JSON"),
+    ],
+)
+def test_a_file_of_another_tool_is_called_what_it_is(content: bytes, told: str) -> None:
+    with pytest.raises(AnnotationError, match=told):
+        parse_coco_labels(content)
 
 
 @pytest.mark.parametrize(

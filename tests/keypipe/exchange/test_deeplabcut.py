@@ -37,7 +37,7 @@ def test_one_animal(text: str) -> None:
     points = {"snout": Keypoint(10.5, 20), "tail": Keypoint(30.5, 40)}
     assert first.instances == [Instance("mouse", (8.5, 18, 32.5, 42), points)]
     assert labels.schema.classes["mouse"].keypoints == ("snout", "tail")
-    assert labels.repairs["boxes derived from the points, with a margin of 0.1 of their extent"] == 1
+    assert labels.repairs["boxes derived from the points, with a margin of 0.1 of their extent (--box-margin)"] == 1
     assert not labels.faults
 
 
@@ -46,7 +46,7 @@ def test_skipped_frames_are_left_out_and_a_lone_point_gets_no_box() -> None:
     assert [image.name[-10:] for image in labels.images] == ["img001.png", "img003.png"]
     assert labels.images[1].loose == [{"snout": Keypoint(5, 6)}]
     assert labels.losses == {"frames without any labelled point, left out": 1}
-    assert labels.repairs["animals with fewer than two different points have no box; draw one in labelme"] == 1
+    assert labels.repairs["objects whose points have no extent get no box; draw one in labelme"] == 1
 
 
 def test_several_animals_and_what_is_nobodys() -> None:

@@ -39,7 +39,7 @@ def test_resized_and_recompressed_copies_are_found_and_other_scenes_are_not() ->
     assert sum(len(cluster) for cluster in clusters) >= 0.95 * len(hashes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(st.none(), st.integers(0, 255), st.integers(0, 2**64 - 1)), max_size=25),
     st.integers(0, 12),

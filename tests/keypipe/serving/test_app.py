@@ -238,7 +238,7 @@ JPEG = encode(Image.effect_noise((120, 80), 50).convert("RGB"), "JPEG")
         (b"", 422, "no image: the body is empty; send the bytes of an image file"),
         (b"hello", 422, "not an image, or one that is damaged at its start"),
         (JPEG[: len(JPEG) // 2], 422, "the image is truncated or damaged"),
-        (encode(Image.new("RGB", (20, 20)), "GIF"), 422, "image format GIF is not one of BMP, JPEG"),
+        (encode(Image.new("RGB", (20, 20)), "GIF"), 422, "its format, GIF, is not read"),
         (encode(Image.new("RGB", (5, 20))), 422, "image of 5x20 px is smaller than 10 px"),
         (encode(Image.new("RGB", (2000, 1001))), 413, "2000x1001 px; this server takes up to 2 megapixels"),
         (jpeg_header(3000, 3000), 413, "3000x3000 px; this server takes up to 2 megapixels"),

@@ -212,7 +212,7 @@ def belong(universe: Universe, one: str, other: str) -> bool:
     return one != other and (alike or (group != "" and group == other_group))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(universes(), steps, st.integers(0, 3), st.randoms(use_true_random=False), st.booleans())
 def test_nothing_moves_and_nothing_straddles_in_any_order_of_insertions_and_deletions(
     universe: Universe, steps: list[set[int]], seed: int, random: Any, renamed: bool
@@ -245,7 +245,7 @@ def test_nothing_moves_and_nothing_straddles_in_any_order_of_insertions_and_dele
         assert set(used.values()) == {"train", "val", "test"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.permutations(range(30)), st.integers(10, 25))
 def test_new_images_fill_the_ratios(order: list[int], n_first: int) -> None:
     everything = [image(f"{index:03d}", objects=["cow"] * (index % 3)) for index in range(30)]

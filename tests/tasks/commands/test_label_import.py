@@ -270,7 +270,7 @@ def test_all_faults_come_at_once_and_nothing_is_written_unless_they_are_to_be_sk
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("coco", "no COCO JSON"), ("yolo", "no label line"), ("dlc", "no Collected")]
+    ("kind", "message"), [("coco", "no COCO JSON"), ("yolo", "no image that can be read"), ("dlc", "no Collected")]
 )
 def test_a_folder_of_something_else_is_refused(empty: Path, tmp_path: Path, kind: Source, message: str) -> None:
     (tmp_path / "other").mkdir()
@@ -325,7 +325,7 @@ def test_a_deeplabcut_project(empty: Path, tmp_path: Path) -> None:
     (tmp_path / "project/config.yaml").write_text("skeleton:\n- [left_ear, right_ear]\n")
     options = ImportOptions(classes=("mouse",), box_margin=0.25, write_schema=True)
     told = import_labels(empty, "dlc", tmp_path / "project", options)
-    assert "boxes derived from the points, with a margin of 0.25 of their extent (1)" in told
+    assert "boxes derived from the points, with a margin of 0.25 of their extent (--box-margin) (1)" in told
     assert "convert will find: 1 fault in 1 file" in told  # a lone point has no box, and is not lost
     assert "keypoint-without-object" not in told
     schema = load_schema(read_params(empty))

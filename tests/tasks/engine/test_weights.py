@@ -9,6 +9,8 @@ import pytest
 
 from keypipe.errors import ModelError
 from tasks.engine.settings import configure
+from tests.pose_checkpoint import write_random_checkpoint
+from tests.programs import PROGRAMS, write_program
 
 
 @pytest.fixture(autouse=True)
@@ -60,5 +62,98 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: bytes | None
     path = tmp_path / "model.pt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ModelError, match="not a checkpoint whose weights can be read"):
+    with pytest.raises(ModelError, match="not weights that Ultralytics can load"):
         hash_weights(path)
+
+
+def load_to_start(path: Path) -> Any:
+    from tasks.engine.training.run import load_start
+
+    (path.parent / "data.yaml").write_text("kpt_shape: [3, 3]\n")
+    return load_start(str(path), path.parent / "data.yaml", new_head=True)
+
+
+def export(path: Path) -> Any:
+    from tasks.engine.exporting.files import export
+
+    (path.parent / "scratch").mkdir()
+    return export(path, "onnx", None, {}, {}, path.parent / "data.yaml", path.parent / "scratch")
+
+
+def validate(path: Path) -> Any:
+    from tasks.engine.inference import validate
+
+    return validate(path, path.parent / "data.yaml", "val", {}, batch=1, imgsz=None, scratch=path.parent)
+
+
+def write_anew(path: Path) -> None:
+    from tasks.engine.weights import write_checkpoint
+
+    write_checkpoint(path, path.with_name("copy.pt"), {})
+
+
+def hashed(path: Path) -> str:
+    from tasks.engine.weights import hash_weights
+
+    return hash_weights(path)
+
+
+def load_to_predict(path: Path) -> Any:
+    from tasks.engine.inference import load_torch_model
+
+    return load_torch_model(path, "cpu")
+
+
+DOORS = [load_to_start, load_to_predict, export, validate, write_anew, hashed]
+"""Every way in which a checkpoint comes in."""
+
+
+@pytest.mark.parametrize("load", DOORS)
+def test_a_sound_checkpoint_goes_in_by_every_way_but_a_missing_dataset(tmp_path: Path, load: Any) -> None:
+    path = write_random_checkpoint(tmp_path / "model.pt")
+    if load is validate:
+        with pytest.raises(FileNotFoundError, match=r"data\.yaml"):
+            load(path)
+    else:
+        load(path)
+
+
+@pytest.mark.parametrize("load", DOORS)
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_a_checkpoint_that_would_run_a_program_is_refused_in_one_line(tmp_path: Path, kind: str, load: Any) -> None:
+    mark = tmp_path / "it ran"
+    path = write_program(tmp_path / "model.pt", mark, kind)
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert not mark.exists()
+    said, asked = str(caught.value), PROGRAMS[kind][1]
+    assert "\n" not in said
+    assert "model.pt" in said
+    assert f"asks for {asked}" in said if asked else "not weights that Ultralytics can load" in said
+
+
+def test_the_program_of_the_tests_would_run(tmp_path: Path) -> None:
+    import pickle
+
+    pickle.loads(write_program(tmp_path / "model.pt", tmp_path / "it ran", "a plain pickle").read_bytes())
+    assert (tmp_path / "it ran").exists()
+
+
+def test_a_state_that_would_run_a_program_is_not_gone_on_from(tmp_path: Path) -> None:
+    from tasks.engine.training.run import read_reached_epoch
+
+    write_program(tmp_path / "state.pt", tmp_path / "it ran")
+    assert read_reached_epoch(tmp_path) == 0
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_other_loads_of_ultralytics_run_no_program_either(tmp_path: Path) -> None:
+    """Such as the teacher of a distillation, or stripping the optimizer from a file."""
+    from ultralytics.nn.tasks import load_checkpoint
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    path = write_program(tmp_path / "model.pt", tmp_path / "it ran")
+    with pytest.raises(TypeError, match="outside the supported"):
+        load_checkpoint(path)
+    strip_optimizer(path)
+    assert not (tmp_path / "it ran").exists()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tasks.engine.weights import read_checkpoint
 from tests.hashes import hash_nested
 from tests.imports import ROOT
 from tests.workspace import environment, make_workspace, run_stages
@@ -48,7 +49,7 @@ def read_result(scratch: Path) -> dict[str, str]:
     state = torch.load(scratch / "state.pt", weights_only=True)
     result = {key: hash_nested(value) for key, value in state.items()}
     for name in ("best.pt", "last.pt"):
-        checkpoint = torch.load(scratch / "run/weights" / name, weights_only=False)
+        checkpoint = read_checkpoint(scratch / "run/weights" / name)
         result[name] = hash_nested(checkpoint["model"].state_dict())
     result["figures"] = hashlib.sha256((scratch / "figures.json").read_bytes()).hexdigest()
     result["csv"] = hashlib.sha256((scratch / "run/results.csv").read_bytes()).hexdigest()

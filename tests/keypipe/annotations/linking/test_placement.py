@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keypipe.annotations.placement import (
+from keypipe.annotations.linking.placement import (
     CLEAR_MARGIN,
     MAX_PLACES,
     MIN_PLACES,

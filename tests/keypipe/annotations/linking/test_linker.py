@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from keypipe.annotations.linking import BoxShape, PointShape, link_keypoints
+from keypipe.annotations.linking.linker import link_keypoints
+from keypipe.annotations.linking.values import BoxShape, PointShape
 from keypipe.keypoints.skeleton import parse_schema
 
 SCHEMA = parse_schema({"classes": {"cow": {"keypoints": ["nose", "tail"]}, "bird": {"keypoints": ["beak", "tail"]}}})

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from keypipe.annotations.derived_boxes import derive_boxes
-from keypipe.annotations.linking import BoxShape, PointShape
+from keypipe.annotations.linking.derived_boxes import derive_boxes
+from keypipe.annotations.linking.values import BoxShape, PointShape
 from keypipe.keypoints.skeleton import parse_schema
 
 SCHEMA = parse_schema({"classes": {"cow": {"keypoints": ["nose", "tail"]}, "bird": {"keypoints": ["beak", "tail"]}}})

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import msgspec
 
-from keypipe.annotations.linking import BoxShape, PointShape
+from keypipe.annotations.linking.values import BoxShape, PointShape
 from keypipe.errors import Fault
 from keypipe.keypoints.boxes import box_around, contains
 from keypipe.keypoints.skeleton import Schema

@@ -1,0 +1,1 @@
+"""Which keypoint belongs to which object of an image."""

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from keypipe.annotations.draft import Draft, draft_schema
+from keypipe.annotations.labelme import parse_labelme
+from tests.conftest import point, rectangle
+
+BOX = (10.0, 10.0, 90.0, 90.0)
+
+
+def draft(*files: list[dict[str, Any]]) -> Draft:
+    texts = [json.dumps({"shapes": shapes, "imagePath": f"{number}.jpg"}) for number, shapes in enumerate(files)]
+    return draft_schema(parse_labelme(text.encode()) for text in texts)
+
+
+def cow(*names: str, label: str = "cow", group: Any = None) -> list[dict[str, Any]]:
+    return [rectangle(label, BOX, group), *(point(name, 20 + 5 * n, 20, group) for n, name in enumerate(names))]
+
+
+def test_names_that_differ_in_blanks_case_or_width_are_one_with_aliases() -> None:
+    files = (
+        [cow("nose", "tail")] * 5 + [cow("nose ", "tail")] * 4 + [cow("Nose", "tail")] * 2 + [cow("ｎｏｓｅ", "tail")]
+    )
+    drafted = draft(*files)
+    assert drafted.schema.classes["cow"].keypoints == ("nose", "tail")
+    assert drafted.schema.aliases == {"Nose": "nose"}
+    assert drafted.notes == (
+        "'nose' is what these labels are taken for: 'nose ' (4 times), 'Nose' (2 times), 'ｎｏｓｅ' (1 time)",
+    )
+
+
+def test_a_blank_behind_every_label_is_cut_off() -> None:
+    drafted = draft(*[cow("nose ", "tail", label="cow ")] * 3)
+    assert {name: skeleton.keypoints for name, skeleton in drafted.schema.classes.items()} == {"cow": ("nose", "tail")}
+    assert drafted.schema.aliases == {}
+    assert len(drafted.notes) == 2
+
+
+def test_two_spellings_in_one_object_stay_two_and_are_told() -> None:
+    drafted = draft(cow("a", "b"), cow("a", "A", "b"), cow("B"))
+    assert {*drafted.schema.classes["cow"].keypoints} == {"a", "A", "b"}
+    assert drafted.schema.aliases == {"B": "b"}
+    (first, second) = drafted.notes
+    assert "'a' and 'A' stand in one object (1.jpg) and stay two" in first
+    assert "'B' (1 time)" in second
+
+
+def test_classes_of_two_spellings_are_one() -> None:
+    drafted = draft(cow("nose"), cow("nose"), cow("nose", label="Cow"), [*cow("nose"), rectangle("COW ", BOX)])
+    assert drafted.schema.class_names == ("cow",)
+    assert drafted.schema.aliases == {"Cow": "cow", "COW": "cow"}
+
+
+def test_a_point_whose_group_has_no_box_is_not_drafted_for_the_box_of_another_group() -> None:
+    drafted = draft([*cow("nose", group=1), point("beak", 50, 50, 2)])
+    assert drafted.schema.classes["cow"].keypoints == ("nose",)
+    drafted = draft([rectangle("cow", BOX), point("nose", 50, 50, 2)], cow("tail", group="1"), cow("ear", group=1.0))
+    assert {*drafted.schema.classes["cow"].keypoints} == {"nose", "tail", "ear"}
