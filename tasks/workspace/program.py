@@ -85,10 +85,10 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON with sorted keys; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a value as indented JSON with sorted keys, whole or not at all; its folder is made."""
     text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2)
-    path.write_bytes(text + b"\n")
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(text + b"\n")
 
 
 @contextmanager
