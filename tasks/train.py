@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import signal
 from collections import Counter
@@ -28,6 +29,7 @@ from tasks.tracking import runs as tracking
 from tasks.tracking.machine import machine_type
 from tasks.versions import snapshots
 from tasks.versions.git_state import git_state
+from tasks.versions.lockfile import locked_fingerprint
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
 from tasks.workspace import params as read
@@ -38,6 +40,7 @@ from tasks.workspace.places import (
     DATA_YAML,
     EPOCHS,
     LAST,
+    LOCK,
     MODELS,
     PREFLIGHT_FACTS,
     PREFLIGHT_PICTURE,
@@ -156,7 +159,8 @@ def run(
             headline, not_repeatable = witness.finish(engine().train(job))
     finally:
         (root / PROGRESS).unlink(missing_ok=True)
-    remove(root / TRAINING)
+    if "DVC_STAGE" not in os.environ:  # else DVC takes the results next, and may be killed before it has
+        remove(root / TRAINING)
     if not_repeatable:
         say(f"train: another run with the same data and parameters may differ: {not_repeatable}")
     say(f"train: {headline}")
@@ -267,6 +271,8 @@ class Witness:
         tags["keypipe.repeatable"] = f"no: {reason}" if reason else "yes"
         if notes:
             tags["keypipe.warning"] = "; ".join(notes)
+        self._progress.ended = True
+        self._save()
         self.live.relax()
         self.live.set_tags(tags)
         self.live.log_files(self._root / MODELS, "models")
@@ -283,6 +289,7 @@ class Progress(msgspec.Struct):
         seconds: wall time of each epoch.
         state_seconds: what keeping the exact state took, for each epoch but the last.
         preflight: what the pre-flight took and expected; None without one.
+        ended: the results are in place.
     """
 
     run_id: str = ""
@@ -291,6 +298,7 @@ class Progress(msgspec.Struct):
     seconds: list[float] = []
     state_seconds: list[float] = []
     preflight: preflight.Times | None = None
+    ended: bool = False
 
     def add(self, epoch: Epoch, odd: list[str]) -> None:
         """Add an epoch, in place of whatever was known of it and of later ones."""
@@ -318,9 +326,17 @@ def _resolve_model(model: str, root: Path) -> str:
 
 
 def _scratch(root: Path, fingerprint: str) -> Path:
-    """Return the folder of this training; what other trainings left there is removed."""
+    """Return the folder of this training; what other trainings left there is removed.
+
+    The same training may have ended there. It goes on, to its results, unless ``dvc.lock`` has them: then it is to be
+    made once more.
+    """
     folder = root / TRAINING
     scratch = folder / fingerprint[:16]
+    if (scratch / PROGRESS_FILE).exists() and (root / LOCK).exists():
+        progress = decode_figures((scratch / PROGRESS_FILE).read_bytes(), Progress)
+        if progress.ended and locked_fingerprint((root / LOCK).read_text(encoding="utf-8"), "train") == fingerprint:
+            remove(scratch)
     if folder.exists():
         for other in folder.iterdir():
             if other != scratch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,7 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     with server.connected(root, click.echo):
         from flows.pipeline import flow as training
 
-        state: Any = training.training_flow(str(root), until, list(force), return_state=True)
-        server.settle(state.state_details.flow_run_id)
-        outcome = state.result(raise_on_failure=False)
+        outcome = _run_flow(root, lambda: training.training_flow(str(root), until, list(force), return_state=True))
     if isinstance(outcome, BaseException):
         # Prefect's log above has its traceback.
         click.echo(f"keypipe: this is a bug: {type(outcome).__name__}: {outcome}", err=True)
@@ -39,6 +38,21 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     result = msgspec.convert(outcome, RunResult)
     show_result(root, result)
     return result.exit_code
+
+
+def _run_flow(root: Path, run: Callable[[], Any]) -> Any:
+    """Run the flow; returns its data, or what it raised. One that has ended without its server left its record."""
+    from flows.pipeline.run_result import LAST_RUN
+    from flows.services import presence, server
+
+    try:
+        state = run()
+    except Exception:
+        if not presence.is_cut_off():
+            raise
+        return json.loads((root / LAST_RUN).read_bytes())
+    server.settle(state.state_details.flow_run_id)
+    return state.result(raise_on_failure=False)
 
 
 def show_result(root: Path, result: RunResult) -> None:

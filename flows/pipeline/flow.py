@@ -18,6 +18,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows.pipeline import lease, provenance, stage_task
 from flows.pipeline.plan import check_start
 from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
+from flows.services.presence import Presence, Unsettled, note_end, tell_ends, watched
 from flows.system.state_files import write_record
 from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
@@ -29,6 +30,8 @@ from tasks.workspace.program import USER_ERROR
 FLOW_NAME = "keypipe-training"
 RAW_TASK = "version raw data"
 BUG = 1
+SUPERSEDED = object()
+"""What a run comes to that does nothing, since a later one is due."""
 
 
 def flow_run_name() -> str:
@@ -59,29 +62,43 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
         A state whose data is a ``RunResult`` as plain JSON values.
     """
     workspace = Path(root).resolve()
-    log = get_run_logger()
     run = _new_result()
     # What Prefect and DVC have imported stays; looking at it again and again takes longer than walking the raw data.
     gc.freeze()
-    try:
-        with _holding(workspace, run, log.info) as held:
-            if _is_superseded():
+    with watched(run.flow_run_id or None, _api_url()) as presence:
+        try:
+            if _run(workspace, until, force, run, presence) is SUPERSEDED:
                 return Cancelled(name="Superseded", message="a later run of the same schedule is due")
-            plan = check_start(workspace, until, force)
-            provenance.deliver_records(workspace)
-            raw = version_raw_data(str(workspace))
-            run.raw_version = raw.md5
-            files = provenance.read_files(workspace) if "train" in plan else None
-            with stage_task.keeping_lease(held):
-                _run_stages(workspace, plan, set(force), raw, run, held)
-            provenance.keep_snapshot(workspace, run, files)
-    except PoseError as error:
-        run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
-    except lease.RunCancelled as error:
-        run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
-    run.finished = _now()
-    run.unrecorded = describe_waiting(workspace)
-    write_record(workspace / LAST_RUN, run)
+        except PoseError as error:
+            run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
+        except lease.RunCancelled as error:
+            run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
+        if presence.leave():
+            note_end(workspace, Unsettled(run.flow_run_id, run.state.upper(), run.message))
+        run.finished = _now()
+        run.unrecorded = [*describe_waiting(workspace), *presence.describe()]
+        write_record(workspace / LAST_RUN, run)
+    return _to_state(run)
+
+
+def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, presence: Presence) -> object:
+    """Version the raw data and go through the stages, holding the workspace."""
+    with _holding(root, run, get_run_logger().info) as held:
+        if _is_superseded():
+            return SUPERSEDED
+        plan = check_start(root, until, force)
+        provenance.deliver_records(root)
+        tell_ends(root)
+        raw = version_raw_data(str(root))
+        run.raw_version = raw.md5
+        files = provenance.read_files(root) if "train" in plan else None
+        with stage_task.keeping_lease(held, presence):
+            _run_stages(root, plan, set(force), raw, run, held)
+        provenance.keep_snapshot(root, run, files)
+    return None
+
+
+def _to_state(run: RunResult) -> Any:
     data = msgspec.to_builtins(run)
     if run.state == "Completed":
         return Completed(message=_summarise(run.stages), data=data)
@@ -152,11 +169,15 @@ def _is_superseded() -> bool:
 
 @contextmanager
 def _holding(root: Path, run: RunResult, say: lease.Say) -> Iterator[lease.Held]:
-    from prefect.settings import get_current_settings
-
-    own = lease.new_lease(run.flow_run_id, run.name, str(get_current_settings().api.url or ""))
+    own = lease.new_lease(run.flow_run_id, run.name, _api_url())
     with lease.hold(root, own, say) as held:
         yield held
+
+
+def _api_url() -> str:
+    from prefect.settings import get_current_settings
+
+    return str(get_current_settings().api.url or "")
 
 
 def _new_result() -> RunResult:

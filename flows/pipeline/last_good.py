@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.system.process import undisturbed
+from tasks.versions.finished import take_up
 from tasks.versions.stages import restore_outputs, stage_outputs
 from tasks.workspace.places import STATE
 from tasks.workspace.scratch import remove, remove_abandoned
@@ -17,15 +18,30 @@ ASIDE = STATE / "aside"
 
 @contextmanager
 def last_good_outputs(root: Path, stage: str) -> Iterator[None]:
-    """Bring a stage's last good outputs back when the block fails, in whatever way."""
+    """Bring a stage's last good outputs back when the block fails, in whatever way; those that it had finished stay."""
     take_aside(root, stage)
     try:
         yield
     except BaseException:
         with undisturbed():
-            bring_back(root, stage)
+            take_up_or_bring_back(root, stage)
         raise
     remove(root / ASIDE / stage)
+
+
+def take_up_or_bring_back(root: Path, stage: str) -> str:
+    """Keep what a run had finished that died before DVC took it; else put things back as they were before it.
+
+    Returns:
+        What was done, for a message; empty where nothing had to be.
+    """
+    if not (root / ASIDE / stage).exists():
+        return ""
+    if take_up(root, stage):
+        remove(root / ASIDE / stage)
+        return "took up what a run had finished that was killed"
+    bring_back(root, stage)
+    return "brought the last good outputs back after a run that was killed"
 
 
 def take_aside(root: Path, stage: str) -> None:
@@ -52,17 +68,12 @@ def take_aside(root: Path, stage: str) -> None:
     building.rename(folder)
 
 
-def bring_back(root: Path, stage: str) -> bool:
+def bring_back(root: Path, stage: str) -> None:
     """Put a stage's outputs back as they were before the run that failed.
 
     Without an earlier run there is nothing to bring back: what the failed one wrote goes, except what DVC keeps
     through a rerun as well.
-
-    Returns:
-        True when a run had been begun and not ended, so that there was something to do.
     """
-    if not (root / ASIDE / stage).exists():
-        return False
     known = restore_outputs(root, stage)
     for output in stage_outputs(root, stage):
         path, copy = root / output.path, root / ASIDE / stage / output.path
@@ -74,4 +85,3 @@ def bring_back(root: Path, stage: str) -> bool:
             remove(path)
     remove_abandoned(root)
     remove(root / ASIDE / stage)
-    return True

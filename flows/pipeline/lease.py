@@ -214,10 +214,10 @@ def _end_run(root: Path, lease: Lease, say: Say) -> None:
 
     clear_stale_locks(root)
     if lease.stage is not None:
-        from flows.pipeline.last_good import bring_back
+        from flows.pipeline.last_good import take_up_or_bring_back
 
-        if bring_back(root, lease.stage):
-            say(f"{lease.stage}: brought the last good outputs back after a run that was killed")
+        if done := take_up_or_bring_back(root, lease.stage):
+            say(f"{lease.stage}: {done}")
     if lease.flow_run_id:
         with _telling(say, "Prefect"):
             from flows.services.server import crash_flow_run

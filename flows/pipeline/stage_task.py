@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import signal
 import time
@@ -18,6 +17,7 @@ from prefect.states import Completed
 from flows.pipeline.last_good import last_good_outputs
 from flows.pipeline.lease import LEASE_VARIABLE, Held, RunCancelled, end_tracked_runs
 from flows.pipeline.stage_process import run_stage_process
+from flows.services.presence import Presence
 from flows.services.server import RESULTS
 from flows.system.process import Tree, program_environment
 from keypipe.errors import PoseError
@@ -26,13 +26,14 @@ from tasks.versions.raw import RawVersion
 from tasks.versions.repository import BusyError
 from tasks.versions.repro import Outcome
 from tasks.versions.stages import stage_version
+from tasks.workspace.places import TRAINING
 from tasks.workspace.program import failure_path, read_failure
+from tasks.workspace.scratch import remove
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 RETRIES = 2
-CANCEL_POLL_SECONDS = 5.0
 BUSY_POLL_SECONDS = 2.0
 
 
@@ -88,6 +89,8 @@ def run_stage(
         return Completed(name="Cached", message="up to date; nothing to do", data="Cached")
     with last_good_outputs(workspace, stage):
         did = _reproduce(workspace, stage, force, raw)
+    if stage == "train":
+        remove(workspace / TRAINING)  # what it needs to go on: dvc.lock has its results
     return {
         "nothing": Completed(name="Cached", message="up to date; nothing to do", data="Cached"),
         "restored": Completed(name="Restored", message="outputs brought back from DVC's cache", data="Restored"),
@@ -103,6 +106,7 @@ _run_stage: Any = task(
 )(run_stage)
 
 _held: Held | None = None
+_presence: Presence | None = None
 
 T = TypeVar("T")
 
@@ -121,14 +125,14 @@ def while_busy(ask: Callable[[], T]) -> T:
 
 
 @contextmanager
-def keeping_lease(held: Held) -> Iterator[None]:
-    """Have the stages that run inside the block write themselves into the run's lease."""
-    global _held  # noqa: PLW0603 - a Prefect task has no other way to something that is no parameter
-    _held = held
+def keeping_lease(held: Held, presence: Presence) -> Iterator[None]:
+    """Have the stages that run inside the block write themselves into the run's lease, and end when it is cancelled."""
+    global _held, _presence  # noqa: PLW0603 - a Prefect task has no other way to something that is no parameter
+    _held, _presence = held, presence
     try:
         yield
     finally:
-        _held = None
+        _held = _presence = None
 
 
 def stage_state(root: Path, stage: str, *, force: bool = False, raw: RawVersion | None = None) -> State[Any]:
@@ -182,7 +186,7 @@ def _run_process(root: Path, stage: str, force: bool, raw: RawVersion | None, sa
             _held.update(session=tree.session, stage=stage)
 
     outcome = run_stage_process(
-        root, stage, stage_environment(), say, force=force, raw=raw, started=started, poll=_cancel_poll()
+        root, stage, stage_environment(), say, force=force, raw=raw, started=started, poll=_check_cancelled
     )
     if _held is not None:
         _held.update(stage=stage)
@@ -209,27 +213,7 @@ def signal_name(status: int) -> str:
         return f"signal {number}"
 
 
-def _cancel_poll() -> Callable[[], None]:
-    """Return a check, to be called often, that raises when the flow run was cancelled in Prefect.
-
-    Prefect itself tells only runs that a runner has started.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.context import FlowRunContext
-
-    context = FlowRunContext.get()
-    flow_run = context.flow_run if context else None
-    next_check = time.monotonic() + CANCEL_POLL_SECONDS
-
-    def check() -> None:
-        nonlocal next_check
-        if flow_run is None or time.monotonic() < next_check:
-            return
-        next_check = time.monotonic() + CANCEL_POLL_SECONDS
-        # A server that does not answer just now is no reason to stop a training.
-        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
-            state = client.read_flow_run(flow_run.id).state
-            if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                raise RunCancelled("the run was cancelled in Prefect")
-
-    return check
+def _check_cancelled() -> None:
+    """Stop the run where it was cancelled in Prefect."""
+    if _presence is not None and _presence.cancelled:
+        raise RunCancelled("the run was cancelled in Prefect")

@@ -274,21 +274,39 @@ def recorded_server(root: Path) -> ServerRecord | None:
 
 def crash_flow_run(flow_run_id: str, reason: str) -> None:
     """Set a flow run and its task runs that are not at an end to Crashed."""
+    end_flow_run(flow_run_id, "CRASHED", f"Crashed: {reason}")
+
+
+def end_flow_run(flow_run_id: str, state: str, message: str) -> bool:
+    """Set a flow run and its task runs that are not at an end to a final state.
+
+    Args:
+        flow_run_id: Prefect's id of it.
+        state: a type of Prefect's, such as ``COMPLETED``.
+        message: of the state.
+
+    Returns:
+        False where this server does not know the run.
+    """
     from uuid import UUID
 
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import State, StateType
     from prefect.exceptions import ObjectNotFound
-    from prefect.states import Crashed
+
+    def final() -> State[Any]:
+        return State(type=StateType(state), message=message)
 
     with get_client(sync_client=True) as client:
         try:
             run = client.read_flow_run(UUID(flow_run_id))
         except ObjectNotFound:
-            return
+            return False
         for task_run in _open_task_runs(client, run.id):
-            client.set_task_run_state(task_run.id, Crashed(message=f"Crashed: {reason}"), force=True)
+            client.set_task_run_state(task_run.id, final(), force=True)
         if run.state is None or not run.state.is_final():
-            client.set_flow_run_state(run.id, Crashed(message=f"Crashed: {reason}"), force=True)
+            client.set_flow_run_state(run.id, final(), force=True)
+    return True
 
 
 def _open_task_runs(client: Any, flow_run_id: Any) -> list[Any]:

@@ -97,7 +97,7 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
     """
     outbox.end_abandoned(root)
     server = server_name(root)
-    sent = 0
+    sent: set[str] = set()
     for box in outbox.list_boxes(root):
         if box.run.server != server:
             continue
@@ -111,10 +111,11 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
                 if isinstance(error, AwayError):
                     return
                 continue
-            sent += 1
+            sent.add(box.subject)
             box.close()
     if sent:
-        tell(f"MLflow at {server} was told of {sent} {'run' if sent == 1 else 'runs'} that it had not been told all of")
+        runs = "run" if len(sent) == 1 else "runs"
+        tell(f"MLflow at {server} was told of {len(sent)} {runs} that it had not been told all of")
 
 
 def send(root: Path, box: Box, *, patient: bool = True) -> None:

@@ -123,6 +123,11 @@ class Box:
         """Its name, which no other box of any workspace has."""
         return self.path.name
 
+    @property
+    def subject(self) -> str:
+        """What run it speaks of; several boxes may speak of one training."""
+        return self.name if self.run.stage else self.run.name
+
     def save(self) -> None:
         """Write down what is known of the run."""
         _write(self.path / _RUN, self.run)
@@ -237,12 +242,12 @@ def end_abandoned(root: Path) -> None:
 
 def count_waiting(root: Path) -> Mapping[str, int]:
     """Count the runs that a server was not told all of, by server; those whose process lives are not among them."""
-    found: dict[str, int] = {}
+    found: dict[str, set[str]] = {}
     for box in list_boxes(root):
         with box.held() as free:
             if free:
-                found[box.run.server] = found.get(box.run.server, 0) + 1
-    return found
+                found.setdefault(box.run.server, set()).add(box.subject)
+    return {server: len(subjects) for server, subjects in found.items()}
 
 
 def describe_waiting(root: Path) -> list[str]:

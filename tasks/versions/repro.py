@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import sys
 from contextlib import chdir
@@ -14,8 +15,9 @@ import msgspec
 
 from tasks.versions.raw import RawVersion, hash_raw
 from tasks.versions.repository import opened, relative
-from tasks.versions.stages import hold_deps
+from tasks.versions.stages import held_fingerprint, hold_deps
 from tasks.workspace.places import RAW
+from tasks.workspace.program import FINGERPRINT_VARIABLE, finished_path
 
 BUSY = "busy"
 FAILED = "failed"
@@ -95,6 +97,7 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
 
         def run(loaded: Any, **options: Any) -> Any:
             if hold_deps(loaded, raw):
+                os.environ[FINGERPRINT_VARIABLE] = held_fingerprint(loaded)
                 _refuse_edited_raw(repo, root, loaded, started)
             done = loaded.reproduce(**options)
             if done:
@@ -112,6 +115,7 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
             return Outcome("busy", message=str(error))
         except DvcException as error:
             return Outcome("failed", None, str(error))
+    finished_path(root, stage).unlink(missing_ok=True)  # dvc.lock has it
     if not done:
         return Outcome("nothing")
     return Outcome("ran" if started.seen else "restored")

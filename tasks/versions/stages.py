@@ -157,6 +157,16 @@ def _hold(dep: Any, found: Any) -> None:
     dep.save = save
 
 
+def held_fingerprint(stage: Any) -> str:
+    """Return the fingerprint of a stage on the deps that it is held to; what ``dvc.lock`` says of it stays known."""
+    before = [(dep, dep.hash_info, dep.meta, dep.obj) for dep in stage.deps]
+    stage.save_deps()
+    fingerprint = _hash_stage(stage)
+    for dep, hash_info, meta, obj in before:
+        dep.hash_info, dep.meta, dep.obj = hash_info, meta, obj
+    return fingerprint
+
+
 def stage_outputs(root: Path, stage: str) -> list[Output]:
     """Return the outputs of a stage in the order of ``dvc.yaml``."""
     with opened(root) as repo, waiting(repo):

@@ -43,6 +43,7 @@ REPORTS = Path("reports")
 STATE = Path(".keypipe")
 SCRATCH = STATE / "tmp"
 FAILURES = STATE / "failures"
+FINISHED = STATE / "finished"
 TRAINING = STATE / "train"
 PROGRESS = STATE / "progress.json"
 PARSED = STATE / "cache/annotations.msgpack"

@@ -13,12 +13,17 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import ConfigError, Fault, FaultsError, PoseError
+from keypipe.files import replacing_file
 from tasks.workspace.access import check_braces, check_place, explain, name_user
-from tasks.workspace.places import FAILURES
+from tasks.workspace.places import FAILURES, FINISHED
 from tasks.workspace.scratch import remove, remove_abandoned, scratch_path
 
 USER_ERROR = 2
 """Exit code for a fault of the input; anything else that fails is a bug."""
+
+
+FINGERPRINT_VARIABLE = "KEYPIPE_FINGERPRINT"
+"""Environment variable that tells a stage what its outputs follow from."""
 
 
 class Failure(msgspec.Struct):
@@ -46,6 +51,11 @@ def read_failure(root: Path, stage: str) -> Failure | None:
     return msgspec.json.decode(path.read_bytes(), type=Failure) if path.exists() else None
 
 
+def finished_path(root: Path, stage: str) -> Path:
+    """Return the file that says that a stage has ended well, and from what its outputs follow."""
+    return root / FINISHED / stage
+
+
 def run_program(stage: str, run: Callable[[Path], None]) -> None:
     """Run a stage as a program in the current folder and end the process.
 
@@ -59,6 +69,7 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
     name_user()
     try:
         failure_path(root, stage).unlink(missing_ok=True)
+        finished_path(root, stage).unlink(missing_ok=True)
         check_place(root)
         check_braces(root)
         remove_abandoned(root)
@@ -72,6 +83,9 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
             hint = f"{stage}: the last good outputs come back with `dvc checkout {stage}`"
             print(hint, file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(USER_ERROR)
+    if fingerprint := os.environ.get(FINGERPRINT_VARIABLE):
+        with replacing_file(finished_path(root, stage)) as note:
+            note.write_text(fingerprint, encoding="ascii")
 
 
 def _run(root: Path, run: Callable[[Path], None]) -> None:
@@ -89,10 +103,10 @@ def _run(root: Path, run: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON with sorted keys; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a value as indented JSON with sorted keys, whole or not at all; its folder is made."""
     text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2)
-    path.write_bytes(text + b"\n")
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(text + b"\n")
 
 
 @contextmanager

@@ -131,7 +131,10 @@ def act(root):
         child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({{sleep}})"], start_new_session=True)
         say(f"{{STAGE}}: sleeping 0%\\r{{STAGE}}: sleeping 1%\\r\\n\\n")
         (root / ".keypipe" / f"asleep-{{STAGE}}").write_text(str(os.getpid()))
-        child.wait()
+        while child.poll() is None:
+            if os.environ.get("TOY_TICKS"):
+                say(f"{{STAGE}}: tick {{time.time()}}")
+            time.sleep(0.2)
     if os.environ.get("TOY_FAULT") == STAGE:
         raise DatasetError("3 images are too few to split")
     if os.environ.get("TOY_BUG") == STAGE:
@@ -147,6 +150,9 @@ def act(root):
 
 if __name__ == "__main__":
     run_program(STAGE, run)
+    if os.environ.get("TOY_LINGER") == STAGE:  # ended, and DVC does not know it yet
+        pathlib.Path(".keypipe/asleep-" + STAGE).write_text(str(os.getpid()))
+        time.sleep(600)
 '''
 
 PROGRAMS: dict[str, tuple[list[str], list[str]]] = {

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -201,6 +204,110 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_in_the_same_mlflow_run(dr
     assert run.info.run_id == killed.info.run_id
     assert run.info.status == "KILLED"
     assert run.data.tags["keypipe.resumed"] == "true"
+
+
+@pytest.mark.faults
+def test_a_model_whose_recorder_falls_silent_is_kept_and_recorded_later(divided: Path, tmp_path: Path) -> None:
+    """On a real MLflow server that is ended in the middle of a training, and started again after the last stage."""
+    from tests.mlflow_server import MlflowServer
+
+    set_params(divided, **{"train.epochs": 4, "export.formats": ["onnx"]})
+    assert dvc(divided, "add", "--quiet", "data/raw").returncode == 0
+    server = MlflowServer(tmp_path / "mlflow")
+    server.start()
+    uri = {"MLFLOW_TRACKING_URI": server.url}
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tasks.train"],
+            cwd=divided,
+            env=environment(**uri),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_for_epochs(divided, process, 1)
+        server.stop()
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+        assert "warning: the MLflow server" in output
+        assert "the rest waits in .keypipe/outbox" in output
+        summary = read(divided / "models/train.json")
+        assert len(summary["record"]["epochs"]) == 4
+        for stage in ("validate", "export"):
+            done = run_stage(divided, stage, **uri)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "the rest waits in .keypipe/outbox" in done.stdout
+
+        server.start()
+        command = [sys.executable, "-m", "keypipe", "runs"]
+        done = subprocess.run(command, cwd=divided, env=environment(**uri), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "was told of 3 runs" in done.stdout
+        training, *children = server.runs()
+        assert training.info.run_id == summary["run_id"]
+        assert {run.info.status for run in (training, *children)} == {"FINISHED"}
+        assert [run.data.tags["keypipe.stage"] for run in children] == ["validate", "export"]
+        history = server.client().get_metric_history(training.info.run_id, "train/pose_loss")
+        assert [entry.step for entry in history] == [1, 2, 3, 4]
+        assert "val_coco/oks_AP" in training.data.metrics
+        assert {file.path for file in server.client().list_artifacts(training.info.run_id, "models")} >= {
+            "models/best.pt"
+        }
+        (model,) = server.client().search_logged_models([training.info.experiment_id])
+        assert model.source_run_id == children[1].info.run_id
+        assert not list((divided / ".keypipe/outbox").iterdir())
+        again = subprocess.run(command, cwd=divided, env=environment(**uri), capture_output=True, text=True)
+        assert "was told" not in again.stdout
+        assert len(server.runs()) == 3
+    finally:
+        server.stop()
+
+
+LINGER = """
+    import pathlib, time
+    if not pathlib.Path(".keypipe/lingered").exists():
+        pathlib.Path(".keypipe/lingered").write_text("")
+        time.sleep(600)
+"""
+
+
+def test_a_training_that_dvc_had_not_taken_is_taken_up_by_the_next_dvc_repro(divided: Path) -> None:
+    """The last line was printed, and the machine went down before DVC had its results."""
+    train = divided / "tasks/train.py"
+    train.write_text(train.read_text() + LINGER)
+    assert dvc(divided, "add", "--quiet", "data/raw").returncode == 0
+    done = dvc(divided, "repro", "split")
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "dvc", "repro", "train"]
+    process = subprocess.Popen(
+        command, cwd=divided, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + 240
+    while not (divided / ".keypipe/lingered").exists():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for child in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if child.cwd() == str(divided):
+                child.kill()
+    weights = hash_weights(divided / "models/best.pt")
+
+    done = dvc(divided, "repro", "train")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "epoch 1/2" not in done.stdout, "no epoch is trained again"
+    assert "going on with a training that was stopped after epoch 2" in done.stdout
+    assert hash_weights(divided / "models/best.pt") == weights
+    (run,) = find_runs(divided)
+    assert run.info.status == "FINISHED"
+
+    # Once DVC has it, whoever forces it gets a training.
+    done = dvc(divided, "repro", "--force", "--single-item", "train")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/2" in done.stdout
+    assert hash_weights(divided / "models/best.pt") == weights
 
 
 def wait_for_epochs(root: Path, process: subprocess.Popen[Any], n: int) -> Path:

@@ -278,3 +278,13 @@ def test_the_exit_code_of_a_fault_and_its_message(ran: Toy) -> None:
     assert "keypipe: validate: 3 images are too few to split" in output
     assert "Skipped" in output
     assert "Traceback" not in output.split("keypipe: validate")[1]
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///data/mlruns", "htp://localhost:5000"])
+def test_an_address_of_mlflow_that_is_none_is_told_in_one_line_at_the_start(ran: Toy, uri: str) -> None:
+    for command in (["run"], ["runs"], ["schedule", "--cron", "0 3 * * *"]):
+        output = ran.keypipe(*command, code=2, MLFLOW_TRACKING_URI=uri)
+        assert output.startswith(f"keypipe: MLFLOW_TRACKING_URI={uri}: "), output
+        assert len(output.splitlines()) == 1
+    assert ran.ran() == []
+    assert "killed" not in ran.keypipe("status")

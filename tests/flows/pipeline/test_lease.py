@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.toy import PATIENCE, Toy, wait_until
+from tests.flows.toy import PATIENCE, STAGES, Toy, dvc, wait_until
 
 MODEL = "models/best.pt"
 
@@ -79,6 +79,45 @@ def test_an_ended_run_loses_no_uncached_output_and_leaves_no_record_running(ran:
     if number == signal.SIGKILL:
         assert "validate: brought the last good outputs back after a run that was killed" in output
     assert ran.api.open_runs(ran.root) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("stage", ["train", pytest.param("validate", marks=pytest.mark.faults)])
+def test_what_a_stage_has_finished_is_taken_up_though_dvc_had_not_taken_it(ran: Toy, stage: str, number: int) -> None:
+    ran.edit(label="calf")
+    process = ran.start("run", TOY_LINGER=stage)
+    wait_until((ran.root / ".keypipe" / f"asleep-{stage}").exists, f"{stage} to have ended")
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+    ran.ran()
+    outcome = ran.flow()
+    assert outcome.result.exit_code == 0
+    assert stage not in ran.ran()
+    assert outcome.states[STAGES.index(stage)] == "Cached"
+    assert "calf" in ran.text(MODEL)
+    assert "calf" in ran.text("metrics/validate.json")
+    assert "up to date" in dvc(ran.root, "status")
+    assert not list((ran.root / ".keypipe" / "finished").iterdir())
+    ran.edit(label="cow0")
+    ran.flow()
+    ran.edit(label="calf")
+    assert "Ran" not in ran.flow().states[2:], "DVC's cache of runs has it as well"
+
+
+def test_what_was_finished_of_other_parameters_is_not_taken_up(ran: Toy) -> None:
+    before = ran.text(MODEL)
+    params = ran.root / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("epochs: 40", "epochs: 41"))
+    process = ran.start("run", TOY_LINGER="train")
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "train to have ended")
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+    params.write_text(text)
+    assert ran.flow().states == ["Cached"] * 5
+    assert ran.text(MODEL) == before
 
 
 def start_tracked_run(toy: Toy) -> str:
