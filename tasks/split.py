@@ -21,7 +21,7 @@ from keypipe.dataset.coco_stream import CocoLines, parse_image, pick, write_part
 from keypipe.dataset.yolo import SPLITS, to_data_yaml, to_fold_yaml
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, find_lacking_splits, sort_findings
-from keypipe.errors import DatasetError
+from keypipe.errors import ConfigError, DatasetError
 from keypipe.images.near_duplicates import label_near_duplicates
 from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
@@ -305,7 +305,10 @@ def find_lacking_classes(schema: Schema, counts: Mapping[str, Mapping[Feature, i
 
 
 def _format_yaml(values: dict[str, Any]) -> str:
-    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
+    text = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
+    if yaml.safe_load(text) != values:  # or the training would be told of other names
+        raise ConfigError("data.yaml would be read otherwise than it was written; rename the keypoints or classes")
+    return text
 
 
 class Division(msgspec.Struct):

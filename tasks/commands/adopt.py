@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,8 +11,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.folder import list_files
@@ -209,7 +213,21 @@ def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> 
         document.setdefault("convert", CommentedMap())["encoding"] = encoding
     out = io.StringIO()
     _yaml().dump(document, out)
+    _check_read_back(out.getvalue(), schema)
     return out.getvalue()
+
+
+def _check_read_back(text: str, schema: Schema) -> None:
+    """Make sure that a schema is read as it was written, by YAML 1.2 and by 1.1, which most other programs read."""
+    section = _to_yaml(schema)
+    for load in (YAML(typ="safe").load, yaml.safe_load):
+        try:
+            written = load(text)["schema"]
+        except (YAMLError, yaml.YAMLError) as error:
+            raise ConfigError(f"{PARAMS_FILE}: YAML cannot hold these classes and keypoints; rename them") from error
+        for key in ("classes", "aliases"):
+            if written.get(key, {}) != section.get(key, {}):
+                raise ConfigError(f"{PARAMS_FILE}: YAML reads schema.{key} otherwise than written; rename the labels")
 
 
 def format_schema(schema: Schema) -> str:
@@ -220,10 +238,20 @@ def format_schema(schema: Schema) -> str:
 
 
 def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
-    return yaml
+    writer = YAML()
+    writer.preserve_quotes = True
+    writer.width = 10_000
+    return writer
+
+
+def _quote(name: str) -> str:
+    """Quote a name that some YAML takes for something else: ``yes``, ``12:30``, ``1e3``, ``a: b``."""
+    flow = yaml.safe_dump([name], default_flow_style=True, width=10_000, allow_unicode=True)
+    is_plain = flow == f"[{name}]\n" and not {*name} & {*"<:"} and not _NUMBER.fullmatch(name)
+    return name if is_plain else DoubleQuotedScalarString(name)
+
+
+_NUMBER = re.compile(r"[-+.\d][-+.\d_eE]*")  # of YAML 1.2, such as 1e3, which 1.1 takes for a word
 
 
 def _to_yaml(schema: Schema) -> CommentedMap:
@@ -235,15 +263,15 @@ def _to_yaml(schema: Schema) -> CommentedMap:
         derived = {frozenset(pair) for pair in find_pairs(skeleton.keypoints)}
         is_derived = derived == {frozenset(pair) for pair in skeleton.pairs}
         entry["pairs"] = "auto" if is_derived else _flow(map(_flow, skeleton.pairs))
-        classes[name] = entry
+        classes[_quote(name)] = entry
     section = CommentedMap(classes=classes)
     if schema.aliases:
-        section["aliases"] = CommentedMap(schema.aliases)
+        section["aliases"] = CommentedMap({_quote(alias): _quote(name) for alias, name in schema.aliases.items()})
     return section
 
 
 def _flow(items: Iterable[Any]) -> CommentedSeq:
-    sequence = CommentedSeq(items)
+    sequence = CommentedSeq(_quote(item) if isinstance(item, str) else item for item in items)
     sequence.fa.set_flow_style()
     return sequence
 
