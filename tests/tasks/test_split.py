@@ -425,7 +425,7 @@ def peak_memory(root: Path, n_images: int) -> int:
     with (root / PIXELS).open("w") as file:
         for image in images:
             (root / "data" / image.path).touch()
-            file.write(json.dumps([1, {"md5": image.md5, "phash": rng.getrandbits(64), "error": ""}]) + "\n")
+            file.write(json.dumps([2, {"md5": image.md5, "phash": rng.getrandbits(64), "error": ""}]) + "\n")
     del images
     tracemalloc.start()
     try:

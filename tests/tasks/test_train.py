@@ -352,7 +352,7 @@ def divided(split_once: Path, tmp_path: Path) -> Path:
         ({"train.optimizer": "Adamm"}, "optimizer"),
         ({"train.best_by": "luck"}, "train.best_by: expected one of oks_AP, oks_AP50,"),
         ({"train.save_period": 5}, "train.save_period: not a parameter of a training"),
-        ({"train.model": "nothing.yaml"}, "train.model: nothing.yaml cannot be loaded"),
+        ({"train.model": "nothing.yaml"}, "train.model: nothing.yaml: not weights that Ultralytics can load"),
         ({"train.model": "no-such-file.pt"}, "is not a file here and could not be fetched"),
     ],
 )
@@ -392,7 +392,7 @@ def test_weights_are_a_warm_start_and_other_keypoints_are_refused(divided: Path,
 def test_damaged_weights(divided: Path) -> None:
     (divided / "start.pt").write_bytes(b"no weights")
     set_params(divided, **{"train.model": "start.pt"})
-    assert "start.pt cannot be loaded" in refuse(divided)
+    assert "start.pt: not weights that Ultralytics can load" in refuse(divided)
 
 
 def test_a_loader_that_drops_objects_stops_the_stage(divided: Path) -> None:
