@@ -16,6 +16,7 @@ from tasks.export import ExportParams
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.sigmas import read_sigmas
 from tasks.registry.settings import RegistryParams
+from tasks.retraining.settings import RetrainParams
 from tasks.split import SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[read.Section]] = {
     "validate": ValidateParams,
     "export": ExportParams,
     "registry": RegistryParams,
+    "retrain": RetrainParams,
 }
 
 

@@ -1,0 +1,32 @@
+"""The section ``retrain`` of ``params.yaml``: when to train anew, and what a challenger has to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from keypipe.gate.rules import Rules
+from tasks.workspace import params as read
+
+
+class RetrainParams(read.Section):
+    """The section ``retrain`` of ``params.yaml``."""
+
+    changed_images: int | None = Field(default=50, ge=1)
+    changed_share: float | None = Field(default=0.1, gt=0, le=1)
+    max_age_days: float | None = Field(default=None, gt=0)
+    pull: bool = True
+    branch: str | None = Field(default=None, min_length=1)
+    push: bool = False
+    approval_days: float = Field(default=7.0, gt=0)
+    gate: Rules = Rules()
+
+
+def read_settings(root: Path) -> RetrainParams:
+    """Read the section; one that is absent is one of defaults.
+
+    Raises:
+        ConfigError: all that is wrong with it.
+    """
+    return read.load_section(read.read_params(root), "retrain", RetrainParams)
