@@ -21,11 +21,11 @@ from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import count_findings, sort_findings
 from keypipe.errors import ConfigError, DatasetError, Fault, FaultsError, sort_faults
+from keypipe.files.texts import check_encoding
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
 from keypipe.keypoints.skeleton import Schema
-from keypipe.texts import check_encoding
 from tasks.pages.convert import draw_examples, to_report
 from tasks.pages.reports import write_report
 from tasks.progress import Progress, tell_in_lines

@@ -22,6 +22,7 @@ from keypipe.dataset.yolo import SPLITS, to_data_yaml, to_fold_yaml
 from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, find_lacking_splits, sort_findings
 from keypipe.errors import ConfigError, DatasetError
+from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.images.near_duplicates import label_near_duplicates
 from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
@@ -40,7 +41,6 @@ from keypipe.splits.manifest import (
     start_over,
     write_manifest,
 )
-from keypipe.texts import AS_UTF8, decode_text
 from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.pages.reports import write_report
 from tasks.pages.split import to_report

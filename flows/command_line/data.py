@@ -13,7 +13,7 @@ import click
 
 from flows.command_line.menu import group
 from keypipe.errors import ConfigError
-from keypipe.texts import check_encoding
+from keypipe.files.texts import check_encoding
 
 
 @group("data", examples=["keypipe data export coco ~/for-others"])

@@ -22,7 +22,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from keypipe.errors import ConfigError
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 from tasks.workspace.places import PARAMS_FILE
 
 

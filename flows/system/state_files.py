@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 
 T = TypeVar("T")
 

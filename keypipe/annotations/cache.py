@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 
 RECENT_NS = 2_000_000_000
 """A file that was written so shortly before it was read may change once more without its times telling; such a one

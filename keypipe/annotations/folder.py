@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from keypipe import errors, files, texts
+from keypipe import errors
 from keypipe.annotations import cache as parse_cache
 from keypipe.annotations import labelme, reader, readings, shapes
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
@@ -29,6 +29,7 @@ from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
+from keypipe.files import atomic, texts
 from keypipe.images import depth, formats, header, lookup, media, opencv, samples
 from keypipe.images.formats import name_unread
 from keypipe.images.lookup import ImageFolder
@@ -107,11 +108,11 @@ def read_folder(
 
 
 _READERS = (
+    atomic,
     boxes,
     depth,
     derived_boxes,
     errors,
-    files,
     formats,
     header,
     instances,

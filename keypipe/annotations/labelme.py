@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from keypipe.errors import AnnotationError
+from keypipe.files.texts import decode_text
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
 from keypipe.keypoints.names import normal_form
-from keypipe.texts import decode_text
 
 LABELME_VERSION: Final = "6.3.1"
 """Version whose files are written."""

@@ -14,7 +14,7 @@ from PIL import Image
 from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
 from keypipe.drawing.pictures import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 from keypipe.images.media import BgrImage, VideoWriter, open_video, read_image
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.onnx_model import load_onnx_model

@@ -22,7 +22,7 @@ from keypipe.dataset import yolo
 from keypipe.dataset.coco_stream import CocoLines, annotation_without_ids, image_without_id, parse_image
 from keypipe.dataset.yolo import LabelFormatter, label_name, view_names
 from keypipe.errors import DatasetError
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 from keypipe.keypoints.skeleton import Schema
 
 _FILES_PER_PROCESS = 2000  # below this a process costs more than it saves

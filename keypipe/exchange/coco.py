@@ -24,10 +24,10 @@ from keypipe.exchange.labels import (
     parse_carried_schema,
     read_visibilities,
 )
+from keypipe.files.texts import parse_json
 from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Keypoint, Visibility
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
-from keypipe.texts import parse_json
 
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "md5", "source"}
 _ANNOTATION_KEYS = {"id", "image_id", "category_id", "bbox", "area", "keypoints", "num_keypoints", "iscrowd"}

@@ -15,9 +15,9 @@ from typing import Any
 
 from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import LabelledImage, LabelSet, add_object
+from keypipe.files.texts import parse_csv
 from keypipe.keypoints.instances import Keypoint
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
-from keypipe.texts import parse_csv
 
 UNIQUE = "single"
 """The individual under which a project with several animals keeps the body parts that are nobody's."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from keypipe.errors import AnnotationError, DatasetError
-from keypipe.texts import parse_csv
+from keypipe.files.texts import parse_csv
 
 BY_FOLDER = "folder"
 _VERSION = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{6,}(?:\.[^./]*)?")

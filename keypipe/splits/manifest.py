@@ -14,7 +14,7 @@ import msgspec
 
 from keypipe.dataset.yolo import SPLITS
 from keypipe.errors import AnnotationError, DatasetError
-from keypipe.texts import AS_UTF8, decode_text
+from keypipe.files.texts import AS_UTF8, decode_text
 
 USED, ABSENT, ASIDE = "used", "absent", "aside"
 _DRAW = "#draw"

@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from keypipe.errors import ConfigError, PoseError
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 from tasks.check import SECTIONS, find_missing
 from tasks.versions.acceptance import Differences, find_differences
 from tasks.versions.stages import stage_names

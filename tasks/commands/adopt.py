@@ -21,7 +21,7 @@ from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.folder import list_files
 from keypipe.annotations.labelme import EncodingError, LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError
-from keypipe.files import write_text
+from keypipe.files.atomic import write_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.label_sources import find_foreign
 from tasks.commands.outside import check_images_inside

@@ -11,7 +11,7 @@ import msgspec
 from keypipe.annotations.readings import Folder
 from keypipe.dataset.yolo import SPLITS
 from keypipe.errors import ConfigError
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 from keypipe.splits.manifest import Manifest, ManifestLine, read_manifest, write_manifest
 from tasks.commands.import_images import Incoming
 from tasks.split import SplitParams

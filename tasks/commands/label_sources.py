@@ -19,8 +19,8 @@ from keypipe.exchange.labels import LabelSet, merge_label_sets
 from keypipe.exchange.splits import split_of_path, splits_of_data_yaml
 from keypipe.exchange.yolo import YoloOptions, YoloTexts, parse_yolo_labels
 from keypipe.exchange.yolo_rows import holds_rows
+from keypipe.files.texts import decode_text, parse_json
 from keypipe.images.formats import IMAGE_SUFFIXES
-from keypipe.texts import decode_text, parse_json
 from tasks.commands.import_images import list_images, read_size
 from tasks.commands.sleap_source import read_sleap
 from tasks.progress import Progress, follow

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 from tasks.workspace.places import OUTBOX
 from tasks.workspace.scratch import remove
 

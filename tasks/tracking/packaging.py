@@ -20,7 +20,7 @@ LIBRARY = Path(keypipe.__file__).parent
 CODE = tuple(
     sorted(
         path.relative_to(LIBRARY).as_posix()
-        for pattern in ("__init__.py", "errors.py", "files.py", "lazy.py", "images/*", "inference/*", "keypoints/*")
+        for pattern in ("__init__.py", "errors.py", "lazy.py", "images/*", "inference/*", "keypoints/*")
         for path in LIBRARY.glob(pattern)
         if path.suffix == ".py"
     )

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import ConfigError, Fault, FaultsError, PoseError
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 from tasks.workspace.access import check_braces, check_place, explain, name_user
 from tasks.workspace.places import FAILURES, FINISHED
 from tasks.workspace.scratch import remove, remove_abandoned, scratch_path

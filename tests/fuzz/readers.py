@@ -25,6 +25,7 @@ from keypipe.dataset.yolo import format_labels, to_data_yaml, to_yolo
 from keypipe.exchange.coco import parse_coco_labels
 from keypipe.exchange.deeplabcut import parse_collected_data
 from keypipe.exchange.yolo import YoloTexts, parse_yolo_labels
+from keypipe.files.texts import decode_text
 from keypipe.inference.model_info import parse_model_info
 from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint, Visibility
@@ -33,7 +34,6 @@ from keypipe.serving.model import ServedModel, open_model
 from keypipe.serving.uploads import read_image
 from keypipe.splits.groups import parse_groups
 from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest, read_manifest
-from keypipe.texts import decode_text
 from tasks.check import check_workspace
 from tasks.commands.label_sources import read_mapping
 from tasks.engine.door.training import engine

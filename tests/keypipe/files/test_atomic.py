@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keypipe.files import replacing_file
+from keypipe.files.atomic import replacing_file
 
 
 def test_a_file_is_replaced_when_its_successor_is_whole(tmp_path: Path) -> None:

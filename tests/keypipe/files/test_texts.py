@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keypipe.errors import AnnotationError, ConfigError
-from keypipe.texts import check_encoding, decode_text, is_doubtful, parse_json
+from keypipe.files.texts import check_encoding, decode_text, is_doubtful, parse_json
 
 JSON = '{"imagePath": "1.jpg", "shapes": [{"label": "牛头门"}]}'
 
