@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
@@ -63,7 +62,7 @@ def check_files(root: Path) -> None:
     Raises:
         ConfigError: some are not.
     """
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read.parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
     needed = {dep for stage in stages.values() for dep in stage.get("deps", ())}
     read.raise_problems(
         [
@@ -76,7 +75,7 @@ def check_files(root: Path) -> None:
 
 def find_missing(root: Path, document: CommentedMap) -> list[str]:
     """Return what ``dvc.yaml`` names and ``params.yaml`` lacks: DVC takes no default for a parameter."""
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read.parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
     names = dict.fromkeys(name for stage in stages.values() for name in stage.get("params", ()))
     problems: list[str] = []
     for name in names:

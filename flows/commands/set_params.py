@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from keypipe.errors import ConfigError
 from keypipe.files.atomic import replacing_file
+from tasks.workspace.params import format_value, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
 
 
@@ -70,8 +70,8 @@ def parse_assignment(assignment: str) -> tuple[list[str], Any]:
     if not equals or not all(keys):
         raise ConfigError(f"--set {assignment}: expected KEY=VALUE, such as train.epochs=5")
     try:
-        return keys, YAML(typ="safe").load(value)
-    except YAMLError as error:
+        return keys, parse_yaml(value, "--set")
+    except ConfigError as error:
         raise ConfigError(f"--set {assignment}: {value!r} is no YAML value") from error
 
 
@@ -102,7 +102,7 @@ def _edit(text: str, keys: Sequence[str], value: Any) -> str | None:
         return None
     start, end = node.start_mark.index, node.end_mark.index
     space = "" if text[start - 1 : start].isspace() else " "
-    return text[:start] + space + _format(value) + text[end:]
+    return text[:start] + space + format_value(value) + text[end:]
 
 
 def _add(text: str, section: MappingNode, key: str, value: Any) -> str | None:
@@ -112,7 +112,7 @@ def _add(text: str, section: MappingNode, key: str, value: Any) -> str | None:
     end = text.find("\n", last_value.end_mark.index) + 1 or len(text)
     line_end = _line_end(text)
     head = text[:end] if text[:end].endswith("\n") else text[:end] + line_end
-    return f"{head}{' ' * int(last_key.start_mark.column)}{key}: {_format(value)}{line_end}{text[end:]}"
+    return f"{head}{' ' * int(last_key.start_mark.column)}{key}: {format_value(value)}{line_end}{text[end:]}"
 
 
 def _line_end(text: str) -> str:
@@ -148,24 +148,14 @@ def _rewrite(text: str, keys: Sequence[str], value: Any) -> str:
     return out.getvalue().replace("\n", _line_end(text))
 
 
-def _format(value: Any) -> str:
-    """Return a value as YAML on one line."""
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = True
-    yaml.width = 1 << 20
-    out = io.StringIO()
-    yaml.dump([value], out)
-    return out.getvalue().strip()[1:-1]
-
-
 def _load(text: str) -> Any:
-    return YAML(typ="safe").load(text) or {}
+    return parse_yaml(text, PARAMS_FILE) or {}
 
 
 def _loads_as(text: str, wanted: Any) -> bool:
     try:
         return bool(_load(text) == wanted)
-    except YAMLError:
+    except ConfigError:
         return False
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from flows.history.known_runs import LATEST, WORKSPACE, find_run, find_snapshot, list_runs
 from keypipe.dataset.changes import DatasetChanges, compare_datasets
@@ -29,6 +28,7 @@ from keypipe.splits.manifest import USED, parse_manifest
 from tasks.pages.reports import parse_report
 from tasks.versions import git, snapshots
 from tasks.versions.store import opened_commit
+from tasks.workspace.params import parse_yaml
 from tasks.workspace.places import LOCAL_FILE, PARAMS_FILE
 from tasks.workspace.program import write_json
 
@@ -183,7 +183,7 @@ def _flat_yaml(content: bytes | None, prefix: str = "") -> dict[str, str]:
         else:
             yield name, json.dumps(values, ensure_ascii=False, default=str).strip('"')
 
-    values = yaml.safe_load(content) if content else None
+    values = parse_yaml(content, PARAMS_FILE) if content else None
     return {prefix + name: text for name, text in flatten(values, "")} if values else {}
 
 

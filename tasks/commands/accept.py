@@ -8,11 +8,8 @@ mean the same, and today's code still learns the same from them (``LEARNS``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
 
 from keypipe.errors import ConfigError, PoseError
 from keypipe.files.atomic import replacing_file
@@ -20,7 +17,7 @@ from tasks.check import SECTIONS, find_missing
 from tasks.versions.acceptance import Differences, find_differences
 from tasks.versions.stages import stage_names
 from tasks.workspace.models import read_record
-from tasks.workspace.params import read_params
+from tasks.workspace.params import format_value, read_params
 from tasks.workspace.places import PARAMS_FILE
 
 ALWAYS_RUN = ("convert", "split")
@@ -73,7 +70,7 @@ def add_missing_params(root: Path) -> list[str]:
         value = _defaults(section)[key] if key else {}
         about = (SECTIONS[section].model_fields[key].description or "") if key else ""
         text = add_param(text, section, key, value, about)
-        told.append(f"{PARAMS_FILE}: {name}: {_format(value)} (default)")
+        told.append(f"{PARAMS_FILE}: {name}: {format_value(value)} (default)")
     if text != before:
         with replacing_file(root / PARAMS_FILE) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -94,7 +91,7 @@ def add_param(text: str, section: str, key: str, value: Any, about: str) -> str:
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
     start = next((number for number, line in enumerate(lines) if line.startswith(f"{section}:")), None)
-    new = f"  {key}: {_format(value)}" + (f"  # {about}" if about else "") + "\n"
+    new = f"  {key}: {format_value(value)}" + (f"  # {about}" if about else "") + "\n"
     if start is None:
         return "".join([*lines, "\n", f"{section}:\n" + new if key else f"{section}: {{}}\n"])
     if lines[start].partition("#")[0].strip() in {f"{section}: {{}}", f"{section}:"}:
@@ -105,15 +102,6 @@ def add_param(text: str, section: str, key: str, value: Any, about: str) -> str:
     while not lines[end - 1].strip() or lines[end - 1].startswith("#"):
         end -= 1
     return "".join([*lines[:end], new, *lines[end:]])
-
-
-def _format(value: Any) -> str:
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = True
-    yaml.width = 1 << 20
-    out = StringIO()
-    yaml.dump([value], out)
-    return out.getvalue().strip()[1:-1]
 
 
 def list_differences(root: Path) -> dict[str, Differences]:

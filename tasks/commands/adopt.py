@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from keypipe.annotations.draft import Draft, draft_schema
@@ -220,10 +220,10 @@ def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> 
 def _check_read_back(text: str, schema: Schema) -> None:
     """Make sure that a schema is read as it was written, by YAML 1.2 and by 1.1, which most other programs read."""
     section = _to_yaml(schema)
-    for load in (YAML(typ="safe").load, yaml.safe_load):
+    for load in (partial(read.parse_yaml, name=PARAMS_FILE), yaml.safe_load):
         try:
             written = load(text)["schema"]
-        except (YAMLError, yaml.YAMLError) as error:
+        except (ConfigError, yaml.YAMLError) as error:
             raise ConfigError(f"{PARAMS_FILE}: YAML cannot hold these classes and keypoints; rename them") from error
         for key in ("classes", "aliases"):
             if written.get(key, {}) != section.get(key, {}):

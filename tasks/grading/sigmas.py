@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile
+from tasks.workspace.params import parse_yaml
 
 
 def read_sigmas(root: Path) -> SigmaFile | None:
@@ -21,8 +21,8 @@ def read_sigmas(root: Path) -> SigmaFile | None:
     if not path.exists():
         return None
     try:
-        document = yaml.safe_load(path.read_bytes())  # UTF-8, or UTF-16 by its mark
+        document = parse_yaml(path.read_bytes(), path.name)
         return None if document is None else msgspec.convert(document, SigmaFile)
-    except (yaml.YAMLError, msgspec.ValidationError, RecursionError, ValueError) as error:
+    except (ConfigError, msgspec.ValidationError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigError(f"{SIGMAS_FILE}: {reason}; make it anew with `keypipe sigmas FOLDER FOLDER`") from error

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import yaml
 
 from keypipe.errors import ModelError
 from keypipe.evaluation.bootstrap import Intervals
@@ -18,6 +17,7 @@ from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.keypoints.skeleton import schema_to_mapping
 from tasks.tracking.registry import to_tags
 from tasks.workspace.models import Summary
+from tasks.workspace.params import parse_yaml
 from tasks.workspace.places import ANNOTATIONS, EXPORTS, LOCK, RECORD, REPORT_JSON, report_folder
 
 ONNX_FILE = EXPORTS / "model.onnx"
@@ -233,7 +233,7 @@ def _decode(read: Read, path: Path, kind: type[T]) -> T:
 
 def _locked(lock: bytes | None, stage: str, key: str, path: str) -> str:
     """Return the md5 that ``dvc.lock`` has of a stage's dep or output; "" where it has none."""
-    document = yaml.safe_load(lock or b"") or {}
+    document = parse_yaml(lock or b"", LOCK.name) or {}
     entries = ((document.get("stages") or {}).get(stage) or {}).get(key) or []
     return next((str(entry.get("md5", "")) for entry in entries if entry.get("path") == path), "")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import yaml
 
-from keypipe.errors import PoseError
+from keypipe.errors import ConfigError, PoseError
 from tasks.versions.lockfile import parse_lock
 from tasks.versions.repository import opened, relative, waiting
 from tasks.versions.stages import hash_entry, load_stage
+from tasks.workspace.params import format_yaml, parse_yaml
 
 ACCEPTED = Path("accepted.yaml")
 CODE = ("keypipe/", "tasks/", "flows/")
@@ -178,13 +178,13 @@ def read_accepted(root: Path) -> list[Accepted]:
     if not path.exists():
         return []
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")) or [], list[Accepted])
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        return msgspec.convert(parse_yaml(path.read_bytes(), ACCEPTED.name) or [], list[Accepted])
+    except (ConfigError, msgspec.ValidationError) as error:
         raise PoseError(f"{ACCEPTED}: not as keypipe writes it ({error}); `git checkout {ACCEPTED}`") from error
 
 
 def _write_accepted(root: Path, accepted: list[Accepted]) -> None:
-    text = yaml.safe_dump(msgspec.to_builtins(accepted), sort_keys=False, allow_unicode=True)
+    text = format_yaml(msgspec.to_builtins(accepted))
     temporary = root / f".{ACCEPTED.name}.new"
     temporary.write_text(_HEADER + text, encoding="utf-8")
     temporary.replace(root / ACCEPTED)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pathspec
-import yaml
 
+from keypipe.errors import ConfigError
 from tasks.versions.raw import read_md5
 from tasks.versions.stages import hash_entry
+from tasks.workspace.params import format_yaml, parse_yaml
+from tasks.workspace.places import LOCK
 
 Entries = dict[str, dict[str, Any]]
 Folders = Mapping[str, Mapping[str, str]]
@@ -46,8 +48,8 @@ class Joined(NamedTuple):
 def parse_lock(text: str) -> Entries:
     """Return the entry of every stage; none where the text is no lock file."""
     try:
-        stages = yaml.safe_load(text)["stages"]
-    except (yaml.YAMLError, KeyError, TypeError):
+        stages = parse_yaml(text, LOCK.name)["stages"]
+    except (ConfigError, KeyError, TypeError):
         return {}
     return dict(stages) if isinstance(stages, Mapping) else {}
 
@@ -109,7 +111,7 @@ def join_locks(begun: str, now: str, order: Sequence[str], stage: str, files: Fi
     current = frozenset(name for name in stages if entries[name] == after.get(name))
     if entries == after:
         return Joined(now, stages, current)
-    text = yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False, allow_unicode=True)
+    text = format_yaml({"schema": "2.0", "stages": entries})
     return Joined(text, stages, current)
 
 
@@ -119,7 +121,7 @@ def _fits(entry: Mapping[str, Any], outputs: Mapping[str, str], files: Files, fo
         if str(dep.get("md5")) != _find_md5(dep["path"], outputs, files, folders):
             return False
     for file, values in (entry.get("params") or {}).items():
-        document = yaml.safe_load(files.read(file) or b"") or {}
+        document = parse_yaml(files.read(file) or b"", file) or {}
         if any(_look_up(document, key) != value for key, value in values.items()):
             return False
     return True

@@ -9,6 +9,7 @@ from keypipe.errors import DatasetError
 from tasks.progress import Progress
 from tasks.versions import git
 from tasks.versions.repository import opened, waiting
+from tasks.workspace.params import parse_yaml
 from tasks.workspace.places import RAW, RAW_FILE
 
 ATTEMPTS = 3
@@ -46,9 +47,7 @@ def raw_version(root: Path) -> str | None:
 
 def read_md5(text: str) -> str | None:
     """Return the md5 that a ``.dvc`` file names."""
-    import yaml
-
-    outs = (yaml.safe_load(text) or {}).get("outs") or [{}]
+    outs = (parse_yaml(text, RAW_FILE.name) or {}).get("outs") or [{}]
     md5 = outs[0].get("md5")
     return str(md5) if md5 else None
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, compare_schemas, parse_schema
 from tasks.workspace import params as read
@@ -44,7 +42,7 @@ def read_last_schema(root: Path) -> Schema | None:
     if not path.exists():
         return None
     try:
-        lock = yaml.safe_load(path.read_text(encoding="utf-8"))
+        lock = read.parse_yaml(path.read_bytes(), path.name)
         return parse_schema(lock["stages"]["convert"]["params"]["params.yaml"]["schema"])
-    except (yaml.YAMLError, KeyError, TypeError, ConfigError):  # half merged, or by another version
+    except (KeyError, TypeError, ConfigError):  # half merged, or by another version
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from keypipe.errors import ConfigError
@@ -62,8 +63,56 @@ def parse_document(content: bytes, name: str, yaml: YAML | None = None) -> Comme
     Raises:
         ConfigError: no YAML, a key twice, or not a mapping.
     """
+    document = _load(yaml or YAML(), content, name)
+    if document is None:
+        return CommentedMap()
+    if not isinstance(document, CommentedMap):
+        raise ConfigError(f"{name}: expected sections such as `convert:`, got {document!r}")
+    return document
+
+
+def parse_yaml(content: bytes | str, name: str) -> Any:
+    """Return the plain values of a YAML file as DVC reads them, by YAML 1.2.
+
+    ``yes`` and ``12:30`` are text there, ``1e3`` is a number, ``017`` is 17; YAML 1.1 reads all four otherwise.
+    Whatever DVC reads or writes too (``params.yaml``, ``dvc.yaml``, ``dvc.lock``) is read by this function or by
+    ``parse_document``; ``data.yaml`` alone is Ultralytics' and read by YAML 1.1.
+
+    Args:
+        content: the YAML; bytes are UTF-8, or UTF-16 by their mark.
+        name: of its file, for messages.
+
+    Raises:
+        ConfigError: no YAML, or a key twice.
+    """
+    return _load(YAML(typ="safe"), content, name)
+
+
+def format_yaml(values: Any) -> str:
+    """Format plain values as YAML 1.2 that DVC reads as they are, in their order."""
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.allow_unicode = True
+    yaml.width = 4096
+    text = io.StringIO()
+    yaml.dump(values, text)
+    return text.getvalue()
+
+
+def format_value(value: Any) -> str:
+    """Format a value as YAML 1.2 on one line."""
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = True
+    yaml.width = 1 << 20
+    text = io.StringIO()
+    yaml.dump([value], text)
+    return text.getvalue().strip()[1:-1]
+
+
+def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
     try:
-        document = (yaml or YAML()).load(content)
+        return yaml.load(content)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}" if mark else name
@@ -72,13 +121,8 @@ def parse_document(content: bytes, name: str, yaml: YAML | None = None) -> Comme
         raise ConfigError(f"{name}: not UTF-8; save it as UTF-8") from error
     except RecursionError as error:
         raise ConfigError(f"{name}: brackets in brackets by the hundred") from error
-    except (ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key, and the like
+    except (YAMLError, ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key
         raise ConfigError(f"{name}: cannot be read: {str(error)[:200]}") from error
-    if document is None:
-        return CommentedMap()
-    if not isinstance(document, CommentedMap):
-        raise ConfigError(f"{name}: expected sections such as `convert:`, got {document!r}")
-    return document
 
 
 def read_params(root: Path) -> CommentedMap:
