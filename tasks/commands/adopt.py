@@ -23,8 +23,10 @@ from keypipe.annotations.labelme import EncodingError, LabelmeError, LabelmeFile
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.files.atomic import write_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
+from keypipe.texts import AS_UTF8, decode_text
 from tasks.commands.label_sources import find_foreign
 from tasks.commands.outside import check_images_inside
+from tasks.commands.params_text import assign
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
@@ -201,20 +203,16 @@ def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> 
     Raises:
         ConfigError: the text is no YAML with sections.
     """
-    document = read.parse_document(content, PARAMS_FILE, _yaml())
-    if not isinstance(document.get("schema"), CommentedMap):
-        document["schema"] = CommentedMap()
+    document = read.parse_document(content, PARAMS_FILE)
+    text = decode_text(content, PARAMS_FILE, advice=AS_UTF8)
     section = _to_yaml(schema)
-    document["schema"]["classes"] = section["classes"]
-    document["schema"].pop("aliases", None)  # they would stand for names that are gone
-    if schema.aliases:
-        document["schema"]["aliases"] = section["aliases"]
+    text = assign(text, ["schema", "classes"], section["classes"])
+    if schema.aliases or "aliases" in (document.get("schema") or {}):  # old ones would stand for names that are gone
+        text = assign(text, ["schema", "aliases"], section.get("aliases", CommentedMap()))
     if encoding:
-        document.setdefault("convert", CommentedMap())["encoding"] = encoding
-    out = io.StringIO()
-    _yaml().dump(document, out)
-    _check_read_back(out.getvalue(), schema)
-    return out.getvalue()
+        text = assign(text, ["convert", "encoding"], encoding)
+    _check_read_back(text, schema)
+    return text
 
 
 def _check_read_back(text: str, schema: Schema) -> None:
@@ -233,15 +231,10 @@ def _check_read_back(text: str, schema: Schema) -> None:
 def format_schema(schema: Schema) -> str:
     """Format a schema as the section of ``params.yaml`` that describes it."""
     text = io.StringIO()
-    _yaml().dump({"schema": _to_yaml(schema)}, text)
+    yaml_1_2 = YAML()
+    yaml_1_2.width = 10_000
+    yaml_1_2.dump({"schema": _to_yaml(schema)}, text)
     return text.getvalue()
-
-
-def _yaml() -> YAML:
-    writer = YAML()
-    writer.preserve_quotes = True
-    writer.width = 10_000
-    return writer
 
 
 def _quote(name: str) -> str:

@@ -52,18 +52,17 @@ def read_document(path: Path) -> CommentedMap:
     return parse_document(path.read_bytes(), path.name) if path.exists() else CommentedMap()
 
 
-def parse_document(content: bytes, name: str, yaml: YAML | None = None) -> CommentedMap:
+def parse_document(content: bytes, name: str) -> CommentedMap:
     """Parse YAML with sections, keeping comments and line numbers; an empty file is an empty mapping.
 
     Args:
         content: the YAML, UTF-8 or UTF-16 by its mark.
         name: of its file, for messages.
-        yaml: with settings of its own; default: plain values.
 
     Raises:
         ConfigError: no YAML, a key twice, or not a mapping.
     """
-    document = _load(yaml or YAML(), content, name)
+    document = _load(YAML(), content, name)
     if document is None:
         return CommentedMap()
     if not isinstance(document, CommentedMap):

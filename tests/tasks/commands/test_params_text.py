@@ -1,0 +1,121 @@
+"""One value of ``params.yaml`` changes, everything else stays byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from keypipe.errors import ConfigError
+from keypipe.keypoints.skeleton import Schema, Skeleton
+from tasks.commands.adopt import with_schema
+from tasks.commands.params_text import assign
+from tasks.workspace.params import load_schema, parse_document
+
+REPOSITORY = Path(__file__).parents[3]
+TEXT = """\
+# the whole file's comment
+seed: 42
+
+train:            # how to train
+  epochs: 40      # as many as you have patience for
+  names: [a, b]   # flow list
+  note: "quoted # no comment"
+  sizes:
+    - 1
+    - 2
+  last: null      # nothing
+
+empty:
+flow: {a: 1, b: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "old", "new"),
+    [
+        ("seed", 7, "seed: 42", "seed: 7"),
+        ("train.epochs", 5, "epochs: 40      # as", "epochs: 5      # as"),
+        ("train.epochs", 0.5, "epochs: 40 ", "epochs: 0.5 "),
+        ("train.names", ["c", 1], "[a, b]   # flow list", "[c, 1]   # flow list"),
+        ("train.note", "plain", '"quoted # no comment"', "plain"),
+        ("train.note", "with: colon # and", '"quoted # no comment"', "'with: colon # and'"),
+        ("train.last", True, "last: null      # nothing", "last: true      # nothing"),
+        ("train.epochs", None, "epochs: 40 ", "epochs: null "),
+        ("train.epochs", {"a": 1}, "epochs: 40 ", "epochs: {a: 1} "),
+        ("train.patience", 3, "last: null      # nothing\n", "last: null      # nothing\n  patience: 3\n"),
+    ],
+)
+def test_one_value_changes_and_nothing_else(key: str, value: object, old: str, new: str) -> None:
+    assert assign(TEXT, key.split("."), value) == TEXT.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("train.sizes", [3]), ("empty.a", 1), ("flow.a", 2), ("flow.c", 2), ("new.deep.key", "x"), ("empty", 1)],
+)
+def test_what_cannot_be_edited_in_place_is_written_anew_with_its_comments(key: str, value: object) -> None:
+    text = assign(TEXT, key.split("."), value)
+    found = YAML(typ="safe").load(text)
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+    for comment in ("# the whole file's comment", "# how to train", "# as many as you have patience for", "# nothing"):
+        assert comment in text
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("key", "value", "more"),
+    [
+        ("retrain.gate.margin", 0.02, ["retrain:", "  gate:", "    margin: 0.02"]),
+        ("train.notes", ["a", "b"], ["  notes: [a, b]"]),
+    ],
+)
+def test_what_is_new_leaves_every_line_of_the_projects_own_file(
+    key: str, value: object, more: list[str], line_end: str
+) -> None:
+    before = (REPOSITORY / "params.yaml").read_text().replace("\n", line_end)
+    after = assign(before, key.split("."), value)
+    assert [line for line in after.split(line_end) if line not in more] == before.split(line_end)
+    assert [line for line in after.split(line_end) if line in more] == more
+    assert line_end != "\r\n" or after.count("\n") == after.count("\r\n")
+
+
+@pytest.mark.parametrize("text", ["a: 1", "a: 1\n", "a:\n    b: 1\n    c:\n      - 1\n"])
+def test_another_indentation_and_a_missing_last_line_end(text: str) -> None:
+    after = assign(text, ["new", "deep", "key"], 2)
+    assert after.startswith(text)
+    assert YAML(typ="safe").load(after) == YAML(typ="safe").load(text) | {"new": {"deep": {"key": 2}}}
+
+
+def test_a_file_of_nothing_gets_its_first_value() -> None:
+    assert YAML(typ="safe").load(assign("", ["train", "epochs"], 5)) == {"train": {"epochs": 5}}
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("aliases", [{}, {"snout": "nose"}])
+def test_another_schema_leaves_every_line_outside_of_it(aliases: dict[str, str], line_end: str) -> None:
+    before = (REPOSITORY / "params.yaml").read_text().replace("\n", line_end)
+    head, tail = before.partition("  classes:")[0], before[before.index("# What the diagnosis") :]
+    schema = Schema({"horse": Skeleton(("nose", "yes"), (("nose", "yes"),), ())}, aliases)
+    after = with_schema(before.encode(), schema)
+    assert after.startswith(head)
+    assert after.endswith(line_end * 2 + tail)
+    assert after.count("\n") == after.count(line_end)
+    assert load_schema(parse_document(after.encode(), "params.yaml")) == schema
+    assert with_schema(after.encode(), schema) == after
+
+
+def test_comments_between_the_keys_of_a_section_stay() -> None:
+    text = "a:\n    # of b\n    b:\n        x: 1 # gone\n    # of c\n    c: {y: 2}\n    # after c\n\n# of d\nd: 1\n"
+    after = assign(text, ["a", "b"], CommentedMap(z=[1]))
+    assert after == text.replace("        x: 1 # gone\n", "      z:\n      - 1\n")
+    assert assign(after, ["a", "c"], CommentedMap()) == after.replace("{y: 2}", "{}")
+
+
+def test_a_value_on_the_way_is_no_section() -> None:
+    with pytest.raises(ConfigError, match="a is a value"):
+        assign("a: 1\n", ["a", "b"], 2)
