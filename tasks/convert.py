@@ -19,9 +19,9 @@ from keypipe.annotations.readings import Folder, Ingested
 from keypipe.dataset.coco_writer import write_coco
 from keypipe.diagnosis.diagnosis import Diagnosis, diagnose
 from keypipe.diagnosis.duplicates import find_duplicates
+from keypipe.diagnosis.file_checks import find_one_name
 from keypipe.diagnosis.findings import count_findings, sort_findings
-from keypipe.errors import ConfigError, DatasetError, Fault, FaultsError, sort_faults
-from keypipe.files.texts import check_encoding
+from keypipe.errors import ConfigError, DatasetError, FaultsError, format_count, sort_faults
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
@@ -96,7 +96,8 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     for change in schema_changes(root, schema):
         say(f"convert: since the last run: {change}")
     folder = read_raw(params, schema, root)
-    _check_names(folder.faults, schema)
+    for finding in find_one_name(folder.faults, schema):
+        raise DatasetError(f"{finding.message}: {finding.fix}")
     if folder.faults and params.on_error == "fail":
         advice = "mend them, or set convert.on_error: quarantine to go on without these images"
         raise FaultsError(folder.faults, advice)
@@ -118,6 +119,9 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     if elsewhere := summary["images_found_elsewhere"]:
         where = f"{len(elsewhere)} images lie elsewhere than their JSON says, and were found by place or name"
         say(f"convert: {where}; {REPORT} lists them")
+    if overview.difficult:
+        hidden = format_count(overview.difficult, "keypoint")
+        say(f"convert: {hidden} with X-AnyLabeling's mark difficult taken for occluded (convert.difficult)")
     say(f"convert: {summary['headline']}")
 
 
@@ -209,23 +213,6 @@ def _diagnose(root: Path, folder: Folder, schema: Schema, overview: Overview, pa
     findings = without_ignored(sort_findings([*diagnosis.findings, *find_duplicates(alike, {})]), params)
     stop_at([finding for finding in findings if finding.file not in overview.set_aside], params)
     return msgspec.structs.replace(diagnosis, findings=findings)
-
-
-def _check_names(faults: Sequence[Fault], schema: Schema) -> None:
-    """Say at once what is wrong where every point has the same name, instead of at every object.
-
-    Raises:
-        DatasetError: all keypoints of a class are one, which stands in objects twice and more.
-    """
-    single = [name for name, skeleton in schema.classes.items() if len(skeleton.keypoints) == 1]
-    repeated = sum(fault.kind == "repeated-keypoint" for fault in faults)
-    if len(single) == len(schema.classes) and repeated > 1 and 2 * repeated > len(faults):
-        keypoints = " and ".join(repr(schema.classes[name].keypoints[0]) for name in single)
-        raise DatasetError(
-            f"{repeated} points stand in an object beside another one called {keypoints}, the only keypoint there is: a"
-            " keypoint needs a name of its own, such as nose or tail, that says which it is in every object; rename the"
-            " points, and put the names into schema.classes of params.yaml"
-        )
 
 
 def _check_any_object(overview: Overview, folder: Folder, schema: Schema) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from keypipe.annotations.labelme import OUTLINES, LabelmeFile, LabelmeOptions, LabelmeShape
 from keypipe.errors import format_count
 from keypipe.keypoints.boxes import Box, bounds, contains
-from keypipe.keypoints.names import find_look_alikes
+from keypipe.keypoints.names import OWN_NAMES, find_look_alikes
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
 MIN_SHARE = 0.02
@@ -136,8 +136,7 @@ class _Seen:
     def _find_namesakes(self, classes: Mapping[str, Skeleton]) -> list[str]:
         """Find classes whose only keypoint stands in an object twice and more."""
         return [
-            f"all points of a {name!r} are called {skeleton.keypoints[0]!r}: a keypoint needs a name of its own, such"
-            " as nose or tail, that says which it is in every object; rename the points"
+            f"all points of a {name!r} are called {skeleton.keypoints[0]!r}: {OWN_NAMES}"
             for name, skeleton in classes.items()
             if len(skeleton.keypoints) == 1 and self._most_in_one[skeleton.keypoints[0]] > 1
         ]

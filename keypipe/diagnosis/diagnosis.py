@@ -14,6 +14,7 @@ from keypipe.diagnosis.file_checks import (
     find_by_order,
     find_format,
     find_labels,
+    find_one_name,
     find_place,
     find_shared_groups,
     find_spellings,
@@ -59,7 +60,10 @@ def diagnose(
     splits = splits or {}
     at_fault = {fault.file for fault in folder.faults}
     gathering = Gathering(folder.files)
-    findings = [*locate_faults(folder, raw, schema), *find_labels(folder, raw, schema)]
+    findings = find_one_name(folder.faults, schema)
+    told = {"repeated-keypoint"} if findings else set()
+    findings += [found for found in locate_faults(folder, raw, schema) if found.kind not in told]
+    findings += find_labels(folder, raw, schema)
     findings += find_spellings(folder, schema)
     findings += [_of_unlabelled(name) for name in folder.unlabelled]
     findings += [_of_unread(name) for name in folder.unread]

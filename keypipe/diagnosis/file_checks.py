@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from keypipe.diagnosis.findings import Finding, Point, Severity, to_finding
 from keypipe.errors import Fault, format_count
 from keypipe.images.formats import SUFFIXES_BY_FORMAT
 from keypipe.keypoints.boxes import bounds
-from keypipe.keypoints.names import find_look_alikes, spelling_key
+from keypipe.keypoints.names import OWN_NAMES, find_look_alikes, spelling_key
 from keypipe.keypoints.skeleton import Schema
 
 _QUOTES = "'\""
@@ -47,6 +47,27 @@ def locate_faults(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
                     found += _find_repeats_in_group(item, file, schema)
         findings += found
     return findings
+
+
+def find_one_name(faults: Sequence[Fault], schema: Schema) -> list[Finding]:
+    """Find, once for a folder and not at every object, that every point has the same name.
+
+    Args:
+        faults: of the folder.
+        schema: classes and keypoints.
+
+    Returns:
+        One finding where every class has one keypoint alone, and most faults are of objects that have it twice and
+        more; it stands for these faults.
+    """
+    keypoints = [skeleton.keypoints for skeleton in schema.classes.values()]
+    repeated = sum(fault.kind == "repeated-keypoint" for fault in faults)
+    if any(len(names) != 1 for names in keypoints) or repeated < 2 or 2 * repeated <= len(faults):
+        return []
+    names = " and ".join(dict.fromkeys(repr(name) for (name,) in keypoints))
+    message = f"{repeated} points stand in an object beside another one called {names}, the only keypoint there is"
+    fix = f"{OWN_NAMES}, and put the names into schema.classes of params.yaml"
+    return [Finding(kind="one-name", severity="error", file="", message=message, fix=fix)]
 
 
 def _locate(finding: Finding, file: LabelmeFile, schema: Schema) -> Finding:

@@ -49,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "repeated-keypoint": Kind(
         "Keypoints that are there twice", "An object has one place for each keypoint; one of the two is wrong."
     ),
+    "one-name": Kind("One name for every point", "Nothing says which point of an object is which keypoint."),
     "outline-without-box": Kind(
         "Objects outlined by polygons or masks, without a rectangle", "They would be taught as background."
     ),

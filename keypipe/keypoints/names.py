@@ -33,6 +33,12 @@ def _is_unseen(character: str) -> bool:
     return unicodedata.category(character) == "Cf" or character.isspace()
 
 
+OWN_NAMES = (
+    "a keypoint needs a name of its own, such as nose or tail, that says which it is in every object; rename the points"
+)
+"""What to do where all points have the same name."""
+
+
 def spelling_key(name: str) -> str:
     """Return what names have in common that differ only by letter case, width, or blanks, hyphens and underscores.
 

@@ -13,6 +13,7 @@ import pytest
 from keypipe.errors import AnnotationError, DatasetError, FaultsError
 from tasks import convert
 from tasks.commands.adopt import adopt_folder
+from tasks.commands.doctor import examine
 from tests.conftest import point, rectangle
 from tests.workspace import set_params
 
@@ -79,7 +80,9 @@ def faults_of(root: Path, folder: Path) -> list[tuple[str, int | None, str]]:
     return [(fault.file, fault.shape, fault.kind) for fault in caught.value.faults]
 
 
-def test_difficult_keypoints_are_occluded(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+def test_difficult_keypoints_are_occluded(
+    drawn: Path, tmp_path: Path, write_labelme: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
     def hide(number: int, shapes: Shapes) -> None:
         for index, shape in enumerate(shapes):
             shape["difficult"] = number % 2 == 0 and index in {0, 4}
@@ -88,9 +91,11 @@ def test_difficult_keypoints_are_occluded(drawn: Path, tmp_path: Path, write_lab
     report = use_and_convert(drawn, folder)
     assert report["keypoints"]["cow"]["tail"] == {"visible": 6, "occluded": 6, "not_labelled": 0}
     assert report["occluded_by_difficult"] == 6
+    assert "convert: 6 keypoints with X-AnyLabeling's mark difficult taken for occluded" in capsys.readouterr().out
     set_params(drawn, **{"convert.difficult": "ignore"})
     report = use_and_convert(drawn, folder)
     assert report["keypoints"]["cow"]["tail"]["occluded"] == report["occluded_by_difficult"] == 0
+    assert "difficult" not in capsys.readouterr().out
 
 
 def outline(shapes: Shapes) -> None:
@@ -175,3 +180,8 @@ def test_points_of_one_name_are_one_message(drawn: Path, tmp_path: Path, write_l
     set_params(drawn, **{"schema.classes": {"cow": {"keypoints": ["point"]}}})
     with pytest.raises(DatasetError, match=r"36 points stand in an object beside another one called 'point'"):
         convert.main(drawn)
+    examined = examine(drawn)
+    (one,) = [found for found in examined.findings if found.severity == "error"]
+    assert (one.kind, one.file, examined.stops) == ("one-name", "", 1)
+    assert one.message.startswith("36 points stand in an object beside another one called 'point'")
+    assert "needs a name of its own" in one.fix
