@@ -22,6 +22,7 @@ from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.file_checks import find_one_name
 from keypipe.diagnosis.findings import count_findings, sort_findings
 from keypipe.errors import ConfigError, DatasetError, FaultsError, format_count, sort_faults
+from keypipe.files.texts import check_encoding
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed

@@ -22,8 +22,8 @@ from keypipe.annotations.folder import list_files
 from keypipe.annotations.labelme import EncodingError, LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError
 from keypipe.files.atomic import write_text
+from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
-from keypipe.texts import AS_UTF8, decode_text
 from tasks.commands.label_sources import find_foreign
 from tasks.commands.outside import check_images_inside
 from tasks.commands.params_text import assign
