@@ -47,7 +47,8 @@ def assign(text: str, keys: Sequence[str], value: Any) -> str:
 
 def _edit(text: str, keys: Sequence[str], value: Any) -> str | None:
     """Replace the value's characters, or put a line for a new key under the last one of its section."""
-    node: Node | None = YAML().compose(io.StringIO(text))
+    node: Any = YAML().compose(io.StringIO(text))
+    found: Any = None
     for position, key in enumerate(keys):
         if not isinstance(node, MappingNode) or node.flow_style:
             return None

@@ -89,7 +89,7 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
 
 def format_yaml(values: Any) -> str:
     """Format plain values as YAML 1.2 that DVC reads as they are, in their order."""
-    yaml = YAML(typ="safe")
+    yaml: Any = YAML(typ="safe")
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
     yaml.allow_unicode = True
