@@ -33,7 +33,7 @@ def plain(default: Any) -> Any:
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
         values = dataclasses.asdict(default).items()
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
-    return default.model_dump(by_alias=True) if isinstance(default, BaseModel) else default
+    return default.model_dump(mode="json", by_alias=True) if isinstance(default, BaseModel) else default
 
 
 @pytest.mark.parametrize("section", MODELS)

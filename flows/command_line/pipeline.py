@@ -73,3 +73,34 @@ def schedule(root: Path, cron: str, timezone: str | None) -> None:
     from flows.commands import scheduling
 
     scheduling.serve(root, cron, timezone, click.echo)
+
+
+@command(
+    "notify",
+    examples=["keypipe notify", "keypipe notify --test failed"],
+    exit_codes={2: "the section retrain.notify is at fault, or a test did not arrive"},
+)
+@click.option("--test", "event", metavar="EVENT", help="Send a test of this event.")
+@click.pass_obj
+def notify(root: Path, event: str | None) -> None:
+    """Show who is told what became of a retraining, or try it out.
+
+    Who is told stands under `retrain.notify` in params.yaml. EVENT is promoted, rejected, undecided, failed, drift,
+    approval or skipped; a test goes by every way that is told of it, and says that it is one.
+    """
+    from flows.commands import notifying
+
+    if event is not None:
+        deliveries = notifying.try_out(root, event, click.echo)
+        if not all(delivery.arrived for delivery in deliveries):
+            sys.exit(2)
+        return
+    who = notifying.read_who(root)
+    for name, events in who.ways:
+        click.echo(f"{name}: {', '.join(events)}")
+    if not who.ways:
+        click.echo("nobody is told; docs/retraining.md shows how to name somebody")
+    if who.last:
+        click.echo(f"last: {who.last.title} ({who.last.at})")
+        for delivery in who.last.deliveries:
+            click.echo(f"  {delivery.describe()}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from flows.notifications.record import TOLD, Told
 from flows.pipeline import lease
 from flows.pipeline.run_result import LAST_RUN, RunResult
 from flows.services import server
@@ -71,6 +72,7 @@ class Status(msgspec.Struct):
         unrecorded: what MLflow was not told yet, one line for each server.
         server: address of the Prefect server that serves this workspace.
         schedule: the schedule that is being served.
+        told: the last notice, and whom it reached.
     """
 
     workspace: str
@@ -84,6 +86,7 @@ class Status(msgspec.Struct):
     unrecorded: list[str] = []
     server: str | None = None
     schedule: ScheduleRecord | None = None
+    told: Told | None = None
 
 
 def read_status(root: Path) -> Status:
@@ -104,6 +107,7 @@ def read_status(root: Path) -> Status:
         unrecorded=describe_waiting(root),
         server=record.url if record else None,
         schedule=active_schedule(root),
+        told=read_record(root / TOLD, Told),
     )
 
 
@@ -212,6 +216,9 @@ def show_status(status: Status) -> None:
             console.print(f"           {last.message.splitlines()[0]}", markup=False)
     for line in status.unrecorded:
         console.print(f"unrecorded {line}", markup=False)
+    for delivery in status.told.deliveries if status.told else ():
+        if not delivery.arrived:
+            console.print(f"told       {delivery.describe()}", markup=False)
     console.print(f"server     {status.server or 'none; `keypipe ui` starts one'}")
     if status.schedule:
         console.print(f"schedule   {status.schedule.describe()}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from keypipe.gate.rules import Rules
+from tasks.retraining.notification import NotifyParams
 from tasks.workspace import params as read
 
 
@@ -21,6 +22,7 @@ class RetrainParams(read.Section):
     push: bool = False
     approval_days: float = Field(default=7.0, gt=0)
     gate: Rules = Rules()
+    notify: NotifyParams = NotifyParams()
 
 
 def read_settings(root: Path) -> RetrainParams:

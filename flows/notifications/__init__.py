@@ -1,0 +1,1 @@
+"""How people are told what a retraining came to."""
