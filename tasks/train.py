@@ -19,7 +19,7 @@ from keypipe.dataset.coco import CUT, DEPTH, CocoFile
 from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
-from tasks.engine.door.training import FITNESS, LEARNS, Epoch, Trained, TrainJob, engine
+from tasks.engine.door.training import FITNESS, LEARNS, Epoch, Start, Trained, TrainJob, engine
 from tasks.grading import preflight
 from tasks.grading.epochs import FIGURES, make_scorer
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
@@ -153,7 +153,7 @@ def run(
     job = _to_job(params, grading, seed, local, schema, splits, scratch, root)
     witness = Witness(params, schema, scratch, root, record)
     on_preflight = witness.on_preflight if params.preflight else None
-    job = msgspec.structs.replace(job, on_epoch=witness.on_epoch, on_preflight=on_preflight)
+    job = msgspec.structs.replace(job, on_start=witness.on_start, on_epoch=witness.on_epoch, on_preflight=on_preflight)
     try:
         with tracking.ending(witness.live):
             headline, not_repeatable = witness.finish(engine().train(job))
@@ -179,6 +179,7 @@ def _to_job(
     """Say what is trained; who is told of it is added by ``run``."""
     return TrainJob(
         model=_resolve_model(params.model, root),
+        schema=schema,
         data=root.resolve() / VIEW_YAML,
         arguments={**params.arguments, **_fixed(params, seed, schema)},
         device=local.device,
@@ -215,6 +216,15 @@ class Witness:
 
     def _save(self) -> None:
         write_json(self._scratch / PROGRESS_FILE, self._progress)
+
+    def on_start(self, start: Start) -> None:
+        """Tell and record what the training starts from."""
+        tags = {tracking.START: self._params.model if start.weights else "random weights"}
+        if start.weights:
+            tags |= {tracking.START_WEIGHTS: start.weights, tracking.START_KEYPOINTS: start.keypoints}
+            say(f"train: starts from the weights {self._params.model}; keypoints: {start.keypoints}")
+        self._record.tags |= tags
+        self.live.set_tags(tags)
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Take in an epoch."""

@@ -28,7 +28,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     from tasks.engine.training.job import TrainJob
     from tasks.grading.loss_sigma import SigmaCourse
     from tasks.train import count_instances
-    from tasks.workspace.dataset import read_split
+    from tasks.workspace.dataset import read_schema, read_split
     from tests.train_program import ARGUMENTS
 
     scratch.mkdir(parents=True)
@@ -86,6 +86,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     engine.train(
         TrainJob(
             model=options.get("model", "yolov8n-pose.yaml"),
+            schema=read_schema(workspace),
             data=workspace.resolve() / "data/yolo/data.yaml",
             arguments={**ARGUMENTS, **options.get("arguments", {})},
             device="cpu",

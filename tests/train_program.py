@@ -41,7 +41,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     from tasks.engine.training.job import Epoch, TrainJob
     from tasks.grading.loss_sigma import SigmaCourse, SigmaSchedule
     from tasks.train import count_instances
-    from tasks.workspace.dataset import read_split
+    from tasks.workspace.dataset import read_schema, read_split
 
     scratch.mkdir(parents=True, exist_ok=True)
     configure(scratch, threads=1)
@@ -67,6 +67,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
 
     job = TrainJob(
         model="yolov8n-pose.yaml",
+        schema=read_schema(workspace),
         data=workspace.resolve() / "data/yolo/data.yaml",
         arguments={**ARGUMENTS, **options.get("arguments", {})},
         device="cpu",

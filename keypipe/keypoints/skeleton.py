@@ -335,7 +335,7 @@ def compare_schemas(old: Schema, new: Schema) -> list[SchemaChange]:
         differing = sorted({alias for alias, _ in {*old.aliases.items()} ^ {*new.aliases.items()}})
         changes.append(SchemaChange("changed", "aliases", ", ".join(differing)))
     if len(old.slots) != len(new.slots):
-        detail = f"[{len(old.slots)}, 3] -> [{len(new.slots)}, 3]; weights from before need train.new_head"
+        detail = f"[{len(old.slots)}, 3] -> [{len(new.slots)}, 3]; keypipe's weights can be started from all the same"
         changes.append(SchemaChange("changed", "kpt_shape", detail))
     return changes
 

@@ -41,6 +41,9 @@ LEASE = "keypipe.lease"
 MACHINE = "keypipe.machine"
 KEPT = "keypipe.kept"
 HEADLINE = "keypipe.headline"
+START = "keypipe.start"
+START_WEIGHTS = "keypipe.start.weights"
+START_KEYPOINTS = "keypipe.start.keypoints"
 
 
 class Run:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tasks.engine.training import run
-from tasks.engine.training.job import FITNESS, LEARNS, Epoch, Trained, TrainJob
+from tasks.engine.training.job import FITNESS, LEARNS, Epoch, Start, Trained, TrainJob
 
-__all__ = ["FITNESS", "LEARNS", "Epoch", "TrainJob", "Trained", "TrainingEngine", "engine"]
+__all__ = ["FITNESS", "LEARNS", "Epoch", "Start", "TrainJob", "Trained", "TrainingEngine", "engine"]
 
 
 class TrainingEngine(Protocol):

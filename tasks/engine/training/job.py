@@ -10,6 +10,7 @@ import msgspec
 
 from keypipe.errors import DatasetError
 from keypipe.keypoints.rows import Row
+from keypipe.keypoints.skeleton import Schema
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.preflight import Preflight
 
@@ -50,11 +51,28 @@ def tell_nobody(_epoch: Epoch) -> None:
     """Take the place of ``TrainJob.on_epoch`` where nobody asks."""
 
 
+class Start(msgspec.Struct, frozen=True):
+    """What a training starts from.
+
+    Attributes:
+        weights: sha256 over their state dict (``hash_weights``); empty: random weights.
+        keypoints: which are taken over, and how; for people.
+    """
+
+    weights: str = ""
+    keypoints: str = ""
+
+
+def start_unseen(_start: Start) -> None:
+    """Take the place of ``TrainJob.on_start`` where nobody asks."""
+
+
 class TrainJob(msgspec.Struct):
     """One training.
 
     Attributes:
         model: model YAML, weights, or a published name.
+        schema: classes and keypoint slots of the dataset.
         data: ``data.yaml`` of the YOLO folder.
         arguments: Ultralytics' train arguments.
         device: such as ``cpu`` or ``0``; None for what is there.
@@ -66,12 +84,14 @@ class TrainJob(msgspec.Struct):
         best_by: the figure of an epoch that decides which is the best; ``fitness`` or one that ``score`` gives.
         score: gets the predictions for the validation split, gives figures by name.
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
+        on_start: gets what the training starts from, before anything is trained; once more after a kill.
         on_epoch: called after every epoch.
         on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
             into the device's memory; may raise to stop. Without it they are not looked at.
     """
 
     model: str
+    schema: Schema
     data: Path
     arguments: dict[str, Any]
     device: str | int | None
@@ -83,6 +103,7 @@ class TrainJob(msgspec.Struct):
     best_by: str
     score: Callable[[Sequence[Row]], Mapping[str, float]]
     new_head: bool = False
+    on_start: Callable[[Start], None] = start_unseen
     on_epoch: Callable[[Epoch], None] = tell_nobody
     on_preflight: Callable[[Preflight | None], None] | None = None
 

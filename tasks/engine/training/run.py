@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from keypipe.errors import ConfigError, ModelError
+from keypipe.keypoints.skeleton import Schema
 from tasks.engine.settings import configure, first_line, use_font_in_plots
 from tasks.engine.training.arguments import RESERVED, read_train_arguments
-from tasks.engine.training.job import STATE_FILE, Trained, TrainJob
-from tasks.engine.weights import explain_refusal, write_checkpoint
+from tasks.engine.training.job import STATE_FILE, Start, Trained, TrainJob
+from tasks.engine.training.transfer import Transfer, match_keypoints, read_known_schema
+from tasks.engine.weights import explain_refusal, hash_weights, write_checkpoint
 
 __all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
@@ -54,14 +54,15 @@ def train(job: TrainJob) -> Trained:
         get_cfg(overrides=arguments)
     except (TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
-    model = load_start(job.model, job.data, new_head=job.new_head)
+    model, transfer = load_start(job.model, job.schema, new_head=job.new_head)
+    job.on_start(_describe_start(model, transfer, len(job.schema.slots)))
     _replace_amp_check()
     if arguments.get("plots"):
         use_font_in_plots()
     started: list[bool] = []
     model.add_callback("on_pretrain_routine_end", lambda _: started.append(True))
     try:
-        model.train(trainer=partial(Trainer, job), **arguments)
+        model.train(trainer=partial(Trainer, job, transfer), **arguments)
     except (NotImplementedError, ValueError) as error:
         if started:
             raise
@@ -105,19 +106,21 @@ def why_not_repeatable(device: str, arguments: Mapping[str, Any]) -> str | None:
     return None
 
 
-def load_start(model: str, data: Path, *, new_head: bool) -> Any:
+def load_start(model: str, schema: Schema, *, new_head: bool) -> tuple[Any, Transfer | None]:
     """Load what training starts from.
 
     Args:
         model: model YAML, weights file, or a published name that Ultralytics fetches.
-        data: ``data.yaml``, for the number of keypoints.
-        new_head: accept weights for another number of keypoints.
+        schema: of the dataset.
+        new_head: accept weights for another number of keypoints, and take none of these over.
 
     Returns:
-        An Ultralytics model.
+        An Ultralytics model, and which keypoints are taken over by name; None where the weights do not say what
+        their keypoints are: these are taken for the dataset's, in its order.
 
     Raises:
-        ModelError: it is not there and cannot be fetched, is no pose model, or has another number of keypoints.
+        ModelError: it is not there and cannot be fetched, is no pose model, or has another number of keypoints without
+            saying which, or none of the dataset's.
     """
     from ultralytics import YOLO
 
@@ -137,14 +140,29 @@ def load_start(model: str, data: Path, *, new_head: bool) -> Any:
         ) from error
     if getattr(loaded.model, "task", loaded.task) != "pose" or not hasattr(loaded.model, "kpt_shape"):
         raise ModelError(f"train.model: {model} is not a pose model; use a -pose model")
-    wanted = yaml.safe_load(data.read_text(encoding="utf-8"))["kpt_shape"]
-    got = list(loaded.model.kpt_shape)
+    wanted, got = [len(schema.slots), 3], list(loaded.model.kpt_shape)
+    known = read_known_schema(loaded.ckpt, got[0]) if loaded.ckpt else None
+    if known is not None and got[1] == wanted[1] and not new_head:
+        transfer = match_keypoints(known.slots, schema.slots)
+        if not transfer.kept:
+            raise ModelError(
+                f"train.model: {model} knows none of the dataset's keypoints (it has {', '.join(known.slots)});"
+                " set train.new_head: true to keep its other layers alone, or choose other weights"
+            )
+        return loaded, transfer
     if is_file and model.endswith(".pt") and got != wanted and not new_head:
         raise ModelError(
-            f"train.model: {model} is for {got[0]} keypoints, the dataset has {wanted[0]};"
+            f"train.model: {model} is for {got[0]} keypoints, the dataset has {wanted[0]}, and it does not say which;"
             " set train.new_head: true to keep its other layers and train a new keypoint head, or choose other weights"
         )
-    return loaded
+    return loaded, None
+
+
+def _describe_start(model: Any, transfer: Transfer | None, n_slots: int) -> Start:
+    if not model.ckpt:
+        return Start()
+    untold = "taken for the dataset's, in its order" if model.model.kpt_shape[0] == n_slots else "none; a new head"
+    return Start(hash_weights(Path(model.ckpt_path)), str(transfer) if transfer else untold)
 
 
 def _replace_amp_check() -> None:

@@ -23,6 +23,7 @@ from tasks.engine.recording import RecordingValidator
 from tasks.engine.training import measure as preflight
 from tasks.engine.training import repeat
 from tasks.engine.training.job import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded, metric_name
+from tasks.engine.training.transfer import Transfer, adopt_keypoints, is_narrower
 from tasks.engine.weights import read_checkpoint
 
 VALIDATION_BATCH = 16
@@ -38,6 +39,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
 
     Attributes:
         job: what to train.
+        transfer: which keypoints are taken over by name from the weights that training starts from.
         state_path: the exact state at the end of the last whole epoch.
         figures: what the last validation gave, by the names that ``train.best_by`` takes.
         best_number: the best epoch so far, from 1; 0 before any.
@@ -48,8 +50,11 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
     start_epoch: int
     wdir: Path
 
-    def __init__(self, job: TrainJob, overrides: dict[str, Any], _callbacks: Any = None) -> None:
+    def __init__(
+        self, job: TrainJob, transfer: Transfer | None, overrides: dict[str, Any], _callbacks: Any = None
+    ) -> None:
         self.job = job
+        self.transfer = transfer
         self.state_path = job.scratch / STATE_FILE
         self.figures: dict[str, float] = {}
         self.best_number = 0
@@ -76,7 +81,15 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         ):
             self.add_callback(event, hook)
 
-    # What is trained on
+    # What is trained, and on what
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """Build the network; classes of weights are taken over by name, by Ultralytics, and keypoints here."""
+        model = super().get_model(cfg, weights, verbose)
+        found = self.transfer if weights is not None else None
+        if found is not None and (found.changes or is_narrower(model, weights)):
+            adopt_keypoints(model, weights, found.places)
+        return model
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build a dataset: seeded by sample for training, Ultralytics' own for validation."""

@@ -206,7 +206,7 @@ def test_a_change_says_what_follows() -> None:
         "keypoint snout of cow added: older annotations count as not labelled there",
         "keypoint hoof of cow added: older annotations count as not labelled there",
         "edges of cow changed",
-        "kpt_shape changed: [4, 3] -> [5, 3]; weights from before need train.new_head",
+        "kpt_shape changed: [4, 3] -> [5, 3]; keypipe's weights can be started from all the same",
     ]
 
 

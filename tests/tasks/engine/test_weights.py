@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from keypipe.errors import ModelError
+from keypipe.keypoints.skeleton import parse_schema
 from tasks.engine.settings import configure
 from tests.pose_checkpoint import write_random_checkpoint
 from tests.programs import PROGRAMS, write_program
@@ -69,8 +70,7 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: bytes | None
 def load_to_start(path: Path) -> Any:
     from tasks.engine.training.run import load_start
 
-    (path.parent / "data.yaml").write_text("kpt_shape: [3, 3]\n")
-    return load_start(str(path), path.parent / "data.yaml", new_head=True)
+    return load_start(str(path), parse_schema({"classes": {"cow": {"keypoints": ["a", "b", "c"]}}}), new_head=True)
 
 
 def export(path: Path) -> Any:
