@@ -75,6 +75,7 @@ class Cell(NamedTuple):
 
 SIZES = (50, 100, 200, 400, 1000)
 GROUPS = (40, 100, 200)
+SUPERIOR_SIZES = (100, 400, 1000)
 
 
 def list_cells(part: str) -> list[Cell]:
@@ -102,6 +103,21 @@ def list_cells(part: str) -> list[Cell]:
             for kin in ONE_OF_TWO
             for margins in (-2.0, 0.0, 1.0)
         ]
+    if part == "superior":
+        equal = [
+            Cell(part, "image", size, kin, harm, figure, 0.0)
+            for size in SUPERIOR_SIZES
+            for kin in ONE_OF_TWO
+            for harm in ("all", "images")
+            for figure in (0, 1)
+        ]
+        better = [
+            Cell(part, "image", size, kin, "all", 0, margins)
+            for size in SUPERIOR_SIZES
+            for kin in ONE_OF_TWO
+            for margins in (1.0, 2.0, 4.0)
+        ]
+        return equal + better
     return [Cell(part, "image", size, "near", "keypoint", 1, drop) for size in SIZES[1:] for drop in (0.0, -5.0, -10.0)]
 
 
@@ -142,8 +158,9 @@ def make_pair(population: Population, cell: Cell, pair: int) -> tuple[Model, Mod
     if cell.harm == "keypoint":
         return _make_keypoint_pair(population, champion, challenger, cell, seed)
     column, margin = cell.figure, MARGINS[cell.figure]
-    if cell.kin == "near" and not harm_to(
-        champion, make_error(population, "all", seed + 1), column, champion.figures()[column] - 2 * margin
+    below = max(2.0, cell.margins + 1) if cell.part == "superior" else 2.0 if cell.kin == "near" else 0.0
+    if below and not harm_to(
+        champion, make_error(population, "all", seed + 1), column, champion.figures()[column] - below * margin
     ):
         return None
     target = champion.figures()[column] + cell.margins * margin
@@ -182,13 +199,14 @@ def run_pair(population: Population, cell: Cell, pair: int, n_draws: int) -> dic
         return None
     champion, challenger = models
     rng = np.random.default_rng([pair, 1 if cell.part == "tuning" else 2])
+    limits = np.zeros(len(MARGINS)) if cell.part == "superior" else -MARGINS
     counts: Counter[str] = Counter()
     spreads = []
     for _ in range(n_draws):
         images, units = draw_split(population, cell, rng)
         comparison = compare(measure(challenger.score_on(images), units), measure(champion.score_on(images), units))
         values, pulls = comparison.differences[:2], comparison.pulls[:, :2]
-        levels = find_levels(-MARGINS, values, pulls, seed=0)
+        levels = find_levels(limits, values, pulls, seed=0)
         spreads.append(standard_errors(pulls) * np.sqrt(units.count))
         for level in LEVELS:
             counts[f"passed {level}"] += int((levels.above <= level).all())
@@ -285,7 +303,7 @@ def _passes(challenger: Measures, reference: Measures) -> bool:
 # ----------------------------------------------------------------------------------------- running
 
 
-PARTS = ("tuning", "margin", "rates", "vetoes", "creep")
+PARTS = ("tuning", "margin", "rates", "vetoes", "superior", "creep")
 
 
 def list_work(parts: list[str], n_draws: int, n_histories: int) -> Iterator[tuple[str, Any, int]]:
@@ -360,7 +378,13 @@ def print_tables(draws: Draws) -> None:
         rows = [row for row in draws.rows if row["part"] == part]
         if rows:
             print(f"\n### {part}\n")
-            {"creep": _print_creep, "vetoes": _print_vetoes, "rates": _print_rates}.get(part, _print_margin)(rows)
+            printers = {
+                "creep": _print_creep,
+                "vetoes": _print_vetoes,
+                "rates": _print_rates,
+                "superior": _print_superior,
+            }
+            printers.get(part, _print_margin)(rows)
 
 
 def gather(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -419,6 +443,22 @@ def _print_rates(rows: list[dict[str, Any]]) -> None:
         print(
             f"| {cell[2]} | {decides:.1f} | {cell[3]} | {cell[6]:+g} |"
             f" {percent(total['promoted'], n)} | {percent(total['rejected'], n)} | {percent(undecided, n)} |"
+            f" {percent(total['larger'], n)} | {percent(total['larger by min_improvement'], n)} |"
+        )
+
+
+def _print_superior(rows: list[dict[str, Any]]) -> None:
+    print(
+        "| images | trainings | error | equal in | difference | draws | promoted | that figure alone | rejected |",
+        end="",
+    )
+    print(" undecided | `>` | `> + 0.01` |\n|" + "---|" * 12)
+    for cell, total in sorted(gather(rows).items(), key=lambda item: (item[0][2], item[0][3:])):
+        n = total["draws"]
+        print(
+            f"| {cell[2]} | {cell[3]} | {cell[4]} | {('AP', 'close')[cell[5]]} | {cell[6]:+g} | {n} |"
+            f" {percent(total['promoted'], n)} | {percent(total[f'passed {LEVEL} alone'], n)} |"
+            f" {percent(total['rejected'], n)} | {percent(n - total['promoted'] - total['rejected'], n)} |"
             f" {percent(total['larger'], n)} | {percent(total['larger by min_improvement'], n)} |"
         )
 

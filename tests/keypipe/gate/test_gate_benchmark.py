@@ -68,6 +68,18 @@ def test_every_split_is_promoted_rejected_or_undecided(population: Population) -
     assert struck["vetoed rightly"] == 5
 
 
+def test_a_better_model_is_shown_better_and_an_equal_one_seldom(population: Population) -> None:
+    cell = gate.Cell("superior", "image", 400, "apart", "all", 0, 4.0)
+    better = gate.run_pair(population, cell, 0, 10)
+    equal = gate.run_pair(population, cell._replace(margins=0.0), 0, 20)
+    assert better is not None
+    assert equal is not None
+    assert better["truth"][0] == pytest.approx(0.08, abs=0.004)
+    assert equal["truth"][0] == pytest.approx(0.0, abs=0.004)
+    assert better["promoted"] > 7
+    assert equal.get("promoted", 0) <= 4
+
+
 def test_the_rule_against_creep_keeps_a_history_at_least_as_high(population: Population) -> None:
     library = gate.make_library(population, 60)
     below = {
