@@ -42,7 +42,15 @@ def cli() -> None:
 
 
 cli.add_section("Data", data)
-cli.add_section("Pipeline", pipeline.run, pipeline.status, pipeline.accept, pipeline.schedule, pipeline.notify)
+cli.add_section(
+    "Pipeline",
+    pipeline.run,
+    pipeline.retrain,
+    pipeline.status,
+    pipeline.accept,
+    pipeline.schedule,
+    pipeline.notify,
+)
 cli.add_section("Models", models.predict, models.serve, registered)
 cli.add_section("Runs", runs)
 cli.add_section("Services", services.ui)

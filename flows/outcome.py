@@ -44,6 +44,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         finished: when, ISO 8601 with offset.
         flow_run: name of the Prefect run.
         training: id of the MLflow run of the training; "" where nothing was trained.
+        remarks: what else is to be known, such as a push that failed; sentences.
         exit_code: 0, 1 for a bug or a crash, 2 for a fault of the input.
     """
 
@@ -60,4 +61,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     finished: str = ""
     flow_run: str = ""
     training: str = ""
+    remarks: tuple[str, ...] = ()
     exit_code: int = 0

@@ -31,18 +31,11 @@ Commands work from any folder of the workspace. A command of a group has two nam
 """
 
 PLANNED = {
-    "retrain": (
-        "retrain",
-        "Pipeline",
-        "Decide whether to train, train, and compare the new model with the one in use.",
-    ),
     "sweep": ("sweep", "Pipeline", "Search parameters; each trial is a run."),
     "init": ("data init [FOLDER]", "Data", "Propose parameters that fit the data. `use FOLDER` becomes its alias."),
     "label": ("data label", "Data", "Choose the next images to annotate and open them in labelme."),
     "relabel": ("data relabel", "Data", "List the labels that are likely wrong."),
     "guide": ("data guide", "Data", "Make a page for annotators."),
-    "approve": ("models approve", "Models", "Let a version that waits for a person into use."),
-    "reject": ("models reject", "Models", "Refuse it."),
     "drift": ("drift", "Models", "Compare what the model sees with what it was measured on."),
     "up": ("up", "Services", "Keep the dashboards up in the background. `ui` becomes `up --foreground`."),
     "down": ("down", "Services", "End what `up` started."),

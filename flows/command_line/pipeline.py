@@ -31,6 +31,27 @@ def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequen
     sys.exit(run_training(root, until, force))
 
 
+@command("retrain", examples=["keypipe retrain --dry-run", 'keypipe retrain --force --why "new camera"'])
+@click.option("--dry-run", is_flag=True, help="Decide and say why; pull nothing, train nothing.")
+@click.option("--force", is_flag=True, help="Train whatever has changed; needs --why.")
+@click.option("--why", default="", help="The reason for --force, for the history.")
+@click.option("--no-pull", is_flag=True, help="Take code and data as they are here.")
+@click.pass_obj
+def retrain(root: Path, dry_run: bool, force: bool, why: str, no_pull: bool) -> None:
+    """Train anew if there is a reason, and put the new model into use if it keeps the rules.
+
+    What is a reason, and which rules, says the section `retrain` of params.yaml (docs/retraining.md).
+    """
+    if force != bool(why.strip()):
+        raise click.UsageError("--force and --why go together: the history keeps the reason")
+    from flows.commands import retraining
+
+    if dry_run:
+        retraining.show_decision(root, why.strip())
+        return
+    sys.exit(retraining.run_retraining(root, why.strip(), pull=False if no_pull else None))
+
+
 @command("status", examples=["keypipe status", "keypipe status --json"])
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_obj

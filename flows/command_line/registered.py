@@ -82,3 +82,30 @@ def rollback(root: Path, why: str) -> None:
 
     for move in aliases.rollback(root, why).moves:
         click.echo(str(move))
+
+
+@models.command("approve", examples=["keypipe approve", 'keypipe approve 4 --why "looked at the pictures"'])
+@click.argument("version", metavar="[VERSION]", default="")
+@click.option("--why", default="", help="The reason, for the history; default: what the gate said.")
+@click.pass_obj
+def approve(root: Path, version: str, why: str) -> None:
+    """Put the version into use that waits for a person's word.
+
+    VERSION makes sure that it is the one that is meant.
+    """
+    from tasks.registry import approvals
+
+    for move in approvals.approve(root, version, why).moves:
+        click.echo(str(move))
+
+
+@models.command("reject", examples=['keypipe reject 4 --why "misses calves"'])
+@click.argument("version", metavar="VERSION")
+@click.option("--why", required=True, help="The reason, for the history.")
+@click.pass_obj
+def reject(root: Path, version: str, why: str) -> None:
+    """Refuse the version that waits for a person's word; the one in use stays."""
+    from tasks.registry import approvals
+
+    entry = approvals.reject(root, version, why)
+    click.echo(f"v{entry.version} is not put into use")

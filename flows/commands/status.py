@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 
 from flows.notifications.record import TOLD, Told
+from flows.outcome import Outcome
 from flows.pipeline import lease
 from flows.pipeline.run_result import LAST_RUN, RunResult
+from flows.retraining.record import read_outcome
 from flows.services import server
 from flows.services.schedule_record import ScheduleRecord, active_schedule
 from flows.system.state_files import read_record
@@ -69,6 +71,7 @@ class Status(msgspec.Struct):
         running: the run that holds the workspace.
         killed: a run that died holding it; the next one clears up after it.
         last_run: the last run that ended.
+        last_retraining: what became of the last retraining.
         unrecorded: what MLflow was not told yet, one line for each server.
         server: address of the Prefect server that serves this workspace.
         schedule: the schedule that is being served.
@@ -83,6 +86,7 @@ class Status(msgspec.Struct):
     running: lease.Lease | None = None
     killed: lease.Lease | None = None
     last_run: RunResult | None = None
+    last_retraining: Outcome | None = None
     unrecorded: list[str] = []
     server: str | None = None
     schedule: ScheduleRecord | None = None
@@ -104,6 +108,7 @@ def read_status(root: Path) -> Status:
         running=running,
         killed=killed,
         last_run=read_record(root / LAST_RUN, RunResult),
+        last_retraining=read_outcome(root),
         unrecorded=describe_waiting(root),
         server=record.url if record else None,
         schedule=active_schedule(root),
@@ -214,6 +219,11 @@ def show_status(status: Status) -> None:
         console.print(f"last run   {last.state.lower()}, {datetime.fromisoformat(last.finished):%Y-%m-%d %H:%M}")
         if last.message:
             console.print(f"           {last.message.splitlines()[0]}", markup=False)
+    if status.last_retraining:
+        last_one = status.last_retraining
+        when = datetime.fromisoformat(last_one.finished)
+        console.print(f"retraining {last_one.kind}, {when:%Y-%m-%d %H:%M}: {last_one.title}", markup=False)
+        console.print(f"           {last_one.reason.splitlines()[0]}", markup=False)
     for line in status.unrecorded:
         console.print(f"unrecorded {line}", markup=False)
     for delivery in status.told.deliveries if status.told else ():

@@ -84,16 +84,17 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
 def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, presence: Presence) -> object:
     """Version the raw data and go through the stages, holding the workspace."""
     with _holding(root, run, get_run_logger().info) as held:
-        if _is_superseded():
+        if is_superseded():
             return SUPERSEDED
         plan = check_start(root, until, force)
         provenance.deliver_records(root)
         tell_ends(root)
-        raw = version_raw_data(str(root))
+        versioned: Any = version_raw_data(str(root), return_state=True)
+        raw: RawVersion = versioned.result()
         run.raw_version = raw.md5
         files = provenance.read_files(root) if "train" in plan else None
         with stage_task.keeping_lease(held, presence):
-            _run_stages(root, plan, set(force), raw, run, held)
+            _run_stages(root, plan, set(force), raw, run, held, versioned)
         provenance.keep_snapshot(root, run, files)
     return None
 
@@ -108,13 +109,13 @@ def _to_state(run: RunResult) -> Any:
 
 
 def _run_stages(
-    root: Path, plan: list[str], force: set[str], raw: RawVersion, run: RunResult, held: lease.Held
+    root: Path, plan: list[str], force: set[str], raw: RawVersion, run: RunResult, held: lease.Held, state: Any
 ) -> None:
-    """Run the stages in order; after one that fails the rest is skipped."""
+    """Run the stages in order, each after the state of the one before; after one that fails the rest is skipped."""
     for position, stage in enumerate(plan):
         started = time.monotonic()
         held.record(stage, "Running")
-        state = stage_task.stage_state(root, stage, force=stage in force, raw=raw)
+        state = stage_task.stage_state(root, stage, force=stage in force, raw=raw, after=state)
         result = StageResult(stage, _result_name(state), time.monotonic() - started)
         run.stages.append(result)
         held.record(stage, result.state)
@@ -150,7 +151,7 @@ def read_headline(root: Path, stage: str) -> str:
     return str(report.get("headline", "")) if isinstance(report, dict) else ""
 
 
-def _is_superseded() -> bool:
+def is_superseded() -> bool:
     """Tell whether this run was scheduled and a later one of the same schedule is due as well.
 
     After a long training, or a long wait, the last of the runs that fell due meanwhile does the work of all.

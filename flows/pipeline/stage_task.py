@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect import get_run_logger, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.states import Completed
+from prefect.utilities.annotations import quote
 
 from flows.pipeline.last_good import last_good_outputs
 from flows.pipeline.lease import LEASE_VARIABLE, Held, RunCancelled, end_tracked_runs
@@ -135,7 +136,9 @@ def keeping_lease(held: Held, presence: Presence) -> Iterator[None]:
         _held = _presence = None
 
 
-def stage_state(root: Path, stage: str, *, force: bool = False, raw: RawVersion | None = None) -> State[Any]:
+def stage_state(
+    root: Path, stage: str, *, force: bool = False, raw: RawVersion | None = None, after: State[Any] | None = None
+) -> State[Any]:
     """Run the Prefect task of a stage, natively cached by DVC's fingerprint, and return its state.
 
     The key alone would lie over a deleted output and over an edit taken back, so Prefect's cache is offered only
@@ -146,6 +149,7 @@ def stage_state(root: Path, stage: str, *, force: bool = False, raw: RawVersion 
         stage: its name.
         force: run it even when nothing changed.
         raw: the raw data, where the run has just versioned them; otherwise they are looked at.
+        after: state of the task before, on which this one hangs in Prefect's graph.
     """
     version = while_busy(lambda: stage_version(root, stage, raw))
     code = only_code_changed(version.changes) if stage == "train" and version.known else []
@@ -159,7 +163,9 @@ def stage_state(root: Path, stage: str, *, force: bool = False, raw: RawVersion 
         refresh_cache=force or not version.clean,
         result_storage=(root / RESULTS).resolve(),
     )
-    state: State[Any] = this(str(root), stage, version.fingerprint, version.clean, force, raw, return_state=True)
+    # Quoted, the raw data are no edge of the graph, which would be a star.
+    given = (str(root), stage, version.fingerprint, version.clean, force, quote(raw))
+    state: State[Any] = this(*given, return_state=True, wait_for=[after] if after is not None else None)
     return state
 
 

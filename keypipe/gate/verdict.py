@@ -117,6 +117,7 @@ def decide(
     facts: Facts | None = None,
     left_out: Sequence[str] = (),
     seed: int = 0,
+    elsewhere: tuple[Units, Scored] | None = None,
 ) -> Verdict:
     """Apply the rules.
 
@@ -129,6 +130,8 @@ def decide(
         facts: what else is known of the challenger.
         left_out: classes and keypoints that not all models have.
         seed: of the resamples.
+        elsewhere: units, and the challenger's predictions, of the images that the best model is judged by, where these
+            are others.
 
     Returns:
         The verdict; the same for the same values.
@@ -148,7 +151,8 @@ def decide(
         found += _keep_margins(rules, comparison, units, "champion", seed)
         decidable = _decidable(comparison, units)
         if best is not None and rules.no_creep:
-            found += _keep_margins(rules, compare(mine, measure(best, units)), units, "best", seed)
+            theirs, there = (units, mine) if elsewhere is None else (elsewhere[0], measure(elsewhere[1], elsewhere[0]))
+            found += _keep_margins(rules, compare(there, measure(best, theirs)), theirs, "best", seed)
         if rules.veto_drop is not None and units.count >= MIN_GROUPS:
             vetoes = find_vetoes(comparison, [n for n in comparison.names if n not in HEADLINES], rules.veto_drop, seed)
         found += _keep_calibration(rules, challenger, champion)

@@ -159,7 +159,7 @@ def prove(
         raise DatasetError("the val split has no images, and exports are proven on them: raise split.val")
     images = ((image.path, read_image(root / "data" / image.path)) for image in to_images(truth))
     models = {name: model for name, (_, model) in candidates.items()}
-    max_det = _max_detections(truth)
+    max_det = max_detections(truth)
     found, comparisons = compare_models(reference, models, info, images, conf, max_det)
     reference_ap = grade(truth, found, info, grading)
     return reference_ap, {
@@ -182,7 +182,7 @@ def _to_proof(candidate: Candidate, comparison: Comparison, reference_ap: float 
     )
 
 
-def _max_detections(truth: CocoFile) -> int:
+def max_detections(truth: CocoFile) -> int:
     """Return how many detections of an image can count for AP, over all classes together."""
     objects = Counter(item.image_id for item in truth.annotations)
     return max(_COCO_MAX_DETS, *objects.values(), 0) * len(truth.categories)
@@ -193,13 +193,13 @@ def grade(truth: CocoFile, found: Sequence[Detections], info: ModelInfo, grading
     detections = [
         detection
         for image, of_image in zip(truth.images, found, strict=True)
-        for detection in _to_evaluation(image.id, of_image, info)
+        for detection in to_evaluation(image.id, of_image, info)
     ]
     evaluation = evaluate(truth, detections, grading.sigmas, grading.area_factor, area_rule=grading.area_rule)
     return evaluation.oks["AP"]
 
 
-def _to_evaluation(image_id: int, found: Detections, info: ModelInfo) -> Iterator[Detection]:
+def to_evaluation(image_id: int, found: Detections, info: ModelInfo) -> Iterator[Detection]:
     """Give detections of an image their COCO ids, and each only the keypoints that its class has."""
     slots = [info.schema.slot_indices(name) for name in info.class_names]
     columns = (found.class_ids.tolist(), found.scores.tolist(), found.boxes_xyxy.tolist(), found.keypoints)

@@ -95,7 +95,7 @@ class Held:
         self._lease.check()
         self.entries = history.append(self._registry, self.entries, entry)
 
-    def move(self, what: What, wanted: Mapping[str, str | None], why: str, note: str = "") -> Entry:
+    def move(self, what: What, wanted: Mapping[str, str | None], why: str, note: str = "", version: str = "") -> Entry:
         """Move aliases and record it.
 
         Args:
@@ -103,13 +103,15 @@ class Held:
             wanted: for each alias its version, None: to take it away. In this order.
             why: the reason.
             note: what else is to be known.
+            version: what was asked about.
 
         Raises:
             LostError: another process has taken this one for dead.
             MovedError: somebody moved them in MLflow at the same moment.
         """
-        moves = [Move(alias, self.aliases.get(alias), version) for alias, version in wanted.items()]
+        moves = [Move(alias, self.aliases.get(alias), number) for alias, number in wanted.items()]
         entry = history.new_entry(what, self._who, why, [move for move in moves if move.before != move.after], note)
+        entry = msgspec.structs.replace(entry, version=version)
         self._lease.note(INTENT, history.to_text(entry))
         try:
             for move in entry.moves:
@@ -173,7 +175,7 @@ def carry_out(registry: Registry, move: Move) -> None:
 # ------------------------------------------------------------------------------------------- what people ask for
 
 
-def promote(root: Path, version: str, why: str, who: str = "") -> Entry:
+def promote(root: Path, version: str, why: str, who: str = "", instead_of: str | None = None) -> Entry:
     """Put a version into use: ``champion`` moves to it, ``previous`` to the one that was in use.
 
     Args:
@@ -181,18 +183,21 @@ def promote(root: Path, version: str, why: str, who: str = "") -> Entry:
         version: its number, ``v3`` or an alias such as ``challenger``.
         why: the reason, for the history.
         who: who does it; default: the user of this process.
+        instead_of: number of the version that must be in use, "" for none; None: whichever is.
 
     Raises:
         ConfigError: no such version, or it is in use already.
         MovedError: another process moved ``champion`` in the meantime.
     """
-    registry = _open_used(root)
+    registry = open_used(root)
     before = registry.aliases()
     number = resolve(registry, version, before)
     if before.get(CHAMPION) == number:
         raise ConfigError(f"v{number} of {registry.name} is in use already")
     with _held_as_seen(registry, before, who) as held:
-        wanted = _in_use(held, registry, number, "promote")
+        if instead_of is not None and held.aliases.get(CHAMPION, "") != instead_of:
+            raise MovedError(f"{_tell_last(held.entries)} in the meantime; nothing was changed by this command")
+        wanted = aliases_in_use(held, registry, number, "promote")
         if held.aliases.get(CHALLENGER) == number:
             wanted[CHALLENGER] = None
         return held.move("promote", wanted, why)
@@ -207,7 +212,7 @@ def rollback(root: Path, why: str = "", who: str = "") -> Entry:
         ConfigError: none was in use before.
         MovedError: another process moved ``champion`` in the meantime.
     """
-    registry = _open_used(root)
+    registry = open_used(root)
     before = registry.aliases()
     with _held_as_seen(registry, before, who) as held:
         there = {version.number for version in registry.versions()}
@@ -216,14 +221,14 @@ def rollback(root: Path, why: str = "", who: str = "") -> Entry:
         target = held.aliases.get(PREVIOUS) or (earlier[-1] if earlier else None)
         if target is None or target == now:
             raise ConfigError(f"no version of {registry.name} was in use before {f'v{now}' if now else 'this'}")
-        return held.move("rollback", _in_use(held, registry, target, "rollback"), why)
+        return held.move("rollback", aliases_in_use(held, registry, target, "rollback"), why)
 
 
 def challenge(root: Path, version: str, why: str, who: str = "", note: str = "") -> Entry:
     """Let ``challenger`` name a version that is to be compared with the one in use."""
-    registry = _open_used(root)
+    registry = open_used(root)
     number = resolve(registry, version, registry.aliases())
-    with _holding(registry, who) as held:
+    with holding_or_told(registry, who) as held:
         return held.move("register", {CHALLENGER: number}, why, note)
 
 
@@ -233,8 +238,8 @@ def dismiss(root: Path, why: str, who: str = "") -> Entry:
     Raises:
         ConfigError: there is no challenger.
     """
-    registry = _open_used(root)
-    with _holding(registry, who) as held:
+    registry = open_used(root)
+    with holding_or_told(registry, who) as held:
         if CHALLENGER not in held.aliases:
             raise ConfigError(f"{registry.name} has no challenger")
         return held.move("dismiss", {CHALLENGER: None}, why)
@@ -257,14 +262,19 @@ def resolve(registry: Registry, version: str, aliases: Mapping[str, str]) -> str
     return number
 
 
-def _open_used(root: Path) -> Registry:
+def open_used(root: Path) -> Registry:
+    """Return the workspace's registered model.
+
+    Raises:
+        ConfigError: it has no version yet.
+    """
     registry = open_registry(root)
     if registry.untouched:
         raise ConfigError(f"{registry.name} has no version yet; `keypipe register` makes the first")
     return registry
 
 
-def _in_use(held: Held, registry: Registry, number: str, what: What) -> dict[str, str | None]:
+def aliases_in_use(held: Held, registry: Registry, number: str, what: What) -> dict[str, str | None]:
     """Return the aliases that put a version into use: ``previous`` first, which harms least if it is all that happens.
 
     ``previous`` is the version that a rollback would then lead to.
@@ -276,7 +286,12 @@ def _in_use(held: Held, registry: Registry, number: str, what: What) -> dict[str
 
 
 @contextmanager
-def _holding(registry: Registry, who: str) -> Iterator[Held]:
+def holding_or_told(registry: Registry, who: str) -> Iterator[Held]:
+    """Hold the registry for a command of a person.
+
+    Raises:
+        MovedError: another process does; says who.
+    """
     try:
         with holding(registry, who or history.me()) as held:
             yield held
@@ -287,7 +302,7 @@ def _holding(registry: Registry, who: str) -> Iterator[Held]:
 @contextmanager
 def _held_as_seen(registry: Registry, before: Mapping[str, str], who: str) -> Iterator[Held]:
     """Hold the registry, unless ``champion`` is no longer what it was when this command began."""
-    with _holding(registry, who) as held:
+    with holding_or_told(registry, who) as held:
         if held.aliases.get(CHAMPION) != before.get(CHAMPION):
             raise MovedError(f"{_tell_last(held.entries)} in the meantime; nothing was changed by this command")
         yield held

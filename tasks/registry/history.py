@@ -23,7 +23,19 @@ OUTSIDE = "not keypipe"
 
 MAX_WHY = 1000
 
-What = Literal["register", "promote", "rollback", "dismiss", "found", "prune"]
+What = Literal[
+    "register",
+    "promote",
+    "rollback",
+    "dismiss",
+    "found",
+    "prune",
+    "judge",
+    "ask",
+    "approve",
+    "reject",
+    "expire",
+]
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -48,6 +60,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         why: the reason that was given.
         moves: what it did to aliases.
         note: what else is to be known.
+        version: what was judged, or asked about.
+        until: how long an answer is waited for, ISO 8601, UTC.
+        draw: number of the draw of the splits that judged.
     """
 
     id: str
@@ -57,6 +72,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     moves: tuple[Move, ...] = ()
     note: str = ""
+    version: str = ""
+    until: str = ""
+    draw: int = 0
+
+
+def ever_champions(entries: Iterable[Entry]) -> list[str]:
+    """Return every version that was ever in use, in the order in which it first was."""
+    moves = (move for entry in entries for move in entry.moves if move.alias == CHAMPION)
+    return list(dict.fromkeys(move.after for move in moves if move.after is not None))
+
+
+def count_judgements(entries: Iterable[Entry], draw: int) -> int:
+    """Return how many challengers the test split of one draw of the splits has judged."""
+    return sum(entry.what == "judge" and entry.draw == draw for entry in entries)
 
 
 def me() -> str:

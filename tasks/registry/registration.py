@@ -25,7 +25,7 @@ from tasks.tracking.registry import Registry, Version, to_tags
 from tasks.versions import git, snapshots
 from tasks.versions.stages import stage_version
 from tasks.versions.store import opened_commit
-from tasks.workspace.places import ANNOTATIONS
+from tasks.workspace.places import ANNOTATIONS, LOCK, MANIFEST
 from tasks.workspace.program import write_json
 
 CLASSES = "keypipe.classes"
@@ -33,6 +33,8 @@ WORKSPACE = "keypipe.workspace"
 WHO = "keypipe.registered_by"
 GATE = "keypipe.gate."
 LINEAGE_FILE = "lineage.json"
+KEPT_FILES = (LOCK, MANIFEST)
+"""What else of the workspace lies in a version's folder: what each stage ran on, and which image is in which split."""
 
 _EXAMPLE_PX = 640
 _OF_THE_MODEL = ("validate", "export")
@@ -159,6 +161,9 @@ def _add(registry: Registry, read: Read, facts: Facts, who: str, gate: Mapping[s
         save_package(folder, network, _example(read), lineage)
         (folder / FILE).write_text(card, encoding="utf-8")
         write_json(folder / LINEAGE_FILE, {**lineage, "gate": dict(gate)})
+        for path in KEPT_FILES:
+            if (content := read(path.as_posix())) is not None:
+                (folder / path.name).write_bytes(content)
 
     tags = facts.tags() | {WHO: who} | {f"{GATE}{key}": value for key, value in to_tags(gate).items()}
     return registry.add_version(facts.run_id, save, to_description(card), tags)

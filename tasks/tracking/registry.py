@@ -172,6 +172,25 @@ class Registry:
         with self._asking():
             self._client.delete_model_version(self.name, number)
 
+    def read_file(self, number: str, path: str) -> bytes | None:
+        """Return a file of a version's folder; None where it has no such file."""
+        import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
+
+        with self._asking(), tempfile.TemporaryDirectory(prefix="keypipe-") as scratch:
+            uri = f"models:/{self.name}/{number}/{path}"
+            tracking = tracking_uri(self.root)
+            assert self._client  # sets MLflow up
+            try:
+                found = mlflow.artifacts.download_artifacts(
+                    uri, dst_path=scratch, tracking_uri=tracking, registry_uri=self.uri
+                )
+            except (MlflowException, OSError) as error:
+                if isinstance(error, OSError) or "No such artifact" in str(error):
+                    return None
+                raise
+            return Path(found).read_bytes() if Path(found).is_file() else None
+
     # ---------------------------------------------------------------- names that only one can create
 
     def create_named(self, name: str, tags: Mapping[str, str], description: str) -> bool:

@@ -227,3 +227,20 @@ def check_raw(root: Path) -> None:
             f"{RAW}: git tracks {len(names)} of its files, such as {names[0]}, and DVC needs them to itself; "
             f"run `git rm -r --cached {RAW}`"
         )
+
+
+def list_raw(root: Path) -> dict[str, str]:
+    """Return the md5 of every file of ``data/raw`` as it is now, by its path inside; nothing is written or kept.
+
+    Before the first version, that is nothing: DVC looks at what it knows.
+    """
+    with opened(root) as repo:
+        if not (root / RAW_FILE).exists():
+            return {}
+        (out,) = _load(repo, root).outs
+        if not out.exists:
+            return {}
+        from dvc_data.hashfile.build import build
+
+        _, _, tree = build(out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, dry_run=True)
+        return {"/".join(key): str(entry.value) for key, _, entry in tree}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from keypipe.errors import DatasetError
+from keypipe.files.atomic import replacing_file
 from tasks.versions.repository import opened, relative, waiting
 
 
@@ -139,3 +142,65 @@ def opened_commit(root: Path, commit: str) -> Iterator[Callable[[str], bytes | N
                 return None
 
         yield read
+
+
+def has_remote(root: Path) -> bool:
+    """Tell whether DVC has a remote that it takes by default."""
+    with opened(root) as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
+def fetch_folder(root: Path, md5: str) -> bool:
+    """Bring a folder's list and files into the cache from the remote, as far as they are not there.
+
+    Args:
+        root: the workspace.
+        md5: name of the folder's list, such as ``3434b78c….dir``.
+
+    Returns:
+        Whether the cache has all of it now.
+
+    Raises:
+        DatasetError: the remote does not answer, or refuses.
+    """
+    from dvc.exceptions import DvcException
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    with opened(root) as repo:
+        cache = repo.cache.local
+        info = HashInfo("md5", md5)
+        if repo.config["core"].get("remote"):
+            try:
+                done = repo.cloud.pull({info})
+            except (DvcException, OSError) as error:
+                raise DatasetError(f"DVC's remote: {error}") from error
+            if done.failed:
+                return False
+        if not cache.exists(md5):
+            return False
+        return all(cache.exists(entry.value) for _, (_, entry) in Tree.load(cache, info).iteritems())
+
+
+def copy_cached(root: Path, md5: str, target: Path) -> None:
+    """Copy a file out of the cache as an ordinary file; one that is there is replaced whole."""
+    with opened(root) as repo:
+        source = Path(repo.cache.local.oid_to_path(md5))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def push_data(root: Path) -> None:
+    """Push what the workspace's ``.dvc`` files and ``dvc.lock`` name to DVC's remote.
+
+    Raises:
+        DatasetError: the remote does not take it.
+    """
+    from dvc.exceptions import DvcException
+
+    with opened(root) as repo, waiting(repo):
+        try:
+            repo.push()
+        except (DvcException, OSError) as error:
+            raise DatasetError(f"DVC's remote does not take the data: {error}") from error

@@ -1,0 +1,298 @@
+"""The retraining flow: up to date, decided, examined, trained, judged, registered and committed, one after the other.
+
+Prefect reads its settings when it is imported: call ``flows.services.server.configure`` before this module is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prefect import flow, get_run_logger
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed
+from prefect.utilities.annotations import allow_failure, quote
+
+from flows.outcome import Kind, Outcome
+from flows.pipeline import lease
+from flows.pipeline.flow import is_superseded, training_flow
+from flows.pipeline.run_result import RunResult
+from flows.retraining import steps
+from flows.retraining.record import read_outcome, to_rows, write_outcome
+from flows.system.process import Tree
+from keypipe.errors import PoseError
+from tasks.registry import aliases, history
+from tasks.registry.facts import ONNX_FILE
+from tasks.registry.history import CHAMPION
+from tasks.registry.lease import HeldError, hold
+from tasks.retraining.settings import read_settings
+from tasks.workspace.program import USER_ERROR
+
+FLOW_NAME = "keypipe-retraining"
+BUG = 1
+PURPOSE = "retraining"
+"""Of the lease in the registry: one retraining at a time, among all machines that share it."""
+
+
+def flow_run_name() -> str:
+    """Return the name of a run that starts now."""
+    return f"retraining {datetime.now():%Y-%m-%d %H:%M:%S}"
+
+
+@flow(name=FLOW_NAME, flow_run_name=flow_run_name, validate_parameters=False)
+def retraining_flow(root: str, asked: str = "", pull: bool | None = None) -> Any:
+    """Retrain if there is a reason, and put the new model into use if it keeps the rules.
+
+    Args:
+        root: the workspace.
+        asked: why a person asks for it; "" where nobody does.
+        pull: whether to bring code and data up to date first; None: as ``retrain.pull`` says.
+
+    Returns:
+        A state whose name is the outcome's kind, and whose data are an ``Outcome`` as plain JSON values.
+    """
+    if is_superseded():
+        return Cancelled(name="Superseded", message="a later run of the same schedule is due")
+    workspace = Path(root).resolve()
+    run = _Run(workspace, asked)
+    try:
+        outcome = run.go(pull)
+    except _EndedElsewhere as error:
+        return to_state(error.outcome)
+    except _StepError as error:
+        outcome = run.end("failed", f"{error.step} failed", str(error), exit_code=error.exit_code)
+    except PoseError as error:
+        outcome = run.end("failed", "retraining failed", str(error), exit_code=USER_ERROR)
+    write_outcome(workspace, outcome)
+    steps.tell(str(workspace), quote(outcome), return_state=True, wait_for=run.last)
+    return to_state(outcome)
+
+
+def to_state(outcome: Outcome) -> Any:
+    """Return the state that a run with this outcome ends in."""
+    data = msgspec.to_builtins(outcome)
+    if outcome.kind == "failed":
+        return Failed(message=outcome.reason, data=data)
+    return Completed(name=outcome.kind.capitalize(), message=outcome.reason, data=data)
+
+
+class _StepError(Exception):
+    """A step failed; says which, and the exit code it stands for."""
+
+    def __init__(self, step: str, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.step = step
+        self.exit_code = exit_code
+
+
+class _EndedElsewhere(Exception):  # noqa: N818 - no error
+    """Another process went on with the code that was pulled, and this is what came of it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+class _Run:
+    """A run of the flow: its steps one after the other, and what is known so far."""
+
+    def __init__(self, root: Path, asked: str) -> None:
+        self.root = root
+        self.asked = asked
+        self.model = root.name
+        self.remarks: list[str] = []
+        self._last: Any = None
+
+    # ------------------------------------------------------------------------------------------------ the course
+
+    def go(self, pull: bool | None) -> Outcome:
+        """Go through the steps."""
+        settings = read_settings(self.root)
+        registry = aliases.open_registry(self.root)
+        self.model = registry.name
+        with self._holding_workspace():
+            pulled = self._do(steps.update, str(self.root), settings.pull if pull is None else pull)
+        if pulled.code_changed:
+            get_run_logger().info("code changed (%s): the rest runs in a new process", pulled.text)
+            raise _EndedElsewhere(go_on_in_new_process(self.root, self.asked))
+        try:
+            with hold(registry, PURPOSE, history.me(), patience=0):
+                return self._decided()
+        except HeldError as error:
+            return self.end("skipped", "another retraining is under way", str(error))
+
+    def _decided(self) -> Outcome:
+        decision = self._do(steps.decide, str(self.root), self.asked)
+        self.remarks += decision.notes
+        if not decision.train:
+            return self.end("skipped", "nothing to train", decision.reason, champion=decision.champion)
+        examined = self._do(steps.examine, str(self.root))
+        trained = self._train()
+        if self._is_champion():
+            reason = f"the training gives the model that is in use: {decision.reason}, and nothing that it learns from"
+            return self.end(
+                "skipped", "nothing to train", reason, champion=decision.champion, training=trained.training
+            )
+        with self._holding_workspace():
+            return self._judged(examined.errors, decision.reasons, trained)
+
+    def _train(self) -> RunResult:
+        state: Any = training_flow(str(self.root), return_state=True, wait_for=self.last)
+        self._last = state
+        found = state.result(raise_on_failure=False)
+        if isinstance(found, BaseException):
+            raise _StepError("training", f"{type(found).__name__}: {found}", BUG)
+        result = msgspec.convert(found, RunResult)
+        self.remarks += result.unrecorded
+        if result.state != "Completed":
+            raise _StepError("training", result.message, result.exit_code or BUG)
+        return result
+
+    def _is_champion(self) -> bool:
+        """Tell whether the exported model is the one in use, byte for byte."""
+        state = aliases.read_state(self.root)
+        number = state.aliases.get(CHAMPION)
+        path = self.root / ONNX_FILE
+        if number is None or not path.is_file():
+            return False
+        same = hashlib.sha256(path.read_bytes()).hexdigest()
+        return any(v.number == number and v.tags.get("keypipe.onnx_sha256") == same for v in state.versions)
+
+    def _judged(self, errors: int, reasons: tuple[str, ...], trained: RunResult) -> Outcome:
+        judgement = self._do(steps.judge, str(self.root), errors)
+        if isinstance(judgement, PoseError):
+            settled = self._do(steps.settle_unjudged, str(self.root), "; ".join(reasons), str(judgement))
+            return self._committed(settled, str(judgement), (), "", trained)
+        page = self._do(steps.gate, str(self.root), quote(judgement), reasons)
+        settled = self._do(steps.settle, str(self.root), quote(judgement), reasons)
+        verdict = judgement.verdict
+        return self._committed(settled, verdict.reason, to_rows(verdict), page, trained)
+
+    def _committed(
+        self, settled: steps.Settled, reason: str, rows: tuple[Any, ...], page: str, trained: RunResult
+    ) -> Outcome:
+        kind: Any = settled.kind
+        title = _to_title(kind, settled.registered.version, settled.champion)
+        try:
+            self._do(steps.commit, str(self.root), f"Retraining: {title}", reason)
+        except _StepError as error:
+            self.remarks.append(f"the results were not committed or pushed: {error}")
+        return self.end(
+            kind,
+            title,
+            reason,
+            rows=rows,
+            version=settled.registered.version,
+            champion=settled.champion,
+            report=page,
+            training=trained.training,
+        )
+
+    # ------------------------------------------------------------------------------------------- how it is done
+
+    @property
+    def last(self) -> list[Any] | None:
+        """What the next step hangs on in Prefect's graph; one that failed does not keep people from being told."""
+        return None if self._last is None else [allow_failure(self._last)]
+
+    def _do(self, step: Any, *given: Any) -> Any:
+        """Run a step after the one before it; what it came to, or an error that says which step failed."""
+        state = step(*given, return_state=True, wait_for=self.last)
+        self._last = state
+        found = state.result(raise_on_failure=False)
+        if not state.is_completed():
+            fault = isinstance(found, PoseError)
+            message = str(found) if isinstance(found, BaseException) and str(found) else str(state.message)
+            raise _StepError(str(step.name), message, USER_ERROR if fault else BUG)
+        return found
+
+    @contextmanager
+    def _holding_workspace(self) -> Iterator[None]:
+        run = _flow_run()
+        own = lease.new_lease(str(run.id) if run else "", str(run.name) if run else "", _api_url())
+        with lease.hold(self.root, own, get_run_logger().info):
+            yield
+
+    def end(self, kind: Kind, title: str, reason: str, **more: Any) -> Outcome:
+        """Return the outcome."""
+        run = _flow_run()
+        return Outcome(
+            kind=kind,
+            title=title,
+            reason=reason,
+            model=self.model,
+            run_url=_page_of(self.root, run),
+            workspace=str(self.root),
+            finished=datetime.now().astimezone().isoformat(timespec="seconds"),
+            flow_run=str(run.name) if run else "",
+            remarks=tuple(self.remarks),
+            **more,
+        )
+
+
+def _to_title(kind: str, version: str, champion: str) -> str:
+    stays = f"v{champion} stays in use" if champion else "no model is in use"
+    return {
+        "promoted": f"v{version} is in use",
+        "rejected": f"v{version} rejected, {stays}",
+        "undecided": f"v{version} undecided, {stays}",
+        "approval wanted": f"v{version} waits for a person's word, {stays}",
+    }[kind]
+
+
+def go_on_in_new_process(root: Path, asked: str) -> Outcome:
+    """Run the flow in a process that has the code as it is now, and return what came of it.
+
+    Raises:
+        PoseError: it ended without an outcome.
+    """
+    log = get_run_logger()
+    before = read_outcome(root)
+    repository = Path(__file__).resolve().parents[2]
+    home = root if (root / "flows" / "retraining" / "program.py").exists() else repository
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    paths = [str(home), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-P", str(home / "flows" / "retraining" / "program.py"), str(root), asked]
+    tree = Tree(command, cwd=root, env=env, grace=30.0)
+    try:
+        for line in tree.lines():
+            log.info("%s", line)
+        code = tree.wait()
+    finally:
+        tree.end()
+    outcome = read_outcome(root)
+    if outcome is None or outcome == before:
+        raise PoseError(f"the process with the pulled code ended with exit code {code}; its last lines are in the log")
+    return outcome
+
+
+def _flow_run() -> Any:
+    context = FlowRunContext.get()
+    return context.flow_run if context else None
+
+
+def _api_url() -> str:
+    from prefect.settings import get_current_settings
+
+    return str(get_current_settings().api.url or "")
+
+
+def _page_of(root: Path, run: Any) -> str:
+    """Return the address of a run's page; "" where its server is a temporary one, which has none."""
+    from prefect.utilities.urls import url_for
+
+    from flows.services import server
+
+    record = server.recorded_server(root)
+    api = _api_url()
+    if run is None or not api or (record is None and api.startswith(("http://127.0.0.1", "http://localhost"))):
+        return ""
+    return url_for("flow-run", obj_id=run.id) or ""

@@ -1,0 +1,239 @@
+"""The steps of a retraining as Prefect tasks: each does one thing, and its state says in words what came of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, Failed
+
+from flows.notifications.delivery import notify
+from flows.notifications.notice import from_outcome
+from flows.outcome import Outcome
+from flows.pipeline.stage_task import while_busy
+from flows.retraining.record import to_rows, to_table
+from keypipe.errors import PoseError
+from keypipe.gate.telling import to_markdown, to_tags
+from tasks.progress import tell_in_lines
+from tasks.registry import aliases, approvals
+from tasks.registry.history import CHALLENGER, CHAMPION
+from tasks.registry.registration import Registered, register, tag_gate
+from tasks.retraining import upstream
+from tasks.retraining.decision import Decision, decide_in
+from tasks.retraining.settings import RetrainParams, read_settings
+from tasks.tracking.history import try_tag_run
+from tasks.workspace.places import RAW
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """What the doctor found: in a few words, the number of errors, and how many findings stop the pipeline."""
+
+    headline: str
+    errors: int
+    stops: int
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What became of a challenger.
+
+    Attributes:
+        kind: as an outcome has it.
+        registered: the version.
+        champion: number of the version in use now; "" where none is.
+    """
+
+    kind: str
+    registered: Registered
+    champion: str
+
+
+def step(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function a task; a fault of the input becomes a failed state with one message, and no traceback."""
+
+    def decorate(work: Callable[..., Any]) -> Any:
+        @functools.wraps(work)
+        def attempt(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return work(*args, **kwargs)
+            except PoseError as error:
+                get_run_logger().error("%s", error)
+                return Failed(message=str(error), data=error)
+
+        made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE)
+        return made(attempt)
+
+    return decorate
+
+
+@step("bring up to date")
+def update(root: str, wanted: bool) -> Any:
+    """Version what people have in ``data/raw``, and pull what others have pushed."""
+    log = get_run_logger()
+    tell = tell_in_lines(str(RAW), log.info)
+    raw, pulled = while_busy(lambda: upstream.bring_up_to_date(Path(root), tell, wanted=wanted))
+    log.info("%s; %s: %d files, version %s", pulled.text, RAW, raw.files, raw.md5[:8])
+    name = "Up to date" if not pulled.files else "Pulled"
+    return Completed(name=name, message=pulled.text, data=pulled)
+
+
+@step("decide")
+def decide(root: str, asked: str) -> Any:
+    """Decide whether to train, and say why."""
+    from tasks.commands.accept import same_param
+
+    log = get_run_logger()
+    workspace = Path(root)
+    if not aliases.open_registry(workspace).untouched and aliases.read_state(workspace).versions:
+        over = approvals.expire(workspace)
+        if over is not None:
+            log.warning("v%s waited for a person's word until %s; the champion stays", over.version, over.until)
+    found: Decision = while_busy(lambda: decide_in(workspace, read_settings(workspace), same_param, asked))
+    log.info("%s: %s", "train" if found.train else "nothing to train", found.reason)
+    for note in found.notes:
+        log.warning("%s", note)
+    return Completed(name="Train" if found.train else "Nothing to do", message=found.reason, data=found)
+
+
+@step("doctor")
+def examine(root: str) -> Any:
+    """Have the doctor look at annotations and images."""
+    from keypipe.diagnosis.findings import count_findings
+    from tasks.commands.doctor import examine as look
+
+    log = get_run_logger()
+    found = look(Path(root), progress=tell_in_lines("doctor", log.info))
+    log.info("%s", found.headline)
+    errors = sum(count_findings(found.findings).get("error", {}).values())
+    page = found.page.relative_to(root) if found.page.is_relative_to(root) else found.page
+    if found.stops:
+        message = f"the doctor found what spoils a training: {found.headline}; see {page}"
+        return Failed(name="Stopped", message=message, data=PoseError(message))
+    name = "Findings" if found.findings else "In order"
+    return Completed(name=name, message=found.headline, data=Examination(found.headline, errors, found.stops))
+
+
+@step("judge")
+def judge(root: str, errors: int) -> Any:
+    """Compare challenger and champion on the test images that neither has learnt from."""
+    from tasks.retraining.judging import CannotJudgeError
+    from tasks.retraining.judging import judge as compare
+
+    log = get_run_logger()
+    workspace = Path(root)
+    state = aliases.read_state(workspace)
+    try:
+        found = compare(workspace, state, read_settings(workspace).gate, errors, tell_in_lines("judge", log.info))
+    except CannotJudgeError as error:
+        log.warning("%s", error)
+        return Completed(name="Cannot judge", message=str(error), data=error)
+    for why, count in found.left_out.items():
+        log.info("%d test images do not judge: %s", count, why)
+    for part in found.parts:
+        for model, figures in part.figures.items():
+            values = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            log.info("%s (%d): %s: %s", part.title, part.images, model, values)
+    against = f"v{found.champion}" if found.champion else "the floors"
+    return Completed(name="Judged", message=f"on {found.verdict.images} images, against {against}", data=found)
+
+
+@step("gate")
+def gate(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
+    """Say what the gate found: as a table and a text of Prefect's, and as a page."""
+    from tasks.retraining.page import write_page
+
+    workspace = Path(root)
+    verdict = judgement.verdict
+    model = aliases.open_registry(workspace).name
+    about = {"registered model": model, "in use": f"v{judgement.champion}" if judgement.champion else "none"}
+    page = write_page(workspace, judgement, reasons, about)
+    key = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in model.lower()).strip("-")
+    create_table_artifact(to_table(to_rows(verdict)), key=f"gate-{key}", description=verdict.reason)
+    create_markdown_artifact(to_markdown(verdict), key=f"verdict-{key}")
+    get_run_logger().info("%s: %s", verdict.outcome, verdict.reason)
+    return Completed(name=verdict.outcome.capitalize(), message=verdict.reason, data=page.as_posix())
+
+
+@step("register")
+def settle(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
+    """Register the challenger, and move the alias or keep the champion."""
+    workspace = Path(root)
+    settings = read_settings(workspace)
+    verdict = judgement.verdict
+    tags = {name.removeprefix("gate."): text for name, text in to_tags(verdict).items()}
+    why = "; ".join(reasons)
+    made = register(workspace, why=why[:500], gate=tags)
+    if not made.new:
+        tag_gate(workspace, made.version, tags)
+    version = next(v for v in aliases.read_state(workspace).versions if v.number == made.version)
+    run = {f"keypipe.gate.{name}": text for name, text in tags.items()} | {"keypipe.version": f"v{made.version}"}
+    if silent := try_tag_run(workspace, version.tags.get("keypipe.run", ""), run):
+        get_run_logger().warning("the training's run was not told of the gate: %s", silent)
+    told = f"{verdict.outcome}: {verdict.reason}"
+    approvals.note_verdict(workspace, made.version, told, judgement.draw)
+    kind = _move(workspace, settings, judgement, made.version, told)
+    champion = aliases.read_state(workspace).aliases.get(CHAMPION, "")
+    get_run_logger().info("v%s of %s: %s; in use: %s", made.version, made.name, kind, champion or "none")
+    return Completed(
+        name=kind.capitalize(), message=f"v{made.version} of {made.name}", data=Settled(kind, made, champion)
+    )
+
+
+def _move(root: Path, settings: RetrainParams, judgement: Any, version: str, told: str) -> str:
+    """Move the alias as the verdict says; returns the kind of outcome."""
+    verdict = judgement.verdict
+    if verdict.moves:
+        aliases.promote(root, version, told[:900], instead_of=judgement.champion)
+        return "promoted"
+    if verdict.needs_approval:
+        approvals.ask(root, version, told, settings.approval_days, settings.gate.approvers)
+        return "approval wanted"
+    if verdict.outcome == "rejected" and aliases.read_state(root).aliases.get(CHALLENGER) == version:
+        aliases.dismiss(root, told[:900])
+    return str(verdict.outcome)
+
+
+@step("register")
+def settle_unjudged(root: str, why: str, reason: str) -> Any:
+    """Register a challenger that nothing can be compared with; a person has to say what becomes of it."""
+    workspace = Path(root)
+    settings = read_settings(workspace)
+    tags = {"outcome": "undecided", "reason": reason}
+    made = register(workspace, why=why[:500], gate=tags)
+    if not made.new:
+        tag_gate(workspace, made.version, tags)
+    kind = "undecided"
+    if settings.gate.approvers:
+        approvals.ask(workspace, made.version, f"undecided: {reason}", settings.approval_days, settings.gate.approvers)
+        kind = "approval wanted"
+    champion = aliases.read_state(workspace).aliases.get(CHAMPION, "")
+    return Completed(name=kind.capitalize(), message=reason, data=Settled(kind, made, champion))
+
+
+@step("commit results")
+def commit(root: str, title: str, text: str) -> Any:
+    """Commit what keypipe wrote, and push it where that is asked for."""
+    workspace = Path(root)
+    settings = read_settings(workspace)
+    made = while_busy(lambda: upstream.commit_results(workspace, title, text, settings.branch))
+    told = f"committed {made[:12]}" if made else "nothing to commit"
+    if settings.push:
+        told += f"; {upstream.push(workspace, settings.branch)}"
+    get_run_logger().info("%s", told)
+    return Completed(name="Committed" if made else "Nothing to commit", message=told, data=told)
+
+
+@step("notify")
+def tell(root: str, outcome: Outcome) -> Any:
+    """Tell people what became of it, by the ways that they named; one that fails fails nothing."""
+    workspace = Path(root)
+    params = read_settings(workspace).notify
+    found = notify(workspace, params, from_outcome(outcome), get_run_logger().info)
+    arrived = sum(delivery.arrived for delivery in found)
+    told = f"told by {arrived} of {len(found)} ways" if found else "nobody is told of this"
+    return Completed(name="Told" if arrived else "Nobody told", message=told, data=told)

@@ -1,0 +1,390 @@
+"""The workspace and what others push: brought up to date, and results committed, without touching what people edit.
+
+What keypipe writes itself (``dvc.lock``, figures, the manifest, the name of the raw data's version) never stands in the
+way of a pull: it is laid aside, the branch goes forward, and it is laid back. What stands in ``data/raw`` is versioned
+before, and merged file by file: a file that was changed here and there stops everything before anything moved.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from keypipe.errors import DatasetError, PoseError
+from keypipe.files.atomic import replacing_file
+from keypipe.splits.manifest import format_manifest, parse_manifest
+from tasks.progress import Progress
+from tasks.versions import git
+from tasks.versions.acceptance import ACCEPTED, CODE
+from tasks.versions.raw import RawVersion, raw_version, read_md5, version_raw
+from tasks.versions.stages import all_outputs
+from tasks.versions.store import copy_cached, fetch_folder, has_remote, list_folders, push_data
+from tasks.workspace.places import LOCK, MANIFEST, RAW, RAW_FILE, STATE
+
+ASIDE = STATE / "pull.json"
+TRAILER = "Keypipe-Retraining"
+"""Trailer of the commits that hold results; what they touch is keypipe's own."""
+
+_WHO = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "keypipe"), ("EMAIL", "keypipe@localhost"))}  # fmt: skip
+_ALONE = {"GIT_TERMINAL_PROMPT": "0"}
+"""Nobody sits here to type a password."""
+
+
+class Pulled(msgspec.Struct, frozen=True):
+    """What came of bringing a workspace up to date.
+
+    Attributes:
+        text: a sentence.
+        commit: what the branch stands on now; "" outside git.
+        files: what the new commits changed, relative to the workspace.
+        raw: number of files of ``data/raw`` that came, changed or went.
+    """
+
+    text: str
+    commit: str = ""
+    files: tuple[str, ...] = ()
+    raw: int = 0
+
+    @property
+    def code_changed(self) -> bool:
+        """Whether a process that runs already has other code than the workspace now."""
+        return any(name.startswith(CODE) for name in self.files)
+
+
+class _Aside(msgspec.Struct):
+    """What a pull has still to do.
+
+    Attributes:
+        base: commit that had the own files before.
+        held: what own files held here, in base64; None where they were not there.
+        raw: files of ``data/raw`` that others changed: md5 of the one here, and of the one that takes its place.
+    """
+
+    base: str
+    held: dict[str, str | None]
+    raw: dict[str, tuple[str | None, str | None]]
+
+
+def own_files(root: Path) -> list[str]:
+    """Return what keypipe writes and git keeps, relative to the workspace."""
+    outputs = [output.path for outputs in all_outputs(root).values() for output in outputs if not output.cached]
+    own = [LOCK.as_posix(), RAW_FILE.as_posix(), ACCEPTED.as_posix(), f"{RAW.parent.as_posix()}/.gitignore"]
+    return sorted({*own, *outputs})
+
+
+def find_upstream(root: Path) -> str:
+    """Return the branch that the one checked out follows, such as ``origin/main``; "" where it follows none."""
+    return (git.ask(root, "rev-parse", "--abbrev-ref", "--symbolic-full-name", "@{upstream}") or "").strip()
+
+
+def bring_up_to_date(root: Path, progress: Progress | None = None, *, wanted: bool = True) -> tuple[RawVersion, Pulled]:
+    """Version what people have in ``data/raw``, so that nothing can lose it, and pull; the workspace must be held.
+
+    Args:
+        root: the workspace.
+        progress: is told how far the versioning is.
+        wanted: False: nothing is pulled.
+
+    Returns:
+        The raw data as they are now, and what was pulled.
+
+    Raises:
+        PoseError: see ``pull``, and ``version_raw``.
+    """
+    lay_back(root)
+    raw = version_raw(root, progress)
+    if not wanted:
+        return raw, Pulled("not asked to pull")
+    pulled = pull(root)
+    return (version_raw(root, progress) if pulled.raw else raw), pulled
+
+
+def pull(root: Path) -> Pulled:
+    """Bring the workspace up to what others have pushed; the workspace must be held.
+
+    Args:
+        root: the workspace, whose raw data have just been versioned.
+
+    Raises:
+        PoseError: the remote does not answer, the branch has other commits of its own, or a file was edited here and
+            there; nothing has moved then.
+    """
+    if not git.is_repository(root):
+        return Pulled("no git repository: nothing to pull")
+    head = (git.ask(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+    upstream = find_upstream(root)
+    if not upstream or not head:
+        return Pulled("the branch follows no other: nothing to pull", head)
+    branch = git.read(root, "symbolic-ref", "--short", "HEAD").strip()
+    remote = (git.ask(root, "config", f"branch.{branch}.remote") or "origin").strip()
+    if remote != ".":
+        git.read(root, "fetch", "--quiet", remote, env=_ALONE)
+    tip = git.read(root, "rev-parse", "@{upstream}").strip()
+    if tip == head or _is_ancestor(root, tip, head):
+        return Pulled(f"{upstream} has nothing new", head)
+    base = git.read(root, "merge-base", head, tip).strip()
+    _refuse_commits_of_people(root, base, head, upstream)
+    changed = _changed_files(root, base, tip)
+    theirs = _plan_raw(root, base, tip)
+    _go_forward(root, base, tip, head, theirs)
+    count = int(git.read(root, "rev-list", "--count", f"{base}..{tip}"))
+    text = f"{count} commit{'s' if count > 1 else ''} of {upstream}"
+    if theirs:
+        text += f", {len(theirs)} files of {RAW}"
+    return Pulled(text, tip, tuple(changed), len(theirs))
+
+
+def _is_ancestor(root: Path, old: str, new: str) -> bool:
+    return git.ask(root, "merge-base", "--is-ancestor", old, new) is not None
+
+
+def _refuse_commits_of_people(root: Path, base: str, head: str, upstream: str) -> None:
+    """Let the branch go forward over commits of results alone, whose content stays in the files."""
+    layout = f"--format=%h %(trailers:key={TRAILER},valueonly,separator=%x20)"
+    lines = git.read(root, "log", layout, f"{base}..{head}").splitlines()
+    people = [line.split()[0] for line in lines if line and len(line.split()) < 2]
+    if people:
+        raise PoseError(
+            f"git: the branch has commits that {upstream} lacks ({', '.join(people[:3])}), and {upstream} has others;"
+            f" push them or rebase (`git pull --rebase`), then `keypipe retrain`"
+        )
+
+
+def _changed_files(root: Path, before: str, after: str) -> list[str]:
+    text = git.read(root, "diff", "--name-only", "-z", "--relative", before, after)
+    return [name for name in text.split("\0") if name]
+
+
+# ------------------------------------------------------------------------------------------------ data/raw
+
+
+def _plan_raw(root: Path, base: str, tip: str) -> dict[str, tuple[str | None, str | None]]:
+    """Return what is to become of files of ``data/raw``: the md5 that each has and gets; None: no such file.
+
+    Raises:
+        PoseError: the new version's files are not to be had, or a file was changed here and there.
+    """
+    before, there, here = _raw_of(root, base), _raw_of(root, tip), raw_version(root)
+    if there is None or there in (before, here):
+        return {}
+    if not fetch_folder(root, there):
+        place = "DVC's remote has not all of it" if has_remote(root) else "DVC has no remote here to get it from"
+        raise DatasetError(
+            f"{RAW}: version {there[:8]} was pushed to git, and {place}; `dvc push` where it was made, and `dvc remote"
+            " default` says which remote is taken"
+        )
+    if before:
+        fetch_folder(root, before)
+    lists = list_folders(root, [md5 for md5 in (before, here, there) if md5])
+    listings = [lists.get(md5 or "", {}) for md5 in (before, here, there)]
+    return {name: (listings[1].get(name), md5) for name, md5 in merge_listings(*listings).items()}
+
+
+def _raw_of(root: Path, commit: str) -> str | None:
+    text = git.ask(root, "show", f"{commit}:./{RAW_FILE.as_posix()}")
+    return read_md5(text) if text else None
+
+
+def merge_listings(
+    before: Mapping[str, str], here: Mapping[str, str], there: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Return what others changed and is to be done here.
+
+    Args:
+        before: md5 of every file of the version that both started from.
+        here: the same of what people have here.
+        there: the same of what others have made of it.
+
+    Returns:
+        The md5 that a file gets, None: it goes.
+
+    Raises:
+        DatasetError: a file was changed here and there, and not alike.
+    """
+    theirs = {name: there.get(name) for name in {*before, *there} if before.get(name) != there.get(name)}
+    wanted = {name: md5 for name, md5 in theirs.items() if here.get(name) != md5}
+    both = sorted(name for name in wanted if here.get(name) != before.get(name))
+    if both:
+        more = f" and {len(both) - 5} more" if len(both) > 5 else ""
+        raise DatasetError(
+            f"{RAW}: edited here and by others: {', '.join(both[:5])}{more}; nothing was pulled. Keep a copy of yours,"
+            f" take theirs with `git pull && dvc checkout --force {RAW}`, and put back what is right"
+        )
+    return dict(sorted(wanted.items()))
+
+
+def _put_raw(root: Path, name: str, before: str | None, md5: str | None) -> None:
+    """Put a file of others in its place, unless somebody has edited the one here in the meantime."""
+    path = root / RAW / name
+    content = path.read_bytes() if path.is_file() else None
+    now = None if content is None else hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if now != before:
+        return
+    if md5 is not None:
+        copy_cached(root, md5, path)
+        return
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == root / RAW or any(folder.iterdir()):
+            break
+        folder.rmdir()
+
+
+# ---------------------------------------------------------------------------------- the branch goes forward
+
+
+def _go_forward(root: Path, base: str, tip: str, head: str, raw: dict[str, tuple[str | None, str | None]]) -> None:
+    """Let the branch go to ``tip`` with keypipe's own files laid aside meanwhile.
+
+    Raises:
+        PoseError: files of people stand in the way; everything is as it was then.
+    """
+    held = {name: _encode(_read(root, name)) for name in own_files(root)}
+    with replacing_file(root / ASIDE) as temporary:
+        temporary.write_bytes(msgspec.json.encode(_Aside(base, held, raw)))
+    try:
+        git.read(root, "reset", "--quiet", "--soft", base)
+        for name in held:
+            _put(root, name, _of_commit(root, base, name))
+        git.read(root, "reset", "--quiet", "--", *held)
+        git.read(root, "merge", "--quiet", "--ff-only", tip, env=_WHO)
+    except git.GitError as error:
+        git.read(root, "reset", "--quiet", "--soft", head)
+        lay_back(root, as_it_was=True)
+        git.read(root, "reset", "--quiet", "--", *held)
+        raise PoseError(f"{error}; commit or put away what was edited, nothing was pulled") from error
+    lay_back(root)
+
+
+def lay_back(root: Path, *, as_it_was: bool = False) -> None:
+    """Lay own files back that were laid aside, also by a process that died; without any, do nothing.
+
+    What others have committed meanwhile comes in where the file is as it was here; lines of the manifest are joined;
+    else the workspace's own stays, which is what its outputs follow from.
+
+    Args:
+        root: the workspace.
+        as_it_was: do not look at what others have committed.
+    """
+    path = root / ASIDE
+    if not path.exists():
+        return
+    aside = msgspec.json.decode(path.read_bytes(), type=_Aside)
+    for name, text in aside.held.items():
+        mine = None if text is None else base64.b64decode(text)
+        base, theirs = _of_commit(root, aside.base, name), _of_commit(root, "HEAD", name)
+        if as_it_was or theirs == base:
+            _put(root, name, mine)
+        elif mine == base:
+            _put(root, name, theirs)
+        elif name == MANIFEST.as_posix() and mine and theirs:
+            joined = parse_manifest(f"{mine.decode()}{theirs.decode()}")
+            _put(root, name, format_manifest(joined).encode())
+        else:
+            _put(root, name, mine)
+    if not as_it_was:
+        for name, (before, md5) in aside.raw.items():
+            _put_raw(root, name, before, md5)
+    path.unlink()
+
+
+def _read(root: Path, name: str) -> bytes | None:
+    return (root / name).read_bytes() if (root / name).is_file() else None
+
+
+def _encode(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
+
+
+def _of_commit(root: Path, commit: str, name: str) -> bytes | None:
+    try:
+        return git.read_bytes(root, "cat-file", "blob", f"{commit}:./{name}")
+    except git.GitError:
+        return None
+
+
+def _put(root: Path, name: str, content: bytes | None) -> None:
+    if content is None:
+        (root / name).unlink(missing_ok=True)
+    elif content != _read(root, name):
+        with replacing_file(root / name) as temporary:
+            temporary.write_bytes(content)
+
+
+# ---------------------------------------------------------------------------------------- results committed
+
+
+def commit_results(root: Path, title: str, text: str = "", branch: str | None = None) -> str:
+    """Commit what keypipe wrote, and nothing else: what people have edited or staged stays as it is.
+
+    Args:
+        root: the workspace.
+        title: first line of the message.
+        text: the rest of it.
+        branch: where to; None: the branch that is checked out.
+
+    Returns:
+        The commit; "" where nothing had changed, or no branch is checked out.
+
+    Raises:
+        PoseError: git refuses.
+    """
+    current = (git.ask(root, "symbolic-ref", "--short", "--quiet", "HEAD") or "").strip()
+    head = (git.ask(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+    if not head or not (branch or current):
+        return ""
+    target = branch or current
+    there = (git.ask(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{target}") or "").strip()
+    tree = _tree_with_own(root, head)
+    before = there or head
+    if tree == git.read(root, "rev-parse", f"{before}^{{tree}}").strip():
+        return ""
+    parents = [before] if _is_ancestor(root, head, before) else [before, head]
+    message = f"{title}\n\n{text}\n\n{TRAILER}: {target}\n"
+    options = [word for parent in parents for word in ("-p", parent)]
+    commit = git.read(root, "commit-tree", tree, *options, "-F", "-", env=_WHO, stdin=message).strip()
+    git.read(root, "update-ref", f"refs/heads/{target}", commit, there or "0" * len(commit))
+    if target == current:
+        names = [name for name in own_files(root) if _of_commit(root, "HEAD", name) is not None]
+        git.read(root, "reset", "--quiet", "--", *names)
+    return commit
+
+
+def _tree_with_own(root: Path, commit: str) -> str:
+    """Return git's name of the tree of a commit with keypipe's own files as they are now."""
+    with tempfile.TemporaryDirectory(prefix="keypipe-index-") as folder:
+        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git.read(root, "read-tree", commit, env=env)
+        names = own_files(root)
+        there = [name for name in names if (root / name).is_file()]
+        gone = [name for name in names if name not in there]
+        if gone:
+            git.read(root, "rm", "--cached", "-r", "-q", "--ignore-unmatch", "--", *gone, env=env)
+        git.read(root, "add", "--force", "--", *there, env=env)
+        return git.read(root, "write-tree", env=env).strip()
+
+
+def push(root: Path, branch: str | None = None) -> str:
+    """Push results: their data to DVC's remote first, then the branch to git's; says what was done.
+
+    Raises:
+        PoseError: a remote does not take it.
+    """
+    current = (git.ask(root, "symbolic-ref", "--short", "--quiet", "HEAD") or "").strip()
+    target = branch or current
+    remote = (git.ask(root, "config", f"branch.{current}.remote") or "").strip()
+    if not remote or remote == ".":
+        return "the branch follows none on a remote: nothing was pushed"
+    data = has_remote(root)
+    if data:
+        push_data(root)
+    upstream = (git.ask(root, "config", f"branch.{current}.merge") or "").strip()
+    place = upstream if target == current and upstream else f"refs/heads/{target}"
+    git.read(root, "push", "--quiet", remote, f"refs/heads/{target}:{place}", env=_ALONE)
+    return f"pushed {target} to {remote}" + (", its data to DVC's remote" if data else "")
