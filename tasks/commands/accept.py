@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keypipe.errors import ConfigError, PoseError
-from keypipe.files.atomic import replacing_file
+from keypipe.files.atomic import write_text
 from tasks.check import SECTIONS, find_missing
 from tasks.versions.acceptance import Differences, find_differences
 from tasks.versions.stages import stage_names
@@ -72,8 +72,7 @@ def add_missing_params(root: Path) -> list[str]:
         text = add_param(text, section, key, value, about)
         told.append(f"{PARAMS_FILE}: {name}: {format_value(value)} (default)")
     if text != before:
-        with replacing_file(root / PARAMS_FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(root / PARAMS_FILE, text)
     return told
 
 

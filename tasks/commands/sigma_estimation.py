@@ -18,6 +18,7 @@ from keypipe.evaluation.sigmas import (
     format_sigmas,
     match_annotators,
 )
+from keypipe.files.atomic import write_text
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.skeleton import Schema
 from tasks.convert import ConvertParams
@@ -79,8 +80,7 @@ def estimate(root: Path, folders: Sequence[Path], output: Path | None = None) ->
     if not any(entry.sigma for entry in sigmas):
         raise DatasetError("no keypoint differs between the folders: they look like copies of one person's work")
     path = output or root / SIGMAS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(format_sigmas(sigmas, validate.area_rule, validate.area_factor), encoding="utf-8")
+    write_text(path, format_sigmas(sigmas, validate.area_rule, validate.area_factor))
     return Estimated(
         sigmas,
         found.images,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from keypipe.errors import ConfigError, PoseError
+from keypipe.files.atomic import write_text
 from tasks.versions.lockfile import parse_lock
 from tasks.versions.repository import opened, relative, waiting
 from tasks.versions.stages import hash_entry, load_stage
@@ -184,10 +185,8 @@ def read_accepted(root: Path) -> list[Accepted]:
 
 
 def _write_accepted(root: Path, accepted: list[Accepted]) -> None:
-    text = format_yaml(msgspec.to_builtins(accepted))
-    temporary = root / f".{ACCEPTED.name}.new"
-    temporary.write_text(_HEADER + text, encoding="utf-8")
-    temporary.replace(root / ACCEPTED)
+from keypipe.errors import ConfigError, PoseError
+from keypipe.files.atomic import write_text
 
 
 def earlier_fingerprints(root: Path, fingerprint: str) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keypipe.errors import PoseError
+from keypipe.files.atomic import write_text
 from tasks.versions import git
 from tasks.workspace.access import check_place
 
@@ -154,6 +155,4 @@ def clear_stale_locks(root: Path) -> None:
     read = {place: [entry for entry in entries if is_live(entry)] for place, entries in locks.get("read", {}).items()}
     live = {"write": write, "read": {place: entries for place, entries in read.items() if entries}}
     if live != locks:
-        temporary = path.with_name("rwlock.keypipe")
-        temporary.write_text(json.dumps(live), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, json.dumps(live))
