@@ -185,8 +185,7 @@ def read_accepted(root: Path) -> list[Accepted]:
 
 
 def _write_accepted(root: Path, accepted: list[Accepted]) -> None:
-from keypipe.errors import ConfigError, PoseError
-from keypipe.files.atomic import write_text
+    write_text(root / ACCEPTED, _HEADER + format_yaml(msgspec.to_builtins(accepted)))
 
 
 def earlier_fingerprints(root: Path, fingerprint: str) -> list[str]:
