@@ -1,4 +1,4 @@
-"""The program of docs/onnx.md says what ``keypipe predict`` says."""
+"""The programs of docs/onnx.md say what ``keypipe predict`` says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keypipe.inference.predictor import Thresholds
 from tests.imports import ROOT
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
 
-PAGE = (ROOT / "docs/onnx.md").read_text(encoding="utf-8")
+PLAIN, DNN = re.findall(r"```python\n(.*?)```", (ROOT / "docs/onnx.md").read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,15 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(checkpoint, "onnx", SIDE_PX, {"simplify": False}, {}, folder, folder).path
 
 
-def test_the_program_of_the_page_finds_what_keypipe_predict_finds(onnx: Path, tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+def with_opencv_dnn() -> str:
+    """Return the page's program with OpenCV in the place of onnxruntime, whose session is left for the metadata alone."""
+    code, n_replaced = re.subn(r"^tensor = .*\n\nfound = session\.run.*\n", DNN, PLAIN, flags=re.MULTILINE)
+    assert n_replaced == 1
+    return code
+
+
+@pytest.mark.parametrize("code", [PLAIN, with_opencv_dnn()], ids=["onnxruntime", "OpenCV DNN"])
+def test_a_program_of_the_page_finds_what_keypipe_predict_finds(code: str, onnx: Path, tmp_path: Path) -> None:
     assert len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))]) <= 30
     (tmp_path / "plain.py").write_text(code, encoding="utf-8")
     photos = tmp_path / "photos"
