@@ -169,7 +169,15 @@ def test_an_image_that_two_branches_placed_differently_is_set_aside(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["a,b\x00,c\n", "#draw," + "9" * 5000 + ",kept,,,,absent\n", '"' + "x" * 200_000, "raw/1.jpg\n", "\ud800"]
+    "text",
+    [
+        "image,md5,split,group\n",  # the header of another format
+        "a,b\x00,c\n",
+        "#draw," + "9" * 5000 + ",kept,,,,absent\n",
+        '"' + "x" * 200_000,
+        "raw/1.jpg\n",
+        "\ud800",
+    ],
 )
 def test_what_is_no_line_of_a_manifest_is_refused(text: str) -> None:
     with pytest.raises(DatasetError, match="manifest line 1: "):
