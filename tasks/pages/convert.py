@@ -49,38 +49,11 @@ def to_report(summary: dict[str, Any], faults: list[Fault], findings: list[Findi
         *([Notes("Worth a look", notes)] if notes else []),
         Gallery("As converted", pictures, note="Some images with their boxes and keypoints; rings are occluded."),
         BarChart("Objects by class", list(summary["objects_by_class"].items())),
+        *(_chart_keypoints(name, keypoints) for name, keypoints in summary["keypoints"].items()),
+        _details(summary),
+        *_count_labels("Labels read by an alias", "Label and name", summary["read_by_alias"]),
+        *_count_labels("Shapes outside the schema, ignored", "Shape and label", summary["ignored_shapes"]),
     ]
-    for class_name, keypoints in summary["keypoints"].items():
-        states = {
-            state: [counts[state] for counts in keypoints.values()] for state in ("visible", "occluded", "not_labelled")
-        }
-        series = {state.replace("_", " "): values for state, values in states.items() if any(values)}
-        sections.append(GroupedBarChart(f"Keypoints of {class_name}", list(keypoints), series))
-    sections.append(
-        KeyValues(
-            "Details",
-            [
-                ("Annotation files", summary["annotation_files"]),
-                ("Images without objects (negatives)", summary["negatives"]),
-                ("Objects with keypoints not labelled", summary["objects_missing_keypoints"]),
-                ("Boxes derived from points", _count(summary["boxes_from_points"])),
-                ("Keypoints in overlapping boxes, decided by their place", _count(summary["decided_by_place"])),
-                ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
-                ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
-                ("Keypoints occluded by X-AnyLabeling's mark difficult", summary["occluded_by_difficult"]),
-                ("Images without annotation file", len(summary["unlabelled_images"])),
-                ("Images of formats that are not read", len(summary["unread_images"])),
-                ("Images found elsewhere than their JSON says", len(summary["images_found_elsewhere"])),
-                ("Images repaired or taken from imageData", len(summary["derived_images"])),
-            ],
-        )
-    )
-    if summary["read_by_alias"]:
-        rows = [[name, count] for name, count in summary["read_by_alias"].items()]
-        sections.append(Table("Labels read by an alias", ["Label and name", "Count"], rows))
-    if summary["ignored_shapes"]:
-        rows = [[name, count] for name, count in summary["ignored_shapes"].items()]
-        sections.append(Table("Shapes outside the schema, ignored", ["Shape and label", "Count"], rows))
     told = {(fault.file, fault.shape, fault.kind) for fault in faults}
     other = [found for found in findings if (found.file, found.shape, found.kind) not in told]
     if other:
@@ -95,6 +68,39 @@ def to_report(summary: dict[str, Any], faults: list[Fault], findings: list[Findi
         Figure("Set aside", len(summary["set_aside"])),
     ]
     return Report("Converted annotations", summary["headline"], sections, figures, "convert")
+
+
+def _chart_keypoints(class_name: str, keypoints: dict[str, dict[str, int]]) -> Section:
+    states = {
+        state: [counts[state] for counts in keypoints.values()] for state in ("visible", "occluded", "not_labelled")
+    }
+    series = {state.replace("_", " "): values for state, values in states.items() if any(values)}
+    return GroupedBarChart(f"Keypoints of {class_name}", list(keypoints), series)
+
+
+def _details(summary: dict[str, Any]) -> Section:
+    return KeyValues(
+        "Details",
+        [
+            ("Annotation files", summary["annotation_files"]),
+            ("Images without objects (negatives)", summary["negatives"]),
+            ("Objects with keypoints not labelled", summary["objects_missing_keypoints"]),
+            ("Boxes derived from points", _count(summary["boxes_from_points"])),
+            ("Keypoints in overlapping boxes, decided by their place", _count(summary["decided_by_place"])),
+            ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
+            ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
+            ("Keypoints occluded by X-AnyLabeling's mark difficult", summary["occluded_by_difficult"]),
+            ("Images without annotation file", len(summary["unlabelled_images"])),
+            ("Images of formats that are not read", len(summary["unread_images"])),
+            ("Images found elsewhere than their JSON says", len(summary["images_found_elsewhere"])),
+            ("Images repaired or taken from imageData", len(summary["derived_images"])),
+        ],
+    )
+
+
+def _count_labels(title: str, what: str, counts: dict[str, int]) -> list[Section]:
+    """Return a table, or nothing where there is nothing to count."""
+    return [Table(title, [what, "Count"], [[name, count] for name, count in counts.items()])] if counts else []
 
 
 def draw_examples(

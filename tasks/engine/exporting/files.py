@@ -73,15 +73,7 @@ def export(
     Raises:
         ModelError: the export's toolchain is absent or fails.
     """
-    from ultralytics.engine.exporter import FP32_UNSUPPORTED_FORMATS, export_formats
-
-    table = export_formats()
-    known = dict(zip(table["Argument"], table["Arguments"], strict=True))[format_name]
-    options = {name: value for name, value in arguments.items() if name in known}
-    if imgsz:
-        options["imgsz"] = imgsz
-    if format_name in FP32_UNSUPPORTED_FORMATS and "data" in known:
-        options |= {"data": str(calibration), "split": "train"}
+    options = _list_options(format_name, imgsz, arguments, calibration)
     copy = scratch / "model.pt"
     copy.write_bytes(weights.read_bytes())
     model = load_weights(copy)
@@ -112,6 +104,22 @@ def export(
     if format_name == "torchscript":
         strip_origin(path)
     return Exported(path, sizes[0])
+
+
+def _list_options(
+    format_name: str, imgsz: int | None, arguments: Mapping[str, Any], calibration: Path
+) -> dict[str, Any]:
+    """Return those of the arguments that a format knows, and what it needs besides."""
+    from ultralytics.engine.exporter import FP32_UNSUPPORTED_FORMATS, export_formats
+
+    table = export_formats()
+    known = dict(zip(table["Argument"], table["Arguments"], strict=True))[format_name]
+    options = {name: value for name, value in arguments.items() if name in known}
+    if imgsz:
+        options["imgsz"] = imgsz
+    if format_name in FP32_UNSUPPORTED_FORMATS and "data" in known:
+        options |= {"data": str(calibration), "split": "train"}
+    return options
 
 
 _ALIGNMENT = 64  # caffe2/serialize/inline_container.h, kFieldAlignment: tensors can be mapped into memory

@@ -33,7 +33,7 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_opencv_dnn() -> str:
-    """Return the page's program with OpenCV in the place of onnxruntime, whose session is left for the metadata alone."""
+    """Return the page's program with OpenCV in onnxruntime's place, whose session is left for the metadata alone."""
     code, n_replaced = re.subn(r"^tensor = .*\n\nfound = session\.run.*\n", DNN, PLAIN, flags=re.MULTILINE)
     assert n_replaced == 1
     return code
