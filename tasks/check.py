@@ -19,8 +19,10 @@ from tasks.retraining.settings import RetrainParams
 from tasks.split import SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
+from tasks.versions.lockfile import parse_lock
+from tasks.versions.weights import find_unkept
 from tasks.workspace import params as read
-from tasks.workspace.places import GROUPS, PARAMS_FILE
+from tasks.workspace.places import GROUPS, LOCK, PARAMS_FILE, WEIGHTS
 from tasks.workspace.verdict import DoctorParams
 
 SECTIONS: dict[str, type[read.Section]] = {
@@ -60,17 +62,28 @@ def check_files(root: Path) -> None:
     """Check that the files which stages depend on and git keeps are there; the raw data are checked apart.
 
     Raises:
-        ConfigError: some are not.
+        ConfigError: some are not, or a training would start from a file that neither DVC nor git keeps.
     """
     stages = read.parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
     needed = {dep for stage in stages.values() for dep in stage.get("deps", ())}
     read.raise_problems(
         [
             f"{path}: not there, and a stage depends on it; `git checkout {path}` brings it back"
-            for path in map(str, (GROUPS, SIGMAS_FILE))
+            for path in map(str, (GROUPS, SIGMAS_FILE, WEIGHTS))
             if path in needed and not (root / path).exists()
         ]
+        + find_unkept(root, _new_in_train(root))
     )
+
+
+def _new_in_train(root: Path) -> dict[str, Any]:
+    """Return what the section ``train`` has otherwise than at the last training, which needs no other start now."""
+    locked: Mapping[str, Any] = {}
+    if (root / LOCK).exists():
+        entry = parse_lock((root / LOCK).read_text(encoding="utf-8")).get("train", {})
+        locked = entry.get("params", {}).get(PARAMS_FILE, {}).get("train") or {}
+    section = read.read_params(root).get("train") or {}
+    return {key: value for key, value in section.items() if value != locked.get(key)}
 
 
 def find_missing(root: Path, document: CommentedMap) -> list[str]:

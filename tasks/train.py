@@ -32,6 +32,7 @@ from tasks.versions.git_state import git_state
 from tasks.versions.lockfile import locked_fingerprint
 from tasks.versions.raw import raw_version
 from tasks.versions.stages import stage_fingerprint
+from tasks.versions.weights import check_kept
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_depth, read_schema, read_split, refresh_view
 from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord, decode_figures
@@ -141,8 +142,10 @@ def run(
         record: what identifies the run; its epochs are filled in.
 
     Raises:
-        PoseError: weights, arguments or the dataset cannot be used, or MLflow does not answer before it starts.
+        PoseError: weights, arguments or the dataset cannot be used, neither DVC nor git keeps what the training starts
+            from, or MLflow does not answer before it starts.
     """
+    check_kept(root, {"model": params.model, **params.arguments})
     engine().configure(root, local.threads)
     refresh_view(root)
     schema = read_schema(root)
@@ -178,10 +181,10 @@ def _to_job(
 ) -> TrainJob:
     """Say what is trained; who is told of it is added by ``run``."""
     return TrainJob(
-        model=_resolve_model(params.model, root),
+        model=_resolve_file(params.model, root),
         schema=schema,
         data=root.resolve() / VIEW_YAML,
-        arguments={**params.arguments, **_fixed(params, seed, schema)},
+        arguments={**params.arguments, **_fixed(params, seed, schema, root)},
         device=local.device,
         workers=local.workers,
         cache=local.cache,
@@ -323,16 +326,19 @@ class Progress(msgspec.Struct):
             self.state_seconds.append(epoch.state_seconds)
 
 
-def _fixed(params: TrainParams, seed: int, schema: Schema) -> dict[str, Any]:
+def _fixed(params: TrainParams, seed: int, schema: Schema, root: Path) -> dict[str, Any]:
     fixed: dict[str, Any] = {"seed": seed, "plots": params.arguments.get("plots", False)}
     if not schema.has_pairs and not params.symmetric:
         # Without pairs a mirrored object keeps its keypoint names, which is true of symmetric objects only.
         fixed["fliplr"] = 0.0
+    if teacher := params.arguments.get("distill_model"):
+        fixed["distill_model"] = _resolve_file(teacher, root)
     return fixed
 
 
-def _resolve_model(model: str, root: Path) -> str:
-    return str((root / model).resolve()) if (root / model).exists() else model
+def _resolve_file(name: str, root: Path) -> str:
+    """Return the path of a file of the workspace; other names are Ultralytics' own."""
+    return str((root / name).resolve()) if (root / name).exists() else name
 
 
 def _scratch(root: Path, fingerprint: str) -> Path:

@@ -22,6 +22,7 @@ FILES = (
     "data/.gitignore",
     "data/groups.csv",
     "data/sigmas.yaml",
+    "data/weights/.gitignore",
     ".dvc/config",
     ".dvc/.gitignore",
     ".dvc/plots/confusion_counts.json",
@@ -79,6 +80,16 @@ def set_params(root: Path, **params: Any) -> None:
             node = node[section]
         node[key] = value
     yaml.dump(document, path)
+
+
+def keep_weights(root: Path, weights: Path, name: str) -> str:
+    """Put weights where a training may start from them, under DVC, and return how ``params.yaml`` names them."""
+    from tasks.versions.weights import version_weights
+
+    place = root / "data/weights" / name
+    shutil.copy2(weights, place)
+    version_weights(root, place)
+    return place.relative_to(root).as_posix()
 
 
 def git(root: Path, *arguments: str) -> str:

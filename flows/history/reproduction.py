@@ -29,6 +29,7 @@ from tasks.tracking.machine import GPU, machine_type, package_versions
 from tasks.versions import git, lockfile, snapshots
 from tasks.versions.stages import stage_names
 from tasks.versions.store import checkout, opened_commit, share_cache
+from tasks.versions.weights import list_versioned
 from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE
 from tasks.workspace.program import write_json
 from tasks.workspace.scratch import remove
@@ -177,7 +178,7 @@ def _fetch(root: Path, tree: Path, *, check: bool, same_machine: bool, say: Say)
         if (root / LOCAL_FILE).exists():
             shutil.copy2(root / LOCAL_FILE, tree / LOCAL_FILE)
     say("data from DVC's cache")
-    missing = checkout(tree, RAW_FILE.as_posix())
+    missing = checkout(tree, RAW_FILE.as_posix(), *list_versioned(tree))
     if missing:
         raise PoseError(
             f"the run's data are in neither DVC's cache nor its remote: {', '.join(missing)};"

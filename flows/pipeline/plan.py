@@ -21,7 +21,7 @@ from tasks.versions.stages import stage_names
 from tasks.workspace.places import STATE
 
 CHECKED = STATE / "checked.json"
-FILES = ("params.yaml", "local.yaml", "dvc.yaml", "data/groups.csv", "data/sigmas.yaml")
+FILES = ("params.yaml", "local.yaml", "dvc.yaml", "data/groups.csv", "data/sigmas.yaml", "data/weights/.gitignore")
 """What the check reads, or asks for."""
 
 _CODE = Path(__file__).parents[2]

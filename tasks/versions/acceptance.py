@@ -16,7 +16,7 @@ from keypipe.errors import ConfigError, PoseError
 from keypipe.files.atomic import write_text
 from tasks.versions.lockfile import parse_lock
 from tasks.versions.repository import opened, relative, waiting
-from tasks.versions.stages import hash_entry, load_stage
+from tasks.versions.stages import hash_entry, is_new_and_empty, load_stage
 from tasks.workspace.params import format_yaml, parse_yaml
 
 ACCEPTED = Path("accepted.yaml")
@@ -115,11 +115,13 @@ def find_differences(root: Path, stage: str, same_param: SameParam) -> Differenc
         for dep in loaded.deps:
             if isinstance(dep, ParamsDependency):
                 params += _changed_params(dep, entry, same_param)
+            elif is_new_and_empty(dep):
+                code.append("dvc.yaml")
             elif dep.status():
                 path = relative(root, dep)
                 (code if is_code(path) else data).append(path)
         outputs = [relative(root, out) for out in loaded.outs if not _is_intact(out)]
-    return Differences(stage, tuple(sorted(code)), tuple(data), tuple(params), tuple(outputs))
+    return Differences(stage, tuple(sorted(set(code))), tuple(data), tuple(params), tuple(outputs))
 
 
 def _entry(root: Path, stage: str) -> dict[str, Any] | None:

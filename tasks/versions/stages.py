@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ from keypipe.errors import DatasetError, PoseError
 from tasks.versions.raw import RawVersion
 from tasks.versions.repository import opened, relative, waiting
 from tasks.workspace.places import RAW
+
+_EMPTY_FOLDER = f"{hashlib.md5(b'[]', usedforsecurity=False).hexdigest()}.dir"
+"""What DVC calls the content of a folder without files: the md5 of their list."""
 
 
 class Output(NamedTuple):
@@ -92,9 +95,10 @@ def stage_version(root: Path, stage: str, raw: RawVersion | None = None) -> Stag
     with opened(root) as repo, waiting(repo):
         loaded = load_stage(repo, root, stage)
         complete = hold_deps(loaded, raw)
-        changes = _list_changes(next(iter(loaded.status().values()), []))
         missing = tuple(str(out) for out in loaded.outs if not out.exists)
         known = bool(loaded.outs and any(out.hash_info for out in loaded.outs))
+        empty = {str(dep) for dep in loaded.deps if known and is_new_and_empty(dep)}
+        changes = _list_changes(next(iter(loaded.status().values()), []), empty)
         if not complete:
             return StageVersion(None, changes, missing, known)
         loaded.save_deps()
@@ -220,8 +224,22 @@ def _hash_stage(stage: Any) -> str:
     return hash_entry(to_single_stage_lockfile(stage))
 
 
-def _list_changes(status: list[Any]) -> tuple[str, ...]:
-    """Turn DVC's status into phrases such as ``deleted: models`` and ``modified: params.yaml train.epochs``."""
+def is_new_and_empty(dep: Any) -> bool:
+    """Tell whether a dep is a folder that the stage did not depend on when it ran, and that holds nothing.
+
+    An upgrade brings such a place for what people may put there (git keeps a file in it that DVC ignores). Nothing came
+    of it, so it is a change of ``dvc.yaml``, and none of data.
+    """
+    return not dep.hash_info and dep.isdir() and dep.get_hash().value == _EMPTY_FOLDER
+
+
+def _list_changes(status: list[Any], empty: Collection[str]) -> tuple[str, ...]:
+    """Turn DVC's status into phrases such as ``deleted: models`` and ``modified: params.yaml train.epochs``.
+
+    Args:
+        status: as DVC gives it.
+        empty: deps that are new and empty.
+    """
     changes: list[str] = []
     for item in status:
         if not isinstance(item, Mapping):
@@ -232,5 +250,5 @@ def _list_changes(status: list[Any]) -> tuple[str, ...]:
                 if isinstance(what, Mapping):
                     changes += [f"{how}: {path} {key}" for key, how in what.items()]
                 else:
-                    changes.append(f"{what}: {path}")
-    return tuple(changes)
+                    changes.append("modified: dvc.yaml" if path in empty else f"{what}: {path}")
+    return tuple(dict.fromkeys(changes))

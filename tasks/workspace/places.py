@@ -10,6 +10,7 @@ LOCAL_FILE = "local.yaml"
 RAW = Path("data/raw")
 RAW_FILE = Path("data/raw.dvc")
 GROUPS = Path("data/groups.csv")
+WEIGHTS = Path("data/weights")
 LOCK = Path("dvc.lock")
 
 # What convert and split write.

@@ -24,7 +24,7 @@ from tasks.train import Progress, TrainParams, _read_progress, flatten, warn
 from tasks.workspace.models import decode_figures
 from tasks.workspace.program import write_json
 from tests.imports import TELLS
-from tests.workspace import dvc, environment, make_workspace, run_stage, run_stages, set_params
+from tests.workspace import dvc, environment, keep_weights, make_workspace, run_stage, run_stages, set_params
 
 LOSSES = ("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss")
 
@@ -373,8 +373,8 @@ def test_published_weights_that_cannot_be_fetched_give_one_clear_line(divided: P
 
 
 def test_weights_are_a_warm_start_by_keypoint_name_and_that_is_recorded(divided: Path, trained_once: Path) -> None:
-    shutil.copy(trained_once / "models/best.pt", divided / "start.pt")
-    set_params(divided, **{"train.model": "start.pt", "train.epochs": 1})
+    start = keep_weights(divided, trained_once / "models/best.pt", "start.pt")
+    set_params(divided, **{"train.model": start, "train.epochs": 1})
     run_stages(divided, "train")
     shutil.rmtree(divided / "models")
     keypoints = ["left_ear", "muzzle", "nose"]
@@ -386,8 +386,8 @@ def test_weights_are_a_warm_start_by_keypoint_name_and_that_is_recorded(divided:
         "start.pt; keypoints: 2 of 3 by name; new: muzzle; left out: right_ear, withers, " in done.stdout + done.stderr
     )
     tags = read(divided / "models/train.json")["record"]["tags"]
-    assert tags["keypipe.start"] == "start.pt"
-    assert tags["keypipe.start.weights"] == hash_weights(divided / "start.pt")
+    assert tags["keypipe.start"] == start
+    assert tags["keypipe.start.weights"] == hash_weights(divided / start)
     assert tags["keypipe.start.keypoints"].startswith("2 of 3 by name; new: muzzle; left out: right_ear")
     before, after = find_runs(divided)[1], find_runs(divided)[0]
     assert before.data.tags["keypipe.start.keypoints"] == "13 of 13 by name"
@@ -396,8 +396,8 @@ def test_weights_are_a_warm_start_by_keypoint_name_and_that_is_recorded(divided:
 
 
 def test_weights_that_know_no_keypoint_of_the_dataset_are_refused(divided: Path, trained_once: Path) -> None:
-    shutil.copy(trained_once / "models/best.pt", divided / "start.pt")
-    set_params(divided, **{"train.model": "start.pt", "train.epochs": 1})
+    start = keep_weights(divided, trained_once / "models/best.pt", "start.pt")
+    set_params(divided, **{"train.model": start, "train.epochs": 1})
     keypoints = ["muzzle", "left_horn", "right_horn"]
     set_params(divided, **{"schema.classes": {"cow": {"keypoints": keypoints}}, "convert.unknown_labels": "ignore"})
     run_stages(divided, "convert", "split")
@@ -409,9 +409,33 @@ def test_weights_that_know_no_keypoint_of_the_dataset_are_refused(divided: Path,
 
 
 def test_damaged_weights(divided: Path) -> None:
-    (divided / "start.pt").write_bytes(b"no weights")
-    set_params(divided, **{"train.model": "start.pt"})
-    assert "start.pt: not weights that Ultralytics can load" in refuse(divided)
+    (divided / "damaged.pt").write_bytes(b"no weights")
+    start = keep_weights(divided, divided / "damaged.pt", "start.pt")
+    set_params(divided, **{"train.model": start})
+    assert "train.model: " in (message := refuse(divided))
+    assert "start.pt: not weights that Ultralytics can load" in message
+    set_params(divided, **{"train.model": "yolov8n-pose.yaml", "train.distill_model": start})
+    assert "train.distill_model: " in (message := refuse(divided))
+    assert "start.pt: not weights that Ultralytics can load" in message
+
+
+def test_a_file_elsewhere_is_no_start_of_a_training(divided: Path) -> None:
+    """It would be in no fingerprint, and too large for a snapshot; the refusal says what to do."""
+    (divided / "start.pt").write_bytes(b"weights")
+    set_params(divided, **{"train.model": "start.pt", "train.distill_model": str(divided / "start.pt")})
+    said = refuse(divided)
+    assert "params.yaml: train.model: start.pt: lies outside data/weights" in said
+    assert "`keypipe weights start.pt` copies it there" in said
+    assert "`keypipe weights --teacher start.pt` copies it there" in said
+    assert not (divided / "models").exists()
+
+
+@pytest.mark.slow
+def test_a_training_learns_from_a_teacher(divided: Path, trained_once: Path) -> None:
+    teacher = keep_weights(divided, trained_once / "models/best.pt", "teacher.pt")
+    set_params(divided, **{"train.distill_model": teacher, "train.epochs": 1})
+    run_stages(divided, "train")
+    assert "train/dis_loss" in read(divided / "models/epochs.json")[0]
 
 
 def test_a_loader_that_drops_objects_stops_the_stage(divided: Path) -> None:

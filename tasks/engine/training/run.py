@@ -14,7 +14,7 @@ from tasks.engine.settings import configure, first_line, use_font_in_plots
 from tasks.engine.training.arguments import RESERVED, read_train_arguments
 from tasks.engine.training.job import STATE_FILE, Start, Trained, TrainJob
 from tasks.engine.training.transfer import Transfer, match_keypoints, read_known_schema
-from tasks.engine.weights import explain_refusal, hash_weights, write_checkpoint
+from tasks.engine.weights import explain_refusal, hash_weights, read_checkpoint, write_checkpoint
 
 __all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
@@ -54,6 +54,8 @@ def train(job: TrainJob) -> Trained:
         get_cfg(overrides=arguments)
     except (TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
+    if arguments.get("distill_model"):
+        arguments["distill_model"] = find_teacher(arguments["distill_model"])
     model, transfer = load_start(job.model, job.schema, new_head=job.new_head)
     job.on_start(_describe_start(model, transfer, len(job.schema.slots)))
     _replace_amp_check()
@@ -125,10 +127,7 @@ def load_start(model: str, schema: Schema, *, new_head: bool) -> tuple[Any, Tran
     from ultralytics import YOLO
 
     is_file = Path(model).exists()
-    # A published name is fetched to the path that it is given; a bare one would land in the workspace.
-    fetched = (
-        model if is_file or model.endswith((".yaml", ".yml")) else str(Path(os.environ["YOLO_CONFIG_DIR"]) / model)
-    )
+    fetched = model if model.endswith((".yaml", ".yml")) else _place_of(model)
     try:
         loaded = YOLO(fetched, task="pose")
     except Exception as error:  # Ultralytics raises whatever its downloader or torch did
@@ -163,6 +162,25 @@ def _describe_start(model: Any, transfer: Transfer | None, n_slots: int) -> Star
         return Start()
     untold = "taken for the dataset's, in its order" if model.model.kpt_shape[0] == n_slots else "none; a new head"
     return Start(hash_weights(Path(model.ckpt_path)), str(transfer) if transfer else untold)
+
+
+def find_teacher(name: str) -> str:
+    """Return the path of the weights that a training is to learn from as well; a published name is fetched.
+
+    Raises:
+        ModelError: they are not there and cannot be fetched, or cannot be loaded.
+    """
+    place = _place_of(name)
+    try:
+        read_checkpoint(Path(place))
+    except ModelError as error:
+        raise ModelError(f"train.distill_model: {error}") from error
+    return place
+
+
+def _place_of(name: str) -> str:
+    """Return where weights are, or are fetched to: Ultralytics would put a published name into the workspace."""
+    return name if Path(name).exists() else str(Path(os.environ["YOLO_CONFIG_DIR"]) / name)
 
 
 def _replace_amp_check() -> None:

@@ -81,10 +81,14 @@ def test_a_new_version_trains_nothing_anew(upgraded: Path) -> None:
     before, run_id = outputs(root), json.loads((root / "models/train.json").read_text())["run_id"]
     for stage in status(root).values():
         assert "only keypipe's own code changed" in stage["detail"] or stage["state"] == "up to date", stage
-    assert "`keypipe accept`" in status(root)["train"]["detail"]
+    detail = status(root)["train"]["detail"]
+    assert "`keypipe accept`" in detail
+    assert "dvc.yaml" in detail  # data/weights, which the earlier version did not know, is new and empty
+    assert "data/weights" not in (root / "dvc.lock").read_text()
     said = keypipe(root, "accept")
     assert "train" in said
     assert outputs(root) == before
+    assert "data/weights" in (root / "dvc.lock").read_text()
     assert {stage["state"] for stage in status(root).values()} == {"up to date"}
 
     keypipe(root, "run")

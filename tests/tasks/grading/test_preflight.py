@@ -25,7 +25,7 @@ from tasks.grading.preflight import (
 )
 from tests.conftest import point, rectangle
 from tests.imports import ROOT
-from tests.workspace import environment, make_workspace, run_stage, run_stages, set_params
+from tests.workspace import environment, keep_weights, make_workspace, run_stage, run_stages, set_params
 
 TINY: dict[str, Any] = {"train.imgsz": 64, "train.epochs": 1, "train.batch": 4}
 
@@ -207,7 +207,8 @@ def test_weights_that_are_not_numbers_stop_the_training(divided: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(divided)], cwd=ROOT, env=environment(), text=True)
     assert done.returncode == 0
-    set_params(divided, **{"train.model": "start.pt"})
+    start = keep_weights(divided, divided / "start.pt", "start.pt")
+    set_params(divided, **{"train.model": start})
     message = refuse(divided)
     assert "not a finite number, since train.model holds weights that are not" in message
 

@@ -115,3 +115,47 @@ def test_what_code_is() -> None:
     assert is_code("keypipe/evaluation")
     assert not is_code("keypipe.txt")
     assert not is_code("data/tasks/x.py")
+
+
+def add_place(toy: Toy, *files: str) -> None:
+    """Let the train stage depend on a folder more, in which git keeps a file that DVC ignores."""
+    from tests.flows.toy import run
+
+    folder = toy.root / "data/weights"
+    folder.mkdir(parents=True)
+    for name in (".gitignore", *files):
+        (folder / name).write_text("/*\n!.gitignore\n")
+    with (toy.root / ".dvcignore").open("a") as file:
+        file.write("/data/weights/.gitignore\n")
+    path = toy.root / "dvc.yaml"
+    path.write_text(path.read_text().replace("tasks/train.py]", "tasks/train.py, data/weights]"))
+    run(["git", "add", "--all"], toy.root)
+
+
+def test_a_place_that_is_new_and_empty_is_a_change_of_dvc_yaml(ran: Toy) -> None:
+    add_place(ran)
+    assert stage_version(ran.root, "train").changes == ("modified: dvc.yaml",)
+    found = find_differences(ran.root, "train", same)
+    assert found == Differences("train", code=("dvc.yaml",))
+    take_as_is(ran.root, found, time=NOW, commit=COMMIT)
+    assert stage_version(ran.root, "train").clean
+    assert dvc(ran.root, "status", "train").strip() == "Data and pipelines are up to date."
+
+    # From then on it is a dependency like any other, also while nothing else changes.
+    (ran.root / "data/weights/x.pt").write_text("weights")
+    assert stage_version(ran.root, "train").changes == ("modified: data/weights",)
+    assert find_differences(ran.root, "train", same).data == ("data/weights",)
+    (ran.root / "data/weights/x.pt").unlink()
+    (ran.root / "data/weights/.gitignore").write_text("another line\n")
+    assert stage_version(ran.root, "train").clean
+
+
+def test_a_place_that_is_new_and_holds_something_is_refused(ran: Toy) -> None:
+    add_place(ran, "x.pt")
+    assert stage_version(ran.root, "train").changes == ("modified: data/weights",)
+    assert find_differences(ran.root, "train", same).data == ("data/weights",)
+
+
+def test_a_stage_that_has_not_run_has_no_place_that_is_new(fresh: Toy) -> None:
+    add_place(fresh)
+    assert "modified: dvc.yaml" not in stage_version(fresh.root, "train").changes
