@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _why_unkept(root: Path, name: str, option: str) -> str:
     if not _is_kept_place(root, path):
         if (file := _find_file(path)) is None:
             return ""
-        shown = file.relative_to(root) if file.is_relative_to(root) else file
+        shown = shlex.quote(str(file.relative_to(root) if file.is_relative_to(root) else file))
         return f"lies outside {WEIGHTS}, where DVC keeps it; `keypipe weights{option} {shown}` copies it there"
     if path.suffix in CONFIGS:
         return ""
