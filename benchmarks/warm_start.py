@@ -31,13 +31,14 @@ from benchmarks.loss_sigma import measure, predict, read_truth
 from benchmarks.trainings import PROTOCOLS, SHARED_DATA, prepare, run_quietly, set_training
 from benchmarks.workspace import environment, stage
 from keypipe.dataset.coco_stream import CocoLines, write_parts
+from tests.workspace import keep_weights
 
 QUARTERS = (1, 2, 3, 4)
 WAYS = ("cold", "warm", "warm, half the epochs")
 DATA = ("demo", "setsquare")
 RESULTS = "warm_start.jsonl"
 TRAIN = "data/dataset/annotations/train.json"
-START = "start.pt"
+START = "data/weights/start.pt"
 
 
 class Cell(NamedTuple):
@@ -128,7 +129,7 @@ def open_workspace(work: Path, cell: Cell) -> Path:
         shutil.copytree(source, partial, symlinks=True)
         take_quarters(partial, cell.quarter, cell.seed)
         if cell.before is not None:
-            shutil.copy2(work / f"{cell.before.name}.pt", partial / START)
+            keep_weights(partial, work / f"{cell.before.name}.pt", Path(START).name)
         partial.rename(root)
     return root
 

@@ -47,6 +47,7 @@ cli.add_section(
     pipeline.run,
     pipeline.retrain,
     pipeline.status,
+    pipeline.weights,
     pipeline.accept,
     pipeline.schedule,
     pipeline.notify,

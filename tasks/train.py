@@ -226,6 +226,8 @@ class Witness:
         if start.weights:
             tags |= {tracking.START_WEIGHTS: start.weights, tracking.START_KEYPOINTS: start.keypoints}
             say(f"train: starts from the weights {self._params.model}; keypoints: {start.keypoints}")
+        if start.teacher:
+            tags |= {tracking.START_TEACHER: start.teacher}
         self._record.tags |= tags
         self.live.set_tags(tags)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from flows.command_line.data import changing
 from flows.command_line.menu import command
 
 
@@ -66,6 +67,30 @@ def status(root: Path, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         module.show_status(found)
+
+
+@command("weights", examples=["keypipe weights ~/pose.pt", "keypipe weights ~/large-pose.pt --teacher"])
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", help="Its name in data/weights; default: its own.")
+@click.option("--teacher", is_flag=True, help="Weights that the training learns from as well (train.distill_model).")
+@click.pass_obj
+def weights(root: Path, file: Path, name: str | None, teacher: bool) -> None:
+    """Let trainings start from a file of weights.
+
+    FILE, a .pt or a model YAML, is copied to data/weights, where DVC keeps it and a run's fingerprint counts it, and
+    params.yaml names it as train.model. Published names, such as yolov8n-pose.pt, need no file.
+    """
+    from flows.commands.set_params import set_params
+    from tasks.commands.weights import take_weights
+    from tasks.workspace.params import format_value
+
+    with changing(root):
+        taken = take_weights(root, file.absolute(), name, teacher=teacher)
+        lines = set_params(root, [f"train.{taken.key}={format_value(taken.name)}"])
+    click.echo(f"{taken.name}: {taken.about}")
+    for line in lines:
+        click.echo(line)
+    click.echo(f"commit {taken.note} and params.yaml; next: keypipe run")
 
 
 @command("accept", examples=["keypipe accept", "keypipe accept train"])

@@ -15,9 +15,17 @@ from keypipe.inference.model_info import METADATA_KEY, ModelInfo, parse_model_in
 from keypipe.inference.predictor import RawModel
 from keypipe.keypoints.rows import Row
 from tasks.engine.settings import configure
-from tasks.engine.weights import CHECKPOINT_KEY, hash_weights, load_weights
+from tasks.engine.weights import CHECKPOINT_KEY, count_keypoints, hash_weights, load_weights
 
-__all__ = ["TorchForward", "ValidationResult", "configure", "hash_weights", "load_torch_model", "validate"]
+__all__ = [
+    "TorchForward",
+    "ValidationResult",
+    "configure",
+    "count_keypoints",
+    "hash_weights",
+    "load_torch_model",
+    "validate",
+]
 
 
 class ValidationResult(msgspec.Struct):

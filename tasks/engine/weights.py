@@ -34,6 +34,15 @@ def load_weights(weights: Path) -> Any:
     return model
 
 
+def count_keypoints(path: Path) -> int:
+    """Return for how many keypoints weights, or a model YAML, are.
+
+    Raises:
+        ModelError: it is not there, damaged, no pose model, or asks for more than a model is made of.
+    """
+    return int(load_weights(path).model.kpt_shape[0])
+
+
 def explain_refusal(error: BaseException) -> str:
     """Return in one line why a checkpoint was not loaded.
 

@@ -44,6 +44,7 @@ HEADLINE = "keypipe.headline"
 START = "keypipe.start"
 START_WEIGHTS = "keypipe.start.weights"
 START_KEYPOINTS = "keypipe.start.keypoints"
+START_TEACHER = "keypipe.start.teacher"
 
 
 class Run:

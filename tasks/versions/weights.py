@@ -18,8 +18,11 @@ from tasks.versions.raw import read_md5
 from tasks.versions.repository import opened, waiting
 from tasks.workspace.places import PARAMS_FILE, WEIGHTS
 
-KEYS = {"model": "", "distill_model": " --teacher"}
+MODEL, TEACHER = "model", "distill_model"
+KEYS = {MODEL: "", TEACHER: " --teacher"}
 """Keys of the section ``train`` that may name a file, and how ``keypipe weights`` is told which one is meant."""
+SUFFIX = ".pt"
+"""Of weights."""
 CONFIGS = (".yaml", ".yml")
 """Suffixes of model YAMLs, which are small, and kept by git."""
 

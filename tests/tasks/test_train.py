@@ -436,6 +436,8 @@ def test_a_training_learns_from_a_teacher(divided: Path, trained_once: Path) -> 
     set_params(divided, **{"train.distill_model": teacher, "train.epochs": 1})
     run_stages(divided, "train")
     assert "train/dis_loss" in read(divided / "models/epochs.json")[0]
+    tags = read(divided / "models/train.json")["record"]["tags"]
+    assert tags["keypipe.start.teacher"] == hash_weights(divided / teacher)
 
 
 def test_a_loader_that_drops_objects_stops_the_stage(divided: Path) -> None:

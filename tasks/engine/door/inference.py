@@ -43,6 +43,14 @@ class InferenceEngine(Protocol):
         """Run weights over a split; returns every prediction, and the engine's own figures."""
         ...
 
+    def count_keypoints(self, path: Path) -> int:
+        """Return for how many keypoints weights, or a model YAML, are.
+
+        Raises:
+            ModelError: it is not there, cannot be read, or is no pose model.
+        """
+        ...
+
     def hash_weights(self, path: Path) -> str:
         """Return the sha256 of what weights compute, whatever else their file says.
 

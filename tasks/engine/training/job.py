@@ -57,10 +57,12 @@ class Start(msgspec.Struct, frozen=True):
     Attributes:
         weights: sha256 over their state dict (``hash_weights``); empty: random weights.
         keypoints: which are taken over, and how; for people.
+        teacher: as ``weights``, of those that it learns from as well; empty: none.
     """
 
     weights: str = ""
     keypoints: str = ""
+    teacher: str = ""
 
 
 def start_unseen(_start: Start) -> None:

@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from keypipe.errors import ConfigError, ModelError
 from keypipe.keypoints.skeleton import Schema
 from tasks.engine.settings import configure, first_line, use_font_in_plots
 from tasks.engine.training.arguments import RESERVED, read_train_arguments
 from tasks.engine.training.job import STATE_FILE, Start, Trained, TrainJob
 from tasks.engine.training.transfer import Transfer, match_keypoints, read_known_schema
-from tasks.engine.weights import explain_refusal, hash_weights, read_checkpoint, write_checkpoint
+from tasks.engine.weights import explain_refusal, hash_weights, write_checkpoint
 
 __all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
@@ -54,10 +56,12 @@ def train(job: TrainJob) -> Trained:
         get_cfg(overrides=arguments)
     except (TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
-    if arguments.get("distill_model"):
-        arguments["distill_model"] = find_teacher(arguments["distill_model"])
     model, transfer = load_start(job.model, job.schema, new_head=job.new_head)
-    job.on_start(_describe_start(model, transfer, len(job.schema.slots)))
+    start = _describe_start(model, transfer, len(job.schema.slots))
+    if arguments.get("distill_model"):
+        arguments["distill_model"] = _place_of(arguments["distill_model"])
+        start = msgspec.structs.replace(start, teacher=_hash_teacher(Path(arguments["distill_model"])))
+    job.on_start(start)
     _replace_amp_check()
     if arguments.get("plots"):
         use_font_in_plots()
@@ -164,18 +168,11 @@ def _describe_start(model: Any, transfer: Transfer | None, n_slots: int) -> Star
     return Start(hash_weights(Path(model.ckpt_path)), str(transfer) if transfer else untold)
 
 
-def find_teacher(name: str) -> str:
-    """Return the path of the weights that a training is to learn from as well; a published name is fetched.
-
-    Raises:
-        ModelError: they are not there and cannot be fetched, or cannot be loaded.
-    """
-    place = _place_of(name)
+def _hash_teacher(weights: Path) -> str:
     try:
-        read_checkpoint(Path(place))
+        return hash_weights(weights)
     except ModelError as error:
         raise ModelError(f"train.distill_model: {error}") from error
-    return place
 
 
 def _place_of(name: str) -> str:
