@@ -119,7 +119,7 @@ def run_stages(root: Path, *stages: str) -> None:
         assert done.returncode == 0, f"{stage}: {done.stdout}\n{done.stderr}"
 
 
-def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def dvc(root: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run DVC in a workspace."""
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, check=False)

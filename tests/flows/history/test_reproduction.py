@@ -17,7 +17,9 @@ from flows.history.reproduction import Line, compare_figures, needs_equal_weight
 from tasks.tracking import runs as tracking
 from tasks.tracking.history import tag_run
 from tasks.versions import snapshots
+from tasks.workspace.models import read_run_id
 from tests.flows.toy import Toy, dvc
+from tests.imports import ROOT
 from tests.workspace import git, make_workspace
 
 MACHINE = "Linux, x86_64, Some CPU, 2 cores"
@@ -186,3 +188,57 @@ def test_a_real_training_is_reproduced_to_the_bit(tmp_path: Path) -> None:
     # other dates and paths: equal weights in files that differ
     kept = next((root / ".keypipe/reproduced").glob("*/models/best.pt"))
     assert kept.read_bytes() != (root / "models/best.pt").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_training_from_weights_is_reproduced_in_a_second_clone(tmp_path: Path) -> None:
+    """They are larger than what a snapshot takes, and come from DVC's remote."""
+    from tests.workspace import dvc as run_dvc
+    from tests.workspace import environment
+
+    tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    door = "import sys; from pathlib import Path; from flows.cli import main; main(Path.cwd())"
+
+    def python(root: Path, code: str, *arguments: str) -> str:
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(
+            command, cwd=root, env=environment(**tracked), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def dvc_in(root: Path, *arguments: str) -> None:
+        done = run_dvc(root, *arguments, **tracked)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    first, second, weights = tmp_path / "first", tmp_path / "second", tmp_path / "elsewhere/big.pt"
+    make_workspace(first, n_images=12, **{"train.epochs": 1, "train.imgsz": 64})
+    script = (
+        "import sys; from pathlib import Path; from tasks.engine.settings import configure; place = Path(sys.argv[1]);"
+        "configure(place.parent); from tests.pose_checkpoint import write_random_checkpoint;"
+        "write_random_checkpoint(place, ['cow'], [f'k{number}' for number in range(13)])"
+    )
+    python(ROOT, script, str(weights))
+    assert weights.stat().st_size > snapshots.MAX_FILE_BYTES
+    dvc_in(first, "remote", "add", "--default", "store", str(tmp_path / "store"))
+    python(first, door, "weights", str(weights))
+    shutil.rmtree(weights.parent)
+    dvc_in(first, "add", "data/raw")
+    dvc_in(first, "repro", "train")
+    git(first, "add", "--all")
+    git(first, "commit", "--quiet", "--message", "trained")
+    dvc_in(first, "push")
+
+    subprocess.run(["git", "clone", "--quiet", str(first), str(second)], check=True)
+    git(second, "fetch", "--quiet", "origin", "refs/keypipe/*:refs/keypipe/*")
+    dvc_in(second, "pull", "data/raw.dvc", "data/weights/big.pt.dvc")
+    said = python(second, door, "reproduce", read_run_id(first), "--check")
+    print(said)
+    assert "trained again" in said
+    assert "asked for: equal weights and figures" in said
+    assert "is reproduced" in said
+    found = json.loads(next((second / ".keypipe/reproduced").glob("*/reproduction.json")).read_bytes())
+    lines = {line["what"]: line for line in found["lines"]}
+    assert lines["what the training depends on"]["same"]
+    assert lines["weights models/best.pt"]["same"]
+    assert "model: data/weights/big.pt" in next((second / ".keypipe/reproduced").glob("*/params.yaml")).read_text()
