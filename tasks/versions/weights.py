@@ -63,8 +63,8 @@ def _why_unkept(root: Path, name: str, option: str) -> str:
         return ""
     md5 = read_versioned(path)
     if md5 is None:
-        what, file = ("DVC does not keep it yet", name) if path.exists() else ("not there", "FILE")
-        return f"{what}; `keypipe weights{option} {file}`"
+        what, given = ("DVC does not keep it yet", name) if path.exists() else ("not there", "FILE")
+        return f"{what}; `keypipe weights{option} {given}`"
     if not path.exists():
         return f"not there; `dvc pull {name}.dvc` brings it back"
     advice = f"`dvc checkout {name}.dvc` brings that one back, `dvc add {name}` keeps this one"
