@@ -109,6 +109,8 @@ class _Run:
         self.model = root.name
         self.remarks: list[str] = []
         self._last: Any = None
+        self._kept: list[Any] = []
+        """What steps came to: Prefect knows it by its place in memory, which nothing else may take."""
 
     # ------------------------------------------------------------------------------------------------ the course
 
@@ -136,7 +138,7 @@ class _Run:
         examined = self._do(steps.examine, str(self.root))
         trained = self._train()
         if self._is_champion():
-            reason = f"the training gives the model that is in use: {decision.reason}, and nothing that it learns from"
+            reason = f"the training gave the model that is in use, byte for byte ({decision.reason})"
             return self.end(
                 "skipped", "nothing to train", reason, champion=decision.champion, training=trained.training
             )
@@ -207,6 +209,7 @@ class _Run:
         state = step(*given, return_state=True, wait_for=self.last)
         self._last = state
         found = state.result(raise_on_failure=False)
+        self._kept.append(found)
         if not state.is_completed():
             fault = isinstance(found, PoseError)
             message = str(found) if isinstance(found, BaseException) and str(found) else str(state.message)

@@ -223,7 +223,7 @@ def commit(root: str, title: str, text: str) -> Any:
     made = while_busy(lambda: upstream.commit_results(workspace, title, text, settings.branch))
     told = f"committed {made[:12]}" if made else "nothing to commit"
     if settings.push:
-        told += f"; {upstream.push(workspace, settings.branch)}"
+        told += f"; {while_busy(lambda: upstream.push(workspace, settings.branch))}"
     get_run_logger().info("%s", told)
     return Completed(name="Committed" if made else "Nothing to commit", message=told, data=told)
 

@@ -88,10 +88,10 @@ def ask(root: Path, version: str, reason: str, days: float, approvers: Sequence[
     """
     registry = open_used(root)
     number = resolve(registry, version, registry.aliases())
-    until = (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds")
     named = ", ".join(approvers)
     with holding_or_told(registry, who) as held:
         entry = history.new_entry("ask", who or history.me(), reason[: history.MAX_WHY], note=named)
+        until = (datetime.fromisoformat(entry.at) + timedelta(days=days)).isoformat(timespec="seconds")
         entry = msgspec.structs.replace(entry, version=number, until=until)
         held.record(entry)
     return Waiting(number, entry.at, until, entry.why, named)

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keypipe.errors import DatasetError
 from keypipe.files.atomic import replacing_file
-from tasks.versions.repository import opened, relative, waiting
+from tasks.versions.repository import BusyError, opened, relative, waiting
 
 
 class Unused(NamedTuple):
@@ -163,23 +163,30 @@ def fetch_folder(root: Path, md5: str) -> bool:
     Raises:
         DatasetError: the remote does not answer, or refuses.
     """
-    from dvc.exceptions import DvcException
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
     with opened(root) as repo:
-        cache = repo.cache.local
-        info = HashInfo("md5", md5)
-        if repo.config["core"].get("remote"):
-            try:
-                done = repo.cloud.pull({info})
-            except (DvcException, OSError) as error:
-                raise DatasetError(f"DVC's remote: {error}") from error
-            if done.failed:
-                return False
+        cache, info = repo.cache.local, HashInfo("md5", md5)
+        _pull(repo, {info})
         if not cache.exists(md5):
             return False
-        return all(cache.exists(entry.value) for _, (_, entry) in Tree.load(cache, info).iteritems())
+        wanted = {entry for _, (_, entry) in Tree.load(cache, info).iteritems()}
+        _pull(repo, wanted)
+        return all(cache.exists(entry.value) for entry in wanted)
+
+
+def _pull(repo: Any, names: set[Any]) -> None:
+    """Bring objects from the remote that the cache lacks, where there is a remote."""
+    from dvc.exceptions import DvcException
+
+    missing = {name for name in names if not repo.cache.local.exists(name.value)}
+    if not missing or not repo.config["core"].get("remote"):
+        return
+    try:
+        repo.cloud.pull(missing)
+    except (DvcException, OSError) as error:
+        raise DatasetError(f"DVC's remote: {error}") from error
 
 
 def copy_cached(root: Path, md5: str, target: Path) -> None:
@@ -195,12 +202,16 @@ def push_data(root: Path) -> None:
     """Push what the workspace's ``.dvc`` files and ``dvc.lock`` name to DVC's remote.
 
     Raises:
+        BusyError: another DVC command is at work.
         DatasetError: the remote does not take it.
     """
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
 
-    with opened(root) as repo, waiting(repo):
+    with opened(root) as repo:
         try:
-            repo.push()
+            repo.push()  # waits for nobody by itself
+        except LockError as error:
+            raise BusyError(str(error)) from error
         except (DvcException, OSError) as error:
             raise DatasetError(f"DVC's remote does not take the data: {error}") from error

@@ -2,10 +2,197 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from flows.outcome import Outcome
+from tasks.registry.aliases import read_state, rollback
+from tasks.registry.approvals import approve, find_waiting
 from tests.flows.retraining.conftest import Farm
+from tests.retrained import add_images, edit, labels_of, move_a_little, set_gate, spoil
+from tests.workspace import git
+
+STEPS = ["bring up to date", "decide", "doctor", "judge", "gate", "register", "commit results", "notify"]
 
 
-def test_the_first_champion(first_champion: tuple[Farm, Outcome]) -> None:
-    _, outcome = first_champion
-    assert outcome.kind == "promoted", outcome
+def aliases(farm: Farm) -> dict[str, str]:
+    return read_state(farm.root).aliases
+
+
+def test_the_first_champion_has_to_rise_above_the_floors(first_champion: tuple[Farm, Outcome]) -> None:
+    farm, outcome = first_champion
+    assert (outcome.kind, outcome.title, outcome.exit_code) == ("promoted", "v1 is in use", 0)
+    assert farm.state.name == "Promoted"
+    assert {row.rule: row.verdict for row in outcome.rows} == {
+        "oks_AP against the floor": "passed",
+        "within_0.1_diagonals against the floor": "passed",
+        "parity": "passed",
+        "doctor": "passed",
+    }
+    state = read_state(farm.root)
+    assert state.aliases == {"champion": "1"}
+    (version,) = state.versions
+    assert version.tags["keypipe.gate.outcome"] == "promoted"
+    assert float(version.tags["keypipe.gate.floor.oks_AP.value"]) > 0.9
+    assert [entry.what for entry in state.entries] == ["register", "judge", "promote"]
+    page = (farm.root / outcome.report).read_text()
+    assert "no model is in use yet" in page
+    assert "within_0.1_diagonals" in page
+    report = json.loads((farm.root / "reports/retraining/report.json").read_text())
+    assert report["verdict"]["outcome"] == "promoted"
+
+
+def test_what_keypipe_wrote_is_committed_and_nothing_is_left_unclean(first_champion: tuple[Farm, Outcome]) -> None:
+    farm, _ = first_champion
+    assert git(farm.root, "log", "-1", "--format=%an %s").strip() == "keypipe Retraining: v1 is in use"
+    assert git(farm.root, "status", "--porcelain") == ""
+    committed = git(farm.root, "show", "--format=", "--name-only", "HEAD").split()
+    assert {"dvc.lock", "data/raw.dvc", "data/dataset/manifest.csv", "metrics/validate.json"} <= set(committed)
+
+
+def test_the_steps_are_a_chain_in_prefects_graph(first_champion: tuple[Farm, Outcome]) -> None:
+    farm, _ = first_champion
+    flow_run_id = str(farm.state.state_details.flow_run_id)
+    after = edges(farm, flow_run_id)
+    order = [*STEPS[:3], "keypipe-training", *STEPS[3:]]
+    assert after == dict(zip(order, [[], *([name] for name in order[:-1])], strict=True))
+    stages = ["version raw data", "convert", "split", "train", "validate", "export"]
+    (subflow,) = subflows(farm, flow_run_id)
+    assert edges(farm, subflow) == dict(zip(stages, [[], *([name] for name in stages[:-1])], strict=True))
+    states = {name: state for name, (state, _) in farm.api.task_states(flow_run_id).items()}
+    assert (states["decide"], states["doctor"], states["gate"], states["notify"]) == (
+        "Train", "In order", "Promoted", "Nobody told",
+    )  # fmt: skip
+
+
+def edges(farm: Farm, flow_run_id: str) -> dict[str, list[str]]:
+    """Return for each task run of a flow run the names of those that it hangs on."""
+    farm.api.task_states(flow_run_id)  # all of it has arrived
+    runs = farm.api._read("read_task_runs", flow_run_id)
+    names = {str(run.id): _name(run) for run in runs}
+    return {
+        _name(run): sorted(
+            {
+                names[str(source.id)]
+                for sources in run.task_inputs.values()
+                for source in sources
+                if hasattr(source, "id")
+            }
+        )
+        for run in sorted(runs, key=lambda run: run.expected_start_time)
+    }
+
+
+def _name(run: Any) -> str:
+    """Return a task run's name; of the one that stands for a flow, without its number."""
+    return str(run.name).removesuffix("-0")
+
+
+def subflows(farm: Farm, flow_run_id: str) -> list[str]:
+    runs = farm.api._read("read_task_runs", flow_run_id)
+    children = [run.state.state_details.child_flow_run_id for run in runs if run.state is not None]
+    return [str(child) for child in children if child is not None]
+
+
+def artifacts(farm: Farm) -> dict[str, Any]:
+    """Return the artifacts of the last run by their keys."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    flow_run_id = farm.state.state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        only = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        return {artifact.key: artifact.data for artifact in client.read_artifacts(artifact_filter=only)}
+
+
+def test_a_season(farm: Farm) -> None:
+    """Nothing, little, honest data, harmful labels, the same again, and a rollback."""
+    skipped = farm.retrain()
+    assert (skipped.kind, farm.state.name, farm.state.type.value) == ("skipped", "Skipped", "COMPLETED")
+    assert skipped.reason == "nothing that a training learns from changed since v1"
+
+    add_images(farm.root, range(500, 504))
+    few = farm.retrain()
+    assert (few.kind, few.reason) == ("skipped", "only 4 of 120 images or labels changed (3%) since v1")
+    assert git(farm.root, "log", "-1", "--format=%s").strip() == "Retraining: v1 is in use"
+
+    add_images(farm.root, range(504, 516))
+    better = farm.retrain()
+    assert (better.kind, better.champion) == ("promoted", "2"), better
+    assert aliases(farm) == {"champion": "2", "previous": "1"}
+    report = json.loads((farm.root / "reports/retraining/report.json").read_text())
+    assert [part["title"].split(":")[0] for part in report["parts"]] == [
+        "images that judge",
+        "images that came to the test split since",
+        "both together",
+    ]
+    assert report["parts"][0]["images"] + report["parts"][1]["images"] == report["parts"][2]["images"]
+    assert report["reasons"] == ["16 images or labels changed since the champion's 120 (13%; trained from 10 on)"]
+
+    assert spoil(farm.root) >= 10
+    worse = farm.retrain()
+    assert (worse.kind, worse.version, worse.champion) == ("rejected", "3", "2"), worse
+    assert worse.title == "v3 rejected, v2 stays in use"
+    assert {row.rule: row.verdict for row in worse.rows}["within_0.1_diagonals against the champion"] == "failed"
+    assert aliases(farm) == {"champion": "2", "previous": "1"}
+    table = artifacts(farm)["gate-farm"]
+    rows = {row["rule"]: row["verdict"] for row in (json.loads(table) if isinstance(table, str) else table)}
+    assert rows["within_0.1_diagonals against the champion"] == "failed"
+    state = read_state(farm.root)
+    assert [entry.what for entry in state.entries[-3:]] == ["register", "judge", "dismiss"]
+    assert state.versions[0].tags["keypipe.gate.outcome"] == "rejected"
+
+    again = farm.retrain()
+    assert again.kind == "skipped"
+    assert again.reason.startswith("v3 was trained on what is here and was rejected; nothing that a training learns")
+
+    rollback(farm.root, why="misses calves")
+    assert farm.retrain().kind == "skipped"
+    assert aliases(farm)["champion"] == "1"
+
+
+def test_a_person_is_asked_and_what_is_undecided_keeps_the_champion(farm: Farm) -> None:
+    set_gate(farm.root, approval="required", approvers=["anna"])
+    for path in labels_of(farm.root, "train")[:12]:
+        edit(path, move_a_little)
+    asked = farm.retrain()
+    assert (asked.kind, asked.version, farm.state.name) == ("approval wanted", "2", "Approval wanted"), asked
+    assert aliases(farm) == {"champion": "1", "challenger": "2"}
+    waiting = find_waiting(read_state(farm.root).entries)
+    assert waiting is not None
+    assert (waiting.version, waiting.approvers) == ("2", "anna")
+    assert farm.retrain().kind == "skipped"  # and the version goes on waiting
+    approve(farm.root, why="looked at the pictures", who="anna@desk")
+    assert aliases(farm) == {"champion": "2", "previous": "1"}
+
+    set_gate(farm.root, approval="none", approvers=[], margin_ap=0.001, margin_close=0.001)
+    undecided = farm.retrain("smaller margins")
+    assert undecided.kind == "skipped"  # the same data, parameters and code give the same model
+    assert "byte for byte (asked for: smaller margins)" in undecided.reason
+    for path in labels_of(farm.root, "train")[12:24]:
+        edit(path, move_a_little)
+    undecided = farm.retrain()
+    assert (undecided.kind, undecided.champion) == ("undecided", "2"), undecided
+    assert "images are too few to tell" in undecided.reason
+    assert aliases(farm) == {"champion": "2", "previous": "1", "challenger": "3"}
+
+
+def test_what_the_doctor_stops_is_not_trained(farm: Farm) -> None:
+    for path in labels_of(farm.root, "train")[:12]:
+        path.write_text("{")
+    failed = farm.retrain()
+    assert (failed.kind, failed.title, failed.exit_code) == ("failed", "doctor failed", 2)
+    assert "12 errors" in failed.reason
+    assert farm.state.type.value == "FAILED"
+    assert aliases(farm) == {"champion": "1"}
+
+
+def test_one_retraining_at_a_time(farm: Farm) -> None:
+    from flows.retraining.flow import PURPOSE
+    from tasks.registry.aliases import open_registry
+    from tasks.registry.lease import hold
+
+    with hold(open_registry(farm.root), PURPOSE, "night@barn"):
+        outcome = farm.retrain("now")
+    assert (outcome.kind, outcome.title) == ("skipped", "another retraining is under way")
+    assert "night@barn holds" in outcome.reason

@@ -1,0 +1,241 @@
+"""Pulls and commits with real remotes of git and DVC: what people edit is never lost, and results never block."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keypipe.errors import DatasetError, PoseError
+from tasks.retraining import upstream
+from tasks.retraining.upstream import ASIDE, bring_up_to_date, commit_results, merge_listings, own_files, pull
+from tasks.versions.raw import raw_version, version_raw
+from tasks.versions.store import checkout, fetch_folder, push_data
+from tests.flows.toy import dvc, make_workspace
+from tests.workspace import git
+
+HEADER = "image,md5,side,group,phash,fold,state\n"
+MANIFEST = "data/dataset/manifest.csv"
+
+
+class Pair:
+    """The workspace, and a colleague's clone; both follow a bare repository and share a DVC remote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "here"
+        self.there = folder / "there"
+
+    def colleague(self, message: str = "a colleague's") -> None:
+        """Version and push what the colleague has."""
+        version_raw(self.there)
+        push_data(self.there)
+        git(self.there, "add", "--all")
+        git(self.there, "commit", "--quiet", "--message", message)
+        git(self.there, "push", "--quiet")
+
+    def raw(self, name: str) -> str | None:
+        path = self.root / "data/raw" / name
+        return path.read_text() if path.exists() else None
+
+    def head(self) -> str:
+        return git(self.root, "rev-parse", "HEAD").strip()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of both, with addresses that hold in a copy as well."""
+    folder = tmp_path_factory.mktemp("upstream")
+    root = make_workspace(folder / "here")
+    dvc(root, "remote", "add", "-d", "store", "../store")
+    version_raw(root)
+    (root / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
+    (root / MANIFEST).write_text(f"{HEADER}raw/0.png,aa,train,,,,used\n")
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "begun")
+    git(folder, "init", "--quiet", "--bare", "-b", "main", "hub.git")
+    git(root, "remote", "add", "origin", "../hub.git")
+    git(root, "push", "--quiet", "--set-upstream", "origin", "main")
+    push_data(root)
+    git(folder, "clone", "--quiet", "hub.git", "there")
+    git(folder / "there", "remote", "set-url", "origin", "../hub.git")
+    fetch_folder(folder / "there", str(raw_version(root)))
+    assert checkout(folder / "there", "data/raw.dvc") == []
+    return folder
+
+
+@pytest.fixture
+def pair(made: Path, tmp_path: Path) -> Pair:
+    shutil.copytree(made, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return Pair(tmp_path)
+
+
+def edit(root: Path, name: str, text: str) -> None:
+    (root / "data/raw" / name).write_text(text)
+
+
+def test_files_that_others_changed_come_and_those_edited_here_stay(pair: Pair) -> None:
+    edit(pair.there, "new.json", "from there")
+    edit(pair.there, "0.json", "relabelled there")
+    (pair.there / "data/raw/2.json").unlink()
+    (pair.there / "params.yaml").write_text((pair.there / "params.yaml").read_text().replace("seed: 42", "seed: 7"))
+    pair.colleague()
+    edit(pair.root, "1.json", "edited here")
+    edit(pair.root, "mine.json", "new here")
+    raw, pulled = bring_up_to_date(pair.root)
+    assert (pair.raw("new.json"), pair.raw("0.json"), pair.raw("2.json")) == ("from there", "relabelled there", None)
+    assert (pair.raw("1.json"), pair.raw("mine.json")) == ("edited here", "new here")
+    assert "seed: 7" in (pair.root / "params.yaml").read_text()
+    assert pulled.text == "1 commit of origin/main, 3 files of data/raw"
+    assert set(pulled.files) == {"data/raw.dvc", "params.yaml"}
+    assert not pulled.code_changed
+    assert raw.md5 == raw_version(pair.root) == version_raw(pair.root).md5
+    assert os.access(pair.root / "data/raw/new.json", os.W_OK)
+    assert not (pair.root / ASIDE).exists()
+
+
+def test_a_file_edited_here_and_there_stops_before_anything_moved(pair: Pair) -> None:
+    edit(pair.there, "0.json", "there")
+    edit(pair.there, "new.json", "from there")
+    pair.colleague()
+    edit(pair.root, "0.json", "here")
+    head = pair.head()
+    with pytest.raises(DatasetError, match=r"edited here and by others: 0\.json; nothing was pulled"):
+        bring_up_to_date(pair.root)
+    assert (pair.head(), pair.raw("0.json"), pair.raw("new.json")) == (head, "here", None)
+    edit(pair.root, "0.json", "there")  # the same edit on both sides is none
+    bring_up_to_date(pair.root)
+    assert pair.raw("new.json") == "from there"
+
+
+def test_results_never_stand_in_the_way_and_are_laid_back(pair: Pair) -> None:
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: here}}\n")
+    (pair.root / MANIFEST).write_text(f"{HEADER}raw/0.png,aa,train,,,,used\nraw/9.png,ff,test,,,,used\n")
+    (pair.root / "metrics").mkdir(exist_ok=True)
+    (pair.root / "metrics/validate.json").write_text("{}")
+    (pair.there / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: there}}\n")
+    (pair.there / MANIFEST).write_text(f"{HEADER}raw/0.png,aa,train,,,,used\nraw/5.png,bb,val,,,,used\n")
+    pair.colleague()
+    pull(pair.root)
+    assert "cmd: here" in (pair.root / "dvc.lock").read_text()  # what the outputs here follow from
+    lines = (pair.root / MANIFEST).read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["raw/0.png", "raw/5.png", "raw/9.png"]
+    assert (pair.root / "metrics/validate.json").read_text() == "{}"
+
+
+def test_results_are_committed_alone_and_commits_of_results_are_passed_over(pair: Pair) -> None:
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: night 1}}\n")
+    (pair.root / "params.yaml").write_text((pair.root / "params.yaml").read_text() + "# half-done\n")
+    (pair.root / "notes.txt").write_text("mine")
+    git(pair.root, "add", "notes.txt")
+    commit = commit_results(pair.root, "Retraining: v1 is in use", "every rule is kept")
+    assert pair.head() == commit
+    assert git(pair.root, "show", "--format=", "--name-only", commit).split() == ["dvc.lock"]
+    assert git(pair.root, "status", "--porcelain").splitlines() == ["A  notes.txt", " M params.yaml"]
+    assert "keypipe <keypipe@localhost>" in git(pair.root, "log", "-1")
+    assert commit_results(pair.root, "again") == ""
+    git(pair.root, "checkout", "--", "params.yaml")
+    git(pair.root, "rm", "--quiet", "--cached", "notes.txt")
+
+    (pair.there / "params.yaml").write_text((pair.there / "params.yaml").read_text() + "# theirs\n")
+    pair.colleague()
+    pulled = pull(pair.root)
+    assert pair.head() == pulled.commit == git(pair.there, "rev-parse", "HEAD").strip()
+    assert "night 1" in (pair.root / "dvc.lock").read_text()
+    assert "# theirs" in (pair.root / "params.yaml").read_text()
+
+
+def test_results_on_a_branch_of_their_own_leave_the_users_alone(pair: Pair) -> None:
+    head = pair.head()
+    for night in (1, 2):
+        (pair.root / "dvc.lock").write_text(f"schema: '2.0'\nstages: {{convert: {{cmd: night {night}}}}}\n")
+        commit = commit_results(pair.root, f"night {night}", branch="keypipe/nights")
+        assert git(pair.root, "rev-parse", "keypipe/nights").strip() == commit
+        assert f"night {night}" in git(pair.root, "show", "keypipe/nights:dvc.lock")
+    assert pair.head() == head
+    assert git(pair.root, "rev-list", "--count", "main..keypipe/nights").strip() == "2"
+    said = upstream.push(pair.root, "keypipe/nights")
+    assert said == "pushed keypipe/nights to origin, its data to DVC's remote"
+    assert git(pair.root, "ls-remote", "origin", "keypipe/nights").startswith(commit)
+
+
+def test_commits_of_people_that_were_not_pushed_are_not_passed_over(pair: Pair) -> None:
+    (pair.there / "params.yaml").write_text((pair.there / "params.yaml").read_text() + "# theirs\n")
+    pair.colleague()
+    (pair.root / "README.txt").write_text("mine")
+    git(pair.root, "add", "README.txt")
+    git(pair.root, "commit", "--quiet", "--message", "mine")
+    head = pair.head()
+    with pytest.raises(
+        PoseError, match=r"commits that origin/main lacks \(\w+\), and origin/main has others; push them"
+    ):
+        pull(pair.root)
+    assert pair.head() == head
+
+
+def test_a_file_that_a_person_edits_stops_the_pull_and_everything_is_as_it_was(pair: Pair) -> None:
+    (pair.there / "params.yaml").write_text((pair.there / "params.yaml").read_text() + "# theirs\n")
+    pair.colleague()
+    (pair.root / "params.yaml").write_text((pair.root / "params.yaml").read_text() + "# mine\n")
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: here}}\n")
+    before = git(pair.root, "status", "--porcelain")
+    with pytest.raises(PoseError, match="nothing was pulled"):
+        pull(pair.root)
+    assert git(pair.root, "status", "--porcelain") == before
+    assert "# mine" in (pair.root / "params.yaml").read_text()
+    assert "cmd: here" in (pair.root / "dvc.lock").read_text()
+
+
+def test_a_pull_that_was_killed_is_finished_by_the_next(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(pair.there, "new.json", "from there")
+    edit(pair.there, "0.json", "relabelled there")
+    pair.colleague()
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: here}}\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(upstream, "lay_back", lambda *_args, **_more: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pull(pair.root)
+    assert pair.raw("new.json") is None  # git has gone forward, and the files have not come yet
+    raw, _ = bring_up_to_date(pair.root)
+    assert (pair.raw("new.json"), pair.raw("0.json")) == ("from there", "relabelled there")
+    assert "cmd: here" in (pair.root / "dvc.lock").read_text()
+    assert raw.md5 in git(pair.root, "show", "origin/main:data/raw.dvc")
+
+
+def test_data_that_were_not_pushed_stop_the_pull(pair: Pair, tmp_path: Path) -> None:
+    edit(pair.there, "new.json", "from there")
+    version_raw(pair.there)
+    git(pair.there, "commit", "--quiet", "--all", "--message", "without dvc push")
+    git(pair.there, "push", "--quiet")
+    head = pair.head()
+    with pytest.raises(DatasetError, match=r"was pushed to git, and DVC's remote has not all of it; `dvc push` where"):
+        bring_up_to_date(pair.root)
+    assert pair.head() == head
+    (tmp_path / "hub.git").rename(tmp_path / "gone.git")
+    with pytest.raises(PoseError, match="git fetch"):
+        bring_up_to_date(pair.root)
+
+
+def test_without_a_remote_nothing_is_pulled(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "alone")
+    assert "follows no other" in pull(root).text
+    assert upstream.push(root) == "the branch follows none on a remote: nothing was pushed"
+    raw, pulled = bring_up_to_date(root, wanted=False)
+    assert (raw.files, pulled.text) == (4, "not asked to pull")
+
+
+def test_what_keypipe_writes_is_known(pair: Pair) -> None:
+    assert {"dvc.lock", "data/raw.dvc", MANIFEST, "metrics/validate.json", "accepted.yaml"} <= set(own_files(pair.root))
+
+
+def test_listings_are_merged_file_by_file() -> None:
+    before = {"a": "1", "b": "1", "c": "1", "d": "1"}
+    here = {"a": "1", "b": "2", "c": "1", "e": "5"}
+    there = {"a": "9", "b": "1", "d": "1", "e": "5", "f": "6"}
+    assert merge_listings(before, here, there) == {"a": "9", "c": None, "f": "6"}
+    with pytest.raises(DatasetError, match="edited here and by others: b;"):
+        merge_listings(before, here, there | {"b": "3"})
+    with pytest.raises(DatasetError, match="edited here and by others: d;"):
+        merge_listings(before, here, there | {"d": "2"})
