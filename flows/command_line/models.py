@@ -50,7 +50,7 @@ def predict(
 
 
 @command("serve", examples=["keypipe serve", "keypipe serve exports/model_int8.onnx --port 9000"])
-@click.argument("model", required=False, type=click.Path(path_type=Path), metavar="[MODEL.onnx]")
+@click.argument("model", required=False, metavar="[MODEL.onnx|models:/NAME@ALIAS]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="0 takes any free one.")
 @click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
@@ -61,18 +61,41 @@ def predict(
 @click.option("--max-mb", default=32.0, show_default=True, help="Largest body.")
 @click.option("--max-megapixels", default=100.0, show_default=True, help="Largest image.")
 @click.option("--access-log", is_flag=True, help="Write a line for every request.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What clients must send as their bearer token; default: the variable KEYPIPE_SERVE_TOKEN.",
+)
+@click.option("--tracking-uri", metavar="URL", help="MLflow's server; default: the workspace's.")
+@click.option("--poll", default=10.0, show_default=True, help="Seconds between looks where the alias leads.")
+@click.option("--shadow", metavar="ALIAS", help="A version that sees some of the images as well, such as challenger.")
+@click.option("--shadow-share", default=0.1, show_default=True, help="Of the images that it sees.")
+@click.option(
+    "--shadow-log",
+    type=click.Path(path_type=Path),
+    default=Path("predictions/shadow.jsonl"),
+    show_default=True,
+    metavar="FILE",
+    help="Takes a line for each: how much the two differ.",
+)
+@click.option("--shadow-mb", default=64.0, show_default=True, help="What that takes on the disk at most.")
 @click.pass_obj
 def serve(
-    root: Path, /, model: Path | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
+    root: Path, /, model: str | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
 ) -> None:
     """Answer HTTP requests with keypoints, until Ctrl-C.
 
-    The default model is the export.
+    The default model is the champion, which is followed when it changes, or the export as long as no version is
+    registered.
     """
-    from flows.commands.prediction import EXPORTED_MODEL
+    from flows.commands.serving import find_model
     from keypipe.inference.predictor import Thresholds
     from keypipe.serving.server import serve as serve_model
-    from keypipe.serving.settings import Settings
+    from keypipe.serving.settings import DEFAULT_SHADOW_LOG, Settings
 
     thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
-    serve_model(model or root / EXPORTED_MODEL, Settings(**settings), thresholds, device, click.echo)
+    chosen, source = find_model(root, model, settings["tracking_uri"])
+    if settings["shadow_log"] == DEFAULT_SHADOW_LOG:
+        settings["shadow_log"] = root / DEFAULT_SHADOW_LOG
+    serve_model(chosen, Settings(**settings), thresholds, device, click.echo, source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.resources
 from collections.abc import AsyncIterator, Collection
 from typing import Annotated, Any
@@ -11,17 +12,17 @@ import anyio
 import msgspec
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from keypipe import __version__
 from keypipe.errors import ConfigError, ModelError, PoseError
+from keypipe.serving.following.in_use import InUse
 from keypipe.serving.metrics import Metrics
-from keypipe.serving.middleware import Counted, ReadOn
+from keypipe.serving.middleware import MODEL_HEADER, OPEN_TO_ALL, Counted, Guarded, ReadOn, Stamped, header_name
 from keypipe.serving.model import (
     MEGA,
-    ModelCard,
     ServedModel,
     ServedResult,
     TooLargeError,
@@ -29,8 +30,10 @@ from keypipe.serving.model import (
 from keypipe.serving.openapi import ANSWERS, REQUEST_BODY, describe_api
 from keypipe.serving.queue import BoundedQueue, FullError, GoneError
 from keypipe.serving.settings import Settings
+from keypipe.serving.shadow.shadow import Shadow
 from keypipe.serving.uploads import THRESHOLDS, SlowBodyError, read_image
 
+_OF_A_SHADOW = ("ref", "version", "problem", "compared", "dropped", "failed", "unwritten")
 _GONE = 499  # nginx's code for a client that closed the connection; nobody sees it but the metrics
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:;"
@@ -38,18 +41,21 @@ _PAGE_POLICY = (
 )
 
 
-def make_app(model: ServedModel, settings: Settings) -> FastAPI:
+def make_app(model: ServedModel | InUse, settings: Settings, token: str = "", shadow: Shadow | None = None) -> FastAPI:
     """Build the application around a model.
 
     Args:
-        model: the model.
+        model: the model, or the place of one that may be replaced.
         settings: limits; where to listen is none of its business.
+        token: what clients must know; empty: all are answered.
+        shadow: is offered what was answered.
 
     Returns:
         The application, with a queue of requests that lives as long as it does.
     """
+    in_use = model if isinstance(model, InUse) else InUse(model)
     queue = BoundedQueue(settings.parallel, settings.queue)
-    metrics = Metrics(queue)
+    metrics = Metrics(queue, in_use, shadow)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -60,16 +66,21 @@ def make_app(model: ServedModel, settings: Settings) -> FastAPI:
 
     # FastAPI's own pages of documentation fetch their scripts from the internet.
     app = FastAPI(title="keypipe", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(Stamped, in_use=in_use)  # the innermost first
+    if token:
+        app.add_middleware(Guarded, token=token)
     app.add_middleware(ReadOn)
     app.add_middleware(Counted, metrics=metrics)
     _answer_errors(app)
-    _answer_images(app, model, queue, metrics, int(settings.max_mb * MEGA))
-    _answer_questions(app, model.card(), queue, metrics)
+    _answer_images(app, in_use, queue, metrics, int(settings.max_mb * MEGA), shadow)
+    _answer_questions(app, in_use, queue, metrics, shadow)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
     return app
 
 
-def _answer_images(app: FastAPI, model: ServedModel, queue: BoundedQueue, metrics: Metrics, max_bytes: int) -> None:
+def _answer_images(
+    app: FastAPI, in_use: InUse, queue: BoundedQueue, metrics: Metrics, max_bytes: int, shadow: Shadow | None
+) -> None:
     """Let an image be answered by what is on it."""
 
     @app.post("/predict", response_class=Response, openapi_extra=REQUEST_BODY, responses=ANSWERS)
@@ -86,32 +97,44 @@ def _answer_images(app: FastAPI, model: ServedModel, queue: BoundedQueue, metric
         _refuse_unknown(request.query_params.keys())
         named = {"conf": conf, "iou": iou, "max_det": max_det, "keypoint_conf": keypoint_conf}
         given = {name: value for name, value in named.items() if value is not None}
-        thresholds = msgspec.structs.replace(model.thresholds, **given)
+        thresholds = msgspec.structs.replace(in_use.model.thresholds, **given)
         with queue.place():
             content, file = await read_image(request, max_bytes)
 
             def job(waited_s: float) -> tuple[ServedResult, bytes]:
-                result = model.predict(content, file, thresholds, waited_s)
+                result = in_use.model.predict(content, file, thresholds, waited_s)
                 return result, msgspec.json.encode(result)
 
             result, body = await queue.run(job, request.is_disconnected)
         metrics.note(result)
-        return Response(body, media_type="application/json")
+        if shadow:
+            shadow.offer(content, result)
+        return Response(body, headers={MODEL_HEADER: header_name(result.model.path)}, media_type="application/json")
 
 
-def _answer_questions(app: FastAPI, card: ModelCard, queue: BoundedQueue, metrics: Metrics) -> None:
+def _answer_questions(
+    app: FastAPI, in_use: InUse, queue: BoundedQueue, metrics: Metrics, shadow: Shadow | None
+) -> None:
     """Let questions about the model and the server be answered, and show the page."""
-    page = _render_page(card)
 
     @app.get("/model", response_class=Response)
     async def describe() -> Response:
         """Tell which model this is, and what it finds."""
-        return Response(msgspec.json.encode(card), media_type="application/json")
+        return Response(msgspec.json.encode(in_use.model.card()), media_type="application/json")
 
-    @app.get("/healthz")
+    @app.get(OPEN_TO_ALL)
     async def health() -> dict[str, Any]:
-        """Answer while the server can predict."""
-        return {"status": "ok", "places": queue.places, "taken": queue.taken}
+        """Answer while the server can predict; ``behind`` says that another model than the one in use may be meant."""
+        following = in_use.following
+        well = following is None or following.is_well
+        told: dict[str, Any] = {"status": "ok" if well else "behind", "places": queue.places, "taken": queue.taken}
+        if following is None:
+            return told
+        told |= {"model": in_use.model.stamp.path, "registry": msgspec.to_builtins(following)}
+        if shadow:
+            state = shadow.now()
+            told["shadow"] = {name: getattr(state, name) for name in _OF_A_SHADOW}
+        return told
 
     @app.get("/metrics", response_class=Response)
     async def expose() -> Response:
@@ -120,13 +143,21 @@ def _answer_questions(app: FastAPI, card: ModelCard, queue: BoundedQueue, metric
 
     @app.get("/", response_class=Response, include_in_schema=False)
     async def show() -> Response:
-        return Response(page, media_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY})
+        return Response(
+            _render_page(in_use.model), media_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY}
+        )
 
 
-def _render_page(card: ModelCard) -> str:
+def _render_page(model: ServedModel) -> str:
+    return _page().render(card=msgspec.to_builtins(model.card()), version=__version__)
+
+
+@functools.cache
+def _page() -> Template:
     source = (importlib.resources.files("keypipe.serving") / "pages/serving.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source).render(card=msgspec.to_builtins(card), version=__version__)
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
+        source
+    )
 
 
 def _refuse_unknown(names: Collection[str]) -> None:

@@ -12,7 +12,8 @@ from types import ModuleType
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
 from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
-from keypipe.serving.settings import Settings
+from keypipe.serving.following.source import parse_ref
+from keypipe.serving.settings import TOKEN_VARIABLE, Settings
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         options = _parser().parse_args(arguments)
         settings = Settings(**{name: getattr(options, name) for name in Settings.__struct_fields__})
         thresholds = Thresholds(conf=options.conf, keypoint_conf=options.keypoint_conf)
-        server.serve(options.model, settings, thresholds, options.device, say)
+        model = parse_ref(options.model) or Path(options.model)
+        server.serve(model, settings, thresholds, options.device, say)
     except PoseError as error:
         print(f"keypipe: {error}", file=sys.stderr)  # noqa: T201 - the program's output
         return USER_ERROR
@@ -65,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="keypipe serve", description="Answer HTTP requests with keypoints: POST an image to /predict."
     )
-    parser.add_argument("model", type=Path, help="an ONNX model made by keypipe or Ultralytics")
+    parser.add_argument(
+        "model", help="an ONNX model made by keypipe or Ultralytics, or a registered one: models:/NAME@champion"
+    )
     parser.add_argument("--host", default=default.host, help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument("--port", type=int, default=default.port, help="0 takes any free one (%(default)s)")
     parser.add_argument("--conf", type=float, default=DEFAULT_CONF, help="smallest score of an object (%(default)s)")
@@ -85,4 +89,28 @@ def _parser() -> argparse.ArgumentParser:
         "--max-megapixels", type=float, default=default.max_megapixels, help="largest image (%(default)s)"
     )
     parser.add_argument("--access-log", action="store_true", help="write a line for every request")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"what clients must send as their bearer token; default: the variable {TOKEN_VARIABLE}",
+    )
+    parser.add_argument("--tracking-uri", metavar="URL", help="MLflow's server (default: MLFLOW_TRACKING_URI)")
+    parser.add_argument(
+        "--poll", type=float, default=default.poll, help="seconds between looks where the alias leads (%(default)s)"
+    )
+    parser.add_argument("--shadow", metavar="ALIAS", help="a version that sees some of the images as well: challenger")
+    parser.add_argument(
+        "--shadow-share", type=float, default=default.shadow_share, help="of the images that it sees (%(default)s)"
+    )
+    parser.add_argument(
+        "--shadow-log",
+        type=Path,
+        default=default.shadow_log,
+        metavar="FILE",
+        help="takes a line for each: how much the two differ (%(default)s)",
+    )
+    parser.add_argument(
+        "--shadow-mb", type=float, default=default.shadow_mb, help="what that takes on the disk at most (%(default)s)"
+    )
     return parser

@@ -1,13 +1,27 @@
-"""What every request passes: counted, and read to its end."""
+"""What every request passes: counted, read to its end, let in, and its answer stamped with the model."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import contextlib
+import hashlib
+import hmac
+from urllib.parse import quote
 
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from keypipe.serving.following.in_use import InUse
 from keypipe.serving.metrics import Metrics
+
+OPEN_TO_ALL = "/healthz"
+"""What is answered without the token: what watches a server should not hold its secrets."""
+
+MODEL_HEADER = "Keypipe-Model"
+"""Header of every answer: the version, such as ``models:/cows/3``, or the name of the file, percent-encoded."""
 
 _READ_ON_SECONDS = 5.0  # how long a refused body is read on; nginx's lingering_timeout
 
@@ -71,3 +85,68 @@ class Counted:
             await self._app(scope, receive, send_noted)
         finally:
             self._metrics.count(status)
+
+
+class Guarded:
+    """Lets in who knows the token: ``Authorization: Bearer TOKEN``, or ``Basic`` with the token as the password.
+
+    The latter is what a browser sends after it has asked its user, with every request of the page.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._digest = _digest(token.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it before its body is read."""
+        if scope["type"] != "http" or scope["path"] == OPEN_TO_ALL or self._knows(scope):
+            await self._app(scope, receive, send)
+            return
+        message = "the token is missing or wrong; send the header Authorization: Bearer TOKEN"
+        refusal = JSONResponse({"error": message}, 401)
+        for kind in ("Bearer", 'Basic realm="keypipe, any name, the token as password"'):
+            refusal.headers.append("WWW-Authenticate", kind)
+        await refusal(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        kind, _, given = header.partition(b" ")
+        if kind.lower() == b"basic":
+            try:
+                given = base64.b64decode(given, validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif kind.lower() != b"bearer":
+            return False
+        # Hashes of equal length: the time that it takes tells neither the length nor the beginning of the token.
+        return hmac.compare_digest(_digest(given.strip()), self._digest)
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+class Stamped:
+    """Gives every answer the name of the model in use, unless it names the one that it is from."""
+
+    def __init__(self, app: ASGIApp, in_use: InUse) -> None:
+        self._app = app
+        self._in_use = in_use
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault(MODEL_HEADER, header_name(self._in_use.model.stamp.path))
+            await send(message)
+
+        await self._app(scope, receive, send_stamped)
+
+
+def header_name(model: str) -> str:
+    """Return a model's name as a header has it."""
+    return quote(model, safe="/:@")

@@ -15,14 +15,14 @@ from PIL import Image
 
 from keypipe.batch.prediction import load_model, make_heading
 from keypipe.drawing.colours import Colour, class_colours, keypoint_colours
-from keypipe.errors import AnnotationError
+from keypipe.errors import AnnotationError, ModelError
 from keypipe.images.header import parse_image_header
 from keypipe.images.media import decode_image
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Predictor, RawModel, Thresholds
 from keypipe.inference.results import Heading, ImageResult, ModelStamp, round_prediction
-from keypipe.keypoints.skeleton import schema_to_mapping
+from keypipe.keypoints.skeleton import Schema, schema_to_mapping
 
 MEGA = 1_000_000
 DEFAULT_MAX_MEGAPIXELS = 100
@@ -55,17 +55,38 @@ class ServedResult(ImageResult, frozen=True, kw_only=True):
     times_ms: Times
 
 
+class Registered(msgspec.Struct, frozen=True):
+    """Which registered version a served model is.
+
+    Attributes:
+        name: of the registered model.
+        version: its number.
+        alias: by which it was found; empty where its number was given.
+    """
+
+    name: str
+    version: str
+    alias: str = ""
+
+    @property
+    def uri(self) -> str:
+        """As MLflow names it."""
+        return f"models:/{self.name}/{self.version}"
+
+
 class ModelCard(msgspec.Struct, frozen=True):
     """What a served model says of itself.
 
     Attributes:
-        model: name and hash of the file, license and version as it states them.
+        model: name of the file, or of a registered version, and hash; license and version as the file states them.
         schema: classes, keypoints, edges and pairs, as ``params.yaml`` spells them.
         input_hw: height and width of its input, pixels.
         end2end: whether its output needs no suppression.
         thresholds: those of a request that names none.
         colours: red, green, blue, 0 to 255, of every keypoint and class, as ``keypipe predict`` draws them.
         metadata: everything else that the file states.
+        registered: which version it is; None for a file.
+        since: when it began to answer, seconds since the epoch.
     """
 
     model: ModelStamp
@@ -75,12 +96,21 @@ class ModelCard(msgspec.Struct, frozen=True):
     thresholds: Thresholds
     colours: dict[str, dict[str, Colour]]
     metadata: dict[str, str]
+    registered: Registered | None = None
+    since: float = 0.0
 
 
 class ServedModel:
     """One loaded model and what every result begins with."""
 
-    def __init__(self, model: RawModel, info: ModelInfo, heading: Heading, max_pixels: int) -> None:
+    def __init__(
+        self,
+        model: RawModel,
+        info: ModelInfo,
+        heading: Heading,
+        max_pixels: int,
+        registered: Registered | None = None,
+    ) -> None:
         """Take a model that may run in several threads at once, as onnxruntime's sessions may.
 
         Args:
@@ -88,15 +118,28 @@ class ServedModel:
             info: what it says of itself.
             heading: its stamp and the thresholds of requests that name none.
             max_pixels: images with more are refused before they are decoded.
+            registered: which version it is; None for a file.
         """
         self._predictor = Predictor(model, info)
         self._heading = heading
         self._max_pixels = max_pixels
+        self.registered = registered
+        self.since = time.time()
 
     @property
     def thresholds(self) -> Thresholds:
         """Those of a request that names none."""
         return self._heading.thresholds
+
+    @property
+    def stamp(self) -> ModelStamp:
+        """What every answer says of it."""
+        return self._heading.model
+
+    @property
+    def schema(self) -> Schema:
+        """Classes and keypoints that it finds."""
+        return self._predictor.info.schema
 
     def card(self) -> ModelCard:
         """Return what the model says of itself."""
@@ -109,6 +152,8 @@ class ServedModel:
             thresholds=self.thresholds,
             colours={"keypoints": keypoint_colours(info.schema), "classes": class_colours(info.schema)},
             metadata=info.metadata,
+            registered=self.registered,
+            since=round(self.since, 3),
         )
 
     def warm_up(self) -> None:
@@ -120,6 +165,21 @@ class ServedModel:
         image = io.BytesIO()
         Image.new("RGB", (16, 16), "grey").save(image, "JPEG")
         self.predict(image.getvalue(), "", self.thresholds)
+
+    def check(self, content: bytes) -> None:
+        """Predict on an image, and see that all that comes out are numbers.
+
+        Args:
+            content: the whole file.
+
+        Raises:
+            AnnotationError: it is no image.
+            ModelError: they are not, or do not fit the model's classes and keypoints.
+        """
+        tensor, _ = self._predictor.prepare(self._decode(content))
+        if not np.isfinite(self._predictor.model(tensor)).all():
+            raise ModelError("what it says of its input example is not all numbers")
+        self.predict(content, "", self.thresholds)
 
     def predict(self, content: bytes, file: str, thresholds: Thresholds, waited_s: float = 0.0) -> ServedResult:
         """Find the objects on an image.
@@ -170,6 +230,8 @@ def open_model(
     device: str | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     parallel: int = 1,
+    registered: Registered | None = None,
+    threads: int | None = None,
 ) -> ServedModel:
     """Open an ONNX model and run it once.
 
@@ -179,6 +241,8 @@ def open_model(
         device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU where this onnxruntime serves one.
         max_megapixels: largest image, millions of pixels.
         parallel: threads that will call it at the same time. One has all cores; several share them.
+        registered: which version it is, by which results then name it.
+        threads: threads of each; None: as many as there are cores, shared by those that call.
 
     Returns:
         The model.
@@ -188,12 +252,13 @@ def open_model(
     """
 
     def load(file: Path, on: str | None) -> tuple[RawModel, ModelInfo]:
-        return load_onnx_model(file, threads=_threads_for(parallel), device=on)
+        return load_onnx_model(file, threads=threads or _threads_for(parallel), device=on)
 
     model, info = load_model(path, device, {".onnx": load})
     heading = make_heading(path, info, thresholds)
-    named = msgspec.structs.replace(heading, model=msgspec.structs.replace(heading.model, path=path.name))
-    served = ServedModel(model, info, named, int(max_megapixels * MEGA))
+    name = registered.uri if registered else path.name
+    named = msgspec.structs.replace(heading, model=msgspec.structs.replace(heading.model, path=name))
+    served = ServedModel(model, info, named, int(max_megapixels * MEGA), registered)
     served.warm_up()
     return served
 

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from keypipe.serving.middleware import MODEL_HEADER
 from keypipe.serving.model import (
     ModelCard,
     ServedResult,
@@ -27,6 +28,7 @@ REQUEST_BODY = {
 }
 _ERROR_SCHEMA = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 _REFUSALS = {
+    401: "the token is missing or wrong, where the server has one",
     408: "the image did not arrive in time",
     413: "the body or the image is too large",
     422: "no image, a damaged one, or a parameter out of range",
@@ -34,7 +36,11 @@ _REFUSALS = {
     503: "too many requests; Retry-After says when to come again",
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "what was found", "content": {"application/json": {"schema": _SCHEMAS[0]}}},
+    200: {
+        "description": "what was found",
+        "headers": {MODEL_HEADER: {"description": "the version that found it", "schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": _SCHEMAS[0]}},
+    },
     **{
         status: {"description": text, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
         for status, text in _REFUSALS.items()

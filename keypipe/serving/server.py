@@ -14,10 +14,14 @@ import uvicorn
 from keypipe.errors import ConfigError
 from keypipe.inference.predictor import Thresholds
 from keypipe.serving.app import make_app
-from keypipe.serving.model import (
-    open_model,
-)
-from keypipe.serving.settings import Settings
+from keypipe.serving.following.follower import Follower
+from keypipe.serving.following.in_use import InUse
+from keypipe.serving.following.rest import MlflowRest, find_address
+from keypipe.serving.following.source import ModelRef, ModelSource
+from keypipe.serving.model import MEGA, Registered, ServedModel, open_model
+from keypipe.serving.settings import Settings, read_token
+from keypipe.serving.shadow.journal import Journal
+from keypipe.serving.shadow.shadow import Shadow
 
 _GRACE_SECONDS = 60  # requests that run are given this long when the server is told to stop
 
@@ -25,38 +29,82 @@ Say = Callable[[str], None]
 
 
 def serve(
-    model: Path, settings: Settings, thresholds: Thresholds, device: str | None = None, say: Say | None = None
+    model: Path | ModelRef,
+    settings: Settings,
+    thresholds: Thresholds,
+    device: str | None = None,
+    say: Say | None = None,
+    source: ModelSource | None = None,
 ) -> None:
     """Load a model and answer requests until SIGTERM or SIGINT; those that run are finished first.
 
     Args:
-        model: an ONNX pose model.
+        model: an ONNX pose model, or a registered one, which is followed where its alias goes.
         settings: where to listen, and limits.
         thresholds: those of requests that name none.
         device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU where this onnxruntime serves one.
-        say: told the address once the server listens.
+        say: told the address once the server listens, and what becomes of a model that is followed.
+        source: the registry; None: MLflow's server, as the settings say.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or an option is wrong.
         ModelError: the model cannot be used.
+        PoseError: the registry has no such model, or does not answer.
     """
-    served = open_model(model, thresholds, device, settings.max_megapixels, settings.parallel)
-    with contextlib.closing(_listen(settings.host, settings.port)) as listener, _signals_that_end_nothing():
-        level = "info" if settings.access_log else "warning"
+    say = say or (lambda _text: None)
+    token = read_token(settings.token_file)
+
+    def open_file(path: Path, registered: Registered | None = None) -> ServedModel:
+        return open_model(path, thresholds, device, settings.max_megapixels, settings.parallel, registered)
+
+    with contextlib.ExitStack() as stack:
+        if isinstance(model, ModelRef):
+            source = source or MlflowRest(find_address(settings.tracking_uri))
+            follower = Follower(source, model, open_file, settings.poll, say)
+            in_use, shadow = follower.in_use, _make_shadow(source, model, follower.in_use, settings, say)
+        elif settings.shadow:
+            raise ConfigError(
+                f"--shadow compares registered versions, such as models:/NAME@champion; {model} is a file"
+            )
+        else:
+            follower, shadow, in_use = None, None, InUse(open_file(model))
+        listener = stack.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
+        stack.enter_context(_signals_that_end_nothing())
+        beside = [stack.enter_context(contextlib.closing(one)) for one in (follower, shadow) if one]
+
+        def begin() -> None:
+            say(f"serving {in_use.model.stamp.path} on {_address(listener)}")  # before anything that they say
+            for one in beside:
+                one.start()
+
         config = uvicorn.Config(
-            make_app(served, settings),
-            log_level=level,
+            make_app(in_use, settings, token, shadow),
+            log_level="info" if settings.access_log else "warning",
             access_log=settings.access_log,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
             lifespan="on",
         )
-        text = f"serving {served.card().model.path} on {_address(listener)}"
-        _Server(config, lambda: say(text) if say else None).run(sockets=[listener])
+        _Server(config, begin).run(sockets=[listener])
+
+
+def _make_shadow(source: ModelSource, model: ModelRef, in_use: InUse, settings: Settings, say: Say) -> Shadow | None:
+    if settings.shadow is None:
+        return None
+    return Shadow(
+        source,
+        ModelRef(model.name, alias=settings.shadow),
+        in_use,
+        share=settings.shadow_share,
+        journal=Journal(settings.shadow_log, int(settings.shadow_mb * MEGA)),
+        max_megapixels=settings.max_megapixels,
+        poll_s=settings.poll,
+        say=say,
+    )
 
 
 class _Server(uvicorn.Server):
-    """A server that tells when it listens."""
+    """A server that calls when it listens."""
 
     def __init__(self, config: uvicorn.Config, tell: Callable[[], None]) -> None:
         super().__init__(config)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import msgspec
 
 from keypipe.errors import ConfigError
@@ -14,6 +17,11 @@ DEFAULT_PORT = 8080
 DEFAULT_MAX_MB = 32
 DEFAULT_QUEUE = 16
 DEFAULT_PARALLEL = 1
+DEFAULT_POLL_S = 10.0
+DEFAULT_SHADOW_SHARE = 0.1
+DEFAULT_SHADOW_MB = 64.0
+DEFAULT_SHADOW_LOG = Path("predictions/shadow.jsonl")
+TOKEN_VARIABLE = "KEYPIPE_SERVE_TOKEN"
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -27,6 +35,13 @@ class Settings(msgspec.Struct, frozen=True):
         max_mb: largest body, megabytes.
         max_megapixels: largest image.
         access_log: write a line for every request.
+        token_file: holds the token that clients must know; None: see ``read_token``.
+        tracking_uri: MLflow's server, for a registered model; None: MLflow's own variables say.
+        poll: seconds between two looks where the alias leads.
+        shadow: alias of a version that sees some of the images as well; None: none does.
+        shadow_share: of the images that it sees, 0 to 1.
+        shadow_log: takes a line for each of them.
+        shadow_mb: what that file and the one before it take on the disk at most.
     """
 
     host: str = DEFAULT_HOST
@@ -36,6 +51,13 @@ class Settings(msgspec.Struct, frozen=True):
     max_mb: float = DEFAULT_MAX_MB
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     access_log: bool = False
+    token_file: Path | None = None
+    tracking_uri: str | None = None
+    poll: float = DEFAULT_POLL_S
+    shadow: str | None = None
+    shadow_share: float = DEFAULT_SHADOW_SHARE
+    shadow_log: Path = DEFAULT_SHADOW_LOG
+    shadow_mb: float = DEFAULT_SHADOW_MB
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -43,6 +65,39 @@ class Settings(msgspec.Struct, frozen=True):
         for name, least in (("parallel", 1), ("queue", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} should be at least {least}, got {getattr(self, name)}")
-        for name in ("max_mb", "max_megapixels"):
+        for name in ("max_mb", "max_megapixels", "poll", "shadow_mb"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name.replace('_', '-')} should be above 0, got {getattr(self, name):g}")
+        if not 0 < self.shadow_share <= 1:
+            raise ConfigError(f"shadow-share should be above 0 and at most 1, got {self.shadow_share:g}")
+
+
+def read_token(file: Path | None) -> str:
+    """Return the token: what a file holds, else the environment variable; empty if there is none.
+
+    Blanks and line ends around it do not count. A command line would show it to everybody on the machine.
+
+    Args:
+        file: the file; None: the variable.
+
+    Raises:
+        ConfigError: the file cannot be read, or what is given is empty or not of printable ASCII characters.
+    """
+    if file is None:
+        if TOKEN_VARIABLE not in os.environ:
+            return ""
+        where, content = TOKEN_VARIABLE, os.environ[TOKEN_VARIABLE]
+    else:
+        where = str(file)
+        try:
+            content = file.read_text(encoding="ascii")
+        except OSError as error:
+            raise ConfigError(f"{file}: the token cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file}: a token has printable ASCII characters alone") from error
+    token = content.strip()
+    if not token:
+        raise ConfigError(f"{where} is empty; `openssl rand -hex 32` makes a token")
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError(f"{where}: a token has printable ASCII characters alone, and no blanks")
+    return token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -100,6 +101,25 @@ class Registry:
         with self._asking():
             found = all_pages(lambda token: self._client.search_model_versions(f"name='{self.name}'", page_token=token))
         return sorted(map(_to_version, found), key=lambda version: -int(version.number))
+
+    def find_version(self, number: str) -> Version | None:
+        """Return a version; None where there is none of that number."""
+        found = self._get(lambda: self._client.get_model_version(self.name, number))
+        return _to_version(found) if found else None
+
+    def download(self, number: str, path: str, target: Path) -> None:
+        """Write a file of a version's folder to ``target``.
+
+        Raises:
+            OSError: the folder has no such file.
+            PoseError: the server does not answer.
+        """
+        with self._asking(), tempfile.TemporaryDirectory() as scratch:
+            uri = self._client.get_model_version_download_uri(self.name, number)
+            from mlflow.artifacts import download_artifacts
+
+            found = download_artifacts(f"{uri.rstrip('/')}/{path}", dst_path=scratch, tracking_uri=self.uri)
+            shutil.move(found, target)
 
     def set_alias(self, alias: str, number: str) -> None:
         """Let an alias point to a version."""

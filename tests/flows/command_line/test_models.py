@@ -29,7 +29,7 @@ COW = ("cow", 0.9, [32.0, 32.0, 20.0, 10.0], {"nose": (25, 30, 0.9), "tail": (40
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder that the command takes for a clone."""
-    for name in ("dvc.yaml", "flows"):
+    for name in ("dvc.yaml", "flows", "params.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "photos").mkdir()
     return tmp_path
@@ -87,10 +87,10 @@ def of_the_docs() -> dict[str, str]:
     return dict(pair for row in pairs for pair in row)
 
 
-def as_documented(default: Any) -> str:
+def as_documented(option: str, default: Any) -> str:
     """Return a default as the table spells it."""
     if default is None:
-        return "a GPU where onnxruntime serves one"
+        return {"--device": "a GPU where onnxruntime serves one"}.get(option, "none")
     if isinstance(default, bool):
         return "on" if default else "off"
     return f"{default:g}" if isinstance(default, float) else str(default)
@@ -99,4 +99,4 @@ def as_documented(default: Any) -> str:
 def test_both_commands_and_the_documentation_agree(tmp_path: Path) -> None:
     assert of_click() == of_the_server()
     assert of_the_package(tmp_path) == of_click().keys()
-    assert {name: as_documented(default) for name, default in of_click().items()} == of_the_docs()
+    assert {name: as_documented(name, default) for name, default in of_click().items()} == of_the_docs()

@@ -480,6 +480,8 @@ def test_the_model_says_what_it_is(constant: Path, tmp_path: Path) -> None:
     assert card["thresholds"] == {"conf": 0.3, "iou": 0.7, "max_det": 300, "keypoint_conf": 0.5}
     assert card["metadata"]["task"] == "pose"
     assert card["metadata"]["kpt_shape"] == "[3, 3]"
+    assert card["registered"] is None
+    assert card["since"] < time.time()
     assert set(card["colours"]["keypoints"]) == {"nose", "left_ear", "right_ear"}
 
 
@@ -488,8 +490,9 @@ def test_the_interface_is_described(server: Served) -> None:
     assert set(document["paths"]) == {"/predict", "/model", "/healthz", "/metrics"}
     operation = document["paths"]["/predict"]["post"]
     assert {item["name"] for item in operation["parameters"]} == {"conf", "iou", "max_det", "keypoint_conf"}
-    assert set(operation["responses"]) == {"200", "408", "413", "422", "500", "503"}
+    assert set(operation["responses"]) == {"200", "401", "408", "413", "422", "500", "503"}
     assert set(operation["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
+    assert list(operation["responses"]["200"]["headers"]) == ["Keypipe-Model"]
     reference = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
     schemas = document["components"]["schemas"]
     assert set(schemas[reference.rpartition("/")[2]]["properties"]) >= {"predictions", "times_ms", "size_wh"}

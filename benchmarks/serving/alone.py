@@ -1,6 +1,6 @@
 """``keypipe serve`` against the same predictor in a process of its own, without HTTP.
 
-    python -m benchmarks.serving [--images 40] [--seconds 10] [--clients 1,2,4,8] [--parallel 1,2] [--model FILE]
+    python -m benchmarks.serving.alone [--images 40] [--seconds 10] [--clients 1,2,4,8] [--parallel 1,2] [--model FILE]
 
 Latency: one client; every image is predicted on by the server and then in this process, so that whatever else the
 machine does meets both. Throughput: so many clients, each of which asks again as soon as it has its answer, and in turn

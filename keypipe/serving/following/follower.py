@@ -1,0 +1,161 @@
+"""Follows an alias: looks where it leads, fetches what is new, tries it, and puts it into use."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from keypipe.errors import ModelError, PoseError
+from keypipe.keypoints.skeleton import compare_schemas
+from keypipe.serving.following.fetching import fetch_version, without_folder
+from keypipe.serving.following.in_use import Following, InUse
+from keypipe.serving.following.patience import Patience
+from keypipe.serving.following.source import AwayError, ModelRef, ModelSource, NoVersionError, Version
+from keypipe.serving.model import Registered, ServedModel
+
+Open = Callable[[Path, Registered], ServedModel]
+"""Opens a network's file and runs it once."""
+
+_PATIENCE_S = 15.0  # for the thread to come to an end
+
+
+def load_version(source: ModelSource, version: Version, alias: str, open_file: Open) -> ServedModel:
+    """Fetch a version's network, open it, and try it on its input example.
+
+    Args:
+        source: the registry.
+        version: what to fetch.
+        alias: by which it was found, or empty.
+        open_file: opens the file.
+
+    Returns:
+        The model, which has run.
+
+    Raises:
+        ModelError: the files are not what was registered, or the network cannot be used.
+        AwayError: the registry does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="keypipe-model-") as folder:
+        path, example = fetch_version(source, version, Path(folder))
+        try:
+            model = open_file(path, Registered(version.name, version.number, alias))
+            model.check(example)
+        except PoseError as error:
+            raise ModelError(f"{version}: {without_folder(error, path)}") from error
+    return model
+
+
+class Follower:
+    """Keeps a server at the version that an alias names, from a thread of its own."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        ref: ModelRef,
+        open_file: Open,
+        poll_s: float,
+        say: Callable[[str], None],
+    ) -> None:
+        """Load the version that is meant now; nothing is followed yet.
+
+        Args:
+            source: the registry.
+            ref: a registered model by its alias, or one of its versions, which stays.
+            open_file: opens a network's file.
+            poll_s: seconds between two looks.
+            say: is told of every change, in one line.
+
+        Raises:
+            PoseError: there is none, it cannot be used, or the registry does not answer.
+        """
+        self._source, self._ref, self._open, self._poll_s, self._say = source, ref, open_file, poll_s, say
+        self._version = source.find(ref)
+        model = load_version(source, self._version, ref.alias, open_file)
+        self.in_use = InUse(model, Following(str(ref), str(self._version), answered=time.time()))
+        self._patience = Patience(poll_s)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        if self._ref.alias:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop following; a version that is being tried is not put into use any more."""
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE_S)
+
+    def _run(self) -> None:
+        while not self._end.wait(self._poll_s):
+            self.look()
+
+    def look(self) -> None:
+        """Look once where the alias leads, and go there. Whatever goes wrong, the model in use goes on."""
+        try:
+            found = self._source.find(self._ref)
+        except NoVersionError as error:
+            self._note(wanted="", problem=str(error), away="", answered=time.time())
+        except AwayError as error:
+            self._note(away=error.short)
+        except Exception as error:  # noqa: BLE001 - a thread that dies would follow nothing, and say nothing
+            self._note(away=f"cannot be asked ({type(error).__name__}: {error})")
+        else:
+            self._note(wanted=str(found), away="", answered=time.time())
+            self._go_to(found)
+
+    def _go_to(self, found: Version) -> None:
+        if found == self._version:
+            self._patience.forget()
+            self._note(problem="")
+            return
+        if not self._patience.allows(found):
+            return
+        try:
+            model = load_version(self._source, found, self._ref.alias, self._open)
+        except AwayError as error:
+            self._note(away=error.short)
+        except Exception as error:  # noqa: BLE001 - see above; a network may fail in ways that onnxruntime alone knows
+            problem = str(error) if isinstance(error, PoseError) else f"{found}: {type(error).__name__}: {error}"
+            self._patience.note_failure(found)
+            self._note(problem=problem, failures=self._state.failures + 1)
+        else:
+            if not self._end.is_set():
+                self._switch(found, model)
+
+    def _switch(self, version: Version, model: ServedModel) -> None:
+        before = self.in_use.model
+        changes = compare_schemas(before.schema, model.schema)
+        note = f"another schema than {self._version}: {'; '.join(map(str, changes))}" if changes else ""
+        self.in_use.model = model
+        self._tell(f"{self._ref} is {version} now, which answers from here on (before: {self._version})")
+        if note:
+            self._tell(f"{version} has {note}")
+        self._version = version
+        self._patience.forget()
+        self._note(problem="", note=note, switches=self._state.switches + 1)
+
+    @property
+    def _state(self) -> Following:
+        assert self.in_use.following is not None
+        return self.in_use.following
+
+    def _note(self, **changes: Any) -> None:
+        before = self._state
+        self.in_use.following = after = msgspec.structs.replace(before, **changes)
+        goes_on = f"; {self._version} goes on"
+        if bool(after.away) != bool(before.away):
+            self._tell(f"the registry {after.away}{goes_on}" if after.away else "the registry answers again")
+        if after.problem and after.problem != before.problem:
+            self._tell(f"{after.problem}{goes_on}")
+
+    def _tell(self, text: str) -> None:
+        self._say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
