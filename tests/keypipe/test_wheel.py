@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Predictor
 from keypipe.keypoints.predictions import Prediction
 from tests.imports import ROOT
+from tests.mlflow_server import MlflowServer
+from tests.model_versions import Versions, photo
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
 from tests.served import serving
 
@@ -143,6 +146,38 @@ def test_it_serves_without_an_engine(serving_environment: Path, onnx: Path, tmp_
                 assert_alike(found, predictor.predict_image(read_image(path)))
                 n_found += len(found)
     assert n_found > 20
+
+
+@pytest.mark.slow
+def test_it_follows_a_champion_and_a_challenger_without_mlflow(
+    serving_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "mlflow" not in " ".join(packages(serving_environment, tmp_path))
+    registry = MlflowServer(tmp_path / "mlflow")
+    registry.start()
+    try:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.url)
+        versions = Versions(tmp_path)
+        numbers = [versions.add_seeing(score) for score in (0.9, 0.8)]
+        versions.point("champion", numbers[0])
+        versions.point("challenger", numbers[1])
+        program = [str(serving_environment / "keypipe"), "serve"]
+        arguments = ["--tracking-uri", registry.url, "--poll", "0.2", "--shadow", "challenger", "--shadow-share", "1"]
+        with serving(tmp_path, versions.ref, *arguments, program=program, env=surroundings()) as server:
+
+            def health() -> Any:
+                return httpx.get(f"{server.url}/healthz", timeout=60).json()
+
+            while not health()["shadow"]["version"]:
+                time.sleep(0.1)
+            assert httpx.post(f"{server.url}/predict", content=photo()).headers["keypipe-model"] == versions.uri("1")
+            while not health()["shadow"]["compared"]:
+                time.sleep(0.1)
+            versions.point("champion", numbers[1])
+            while health()["model"] != versions.uri("2"):
+                time.sleep(0.1)
+    finally:
+        registry.stop()
 
 
 @pytest.mark.slow
