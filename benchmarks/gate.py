@@ -34,9 +34,9 @@ from benchmarks.gate_models import (
     see_population,
 )
 from benchmarks.workspace import ROOT
-from keypipe.gate.comparison import HEADLINES, Measures, Units, compare, measure
-from keypipe.gate.noninferiority import LEVEL, find_levels, standard_errors
-from keypipe.gate.power import JOINT_POWER, decidable_margin
+from keypipe.gate.comparison import Measures, Units, compare, measure
+from keypipe.gate.noninferiority import find_levels, standard_errors
+from keypipe.gate.power import HEADLINES, JOINT_POWER, LEVEL, decidable_margin
 from keypipe.gate.rules import Rules
 from keypipe.gate.vetoes import find_vetoes
 

@@ -23,6 +23,7 @@ from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, find_lacking_splits, sort_findings
 from keypipe.errors import ConfigError, DatasetError
 from keypipe.files.texts import AS_UTF8, decode_text
+from keypipe.gate.power import Power, find_power
 from keypipe.images.near_duplicates import label_near_duplicates
 from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
@@ -36,6 +37,7 @@ from keypipe.splits.manifest import (
     Manifest,
     ManifestLine,
     format_phash,
+    name_units,
     parse_phash,
     read_manifest,
     start_over,
@@ -135,6 +137,8 @@ def run(
     refresh_view(root)
     for warning in summary["warnings"]:
         say(f"split: {warning}")
+    if summary["power"] is not None:
+        say(f"split: comparing models: {summary['power'].text}")
     say(f"split: {summary['headline']}")
 
 
@@ -400,8 +404,15 @@ def summarise(
         "absent_images": sum(line.state == ABSENT for line in assigned.lines),
         "draw": before.draw,
         "moved_by_reset": _count_moved(used, written) if before.draw != written.draw else 0,
+        "power": tell_power(used),
     }
     return summary | {"warnings": find_warnings(summary, used, params, reset_done=before.draw != written.draw)}
+
+
+def tell_power(used: Sequence[ManifestLine]) -> Power | None:
+    """Say which difference of two models the test split can decide; None without one."""
+    unit, units = name_units([line.image for line in used if line.split == "test"], used)
+    return find_power(len(set(units)), unit) if units else None
 
 
 def _count_moved(used: Sequence[ManifestLine], written: Manifest) -> int:

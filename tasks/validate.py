@@ -17,7 +17,7 @@ from keypipe.evaluation.evaluation import evaluate_in_full, flatten_figures, fla
 from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import Picture, Report, render_report
-from keypipe.splits.manifest import read_manifest
+from keypipe.splits.manifest import name_units, read_manifest
 from tasks.engine.door.inference import engine
 from tasks.grading.detections import to_detections
 from tasks.grading.rules import OksParams, to_grading
@@ -212,11 +212,7 @@ def read_units(root: Path, truth: CocoFile) -> tuple[str, list[str]]:
     Returns:
         ``group`` or ``image``, and the unit of each image; one without a group is a unit of its own.
     """
-    manifest = read_manifest(root / MANIFEST)
-    groups = {line.image: line.group for line in manifest.lines if line.group}
-    names = [image.file_name for image in truth.images]
-    unit = "group" if any(name in groups for name in names) else "image"
-    return unit, [f"group {groups[name]}" if name in groups else f"image {name}" for name in names]
+    return name_units([image.file_name for image in truth.images], read_manifest(root / MANIFEST).lines)
 
 
 def flatten_intervals(intervals: Intervals) -> dict[str, float]:

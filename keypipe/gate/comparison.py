@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 from keypipe.dataset.coco import CocoFile
 from keypipe.errors import DatasetError
 from keypipe.evaluation.average_precision import MatchedScores, average_precision, match_by_oks
-from keypipe.evaluation.keypoint_errors import CLOSE_SHARE, KeypointTable, pck_name, tabulate_keypoints
+from keypipe.evaluation.keypoint_errors import CLOSE_SHARE, KeypointTable, tabulate_keypoints
 from keypipe.evaluation.matching import Detection, match_instances
 from keypipe.evaluation.oks import AREA_FACTOR, AreaRule
 from keypipe.gate.influence import ap_influence
+from keypipe.gate.power import AP, CLOSE
 from keypipe.keypoints.boxes import Array
-
-AP = "oks_AP"
-CLOSE = pck_name(CLOSE_SHARE)
-HEADLINES = (AP, CLOSE)
 
 _Figure = tuple[float, Array]
 """A figure, and float64 (n_images,), its derivative by the weight of each image."""

@@ -20,13 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from keypipe.gate.power import LEVEL
 from keypipe.keypoints.boxes import Array
 
-LEVEL = 0.03
-"""Chance that a bound is taken to have, before it is measured; ``benchmarks.gate`` fixed it on draws of its own."""
 RESAMPLES = 2000
-POWER = 0.8
-"""Share of test splits in which something should be seen that is there."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -34,7 +31,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
     Attributes:
         value: what was measured.
-        standard_error: of it; None below ``rules.MIN_GROUPS``.
+        standard_error: of it; None below ``power.MIN_GROUPS``.
         low: the true value is above it; None: there is no such bound.
         high: the true value is below it.
     """

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from keypipe.errors import ConfigError
-
-MIN_GROUPS = 20
-"""With fewer groups than these nothing is decided: a bootstrap over them has too few different draws."""
+from keypipe.gate.power import MARGIN
 
 
 class RuleError(ConfigError, ValueError):
@@ -42,8 +40,8 @@ class Rules:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     test: Literal["non-inferior", "superior"] = "non-inferior"
-    margin_ap: float = 0.02
-    margin_close: float = 0.02
+    margin_ap: float = MARGIN
+    margin_close: float = MARGIN
     no_creep: bool = True
     veto_drop: float | None = 0.05
     floor_ap: float = 0.3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keypipe.gate.noninferiority import POWER, Bounds
-from keypipe.gate.rules import MIN_GROUPS
+from keypipe.gate.noninferiority import Bounds
+from keypipe.gate.power import MIN_GROUPS, POWER
 from keypipe.gate.verdict import Rule, Verdict
 from keypipe.gate.vetoes import LEVEL as VETO_LEVEL
 from keypipe.report.formatting import Cell

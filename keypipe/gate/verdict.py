@@ -9,10 +9,20 @@ import msgspec
 import numpy as np
 
 from keypipe.evaluation.keypoint_errors import measure_reliability
-from keypipe.gate.comparison import AP, CLOSE, HEADLINES, Comparison, Measures, Scored, Units, compare, measure
-from keypipe.gate.noninferiority import LEVEL, Bounds, find_bounds, find_levels, standard_errors
-from keypipe.gate.power import JOINT_POWER, TYPICAL_SPREADS, decidable_margin, groups_needed
-from keypipe.gate.rules import MIN_GROUPS, Rules
+from keypipe.gate.comparison import Comparison, Measures, Scored, Units, compare, measure
+from keypipe.gate.noninferiority import Bounds, find_bounds, find_levels, standard_errors
+from keypipe.gate.power import (
+    AP,
+    CLOSE,
+    HEADLINES,
+    JOINT_POWER,
+    LEVEL,
+    MIN_GROUPS,
+    TYPICAL_SPREADS,
+    decidable_margin,
+    groups_needed,
+)
+from keypipe.gate.rules import Rules
 from keypipe.gate.vetoes import Veto, find_vetoes
 from keypipe.keypoints.boxes import Array
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from keypipe.gate.comparison import Comparison
-from keypipe.gate.noninferiority import POWER, find_levels, standard_errors
+from keypipe.gate.noninferiority import find_levels, standard_errors
+from keypipe.gate.power import POWER
 from keypipe.keypoints.boxes import Array
 
 LEVEL = 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from sys import intern
 from typing import TextIO
@@ -72,6 +72,21 @@ class Manifest(msgspec.Struct, frozen=True):
     lines: tuple[ManifestLine, ...] = ()
     draw: int = 1
     reset: bool = False
+
+
+def name_units(images: Sequence[str], lines: Iterable[ManifestLine]) -> tuple[str, list[str]]:
+    """Return what is drawn from a split: groups if any of its images is in one, else images.
+
+    Args:
+        images: of the split, by their path.
+        lines: of the manifest.
+
+    Returns:
+        ``group`` or ``image``, and the unit of each image; one without a group is a unit of its own.
+    """
+    groups = {line.image: line.group for line in lines if line.group}
+    unit = "group" if any(name in groups for name in images) else "image"
+    return unit, [f"group {groups[name]}" if name in groups else f"image {name}" for name in images]
 
 
 def parse_manifest(text: str) -> Manifest:

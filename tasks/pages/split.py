@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keypipe.diagnosis.findings import Finding
+from keypipe.gate.power import Power
 from keypipe.report.page import Cell, Figure, GroupedBarChart, KeyValues, Note, Notes, Report, Section, Table
 from tasks.pages.findings import to_section
 from tasks.workspace.places import RAW
@@ -25,6 +26,7 @@ def to_report(summary: Mapping[str, Any], findings: Sequence[Finding] = ()) -> R
     sections: list[Section] = [
         *([Notes("Worth a look", warnings)] if warnings else []),
         *_describe_splits(splits),
+        *_describe_power(summary["power"]),
         *([to_section(findings, {}, RAW.as_posix())] if findings else []),
         *_describe_exceptions(summary),
         KeyValues(
@@ -55,6 +57,22 @@ def _describe_splits(splits: Mapping[str, Any]) -> list[Section]:
         ),
         _shares("Objects by class", "Class", "objects_by_class", splits),
         _shares("Images by their number of objects", "Objects", "images_by_objects", splits),
+    ]
+
+
+def _describe_power(power: Power | None) -> list[Section]:
+    """Say what the test split can decide about two models."""
+    if power is None:
+        return []
+    note = (
+        "Smallest loss that the gate can rule out in 80 % of such test splits for a challenger that is as good as the"
+        " champion, were the models two trainings from the start; models that are much alike want fewer images"
+        " (docs/retraining.md)."
+    )
+    pairs: list[tuple[str, Cell]] = [(name, round(margin, 3)) for name, margin in power.decides.items()]
+    return [
+        Notes("What the test split can decide", [Note("info", power.text)]),
+        *([KeyValues("Smallest margins", pairs, note)] if pairs else []),
     ]
 
 

@@ -9,15 +9,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from PIL import Image
 
 from keypipe.dataset.coco import format_coco, parse_coco, to_coco
+from keypipe.gate.power import find_power
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint
 from keypipe.keypoints.skeleton import parse_schema
-from keypipe.splits.manifest import parse_manifest
-from tasks.split import SplitParams, run
+from keypipe.splits.manifest import ManifestLine, parse_manifest
+from tasks.split import SplitParams, run, tell_power
 from tasks.workspace.places import PIXELS
 from tasks.workspace.verdict import DoctorParams
 from tests.workspace import make_workspace, run_stage, run_stages, set_params
@@ -75,6 +77,29 @@ def test_the_dataset_is_laid_out_for_coco_tools_and_for_yolo(converted: Path) ->
         assert all(link.is_symlink() and link.exists() for link in links)
         lines = sum(len(label.read_text().splitlines()) for label in labels)
         assert lines == len(coco.annotations)
+
+
+def test_what_the_test_split_can_decide_is_said_and_kept(converted: Path) -> None:
+    done = run_stage(converted, "split")
+    said = "the test split has 6 images; below 20 the gate decides nothing by figures"
+    assert f"split: comparing models: {said}" in done.stdout + done.stderr
+    report = json.loads((converted / "reports/split/report.json").read_text())
+    assert report["power"] == {"unit": "image", "units": 6, "decides": {}, "text": said}
+    assert said in (converted / "reports/split/report.html").read_text()
+    set_params(converted, **{"split.train": 0.8, "split.val": 0.2, "split.test": 0, "split.reset": True})
+    assert "comparing models" not in run_stage(converted, "split").stdout
+    assert json.loads((converted / "reports/split/report.json").read_text())["power"] is None
+
+
+def test_groups_are_what_is_counted_where_the_test_split_has_some() -> None:
+    lines = [ManifestLine(f"raw/{n}.jpg", str(n), "test" if n < 50 else "train") for n in range(200)]
+    alone = tell_power(lines)
+    assert alone == find_power(50, "image")
+    assert alone is not None
+    assert "50 images decide margins of 0.12" in alone.text
+    grouped = [msgspec.structs.replace(line, group=str(n // 2)) for n, line in enumerate(lines)]
+    assert tell_power(grouped) == find_power(25, "group")
+    assert tell_power([line for line in lines if line.split == "train"]) is None
 
 
 def test_yolos_own_loader_takes_every_object(converted: Path) -> None:

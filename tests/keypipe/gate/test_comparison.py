@@ -5,7 +5,8 @@ import pytest
 
 from keypipe.errors import DatasetError
 from keypipe.evaluation.evaluation import evaluate
-from keypipe.gate.comparison import AP, CLOSE, compare, measure, number_units
+from keypipe.gate.comparison import compare, measure, number_units
+from keypipe.gate.power import AP, CLOSE
 from tests.keypipe.gate.models import CONF, draw_truth, images_of, scored, see, sigmas_of
 
 TWO = {"cow": ["nose", "tail", "ear"], "calf": ["nose", "tail"]}

@@ -11,7 +11,8 @@ from scipy.stats import binomtest
 
 from benchmarks import gate
 from benchmarks.gate_models import HARMS, Model, Population, Seen, harm_to, make_error
-from keypipe.gate.comparison import AP, CLOSE, measure, score
+from keypipe.gate.comparison import measure, score
+from keypipe.gate.power import AP, CLOSE
 from tests.keypipe.gate.models import draw_truth, images_of, see, sigmas_of
 
 

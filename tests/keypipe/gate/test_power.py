@@ -1,12 +1,27 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from keypipe.gate.comparison import AP, CLOSE
-from keypipe.gate.noninferiority import LEVEL, find_levels
-from keypipe.gate.power import JOINT_POWER, TYPICAL_SPREADS, decidable_margin, groups_needed, tell_power
-from keypipe.gate.rules import MIN_GROUPS
+from keypipe.evaluation.keypoint_errors import CLOSE_SHARE, pck_name
+from keypipe.gate.comparison import measure, score
+from keypipe.gate.noninferiority import find_levels
+from keypipe.gate.power import (
+    AP,
+    CLOSE,
+    JOINT_POWER,
+    LEVEL,
+    MIN_GROUPS,
+    SHIPPED_MARGINS,
+    TYPICAL_SPREADS,
+    decidable_margin,
+    find_power,
+    groups_needed,
+)
+from tests.keypipe.gate.models import draw_truth, images_of, sigmas_of
 from tests.keypipe.gate.test_noninferiority import pulls_of
 
 
@@ -45,9 +60,22 @@ def test_an_equal_challenger_passes_as_often_as_was_said() -> None:
 def test_it_is_said_beforehand() -> None:
     margins = {AP: 0.02, CLOSE: 0.02}
     needed = max(groups_needed(TYPICAL_SPREADS[name], 0.02, JOINT_POWER) or 0 for name in margins)
-    demo = tell_power(36, "image", margins)
+    assert dict(SHIPPED_MARGINS) == margins
+    found = find_power(36, "image")
+    demo = found.text
+    assert found.decides == {name: decidable_margin(TYPICAL_SPREADS[name], 36, JOINT_POWER) for name in (AP, CLOSE)}
     assert f"{decidable_margin(TYPICAL_SPREADS[AP], 36, JOINT_POWER):.3f} of {AP}" in demo
     assert f"want about {needed} images" in demo
-    assert "want" not in tell_power(needed, "image", margins)
-    assert "below 20 the gate decides nothing" in tell_power(19, "group", margins)
-    assert "more than any test split has" in tell_power(30, "image", {AP: 1e-6})
+    assert "want" not in find_power(needed, "image", margins).text
+    assert "below 20 the gate decides nothing" in find_power(19, "group", margins).text
+    assert "more than any test split has" in find_power(30, "image", {AP: 1e-6}).text
+
+
+def test_the_headlines_are_called_as_the_evaluation_calls_them() -> None:
+    assert pck_name(CLOSE_SHARE) == CLOSE
+    assert AP in measure(score(draw_truth(8), [], sigmas_of(draw_truth(8)), 0.25), images_of(draw_truth(8))).names
+
+
+def test_asking_for_the_rules_loads_no_scipy() -> None:
+    code = "import sys, keypipe.gate.rules; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from keypipe.gate.comparison import AP, CLOSE, Scored, Units, number_units
-from keypipe.gate.power import JOINT_POWER, decidable_margin, groups_needed
+from keypipe.gate.comparison import Scored, Units, number_units
+from keypipe.gate.power import AP, CLOSE, JOINT_POWER, decidable_margin, groups_needed
 from keypipe.gate.rules import Rules
 from keypipe.gate.verdict import Facts, Verdict, decide
 from tests.keypipe.gate.models import draw_truth, images_of, scored
