@@ -36,9 +36,9 @@ from benchmarks.gate_models import (
 from benchmarks.workspace import ROOT
 from keypipe.gate.comparison import Measures, Units, compare, measure
 from keypipe.gate.noninferiority import find_levels, standard_errors
-from keypipe.gate.power import HEADLINES, JOINT_POWER, LEVEL, decidable_margin
 from keypipe.gate.rules import Rules
 from keypipe.gate.vetoes import find_vetoes
+from keypipe.splits.power import HEADLINES, JOINT_POWER, LEVEL, decidable_margin
 
 RULES = Rules()
 MARGINS = np.array([RULES.margin_ap, RULES.margin_close])
@@ -321,9 +321,9 @@ def list_work(parts: list[str], n_draws: int, n_histories: int) -> Iterator[tupl
                     yield part, list(cell), pair
 
 
-def run(draws: Draws, folder: Path, work: list[tuple[str, Any, int]], seconds: float) -> None:
+def run(draws: Draws, folder: Path, n_images: int, work: list[tuple[str, Any, int]], seconds: float) -> None:
     """Do what is not yet done, for so long."""
-    population = Population(see_population(folder))
+    population = Population(see_population(folder, n_images))
     library: list[Library] = []
 
     def do(part: str, cell: Any, pair: int) -> dict[str, Any] | None:
@@ -493,6 +493,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / ".keypipe/gate-benchmark", help="for everything made")
     parser.add_argument("--part", choices=PARTS, action="append", help="default: all of them")
+    parser.add_argument("--images", type=int, default=IMAGES, help="of the population; each number a folder of its own")
     parser.add_argument("--draws", type=int, default=1000, help="test splits for each cell")
     parser.add_argument("--histories", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=60, help="stop after so long")
@@ -506,8 +507,11 @@ def main() -> None:
             for item in list_work(options.part or list(PARTS), options.draws, options.histories)
             if not draws.has(*item)
         ]
-        print(f"models and {IMAGES} images first, where they are missing: about 15 minutes on two cores", flush=True)
-        run(draws, options.folder, work, 60 * options.minutes)
+        print(
+            f"models and {options.images} images first, where they are missing: some 15 minutes",
+            flush=True,
+        )
+        run(draws, options.folder, options.images, work, 60 * options.minutes)
     print_tables(draws)
 
 

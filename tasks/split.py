@@ -23,7 +23,6 @@ from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.findings import Finding, find_lacking_splits, sort_findings
 from keypipe.errors import ConfigError, DatasetError
 from keypipe.files.texts import AS_UTF8, decode_text
-from keypipe.gate.power import Power, find_power
 from keypipe.images.near_duplicates import label_near_duplicates
 from keypipe.images.pixels import CHANGED, read_pixels
 from keypipe.keypoints.skeleton import Schema
@@ -43,6 +42,7 @@ from keypipe.splits.manifest import (
     start_over,
     write_manifest,
 )
+from keypipe.splits.power import Power, find_power
 from tasks.grading.loss_sigma import read_final_sigmas
 from tasks.pages.reports import write_report
 from tasks.pages.split import to_report

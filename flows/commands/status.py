@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from flows.commands.standing import InUse, describe_in_use, read_in_use, read_power
 from flows.notifications.record import TOLD, Told
 from flows.outcome import Outcome
 from flows.pipeline import lease
@@ -17,6 +19,7 @@ from flows.services import server
 from flows.services.schedule_record import ScheduleRecord, active_schedule
 from flows.system.state_files import read_record
 from keypipe.errors import PoseError
+from keypipe.splits.power import Power
 from tasks.tracking.outbox import describe_waiting
 from tasks.versions.acceptance import find_differences, is_code, only_code_changed
 from tasks.versions.raw import raw_changes, raw_version
@@ -24,6 +27,9 @@ from tasks.versions.repository import BusyError
 from tasks.versions.stages import StageVersion, stage_names, stage_version
 from tasks.workspace.changes import schema_changes
 from tasks.workspace.places import STATE
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PROGRESS = STATE / "progress.json"
 
@@ -76,6 +82,8 @@ class Status(msgspec.Struct):
         server: address of the Prefect server that serves this workspace.
         schedule: the schedule that is being served.
         told: the last notice, and whom it reached.
+        in_use: the registered model, and which version of it is in use; None where nothing was registered.
+        power: which difference of two models the test split can decide; None before split has run.
     """
 
     workspace: str
@@ -91,6 +99,8 @@ class Status(msgspec.Struct):
     server: str | None = None
     schedule: ScheduleRecord | None = None
     told: Told | None = None
+    in_use: InUse | None = None
+    power: Power | None = None
 
 
 def read_status(root: Path) -> Status:
@@ -113,6 +123,8 @@ def read_status(root: Path) -> Status:
         server=record.url if record else None,
         schedule=active_schedule(root),
         told=read_record(root / TOLD, Told),
+        in_use=read_in_use(root),
+        power=read_power(root),
     )
 
 
@@ -219,11 +231,7 @@ def show_status(status: Status) -> None:
         console.print(f"last run   {last.state.lower()}, {datetime.fromisoformat(last.finished):%Y-%m-%d %H:%M}")
         if last.message:
             console.print(f"           {last.message.splitlines()[0]}", markup=False)
-    if status.last_retraining:
-        last_one = status.last_retraining
-        when = datetime.fromisoformat(last_one.finished)
-        console.print(f"retraining {last_one.kind}, {when:%Y-%m-%d %H:%M}: {last_one.title}", markup=False)
-        console.print(f"           {last_one.reason.splitlines()[0]}", markup=False)
+    _show_models(console, status)
     for line in status.unrecorded:
         console.print(f"unrecorded {line}", markup=False)
     for delivery in status.told.deliveries if status.told else ():
@@ -234,3 +242,15 @@ def show_status(status: Status) -> None:
         console.print(f"schedule   {status.schedule.describe()}")
     else:
         console.print('schedule   none; `keypipe schedule --cron "0 3 * * *"` retrains every night')
+
+
+def _show_models(console: Console, status: Status) -> None:
+    if status.power:
+        console.print(f"test split {status.power.text.removeprefix('the test split')}", markup=False)
+    for heading, line in describe_in_use(status.in_use, status.raw_version) if status.in_use else ():
+        console.print(f"{heading:<11}{line}", markup=False)
+    if status.last_retraining:
+        last = status.last_retraining
+        when = datetime.fromisoformat(last.finished)
+        console.print(f"retraining {last.kind}, {when:%Y-%m-%d %H:%M}: {last.title}", markup=False)
+        console.print(f"           {last.reason.splitlines()[0]}", markup=False)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from keypipe.gate.common import Common, Predictions, reduce_to_common
     from keypipe.gate.comparison import Scored, Units, number_units, score
-    from keypipe.gate.power import Power, decidable_margin, find_power, groups_needed
     from keypipe.gate.rules import Rules
     from keypipe.gate.telling import to_markdown, to_sections, to_tags
     from keypipe.gate.verdict import Facts, Rule, Verdict, decide
@@ -17,7 +16,6 @@ else:
         __name__,
         common=("Common", "Predictions", "reduce_to_common"),
         comparison=("Scored", "Units", "number_units", "score"),
-        power=("Power", "decidable_margin", "find_power", "groups_needed"),
         rules=("Rules",),
         telling=("to_markdown", "to_sections", "to_tags"),
         verdict=("Facts", "Rule", "Verdict", "decide"),
@@ -27,7 +25,6 @@ else:
 __all__ = [
     "Common",
     "Facts",
-    "Power",
     "Predictions",
     "Rule",
     "Rules",
@@ -35,10 +32,7 @@ __all__ = [
     "Units",
     "Verdict",
     "Veto",
-    "decidable_margin",
     "decide",
-    "find_power",
-    "groups_needed",
     "number_units",
     "reduce_to_common",
     "score",

@@ -15,8 +15,8 @@ from keypipe.evaluation.keypoint_errors import CLOSE_SHARE, KeypointTable, tabul
 from keypipe.evaluation.matching import Detection, match_instances
 from keypipe.evaluation.oks import AREA_FACTOR, AreaRule
 from keypipe.gate.influence import ap_influence
-from keypipe.gate.power import AP, CLOSE
 from keypipe.keypoints.boxes import Array
+from keypipe.splits.power import AP, CLOSE
 
 _Figure = tuple[float, Array]
 """A figure, and float64 (n_images,), its derivative by the weight of each image."""

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from keypipe.gate.power import LEVEL
 from keypipe.keypoints.boxes import Array
+from keypipe.splits.power import LEVEL
 
 RESAMPLES = 2000
 

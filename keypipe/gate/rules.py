@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from keypipe.errors import ConfigError
-from keypipe.gate.power import MARGIN
+from keypipe.splits.power import MARGIN
 
 
 class RuleError(ConfigError, ValueError):

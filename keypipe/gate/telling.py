@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keypipe.gate.noninferiority import Bounds
-from keypipe.gate.power import MIN_GROUPS, POWER
 from keypipe.gate.verdict import Rule, Verdict
 from keypipe.gate.vetoes import LEVEL as VETO_LEVEL
 from keypipe.report.formatting import Cell
 from keypipe.report.sections import Note, Notes, Section, Table
+from keypipe.splits.power import MIN_GROUPS, POWER
 
 TAG_LENGTH = 5000
 """Characters of a tag at most; MLflow takes 8,000 for a run."""

@@ -11,7 +11,10 @@ import numpy as np
 from keypipe.evaluation.keypoint_errors import measure_reliability
 from keypipe.gate.comparison import Comparison, Measures, Scored, Units, compare, measure
 from keypipe.gate.noninferiority import Bounds, find_bounds, find_levels, standard_errors
-from keypipe.gate.power import (
+from keypipe.gate.rules import Rules
+from keypipe.gate.vetoes import Veto, find_vetoes
+from keypipe.keypoints.boxes import Array
+from keypipe.splits.power import (
     AP,
     CLOSE,
     HEADLINES,
@@ -22,9 +25,6 @@ from keypipe.gate.power import (
     decidable_margin,
     groups_needed,
 )
-from keypipe.gate.rules import Rules
-from keypipe.gate.vetoes import Veto, find_vetoes
-from keypipe.keypoints.boxes import Array
 
 Outcome = Literal["promoted", "rejected", "undecided"]
 State = Literal["passed", "failed", "undecided"]

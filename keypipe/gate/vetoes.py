@@ -19,8 +19,8 @@ from scipy.stats import norm
 
 from keypipe.gate.comparison import Comparison
 from keypipe.gate.noninferiority import find_levels, standard_errors
-from keypipe.gate.power import POWER
 from keypipe.keypoints.boxes import Array
+from keypipe.splits.power import POWER
 
 LEVEL = 0.05
 """Chance of any false veto, all keypoints and classes together."""

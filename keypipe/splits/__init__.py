@@ -1,4 +1,4 @@
-"""Train, val and test: how images get a split and keep it."""
+"""Train, val and test: how images get a split and keep it, and what a test split can decide."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from keypipe.splits.assignment import Aside, Split, assign_splits
     from keypipe.splits.contents import Sample
     from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest, parse_manifest, read_manifest
+    from keypipe.splits.power import Power, decidable_margin, find_power, groups_needed
 else:
     from keypipe.lazy import offer
 
@@ -24,16 +25,26 @@ else:
             "parse_manifest",
             "read_manifest",
         ),
+        power=(
+            "Power",
+            "decidable_margin",
+            "find_power",
+            "groups_needed",
+        ),
     )
 
 __all__ = [
     "Aside",
     "Manifest",
     "ManifestLine",
+    "Power",
     "Sample",
     "Split",
     "assign_splits",
+    "decidable_margin",
+    "find_power",
     "format_manifest",
+    "groups_needed",
     "parse_manifest",
     "read_manifest",
 ]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keypipe.diagnosis.findings import Finding
-from keypipe.gate.power import Power
 from keypipe.report.page import Cell, Figure, GroupedBarChart, KeyValues, Note, Notes, Report, Section, Table
+from keypipe.splits.power import Power
 from tasks.pages.findings import to_section
 from tasks.workspace.places import RAW
 

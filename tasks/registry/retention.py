@@ -9,6 +9,10 @@ from tasks.registry import history
 from tasks.registry.aliases import MovedError, State, holding, open_registry, read_state
 
 RECENT = "moved lately"
+BEST = "the best that was in use"
+"""The gate compares with it, so that many small losses do not add up; by the OKS AP that its test split gave."""
+
+_FIGURE = "test.oks_AP"
 
 
 def find_needed(root: Path, last: int) -> dict[str, str]:
@@ -19,17 +23,21 @@ def find_needed(root: Path, last: int) -> dict[str, str]:
         last: versions that the last so many moves of an alias speak of are needed.
 
     Returns:
-        For each version, such as ``cow v3``, its aliases, or ``RECENT``; "" where nothing needs it.
+        For each version, such as ``cow v3``, its aliases, ``BEST`` or ``RECENT``; "" where nothing needs it.
     """
     return _find_needed(read_state(root), last)
 
 
 def _find_needed(state: State, last: int) -> dict[str, str]:
     recent = history.versions_of([entry for entry in state.entries if entry.moves][-last:])
+    used = history.ever_champions(state.entries)
+    measured = [version for version in state.versions if version.number in used and _FIGURE in version.tags]
+    best = max(measured, key=lambda version: float(version.tags[_FIGURE]), default=None)
     found: dict[str, str] = {}
     for version in state.versions:
         aliases = sorted(alias for alias, number in state.aliases.items() if number == version.number)
-        why = ", ".join(aliases) or (RECENT if version.number in recent else "")
+        otherwise = BEST if version is best else RECENT if version.number in recent else ""
+        why = ", ".join(aliases) or otherwise
         found[f"{state.name} v{version.number}"] = why
     return found
 

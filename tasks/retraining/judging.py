@@ -14,7 +14,7 @@ from keypipe.dataset.coco import CocoCategory, CocoFile, CocoImage, to_categorie
 from keypipe.errors import DatasetError, PoseError
 from keypipe.evaluation.matching import Detection
 from keypipe.gate.common import Predictions, reduce_to_common
-from keypipe.gate.comparison import HEADLINES, Scored, Units, measure, number_units, score
+from keypipe.gate.comparison import Scored, Units, measure, number_units, score
 from keypipe.gate.rules import Rules
 from keypipe.gate.verdict import Facts, Verdict, decide
 from keypipe.images.media import read_image
@@ -22,6 +22,7 @@ from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.parity import CANDIDATE_CONF
 from keypipe.inference.predictor import Predictor, Thresholds
 from keypipe.splits.manifest import Manifest, read_manifest
+from keypipe.splits.power import HEADLINES
 from tasks.grading.rules import Grading, GradingParams, to_grading
 from tasks.progress import Progress, tell_nobody
 from tasks.proofs.parity import max_detections, to_evaluation

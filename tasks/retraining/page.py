@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from keypipe.gate.comparison import HEADLINES
 from keypipe.gate.telling import to_sections
 from keypipe.report.page import Figure, KeyValues, Note, Notes, Report, Section, Table
+from keypipe.splits.power import HEADLINES
 from tasks.pages.reports import write_report
 from tasks.retraining.judging import Judgement, Part
 from tasks.workspace.places import REPORT_HTML, report_folder

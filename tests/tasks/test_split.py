@@ -15,10 +15,10 @@ import yaml
 from PIL import Image
 
 from keypipe.dataset.coco import format_coco, parse_coco, to_coco
-from keypipe.gate.power import find_power
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint
 from keypipe.keypoints.skeleton import parse_schema
 from keypipe.splits.manifest import ManifestLine, parse_manifest
+from keypipe.splits.power import find_power
 from tasks.split import SplitParams, run, tell_power
 from tasks.workspace.places import PIXELS
 from tasks.workspace.verdict import DoctorParams

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,10 @@ from click.testing import CliRunner, Result
 
 from flows.cli import cli
 from keypipe.errors import PoseError
-from tasks.registry.aliases import open_registry
+from tasks.registry.aliases import challenge, dismiss, open_registry, read_state
+from tasks.registry.approvals import ask
+from tasks.registry.glance import glance
+from tests.imports import ROOT
 from tests.registered import make_registrable, train_again
 
 
@@ -47,6 +53,58 @@ def test_a_model_s_way_into_use_and_back(farm: Path, monkeypatch: pytest.MonkeyP
     told = keypipe(farm, "models", "--history").output
     for text in ("new barn", "the first", "calves", "worse", "not keypipe", "champion v1 -> v2"):
         assert text in told, text
+
+
+def test_status_tells_which_version_is_in_use(farm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    keypipe(farm, "promote", "1", "--why", "told in the status")
+    told = keypipe(farm, "status").output
+    tags = open_registry(farm).versions()[-1].tags
+    in_use = json.loads(keypipe(farm, "status", "--json").output)["in_use"]
+    since = in_use["since"]
+    assert "in use     farm v1 since 20" in told
+    assert ": told in the status" in told
+    assert tags["keypipe.headline"] in told
+    assert f"made of data version {tags['keypipe.data'][:8]}" in told
+    assert in_use["model"] == "farm"
+    assert (in_use["champion"], in_use["previous"]) == ("1", "2")
+    assert (in_use["headline"], in_use["data"]) == (tags["keypipe.headline"], tags["keypipe.data"])
+    assert since == read_state(farm).entries[-1].at
+    keypipe(farm, "promote", "2", "--why", "back")
+
+
+def test_a_version_that_waits_and_one_that_others_moved_are_told(farm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    challenge(farm, "1", "for the test")
+    ask(farm, "1", "36 images are too few", 7, ["anna"])
+    told = keypipe(farm, "status").output
+    assert "waiting    v1 for approval, of anna, until 20" in told
+    assert ": 36 images are too few" in told
+    before = len(read_state(farm).entries)
+    open_registry(farm)._client.set_registered_model_alias("farm", "champion", "1")
+    told = keypipe(farm, "status").output
+    assert "in use     farm v1\n" in told, "nobody knows since when"
+    assert "not by keypipe, and not in the history yet: champion v2 -> v1" in told
+    assert len(glance(farm).entries) == before, "a status records nothing"
+    open_registry(farm)._client.set_registered_model_alias("farm", "champion", "2")
+    dismiss(farm, "the test is over")
+
+
+def test_a_glance_says_what_mlflow_says(farm: Path) -> None:
+    assert glance(farm) == read_state(farm)
+
+
+def test_a_status_loads_no_mlflow(farm: Path) -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from flows.commands.status import read_status\n"
+        "status = read_status(pathlib.Path())\n"
+        "assert status.in_use is not None and status.in_use.champion == '2'\n"
+        "sys.exit('mlflow' in sys.modules or 'scipy' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=farm, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def first_run(root: Path) -> str:

@@ -206,6 +206,13 @@ def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(h
     assert why[second.id] == f"registered as {name} v2 (moved lately)"  # by the move from 2 to 1
     told = retention.prune(root, 1, dry_run=True, say=print)
     assert told.versions == ("2",)
+    for number, figure in (("1", "0.6"), ("2", "0.8"), ("3", "0.7")):
+        registry.tag_version(number, {"test.oks_AP": figure})
+    told = retention.prune(root, 1, dry_run=True, say=print)
+    assert told.versions == (), "the gate compares every challenger with the best that was ever in use"
+    why = {verdict.run.id: ", ".join(verdict.reasons) for verdict in told.verdicts}
+    assert why[second.id] == f"registered as {name} v2 (the best that was in use)"
+    registry.tag_version("2", {"test.oks_AP": "0.5"})
     done = retention.prune(root, 1, dry_run=False, say=print)
     assert done.versions == ("2",)
     state = read_state(root)

@@ -6,7 +6,7 @@ import pytest
 from keypipe.errors import DatasetError
 from keypipe.evaluation.evaluation import evaluate
 from keypipe.gate.comparison import compare, measure, number_units
-from keypipe.gate.power import AP, CLOSE
+from keypipe.splits.power import AP, CLOSE
 from tests.keypipe.gate.models import CONF, draw_truth, images_of, scored, see, sigmas_of
 
 TWO = {"cow": ["nose", "tail", "ear"], "calf": ["nose", "tail"]}

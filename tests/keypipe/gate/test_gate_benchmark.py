@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from benchmarks import gate
 from benchmarks.gate_models import HARMS, Model, Population, Seen, harm_to, make_error
 from keypipe.gate.comparison import measure, score
-from keypipe.gate.power import AP, CLOSE
+from keypipe.splits.power import AP, CLOSE
 from tests.keypipe.gate.models import draw_truth, images_of, see, sigmas_of
 
 

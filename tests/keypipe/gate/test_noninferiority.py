@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student
 
 from keypipe.gate.noninferiority import RESAMPLES, find_bounds, find_levels, standard_errors, studentise
-from keypipe.gate.power import LEVEL
+from keypipe.splits.power import LEVEL
 
 
 def pulls_of(values: np.ndarray) -> np.ndarray:

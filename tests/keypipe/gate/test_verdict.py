@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from keypipe.gate.comparison import Scored, Units, number_units
-from keypipe.gate.power import AP, CLOSE, JOINT_POWER, decidable_margin, groups_needed
 from keypipe.gate.rules import Rules
 from keypipe.gate.verdict import Facts, Verdict, decide
+from keypipe.splits.power import AP, CLOSE, JOINT_POWER, decidable_margin, groups_needed
 from tests.keypipe.gate.models import draw_truth, images_of, scored
 
 SOUND = Facts(parity=True, doctor_errors=0)

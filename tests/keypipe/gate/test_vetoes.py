@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from keypipe.gate.comparison import Comparison, compare, measure
-from keypipe.gate.power import HEADLINES
 from keypipe.gate.vetoes import LEVEL, Veto, correct_by_holm, find_vetoes, flip_signs
 from keypipe.keypoints.boxes import Array
+from keypipe.splits.power import HEADLINES
 from tests.keypipe.gate.models import draw_truth, images_of, scored
 
 

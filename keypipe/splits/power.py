@@ -1,7 +1,7 @@
 """What a test split can decide: the smallest margin, and how many groups a margin wants.
 
 By Student's and the normal distribution, for a challenger that is as good as the champion, with the group that was not
-seen (``noninferiority``) counted in. The stage split tells it, so this module imports nothing else of the gate.
+seen (``keypipe.gate.noninferiority``) counted in. The stage split tells it, so the gate imports from here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ import math
 from collections.abc import Mapping
 
 import msgspec
-from scipy.optimize import brentq
-from scipy.stats import norm
-from scipy.stats import t as student
 
 AP = "oks_AP"
 CLOSE = "within_0.1_diagonals"
@@ -47,6 +44,9 @@ def decidable_margin(spread: float, n_groups: float, power: float = POWER) -> fl
         n_groups: of the test split, 2 or more.
         power: share of test splits in which it shall pass.
     """
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
     unseen, error = 1 / n_groups, spread / math.sqrt(n_groups)
     quantile = student.ppf(1 - LEVEL, n_groups - 1)
     return float(unseen + quantile * math.hypot(error, unseen) + norm.ppf(power) * error)
@@ -60,6 +60,7 @@ def groups_needed(spread: float, margin: float, power: float = POWER) -> int | N
         margin: how far the truth is from what is to be excluded, above 0.
         power: share of test splits in which it shall pass.
     """
+    from scipy.optimize import brentq
 
     def excess(n_groups: float) -> float:
         return decidable_margin(spread, n_groups, power) - margin
@@ -113,6 +114,6 @@ def find_power(
         return Power(unit, n_units, decides, f"the test split's {n_units} {unit}s decide the margins: {told}")
     known = [number for number in needed if number is not None]
     wanted = f"about {max(known)} {unit}s" if len(known) == len(needed) else "more than any test split has"
-    asked = ", ".join(f"{margin:g} of {name}" for name, margin in margins.items())
-    text = f"the test split's {n_units} {unit}s decide margins of {told}; {asked} want {wanted}"
+    asked = " and ".join(f"{margin:g}" for margin in dict.fromkeys(margins.values()))
+    text = f"the test split's {n_units} {unit}s decide margins of {told}; {asked} would want {wanted}"
     return Power(unit, n_units, decides, text)
