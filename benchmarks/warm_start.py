@@ -19,6 +19,7 @@ import argparse
 import json
 import math
 import shutil
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator

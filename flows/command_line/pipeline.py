@@ -69,21 +69,41 @@ def status(root: Path, as_json: bool) -> None:
         module.show_status(found)
 
 
-@command("weights", examples=["keypipe weights ~/pose.pt", "keypipe weights ~/large-pose.pt --teacher"])
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@command(
+    "weights",
+    examples=["keypipe weights ~/pose.pt", "keypipe weights ~/large-pose.pt --teacher", "keypipe weights --champion"],
+)
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--champion", is_flag=True, help="The weights of the model in use, and at each retraining those of its own."
+)
 @click.option("--name", help="Its name in data/weights; default: its own.")
 @click.option("--teacher", is_flag=True, help="Weights that the training learns from as well (train.distill_model).")
 @click.pass_obj
-def weights(root: Path, file: Path, name: str | None, teacher: bool) -> None:
-    """Let trainings start from a file of weights.
+def weights(root: Path, file: Path | None, champion: bool, name: str | None, teacher: bool) -> None:
+    """Let trainings start from a file of weights, or from the model in use.
 
     FILE, a .pt or a model YAML, is copied to data/weights, where DVC keeps it and a run's fingerprint counts it, and
     params.yaml names it as train.model. Published names, such as yolov8n-pose.pt, need no file.
     """
     from flows.commands.set_params import set_params
     from tasks.commands.weights import take_weights
+    from tasks.retraining import start
     from tasks.workspace.params import format_value
 
+    if champion:
+        if file or name or teacher:
+            raise click.UsageError("--champion takes neither a file nor another option.")
+        with changing(root):
+            fetched = start.fetch_champion(root)
+            lines = set_params(root, [f"train.model={format_value(start.PLACE.as_posix())}"])
+        click.echo(f"{start.PLACE}: the weights of v{fetched.version}; `keypipe retrain` keeps them those in use")
+        for line in lines:
+            click.echo(line)
+        click.echo(f"commit {start.NOTE} and params.yaml; next: keypipe run")
+        return
+    if file is None:
+        raise click.UsageError("Missing argument 'FILE' (or --champion).")
     with changing(root):
         taken = take_weights(root, file.absolute(), name, teacher=teacher)
         lines = set_params(root, [f"train.{taken.key}={format_value(taken.name)}"])

@@ -33,6 +33,7 @@ from tasks.registry.facts import ONNX_FILE
 from tasks.registry.history import CHAMPION
 from tasks.registry.lease import HeldError, hold
 from tasks.retraining.settings import read_settings
+from tasks.retraining.start import starts_from_champion
 from tasks.workspace.program import USER_ERROR
 
 FLOW_NAME = "keypipe-retraining"
@@ -136,6 +137,9 @@ class _Run:
         if not decision.train:
             return self.end("skipped", "nothing to train", decision.reason, champion=decision.champion)
         examined = self._do(steps.examine, str(self.root))
+        if starts_from_champion(self.root):
+            with self._holding_workspace():
+                self._do(steps.start_from_champion, str(self.root))
         trained = self._train()
         if self._is_champion():
             reason = f"the training gave the model that is in use, byte for byte ({decision.reason})"

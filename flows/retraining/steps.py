@@ -24,7 +24,7 @@ from tasks.progress import tell_in_lines
 from tasks.registry import aliases, approvals
 from tasks.registry.history import CHALLENGER, CHAMPION
 from tasks.registry.registration import Registered, register, tag_gate
-from tasks.retraining import upstream
+from tasks.retraining import start, upstream
 from tasks.retraining.decision import Decision, decide_in
 from tasks.retraining.settings import RetrainParams, read_settings
 from tasks.tracking.history import try_tag_run
@@ -98,6 +98,16 @@ def decide(root: str, asked: str) -> Any:
     for note in found.notes:
         log.warning("%s", note)
     return Completed(name="Train" if found.train else "Nothing to do", message=found.reason, data=found)
+
+
+@step("start from the champion")
+def start_from_champion(root: str) -> Any:
+    """Put the weights of the version in use where the training starts from them."""
+    found = while_busy(lambda: start.fetch_champion(Path(root)))
+    what = "are put there now" if found.changed else "lie there already"
+    message = f"the training starts from v{found.version}, whose weights {what} ({start.PLACE})"
+    get_run_logger().info("%s", message)
+    return Completed(name="In place", message=message, data=found)
 
 
 @step("doctor")

@@ -19,6 +19,7 @@ from keypipe.errors import DatasetError, PoseError
 from keypipe.files.atomic import replacing_file
 from keypipe.splits.manifest import format_manifest, parse_manifest
 from tasks.progress import Progress
+from tasks.retraining.start import NOTE, starts_from_champion
 from tasks.versions import git
 from tasks.versions.acceptance import ACCEPTED, CODE
 from tasks.versions.raw import RawVersion, raw_version, read_md5, version_raw
@@ -75,7 +76,8 @@ def own_files(root: Path) -> list[str]:
     """Return what keypipe writes and git keeps, relative to the workspace."""
     outputs = [output.path for outputs in all_outputs(root).values() for output in outputs if not output.cached]
     own = [LOCK.as_posix(), RAW_FILE.as_posix(), ACCEPTED.as_posix(), f"{RAW.parent.as_posix()}/.gitignore"]
-    return sorted({*own, *outputs})
+    start = [NOTE.as_posix()] if starts_from_champion(root) else []
+    return sorted({*own, *start, *outputs})
 
 
 def find_upstream(root: Path) -> str:

@@ -96,6 +96,16 @@ def read_packages(root: Path, run_id: str) -> dict[str, str]:
         return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
 
 
+def fetch_artifact(root: Path, run_id: str, path: str, folder: Path) -> Path | None:
+    """Copy an artifact of a run into a folder; None where the run has no such artifact, or is gone."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(open_client(root).download_artifacts(run_id, path, str(folder)))
+    except (MlflowException, OSError):
+        return None
+
+
 def tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> None:
     """Set tags of a run; None takes one away."""
     client = open_client(root)
