@@ -19,7 +19,6 @@ import argparse
 import json
 import math
 import shutil
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator

@@ -127,3 +127,13 @@ def test_a_reason_is_asked_for_and_what_is_unknown_is_said(farm: Path) -> None:
     assert "Missing option '--why'" in done.output
     with pytest.raises(PoseError, match="9: farm has no such version"):
         keypipe(farm, "promote", "9", "--why", "x")
+
+
+def test_trainings_start_from_the_version_in_use_by_command(farm: Path) -> None:
+    done = keypipe(farm, "weights", "--champion")
+    assert "data/weights/champion.pt: the weights of v2" in done.output
+    assert "params.yaml: train.model: yolov8n-pose.yaml -> data/weights/champion.pt" in done.output
+    assert "commit data/weights/champion.pt.dvc and params.yaml" in done.output
+    assert (farm / "data/weights/champion.pt").read_bytes() == (farm / "models/best.pt").read_bytes()
+    for arguments in (["weights"], ["weights", "--champion", "--teacher"]):
+        assert CliRunner().invoke(cli, arguments, obj=farm).exit_code == 2
