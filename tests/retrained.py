@@ -80,7 +80,9 @@ def make_retrainable(root: Path, n_images: int = 120, **params: Any) -> Path:
     """Make the workspace, committed to git; nothing has run in it."""
     make_workspace(root, n_images=0, **(SETTINGS | params))
     for stage, program in {"train": TRAIN, "validate": VALIDATE, "export": EXPORT}.items():
-        (root / "tasks" / f"{stage}.py").write_text(program)
+        path = root / "tasks" / f"{stage}.py"
+        # What the stage's module offers stays, for flows that run on the workspace's own code.
+        path.write_text(path.read_text().partition("\nif __name__ ==")[0] + "\n\n" + program)
     shutil.copy2(ROOT / "tests/onnx_files.py", root / "tasks/constant_model.py")
     add_images(root, range(n_images))
     git(root, "add", "--all")
@@ -90,7 +92,11 @@ def make_retrainable(root: Path, n_images: int = 120, **params: Any) -> Path:
 
 def add_images(root: Path, numbers: Iterable[int], prefix: str = "image") -> list[Path]:
     """Write annotated images of noise, the same for the same numbers; returns the JSON files."""
-    folder = root / "data/raw"
+    return write_images(root / "data/raw", numbers, prefix)
+
+
+def write_images(folder: Path, numbers: Iterable[int], prefix: str = "image") -> list[Path]:
+    """Write them into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
     for number in numbers:

@@ -130,15 +130,48 @@ def accept(root: Path, stages: Sequence[str]) -> None:
     click.echo("recorded in dvc.lock and accepted.yaml; commit them" if taken else "nothing to accept")
 
 
-@command("schedule", examples=['keypipe schedule --cron "0 3 * * *" --timezone Europe/Berlin'])
-@click.option("--cron", required=True, help='When to run, such as "0 3 * * *".')
-@click.option("--timezone", help="IANA name, such as Europe/Berlin; default: UTC.")
+@command(
+    "schedule",
+    examples=[
+        'keypipe schedule --cron "0 3 * * *" --timezone Europe/Berlin',
+        "keypipe schedule --on-change --quiet 5m",
+        "keypipe schedule --every 6h --flow training",
+    ],
+)
+@click.option("--cron", "crons", multiple=True, help='When to run, such as "0 3 * * *"; repeatable.')
+@click.option("--every", metavar="TIME", help="Time between two runs, such as 30m, 6h or 1d; counted from midnight.")
+@click.option("--on-change", is_flag=True, help="Run after changes of data/raw.")
+@click.option("--quiet", metavar="TIME", help="For --on-change: how long nothing may have changed. [default: 60s]")
+@click.option("--timezone", help="IANA name, such as Europe/Berlin, that --cron and --every count in. [default: UTC]")
+@click.option(
+    "--flow",
+    type=click.Choice(["retraining", "training"]),
+    default="retraining",
+    show_default=True,
+    help="What to run: as `keypipe retrain` does, or as `keypipe run`.",
+)
 @click.pass_obj
-def schedule(root: Path, cron: str, timezone: str | None) -> None:
-    """Run the pipeline on a schedule, until Ctrl-C."""
-    from flows.commands import scheduling
+def schedule(
+    root: Path,
+    crons: Sequence[str],
+    every: str | None,
+    on_change: bool,
+    quiet: str | None,
+    timezone: str | None,
+    flow: str,
+) -> None:
+    """Retrain on a schedule, until Ctrl-C.
 
-    scheduling.serve(root, cron, timezone, click.echo)
+    --cron, --every and --on-change go together. One run at a time; what fell due meanwhile, or while nobody served the
+    schedule, is made up for by one run.
+    """
+    from flows.commands import scheduling
+    from flows.services import server
+    from flows.services.timetable import make_timetable
+
+    server.configure(root)
+    timetable = make_timetable(crons, every, on_change, quiet, timezone)
+    scheduling.serve(root, timetable, flow, click.echo)
 
 
 @command(

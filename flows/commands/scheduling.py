@@ -1,33 +1,34 @@
-"""``keypipe schedule``: serves the training flow as a Prefect deployment.
+"""``keypipe schedule``: serves the retraining flow, or the training flow alone, as a Prefect deployment.
 
-The command keeps a server (when the user has none) and a runner, each in a process tree that ends with it. The
-runner is this module run as a program.
+The command keeps a server (when the user has none) and a runner, each in a process tree that ends with it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import os
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
+import msgspec
+
+from flows.commands.schedule_runner import FLOWS, RunnerTask
 from flows.services import server
 from flows.services.schedule_record import SCHEDULE, ScheduleRecord, active_schedule
+from flows.services.timetable import Timetable
 from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree
 from flows.system.state_files import write_record
-from keypipe.errors import ConfigError, PoseError
+from keypipe.errors import PoseError
 from tasks.tracking.client import tracking_uri
 from tasks.tracking.machine import start_mark
 from tasks.workspace.places import STATE
 
 LOCK = STATE / "schedule.lock"
+RUNNER = Path(__file__).with_name("schedule_runner.py")
 RUNNER_GRACE_SECONDS = 30.0
 """More than a stage gets: the runner waits for the run, which waits for its stage."""
 
@@ -38,37 +39,19 @@ def deployment_name(root: Path) -> str:
     return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def check_schedule(cron: str, timezone: str | None) -> None:
-    """Check a cron line and a timezone.
+def serve(root: Path, timetable: Timetable, flow: str, say: server.Say) -> None:
+    """Serve the schedule until the process is told to end; ``server.configure`` has been called.
+
+    Args:
+        root: the workspace.
+        timetable: when it runs.
+        flow: what runs, a key of ``FLOWS``.
+        say: gets messages for the user.
 
     Raises:
-        ConfigError: one of them is none.
-    """
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    from prefect.client.schemas.schedules import CronSchedule
-    from pydantic import ValidationError
-
-    if timezone is not None:
-        try:
-            ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ConfigError(f"--timezone {timezone}: no such timezone; such as Europe/Berlin or UTC") from error
-    try:
-        CronSchedule(cron=cron, timezone=timezone)
-    except ValidationError as error:
-        raise ConfigError(f'--cron "{cron}": no cron schedule; such as "0 3 * * *" (every night at three)') from error
-
-
-def serve(root: Path, cron: str, timezone: str | None, say: server.Say) -> None:
-    """Serve the schedule until the process is told to end.
-
-    Raises:
-        PoseError: a wrong schedule, a wrong address of MLflow, a server that does not answer, or a schedule that is
+        PoseError: a wrong parameter, a wrong address of MLflow, a server that does not answer, or a schedule that is
             being served already.
     """
-    server.configure(root)
-    check_schedule(cron, timezone)
     tracking_uri(root)  # refused now, and not in the first night
     with ExitStack() as stack:
         _only_one(root, stack)
@@ -76,16 +59,15 @@ def serve(root: Path, cron: str, timezone: str | None, say: server.Say) -> None:
         record = ScheduleRecord(
             pid=os.getpid(),
             started=start_mark(os.getpid()) or time.time(),
-            cron=cron,
-            timezone=timezone,
-            deployment=f"keypipe-training/{deployment_name(root)}",
+            timetable=timetable,
+            deployment=f"{FLOWS[flow].name}/{deployment_name(root)}",
             url=url,
         )
         write_record(root / SCHEDULE, record)
         stack.callback((root / SCHEDULE).unlink, missing_ok=True)
-        runner = Tree(
-            _runner_command(root, cron, timezone), cwd=root, env=_runner_environment(url), grace=RUNNER_GRACE_SECONDS
-        )
+        given = RunnerTask(str(root), flow, deployment_name(root), timetable)
+        command = [sys.executable, "-P", str(RUNNER), msgspec.json.encode(given).decode()]
+        runner = Tree(command, cwd=root, env=_runner_environment(url), grace=RUNNER_GRACE_SECONDS)
         stack.callback(runner.end)
         for line in runner.lines(keep):
             say(line)
@@ -129,10 +111,6 @@ def _only_one(root: Path, stack: ExitStack) -> None:
         raise PoseError(f"this workspace is being served already: {who}") from error
 
 
-def _runner_command(root: Path, cron: str, timezone: str | None) -> list[str]:
-    return [sys.executable, "-P", __file__, str(root), cron, *([timezone] if timezone else [])]
-
-
 def _runner_environment(url: str) -> dict[str, str]:
     repository = str(Path(__file__).resolve().parents[2])
     return {
@@ -141,57 +119,3 @@ def _runner_environment(url: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PREFECT_API_URL": url,
     }
-
-
-async def run_runner(root: Path, cron: str, timezone: str | None) -> None:
-    """Register the deployment and run what falls due, one run at a time."""
-    from prefect.runner import Runner
-    from prefect.schedules import Cron
-
-    from flows.pipeline.flow import training_flow
-
-    name = deployment_name(root)
-    missed = await _drop_missed_runs(name)
-    runner = Runner(name=name, limit=1, pause_on_shutdown=False)
-    deployment = await runner.aadd_flow(
-        training_flow,
-        name=name,
-        schedule=Cron(cron, timezone=timezone) if timezone else Cron(cron),
-        parameters={"root": str(root)},
-        description=f"keypipe in {root}",
-        tags=["keypipe"],
-    )
-    if missed:
-        await _catch_up(deployment, missed)
-    print(f'serving keypipe-training/{name} at "{cron}"; Ctrl-C stops it, and the schedule stays on')  # noqa: T201
-    await runner.start()
-
-
-async def _drop_missed_runs(name: str) -> int:
-    """Delete the runs that fell due while nobody served the schedule; returns how many there were."""
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
-    from flows.services.late_runs import due_filter
-
-    async with get_client() as client:
-        with contextlib.suppress(ObjectNotFound):
-            deployment = await client.read_deployment_by_name(f"keypipe-training/{name}")
-            late = await client.read_flow_runs(flow_run_filter=due_filter(deployment.id), limit=200)
-            for run in late:
-                await client.delete_flow_run(run.id)
-            return len(late)
-    return 0
-
-
-async def _catch_up(deployment_id: Any, missed: int) -> None:
-    """Have one run stand for all that were missed."""
-    from prefect.client.orchestration import get_client
-
-    async with get_client() as client:
-        run = await client.create_flow_run_from_deployment(deployment_id, tags=["catch-up"])
-    print(f"missed runs: {missed}; one run ({run.name}) makes up for them")  # noqa: T201
-
-
-if __name__ == "__main__":
-    asyncio.run(run_runner(Path(sys.argv[1]), sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None))

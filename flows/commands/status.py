@@ -16,7 +16,7 @@ from flows.pipeline import lease
 from flows.pipeline.run_result import LAST_RUN, RunResult
 from flows.retraining.record import read_outcome
 from flows.services import server
-from flows.services.schedule_record import ScheduleRecord, active_schedule
+from flows.services.schedule_record import ScheduleRecord, active_schedule, upcoming
 from flows.system.state_files import read_record
 from keypipe.errors import PoseError
 from keypipe.splits.power import Power
@@ -81,6 +81,7 @@ class Status(msgspec.Struct):
         unrecorded: what MLflow was not told yet, one line for each server.
         server: address of the Prefect server that serves this workspace.
         schedule: the schedule that is being served.
+        upcoming: the next times that it runs.
         told: the last notice, and whom it reached.
         in_use: the registered model, and which version of it is in use; None where nothing was registered.
         power: which difference of two models the test split can decide; None before split has run.
@@ -98,6 +99,7 @@ class Status(msgspec.Struct):
     unrecorded: list[str] = []
     server: str | None = None
     schedule: ScheduleRecord | None = None
+    upcoming: list[str] = []
     told: Told | None = None
     in_use: InUse | None = None
     power: Power | None = None
@@ -122,6 +124,7 @@ def read_status(root: Path) -> Status:
         unrecorded=describe_waiting(root),
         server=record.url if record else None,
         schedule=active_schedule(root),
+        upcoming=upcoming(root),
         told=read_record(root / TOLD, Told),
         in_use=read_in_use(root),
         power=read_power(root),
@@ -234,12 +237,19 @@ def show_status(status: Status) -> None:
     _show_models(console, status)
     for line in status.unrecorded:
         console.print(f"unrecorded {line}", markup=False)
+    _show_services(console, status)
+
+
+def _show_services(console: Console, status: Status) -> None:
+    """Print who was not told of the last retraining, and what is being served."""
     for delivery in status.told.deliveries if status.told else ():
         if not delivery.arrived:
             console.print(f"told       {delivery.describe()}", markup=False)
     console.print(f"server     {status.server or 'none; `keypipe ui` starts one'}")
     if status.schedule:
-        console.print(f"schedule   {status.schedule.describe()}")
+        console.print(f"schedule   {status.schedule.describe()}", markup=False)
+        if status.upcoming:
+            console.print(f"           next: {', '.join(status.upcoming)}", markup=False)
     else:
         console.print('schedule   none; `keypipe schedule --cron "0 3 * * *"` retrains every night')
 

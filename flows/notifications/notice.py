@@ -68,7 +68,7 @@ def from_outcome(outcome: Outcome) -> Notice:
     return Notice(
         event="approval" if outcome.kind == "approval wanted" else outcome.kind,
         title=outcome.title,
-        reason=outcome.reason,
+        reason="\n".join([outcome.reason, *outcome.remarks]),
         workspace=outcome.model or Path(outcome.workspace).name,
         rows=outcome.rows,
         model_version=outcome.version or None,

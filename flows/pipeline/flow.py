@@ -18,6 +18,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows.pipeline import lease, provenance, stage_task
 from flows.pipeline.plan import check_start
 from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
+from flows.services.late_runs import SUPERSEDED_NAME, due_filter, read_last_ended
 from flows.services.presence import Presence, Unsettled, note_end, tell_ends, watched
 from flows.system.state_files import write_record
 from keypipe.errors import PoseError
@@ -68,7 +69,7 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     with watched(run.flow_run_id or None, _api_url()) as presence:
         try:
             if _run(workspace, until, force, run, presence) is SUPERSEDED:
-                return Cancelled(name="Superseded", message="a later run of the same schedule is due")
+                return Cancelled(name=SUPERSEDED_NAME, message="a later run of the same schedule is due")
         except PoseError as error:
             run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
         except lease.RunCancelled as error:
@@ -154,7 +155,8 @@ def read_headline(root: Path, stage: str) -> str:
 def is_superseded() -> bool:
     """Tell whether this run was scheduled and a later one of the same schedule is due as well.
 
-    After a long training, or a long wait, the last of the runs that fell due meanwhile does the work of all.
+    After a long training, or a long wait, the last of the runs that fell due meanwhile does the work of all. Where the
+    run before has stepped back already, this one does not.
     """
     from prefect.client.orchestration import get_client
 
@@ -162,10 +164,12 @@ def is_superseded() -> bool:
     flow_run = context.flow_run if context else None
     if flow_run is None or flow_run.deployment_id is None or not flow_run.auto_scheduled:
         return False
-    from flows.services.late_runs import due_filter
-
     with get_client(sync_client=True) as client:
-        return bool(client.read_flow_runs(flow_run_filter=due_filter(flow_run.deployment_id), limit=1))
+        if not client.read_flow_runs(flow_run_filter=due_filter(flow_run.deployment_id), limit=1):
+            return False
+        last = read_last_ended(client, flow_run.deployment_id)
+        # Where times lie closer together than a process takes to start, all would step back, and nothing ever run.
+        return last is None or last.state_name != SUPERSEDED_NAME
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from flows.pipeline.gpus import holding_gpus
 from flows.system.process import Tree
 from keypipe.errors import PoseError
 from tasks.versions.raw import RawVersion
@@ -29,6 +30,8 @@ def run_stage_process(
 ) -> Outcome:
     """Reproduce a stage and return what it came to; the process and all that it started end with this call.
 
+    It waits for the GPUs that the stage is going to use, where another run of this machine holds them.
+
     Args:
         root: the workspace.
         stage: its name.
@@ -42,7 +45,7 @@ def run_stage_process(
     Raises:
         BusyError: another DVC command holds the workspace.
     """
-    with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
+    with holding_gpus(root, stage, env, say, poll), tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
         path = Path(folder) / "outcome.json"
         tree = Tree(repro_command(stage, path, force=force, raw=raw), cwd=root, env=dict(env))
         started(tree)

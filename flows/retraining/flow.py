@@ -25,7 +25,9 @@ from flows.pipeline import lease
 from flows.pipeline.flow import is_superseded, training_flow
 from flows.pipeline.run_result import RunResult
 from flows.retraining import steps
+from flows.retraining.crash import tell_crash
 from flows.retraining.record import read_outcome, to_rows, write_outcome
+from flows.services.late_runs import SUPERSEDED_NAME
 from flows.system.process import Tree
 from keypipe.errors import PoseError
 from tasks.registry import aliases, history
@@ -47,7 +49,7 @@ def flow_run_name() -> str:
     return f"retraining {datetime.now():%Y-%m-%d %H:%M:%S}"
 
 
-@flow(name=FLOW_NAME, flow_run_name=flow_run_name, validate_parameters=False)
+@flow(name=FLOW_NAME, flow_run_name=flow_run_name, validate_parameters=False, on_crashed=[tell_crash])
 def retraining_flow(root: str, asked: str = "", pull: bool | None = None) -> Any:
     """Retrain if there is a reason, and put the new model into use if it keeps the rules.
 
@@ -60,7 +62,7 @@ def retraining_flow(root: str, asked: str = "", pull: bool | None = None) -> Any
         A state whose name is the outcome's kind, and whose data are an ``Outcome`` as plain JSON values.
     """
     if is_superseded():
-        return Cancelled(name="Superseded", message="a later run of the same schedule is due")
+        return Cancelled(name=SUPERSEDED_NAME, message="a later run of the same schedule is due")
     workspace = Path(root).resolve()
     run = _Run(workspace, asked)
     try:
@@ -71,8 +73,10 @@ def retraining_flow(root: str, asked: str = "", pull: bool | None = None) -> Any
         outcome = run.end("failed", f"{error.step} failed", str(error), exit_code=error.exit_code)
     except PoseError as error:
         outcome = run.end("failed", "retraining failed", str(error), exit_code=USER_ERROR)
-    write_outcome(workspace, outcome)
-    steps.tell(str(workspace), quote(outcome), return_state=True, wait_for=run.last)
+    except Exception as error:
+        run.tell(run.end("failed", "retraining failed", f"a bug: {type(error).__name__}: {error}", exit_code=BUG))
+        raise
+    run.tell(outcome)
     return to_state(outcome)
 
 
@@ -226,6 +230,11 @@ class _Run:
         own = lease.new_lease(str(run.id) if run else "", str(run.name) if run else "", _api_url())
         with lease.hold(self.root, own, get_run_logger().info):
             yield
+
+    def tell(self, outcome: Outcome) -> None:
+        """Write the outcome down, and tell people."""
+        write_outcome(self.root, outcome)
+        steps.tell(str(self.root), quote(outcome), return_state=True, wait_for=self.last)
 
     def end(self, kind: Kind, title: str, reason: str, **more: Any) -> Outcome:
         """Return the outcome."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from flows.services.timetable import Timetable
 from flows.system.state_files import read_record
 from tasks.tracking.machine import is_alive
 from tasks.workspace.places import STATE
 
 SCHEDULE = STATE / "schedule.json"
+SERVED = STATE / "schedule-served.json"
 
 
 class ScheduleRecord(msgspec.Struct):
@@ -19,25 +23,53 @@ class ScheduleRecord(msgspec.Struct):
     Attributes:
         pid: its process.
         started: mark of the start of that process.
-        cron: when it runs.
-        timezone: IANA name; None is UTC.
+        timetable: when it runs.
         deployment: name of Prefect's deployment.
         url: address of the Prefect API.
     """
 
     pid: int
     started: str | float
-    cron: str
-    timezone: str | None
+    timetable: Timetable
     deployment: str
     url: str
 
     def describe(self) -> str:
         """Return it for a message."""
-        return f"{self.cron} ({self.timezone or 'UTC'}), pid {self.pid}, deployment {self.deployment}"
+        return f"{self.timetable.describe()}, pid {self.pid}, deployment {self.deployment}"
+
+
+class Served(msgspec.Struct, frozen=True):
+    """Until when a schedule was served; outlives it, so that the next one knows what was missed.
+
+    Attributes:
+        deployment: name of Prefect's deployment.
+        timetable: when it ran.
+        until: the last sign of life.
+        upcoming: the next times, in the timetable's zone.
+    """
+
+    deployment: str
+    timetable: Timetable
+    until: datetime
+    upcoming: tuple[datetime, ...] = ()
 
 
 def active_schedule(root: Path) -> ScheduleRecord | None:
     """Return the schedule whose process is alive."""
     record = read_record(root / SCHEDULE, ScheduleRecord)
     return record if record is not None and is_alive(record.pid, record.started) else None
+
+
+def upcoming(root: Path) -> list[str]:
+    """Return the next times of the schedule that was served last, with their zone; none of a schedule without times."""
+    served = read_record(root / SERVED, Served)
+    now = datetime.now().astimezone()
+    return [format_time(time, served.timetable.timezone) for time in served.upcoming if time > now] if served else []
+
+
+def format_time(time: datetime, timezone: str) -> str:
+    """Return a time in a zone, and in this machine's where the clock shows another there."""
+    there, here = time.astimezone(ZoneInfo(timezone)), time.astimezone()
+    text = f"{there:%a %Y-%m-%d %H:%M} {timezone}"
+    return text if there.utcoffset() == here.utcoffset() else f"{text} ({here:%H:%M} here)"

@@ -16,19 +16,20 @@ class LockedError(Exception):
 
 
 @contextmanager
-def held_lock(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def held_lock(path: Path, waiting: Callable[[], None] | None = None, *, mode: int = -1) -> Iterator[None]:
     """Hold the lock of a file while the block runs.
 
     Args:
         path: the file; it is made, with its folder, and stays.
         waiting: called about twice a second while another process holds the lock; may raise to give up. None gives up
             at once.
+        mode: of the file when it is made, such as 0o666 where several users take turns; -1: what the umask leaves.
 
     Raises:
         LockedError: another process holds the lock, and nobody is to wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(path)
+    lock = _lock(path, mode)
 
     def tell() -> bool:
         if waiting is not None:
@@ -56,7 +57,7 @@ def is_held(path: Path) -> bool:
         return True
 
 
-def _lock(path: Path) -> FileLock:
+def _lock(path: Path, mode: int = -1) -> FileLock:
     # Where the file system knows no locks, filelock's own way out is a file whose presence locks: it would outlive a
     # process that is killed.
-    return FileLock(path, thread_local=False, fallback_to_soft=False)
+    return FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from flows.commands.scheduling import check_schedule, deployment_name
-from keypipe.errors import ConfigError
+from flows.commands.scheduling import deployment_name
+from flows.services.schedule_record import SERVED, Served
+from flows.services.timetable import Timetable
+from flows.system.state_files import read_record, write_record
 from tests.flows.toy import PATIENCE, Toy, wait_until
 
 
@@ -21,27 +25,12 @@ def test_two_clones_have_different_names(tmp_path: Path) -> None:
     assert deployment_name(first).startswith("keypipe-")
 
 
-@pytest.mark.parametrize(
-    ("cron", "timezone", "message"),
-    [
-        ("0 25 * * *", None, '--cron "0 25 '),
-        ("every night", None, "--cron"),
-        ("0 3 * * *", "Europe/Atlantis", "--timezone Europe/Atlantis"),
-        ("0 3 * * *", "../etc/passwd", "--timezone"),
-    ],
-)
-def test_a_schedule_that_is_none_is_one_line(cron: str, timezone: str | None, message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        check_schedule(cron, timezone)
-    assert len(str(caught.value).splitlines()) == 1
-
-
 class Schedule:
     """A ``keypipe schedule`` in a process of its own, and the deployment it serves."""
 
-    def __init__(self, toy: Toy, cron: str, **env: str) -> None:
+    def __init__(self, toy: Toy, *when: str, **env: str) -> None:
         self.toy = toy
-        command = ("schedule", "--cron", cron, "--timezone", "Europe/Berlin")
+        command = ("schedule", "--flow", "training", *when)
         started = datetime.now(UTC)
         self.process: subprocess.Popen[str] = toy.start(*command, **env)
         wait_until(lambda: self.has_polled(started), "the schedule to be served")
@@ -82,6 +71,10 @@ def flow_runs(toy: Toy) -> list[Any]:
     return [run for run in runs if run.expected_start_time <= datetime.now(UTC)]
 
 
+def finished(toy: Toy) -> list[Any]:
+    return [run for run in flow_runs(toy) if run.state.is_completed()]
+
+
 def miss_runs(toy: Toy, count: int) -> None:
     """Put runs that were due an hour ago."""
     from prefect.client.orchestration import get_client
@@ -94,15 +87,15 @@ def miss_runs(toy: Toy, count: int) -> None:
 
 
 def test_stopping_leaves_it_on_and_missed_runs_become_one(ran: Toy) -> None:
-    yearly = "0 0 1 1 *"
-    Schedule(ran, yearly).stop()
+    yearly = ("--cron", "0 0 1 1 *", "--timezone", "Europe/Berlin")
+    Schedule(ran, *yearly).stop()
     assert deployment(ran).paused is False
     assert [schedule.active for schedule in deployment(ran).schedules] == [True]
     assert deployment(ran).schedules[0].schedule.timezone == "Europe/Berlin"
 
     miss_runs(ran, 3)
-    schedule = Schedule(ran, yearly)
-    twin = ran.keypipe("schedule", "--cron", yearly, code=2)
+    schedule = Schedule(ran, *yearly)
+    twin = ran.keypipe("schedule", *yearly, code=2)
     assert "served already" in twin
     wait_until(lambda: [run for run in flow_runs(ran) if run.state.is_final()], "the missed run to be made up for")
     output = schedule.stop()
@@ -114,7 +107,7 @@ def test_stopping_leaves_it_on_and_missed_runs_become_one(ran: Toy) -> None:
 
 def test_the_schedule_fires_and_stops_a_run_with_itself(ran: Toy) -> None:
     ran.edit(label="calf")
-    schedule = Schedule(ran, "* * * * * */20", TOY_SLEEP_TRAIN="600")
+    schedule = Schedule(ran, "--cron", "* * * * * */20", TOY_SLEEP_TRAIN="600")
     wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train")
     schedule.stop()
     assert "calf" not in ran.text("models/best.pt")
@@ -125,7 +118,7 @@ def test_the_schedule_fires_and_stops_a_run_with_itself(ran: Toy) -> None:
 @pytest.mark.slow
 def test_a_run_steps_back_behind_a_later_one_of_its_schedule(ran: Toy) -> None:
     ran.edit(label="calf")
-    schedule = Schedule(ran, "* * * * * */10", TOY_SLEEP_TRAIN="25")
+    schedule = Schedule(ran, "--cron", "* * * * * */10", TOY_SLEEP_TRAIN="25")
     wait_until(lambda: any(run.state.name == "Superseded" for run in flow_runs(ran)), "a run to be superseded")
     schedule.stop()
     done = [run for run in flow_runs(ran) if run.state.is_completed()]
@@ -135,10 +128,109 @@ def test_a_run_steps_back_behind_a_later_one_of_its_schedule(ran: Toy) -> None:
 @pytest.mark.faults
 def test_a_killed_schedule_leaves_no_process(ran: Toy) -> None:
     ran.edit(label="calf")
-    schedule = Schedule(ran, "* * * * * */20", TOY_SLEEP_TRAIN="600")
+    schedule = Schedule(ran, "--cron", "* * * * * */20", TOY_SLEEP_TRAIN="600")
     wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train")
     schedule.process.kill()
     schedule.process.communicate(timeout=PATIENCE)
     wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
     assert ran.flow().result.exit_code == 0
     assert ran.api.open_runs(ran.root) == []
+
+
+def test_times_closer_together_than_a_start_takes_do_not_keep_each_other_from_running(ran: Toy) -> None:
+    schedule = Schedule(ran, "--cron", "* * * * * *")
+    wait_until(lambda: finished(ran), "a run to come to its end")
+    schedule.stop()
+
+
+def test_a_change_that_comes_to_rest_runs_once(ran: Toy) -> None:
+    whole = (ran.root / "data/raw/1.json").read_text()
+    schedule = Schedule(ran, "--on-change", "--quiet", "2s")
+    wait_until(lambda: finished(ran), "the first look at the data")
+    (ran.root / "data/raw/1.json").write_text(whole[:-3])  # labelme is writing
+    for label in ("calf", "bull", "heifer"):
+        ran.edit(label=label)
+    (ran.root / "data/raw/1.json").write_text(whole)
+    wait_until(lambda: len(finished(ran)) == 2, "the change to be looked at")
+    output = schedule.stop()
+    assert "heifer" in ran.text("models/best.pt")
+    assert len(flow_runs(ran)) == 2, output
+    assert deployment(ran).schedules == []
+
+    ran.edit(label="ox")  # while nobody watches
+    schedule = Schedule(ran, "--on-change", "--quiet", "2s")
+    wait_until(lambda: len(finished(ran)) == 3, "the change of before to be looked at")
+    schedule.stop()
+    assert "ox" in ran.text("models/best.pt")
+
+
+def test_a_time_that_nobody_served_is_made_up_for_once(ran: Toy) -> None:
+    minutely = ("--cron", "* * * * *")
+    schedule = Schedule(ran, *minutely)
+    wait_until((ran.root / SERVED).exists, "the first sign of life")
+    schedule.stop()
+    served = read_record(ran.root / SERVED, Served)
+    assert served is not None
+    assert len(served.upcoming) == 3
+    before = len(flow_runs(ran))
+    # as if the machine had been off for five minutes, with Prefect's own times lost as well
+    write_record(ran.root / SERVED, msgspec.structs.replace(served, until=served.until - timedelta(minutes=5)))
+    schedule = Schedule(ran, "--cron", "0 0 1 1 *")
+    wait_until(lambda: len(finished(ran)) > before, "the missed time to be made up for")
+    output = schedule.stop()
+    assert "one run" in output
+    made_up = [run for run in flow_runs(ran) if "catch-up" in run.tags]
+    assert len(made_up) == 1
+
+
+def test_a_time_within_the_start_is_not_lost(ran: Toy) -> None:
+    """Prefect makes no run for a time that lies between the deployment's making and its own next look at it."""
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    hourly = Timetable(crons=(f"{(began + timedelta(minutes=2)).minute} * * * *",))
+    schedule = Schedule(ran, "--cron", "0 0 1 1 *")
+    schedule.stop()
+
+    async def settle() -> None:
+        from prefect.client.orchestration import get_client
+
+        from flows.commands.schedule_runner import Keeper
+
+        async with get_client() as client:
+            name = f"keypipe-training/{deployment_name(ran.root)}"
+            keeper = Keeper(client, ran.root, name, deployment(ran).id, hourly, began)
+            assert await keeper.settle()
+            assert await keeper.settle()  # what was made up for is not missed again
+
+    asyncio.run(settle())
+    made_up = [run for run in flow_runs(ran) if "catch-up" in run.tags]
+    assert len(made_up) == 1
+
+
+def test_a_run_that_was_cut_short_by_a_kill_is_made_up_for(ran: Toy) -> None:
+    ran.edit(label="calf")
+    minutely = ("--cron", "* * * * * */15")
+    schedule = Schedule(ran, *minutely, TOY_SLEEP_TRAIN="600")
+    wait_until((ran.root / ".keypipe" / "asleep-train").exists, "a run to be at train")
+    schedule.process.kill()
+    schedule.process.communicate(timeout=PATIENCE)
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+    schedule = Schedule(ran, "--cron", "0 0 1 1 *")
+    wait_until(lambda: "calf" in ran.text("models/best.pt"), "the run to be made up for")
+    wait_until(lambda: finished(ran), "its end")
+    schedule.stop()
+    assert ran.api.open_runs(ran.root) == []
+
+
+def test_another_flow_of_the_workspace_is_no_longer_scheduled(ran: Toy) -> None:
+    from prefect.client.orchestration import get_client
+
+    Schedule(ran, "--cron", "0 0 1 1 *").stop()
+
+    async def retire() -> None:
+        from flows.commands.schedule_runner import retire
+
+        async with get_client() as client:
+            await retire(client, [f"keypipe-training/{deployment_name(ran.root)}", "keypipe-retraining/none"])
+
+    asyncio.run(retire())
+    assert deployment(ran).paused

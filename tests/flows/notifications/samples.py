@@ -10,7 +10,9 @@ from flows.outcome import RuleRow
 ROWS = (
     RuleRow(rule="oks_AP", champion=0.7412, challenger=0.7536, interval=(-0.0061, 0.0309), verdict="passed"),
     RuleRow(rule="close", champion=0.9021, challenger=0.9103, interval=(-0.0004, 0.0170), verdict="passed"),
-    RuleRow(rule="oks_AP against the best", champion=0.7498, challenger=0.7536, interval=(-0.011, 0.0187)),
+    RuleRow(
+        rule="oks_AP against the best", champion=0.7498, challenger=0.7536, interval=(-0.011, 0.0187), verdict="passed"
+    ),
     RuleRow(rule="left_front_hoof", champion=0.871, challenger=0.802, interval=(-0.094, -0.041), verdict="veto"),
     RuleRow(rule="latency", champion=25.0, challenger=14.2, verdict="passed"),
     RuleRow(rule="parity", verdict="passed"),

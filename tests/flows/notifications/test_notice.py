@@ -87,10 +87,12 @@ def test_what_became_of_a_retraining_is_told() -> None:
         champion="3",
         report="reports/retrain/report.html",
         workspace="/srv/cows",
+        remarks=("the results were not pushed: no route to host",),
     )
     notice = from_outcome(outcome)
     assert (notice.event, notice.workspace, notice.run_url) == ("approval", "cows", None)
     assert (notice.model_version, notice.champion_version) == ("4", "3")
     assert notice.report == "/srv/cows/reports/retrain/report.html"
     assert "keypipe approve 4" in to_text(notice)
+    assert notice.reason.splitlines()[1] == "the results were not pushed: no route to host"
     assert from_outcome(Outcome(kind="failed", title="x", reason="", workspace="/srv/cows")).event == "failed"
