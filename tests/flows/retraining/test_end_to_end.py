@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from keypipe.gate.power import JOINT_POWER, groups_needed
 from keypipe.gate.rules import Rules
+from keypipe.splits.power import JOINT_POWER, groups_needed
 from tests.flows.notifications.receivers import receiving
 from tests.flows.retraining.herd import Herd, Poller, read_events, upload
 from tests.served import serving
