@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -448,19 +448,33 @@ def _print_rates(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_superior(rows: list[dict[str, Any]]) -> None:
-    print(
-        "| images | trainings | error | equal in | difference | draws | promoted | that figure alone | rejected |",
-        end="",
-    )
-    print(" undecided | `>` | `> + 0.01` |\n|" + "---|" * 12)
-    for cell, total in sorted(gather(rows).items(), key=lambda item: (item[0][2], item[0][3:])):
+    """Print a row for each size, kin and difference; equal models, whatever error makes them so, are one row."""
+    cells = gather(rows)
+    lines: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for cell, total in cells.items():
+        lines[cell[2], cell[3], cell[6]].update({name: value for name, value in total.items() if name != "spreads"})
+    print("| images | trainings | difference | draws | promoted | better in AP | rejected | undecided |", end="")
+    print(" `>` | `> + 0.01` |")
+    print("|" + "---|" * 10)
+    for (size, kin, margins), total in sorted(lines.items()):
         n = total["draws"]
+        figure = percent(total[f"passed {LEVEL} alone"], n) if margins else ""
         print(
-            f"| {cell[2]} | {cell[3]} | {cell[4]} | {('AP', 'close')[cell[5]]} | {cell[6]:+g} | {n} |"
-            f" {percent(total['promoted'], n)} | {percent(total[f'passed {LEVEL} alone'], n)} |"
+            f"| {size} | {kin} | {margins:+g} | {n} | {percent(total['promoted'], n)} | {figure} |"
             f" {percent(total['rejected'], n)} | {percent(n - total['promoted'] - total['rejected'], n)} |"
             f" {percent(total['larger'], n)} | {percent(total['larger by min_improvement'], n)} |"
         )
+    equal = {cell: total for cell, total in cells.items() if cell[6] == 0}
+    if equal:
+        print(f"\nequal in one figure, promoted: {percent(*_sum(equal.values(), 'promoted'))}; the worst cells:")
+        for name in ("promoted", f"passed {LEVEL} alone"):
+            cell, total = max(equal.items(), key=lambda item: item[1][name] / item[1]["draws"])
+            print(f"- {name}: {percent(total[name], total['draws'])}, {', '.join(map(str, cell[1:6]))}")
+
+
+def _sum(totals: Iterable[dict[str, Any]], name: str) -> tuple[int, int]:
+    found = list(totals)
+    return sum(total[name] for total in found), sum(total["draws"] for total in found)
 
 
 def _print_vetoes(rows: list[dict[str, Any]]) -> None:
