@@ -233,8 +233,11 @@ def experiment_id(client: Any, root: Path, name: str | None = None) -> str:
 
 
 def is_untouched(root: Path) -> bool:
-    """Tell whether the workspace's own database does not exist yet; asking MLflow would make one."""
-    return tracking_uri(root).startswith("sqlite") and not (root / DATABASE).exists()
+    """Tell whether the database, the workspace's own or another, is no file yet; asking MLflow would make one."""
+    uri = tracking_uri(root)
+    if not os.environ.get(_VARIABLE):
+        return not (root / DATABASE).exists()
+    return uri.startswith("sqlite") and not Path(uri.partition(":///")[2].partition("?")[0]).exists()
 
 
 def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:

@@ -211,7 +211,8 @@ def test_a_training_from_weights_is_reproduced_in_a_second_clone(tmp_path: Path)
         done = run_dvc(root, *arguments, **tracked)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    first, second, weights = tmp_path / "first", tmp_path / "second", tmp_path / "elsewhere/big.pt"
+    first, second = tmp_path / "one/workspace", tmp_path / "two/workspace"  # MLflow knows runs by the folder's name
+    weights = tmp_path / "elsewhere/big.pt"
     make_workspace(first, n_images=12, **{"train.epochs": 1, "train.imgsz": 64})
     script = (
         "import sys; from pathlib import Path; from tasks.engine.settings import configure; place = Path(sys.argv[1]);"
