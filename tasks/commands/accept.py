@@ -14,6 +14,7 @@ from typing import Any
 from keypipe.errors import ConfigError, PoseError
 from keypipe.files.atomic import write_text
 from tasks.check import SECTIONS, find_missing
+from tasks.commands.params_text import assign
 from tasks.versions.acceptance import Differences, find_differences
 from tasks.versions.stages import stage_names
 from tasks.workspace.models import read_record
@@ -69,38 +70,11 @@ def add_missing_params(root: Path) -> list[str]:
             raise ConfigError(f"{PARAMS_FILE}: {name}: missing, and it has no default; see docs/parameters.md")
         value = _defaults(section)[key] if key else {}
         about = (SECTIONS[section].model_fields[key].description or "") if key else ""
-        text = add_param(text, section, key, value, about)
+        text = assign(text, [section, key] if key else [section], value, about)
         told.append(f"{PARAMS_FILE}: {name}: {format_value(value)} (default)")
     if text != before:
         write_text(root / PARAMS_FILE, text)
     return told
-
-
-def add_param(text: str, section: str, key: str, value: Any, about: str) -> str:
-    """Return the text of ``params.yaml`` with a line more; all others stay byte for byte.
-
-    Args:
-        text: of the file.
-        section: name of a section; it is made where it is absent.
-        key: in that section; "" for the section alone.
-        value: of the key.
-        about: comment on its line.
-    """
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
-    start = next((number for number, line in enumerate(lines) if line.startswith(f"{section}:")), None)
-    new = f"  {key}: {format_value(value)}" + (f"  # {about}" if about else "") + "\n"
-    if start is None:
-        return "".join([*lines, "\n", f"{section}:\n" + new if key else f"{section}: {{}}\n"])
-    if lines[start].partition("#")[0].strip() in {f"{section}: {{}}", f"{section}:"}:
-        lines[start] = lines[start].replace(f"{section}: {{}}", f"{section}:", 1)
-    elif lines[start].partition("#")[0].strip() != f"{section}:":
-        raise ConfigError(f"{PARAMS_FILE}:{start + 1}: write {section} as a line for each key, and {key}: {value!r}")
-    end = next((n for n in range(start + 1, len(lines)) if lines[n][:1].strip() and lines[n][0] != "#"), len(lines))
-    while not lines[end - 1].strip() or lines[end - 1].startswith("#"):
-        end -= 1
-    return "".join([*lines[:end], new, *lines[end:]])
 
 
 def list_differences(root: Path) -> dict[str, Differences]:

@@ -24,37 +24,41 @@ from tasks.workspace.params import format_value, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
 
 
-def assign(text: str, keys: Sequence[str], value: Any) -> str:
+def assign(text: str, keys: Sequence[str], value: Any, about: str = "") -> str:
     """Return the text of a YAML file with one value set; everything else stays as it is, byte for byte.
 
-    Where that cannot be done, as in a section that is not there yet, the file is written anew by ruamel.yaml, which
+    Where that cannot be done, as in a section that stands on one line, the file is written anew by ruamel.yaml, which
     keeps comments as well.
 
     Args:
         text: of the file.
         keys: the path to the value.
         value: plain, which is written on one line, or a mapping of ruamel.yaml, which is written in its own style.
+        about: comment on the line of a key that is new.
 
     Raises:
         ConfigError: a value stands where the path needs a section.
     """
     wanted = _with_value(_load(text), keys, value)
-    edited = _edit(text, keys, value)
+    edited = _edit(text, keys, value, about)
     if edited is not None and _loads_as(edited, wanted):
         return edited
     return _rewrite(text, keys, value)
 
 
-def _edit(text: str, keys: Sequence[str], value: Any) -> str | None:
-    """Replace the value's characters, or put a line for a new key under the last one of its section."""
+def _edit(text: str, keys: Sequence[str], value: Any, about: str) -> str | None:
+    """Replace the value's characters, or put lines for what is new under the last one of its section."""
     node: Any = YAML().compose(io.StringIO(text))
     found: Any = None
     for position, key in enumerate(keys):
+        if found is not None and _is_empty(node):
+            column = found[0].start_mark.column + 2
+            return _fill(text, found, _format_lines(keys[position:], value, text, column, about))
         if not isinstance(node, MappingNode) or node.flow_style:
             return None
         found = next((pair for pair in node.value if pair[0].value == key), None)
         if found is None:
-            return _add(text, node, key, value) if position == len(keys) - 1 else None
+            return _add(text, node, keys[position:], value, about)
         node = found[1]
     if isinstance(value, CommentedMap):
         start = found[0].start_mark.index - found[0].start_mark.column
@@ -67,11 +71,35 @@ def _edit(text: str, keys: Sequence[str], value: Any) -> str | None:
     return text[:start] + space + format_value(value) + text[end:]
 
 
-def _add(text: str, section: MappingNode, key: str, value: Any) -> str:
+def _is_empty(node: Node) -> bool:
+    """Tell whether a section has nothing in it, as in ``export:`` or ``export: {}``."""
+    return not node.value if isinstance(node, MappingNode) else node.tag == "tag:yaml.org,2002:null"
+
+
+def _fill(text: str, section: tuple[Node, Node], lines: str) -> str:
+    """Put lines under the key of a section that is empty; a comment on the key's line stays."""
+    key, node = section
+    colon = text.index(":", key.end_mark.index) + 1
+    after = max(colon, node.end_mark.index) if node.end_mark.index > node.start_mark.index else colon
+    end = text.find("\n", after) + 1 or len(text)
+    rest = text[after:end].rstrip("\r\n")
+    return text[:colon] + rest + _line_end(text) + lines + text[end:]
+
+
+def _add(text: str, section: MappingNode, keys: Sequence[str], value: Any, about: str) -> str:
     last_key, last_value = section.value[-1]
     end = _find_line_end(text, last_value)
     head = text[:end] if text[:end].endswith("\n") else text[:end] + _line_end(text)
-    return head + _format_block(key, value, text, int(last_key.start_mark.column)) + text[end:]
+    return head + _format_lines(keys, value, text, int(last_key.start_mark.column), about) + text[end:]
+
+
+def _format_lines(keys: Sequence[str], value: Any, text: str, column: int, about: str) -> str:
+    """Return the lines of a value and of the sections above it that are not there yet."""
+    *sections, key = keys
+    heads = [f"{' ' * (column + 2 * depth)}{name}:{_line_end(text)}" for depth, name in enumerate(sections)]
+    block = _format_block(key, value, text, column + 2 * len(sections))
+    line_end = _line_end(text)
+    return "".join(heads) + (block.removesuffix(line_end) + f"  # {about}{line_end}" if about else block)
 
 
 def _find_line_end(text: str, node: Node) -> int:

@@ -10,23 +10,9 @@ import pytest
 import yaml
 
 from keypipe.errors import ConfigError, PoseError
-from tasks.commands.accept import add_missing_params, add_param, refuse, same_param
+from tasks.commands.accept import add_missing_params, refuse, same_param
 from tasks.versions.acceptance import Differences
 from tests.imports import ROOT
-
-SECTIONS = """\
-# of everything
-seed: 42
-
-validate:
-  conf: 0.25   # smallest confidence
-
-  # how many
-  resamples: 1000
-
-# the last one
-export: {}   # defaults
-"""
 
 
 @pytest.mark.parametrize(
@@ -51,28 +37,6 @@ def test_a_parameter_that_holds_its_default_is_as_one_that_is_absent(
     name: str, before: Any, now: Any, same: bool
 ) -> None:
     assert same_param(name, before, now) is same
-
-
-def test_a_new_parameter_gets_a_line_and_nothing_else_changes() -> None:
-    text = add_param(SECTIONS, "validate", "imgsz", None, "pixels")
-    assert text.replace("  imgsz: null  # pixels\n", "") == SECTIONS
-    assert yaml.safe_load(text)["validate"] == {"conf": 0.25, "resamples": 1000, "imgsz": None}
-    lines = text.splitlines()
-    assert lines.index("  imgsz: null  # pixels") == lines.index("  resamples: 1000") + 1
-
-
-def test_a_section_that_is_empty_or_absent_gets_its_first_line() -> None:
-    text = add_param(SECTIONS, "export", "formats", ["onnx"], "")
-    assert yaml.safe_load(text)["export"] == {"formats": ["onnx"]}
-    assert "# defaults" in text
-    assert yaml.safe_load(add_param(SECTIONS, "doctor", "", {}, ""))["doctor"] == {}
-    assert yaml.safe_load(add_param(SECTIONS, "doctor", "fail_on", "error", ""))["doctor"] == {"fail_on": "error"}
-    assert yaml.safe_load(add_param("seed: 1", "split", "train", 0.7, "share"))["split"] == {"train": 0.7}
-
-
-def test_a_section_on_one_line_is_not_torn_apart() -> None:
-    with pytest.raises(ConfigError, match=r"params\.yaml:1: write validate as a line for each key"):
-        add_param("validate: {conf: 0.3}\n", "validate", "batch", 16, "")
 
 
 @pytest.fixture

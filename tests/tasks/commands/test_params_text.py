@@ -70,7 +70,7 @@ def test_what_cannot_be_edited_in_place_is_written_anew_with_its_comments(key: s
 @pytest.mark.parametrize(
     ("key", "value", "more"),
     [
-        ("retrain.gate.margin", 0.02, ["retrain:", "  gate:", "    margin: 0.02"]),
+        ("absent.door.margin", 0.02, ["absent:", "  door:", "    margin: 0.02"]),
         ("train.notes", ["a", "b"], ["  notes: [a, b]"]),
     ],
 )
@@ -114,6 +114,47 @@ def test_comments_between_the_keys_of_a_section_stay() -> None:
     after = assign(text, ["a", "b"], CommentedMap(z=[1]))
     assert after == text.replace("        x: 1 # gone\n", "      z:\n      - 1\n")
     assert assign(after, ["a", "c"], CommentedMap()) == after.replace("{y: 2}", "{}")
+
+
+SECTIONS = """\
+# of everything
+seed: 42
+
+validate:
+  conf: 0.25   # smallest confidence
+
+  # how many
+  resamples: 1000
+
+# the last one
+export: {}   # defaults
+"""
+
+
+def test_a_new_parameter_gets_a_line_with_a_comment_and_nothing_else_changes() -> None:
+    text = assign(SECTIONS, ["validate", "imgsz"], None, "pixels")
+    assert text == SECTIONS.replace("  resamples: 1000\n", "  resamples: 1000\n  imgsz: null  # pixels\n")
+    assert assign(text, ["validate", "conf"], 0.5, "of no use") == text.replace("0.25", "0.5")
+
+
+def test_a_section_that_is_absent_gets_its_first_line() -> None:
+    assert assign(SECTIONS, ["doctor"], {}) == SECTIONS + "doctor: {}\n"
+    assert assign("seed: 1", ["split", "train"], 0.7, "share") == "seed: 1\nsplit:\n  train: 0.7  # share\n"
+    assert assign(SECTIONS, ["a", "b", "c"], [1]) == SECTIONS + "a:\n  b:\n    c: [1]\n"
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a: {}   # all\nb: 1\n", "a:   # all\n  x: [1]  # new\nb: 1\n"),
+        ("a:\nb: 1\n", "a:\n  x: [1]  # new\nb: 1\n"),
+        ("a: null  # all\n# of b\nb: 1\n", "a:  # all\n  x: [1]  # new\n# of b\nb: 1\n"),
+        ("b: 1\na: ~\n", "b: 1\na:\n  x: [1]  # new\n"),
+    ],
+)
+def test_a_section_that_is_empty_gets_its_first_line(before: str, after: str, line_end: str) -> None:
+    assert assign(before.replace("\n", line_end), ["a", "x"], [1], "new") == after.replace("\n", line_end)
 
 
 def test_a_value_on_the_way_is_no_section() -> None:
