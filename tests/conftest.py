@@ -13,7 +13,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-pytest_plugins = ["tests.flows.fixtures"]  # the toy workspaces, which tests of tasks/versions look at as well
+# the workspaces of flows, which tests of tasks look at as well
+pytest_plugins = ["tests.flows.fixtures", "tests.flows.retraining.fixtures"]
 
 settings.register_profile("keypipe", deadline=None)  # a busy machine is no fault
 settings.load_profile("keypipe")

@@ -1,0 +1,117 @@
+"""Three nights with a colleague pushing in between, with real remotes of git and DVC."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.registry.aliases import read_state
+from tasks.versions.raw import raw_version, version_raw
+from tasks.versions.store import checkout, fetch_folder, push_data
+from tests.flows.retraining.fixtures import Farm
+from tests.flows.toy import dvc
+from tests.retrained import add_images, edit, labels_of, move_a_little
+from tests.workspace import git, set_params
+
+
+class Colleague:
+    """A clone of the same remotes, in which somebody annotates and programs."""
+
+    def __init__(self, folder: Path) -> None:
+        git(folder, "clone", "--quiet", "hub.git", "colleague")
+        self.root = folder / "colleague"
+        git(self.root, "remote", "set-url", "origin", "../hub.git")
+
+    def pull(self) -> None:
+        git(self.root, "pull", "--quiet", "--ff-only")
+        assert fetch_folder(self.root, str(raw_version(self.root)))
+        assert checkout(self.root, "data/raw.dvc") == []
+
+    def push(self, message: str) -> None:
+        version_raw(self.root)
+        push_data(self.root)
+        git(self.root, "add", "--all")
+        git(self.root, "commit", "--quiet", "--message", message)
+        git(self.root, "push", "--quiet")
+
+
+@pytest.fixture
+def shared(untrained: Farm) -> Farm:
+    """A workspace that follows a remote of git and has one of DVC; results are pushed."""
+    root, folder = untrained.root, untrained.root.parent
+    dvc(root, "remote", "add", "-d", "store", "../store")
+    set_params(root, **{"retrain.push": True})
+    branch = git(root, "symbolic-ref", "--short", "HEAD").strip()
+    git(root, "commit", "--quiet", "--all", "--message", "remotes")
+    git(folder, "init", "--quiet", "--bare", "-b", branch, "hub.git")
+    git(root, "remote", "add", "origin", "../hub.git")
+    git(root, "push", "--quiet", "--set-upstream", "origin", branch)
+    return untrained
+
+
+def test_three_nights(shared: Farm) -> None:
+    root = shared.root
+    first = shared.retrain()
+    assert (first.kind, first.remarks) == ("promoted", ()), first
+    assert git(root, "status", "--porcelain", "--branch").splitlines() == [
+        f"## {_branch(root)}...origin/{_branch(root)}"
+    ]
+
+    # By day the colleague annotates new images, and people here correct two labels that nobody has versioned.
+    colleague = Colleague(root.parent)
+    colleague.pull()
+    assert len(list((colleague.root / "data/raw").glob("*.json"))) == 120
+    add_images(colleague.root, range(300, 315), prefix="theirs")
+    colleague.push("15 images more")
+    edited = labels_of(root, "train")[:2]
+    for path in edited:
+        edit(path, move_a_little)
+    ours = {path: path.read_bytes() for path in edited}
+
+    second = shared.retrain()
+    assert (second.kind, second.version, second.remarks) == ("promoted", "2", ()), second
+    assert len(list((root / "data/raw").glob("*.json"))) == 135
+    assert {path: path.read_bytes() for path in edited} == ours
+    assert raw_version(root) == raw_of(root.parent / "hub.git")  # both are pushed, and everything with them
+    states = shared.api.task_states(str(shared.state.state_details.flow_run_id))
+    assert (states["bring up to date"][0], states["commit results"][0]) == ("Pulled", "Committed")
+    assert "17 images or labels changed" in read_state(root).entries[-3].why
+
+    # By day the colleague takes that up, and changes code that a training depends on; here somebody edits a file.
+    colleague.pull()
+    assert (colleague.root / "data/raw" / edited[0].name).read_bytes() == ours[edited[0]]
+    program = colleague.root / "tasks/train.py"
+    program.write_text(program.read_text().replace('headline = f"{', 'headline = f"another way, {'))
+    told = colleague.root / "flows/retraining/record.py"
+    told.write_text(told.read_text().replace('"difference":', '"changed by":'))
+    colleague.push("trains in another way")
+    (root / "notes.txt").write_text("the camera was moved")
+
+    third = shared.retrain()
+    assert third.kind in {"promoted", "skipped"}, third
+    assert "tasks/train.py" in third.reason or "another way" in (root / "models/train.json").read_text()
+    assert json.loads((root / "models/train.json").read_text())["headline"].startswith("another way")
+    assert third.flow_run != shared_name(shared)  # a run of its own, in a process that has the new code
+    assert (root / "notes.txt").read_text() == "the camera was moved"
+    assert "notes.txt" not in git(root, "ls-files")
+
+
+def raw_of(hub: Path) -> str:
+    """Return the version of the raw data that a bare repository's branch names."""
+    from tasks.versions.raw import read_md5
+
+    return str(read_md5(git(hub, "show", "HEAD:data/raw.dvc")))
+
+
+def shared_name(farm: Farm) -> str:
+    """Return the name of the run that was started in this process."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return str(client.read_flow_run(farm.state.state_details.flow_run_id).name)
+
+
+def _branch(root: Path) -> str:
+    return git(root, "symbolic-ref", "--short", "HEAD").strip()
