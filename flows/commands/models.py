@@ -11,6 +11,7 @@ import msgspec
 
 from flows.history.known_runs import WORKSPACE, find_run, find_snapshot, list_runs
 from tasks.registry.aliases import State
+from tasks.registry.approvals import find_waiting
 from tasks.registry.history import CHALLENGER, CHAMPION, PREVIOUS, last_champion_move
 from tasks.registry.registration import Registered
 from tasks.registry.registration import register as register_files
@@ -89,6 +90,13 @@ def describe_use(state: State) -> list[str]:
         lines = [f"in use     v{champion}{when}{f': {last.why}' if last and last.why else ''}"]
     if previous is not None:
         lines.append(f"before     v{previous}; `keypipe rollback` puts it into use again")
+    waiting = find_waiting(state.entries)
+    if waiting is not None:
+        over = " (over)" if waiting.is_over() else ""
+        lines.append(
+            f"waits      v{waiting.version}, for a person's word until {_local(waiting.until)}{over}: {waiting.reason}"
+        )
+        lines.append(f"           `keypipe approve {waiting.version}`, or `keypipe reject {waiting.version} --why …`")
     return lines + ([f"           {state.remark}"] if state.remark else [])
 
 

@@ -107,6 +107,27 @@ def test_a_status_loads_no_mlflow(farm: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_version_that_waits_is_shown_and_answered(farm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(PoseError, match="no version waits for a person's word"):
+        keypipe(farm, "approve")
+    for answer in ("reject", "approve"):
+        ask(farm, "1", "undecided: 40 images are too few", 7, ["anna"])
+        shown = keypipe(farm, "models").output
+        assert "waits      v1, for a person's word until 20" in shown
+        assert "undecided: 40 images are too few" in shown
+        if answer == "reject":
+            assert keypipe(farm, "reject", "1", "--why", "misses calves").output == "v1 is not put into use\n"
+            assert "waits" not in keypipe(farm, "models").output
+    with pytest.raises(PoseError, match="v1 waits for a person's word, not 2"):
+        keypipe(farm, "approve", "2")
+    assert "champion v2 -> v1" in keypipe(farm, "approve", "1", "--why", "looked at the pictures").output
+    told = keypipe(farm, "models", "--history").output
+    for text in ("ask", "reject", "approve", "misses calves", "looked at the pictures"):
+        assert text in told, text
+    assert "champion v1 -> v2" in keypipe(farm, "rollback").output
+
+
 def first_run(root: Path) -> str:
     """Return the start of the id of the training that v1 came of."""
     return open_registry(root).versions()[-1].tags["keypipe.run"][:8]
