@@ -50,7 +50,9 @@ class Versions:
         self._registry = Registry(root or folder, self.name)
         self._registry.create("for a test", {})
         client = self._registry._tracking
-        self._run = client.create_run(client.create_experiment(f"of {self.name}")).info.run_id
+        # Where there is no server, MLflow would put the files below the current folder.
+        place = None if self._registry.uri.startswith("http") else (self._registry.root / "mlartifacts").as_uri()
+        self._run = client.create_run(client.create_experiment(f"of {self.name}", place)).info.run_id
 
     @property
     def ref(self) -> str:
