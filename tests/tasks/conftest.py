@@ -42,6 +42,20 @@ def drawn(drawn_once: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def empty_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace without data; not to be changed."""
+    return make_workspace(tmp_path_factory.mktemp("empty") / "workspace", n_images=0)
+
+
+@pytest.fixture
+def empty(empty_once: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace without data that a test may change."""
+    root = tmp_path / "empty"
+    shutil.copytree(empty_once, root, symlinks=True)
+    return root
+
+
 @pytest.fixture
 def snapshot() -> Callable[[Path], dict[str, tuple[bytes, int]]]:
     """Return a function that tells content and time of every file below a folder."""

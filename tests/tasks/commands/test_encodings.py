@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from flows.cli import cli
 from keypipe.errors import PoseError
 from tasks.convert import ConvertParams, read_raw
 from tasks.workspace.params import load_schema, load_section, read_params
-from tests.workspace import make_workspace, run_stage, run_stages, set_params
+from tests.workspace import run_stage, run_stages, set_params
 
 LABELS = {
     "gb18030": "牛头门",
@@ -24,18 +23,6 @@ LABELS = {
     "cp1252": "Größe",
     "cp1251": "голова",
 }
-
-
-@pytest.fixture(scope="module")
-def empty_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("empty") / "workspace", n_images=0)
-
-
-@pytest.fixture
-def empty(empty_once: Path, tmp_path: Path) -> Path:
-    """A workspace without data."""
-    shutil.copytree(empty_once, tmp_path / "empty", symlinks=True)
-    return tmp_path / "empty"
 
 
 def write_labelme(folder: Path, label: str, encoding: str, n: int = 8) -> Path:

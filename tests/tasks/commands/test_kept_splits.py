@@ -15,22 +15,10 @@ from flows.cli import cli
 from keypipe.errors import ConfigError
 from keypipe.splits.manifest import read_manifest
 from tasks.commands.label_import import ImportOptions, import_labels
-from tests.workspace import make_workspace, run_stages, set_params
+from tests.workspace import run_stages, set_params
 
 ROW = "0 0.5 0.5 0.4 0.2 0.4 0.45 2 0.5 0.5 1\n"
 COUNTS = {"train": 6, "valid": 3, "test": 2}
-
-
-@pytest.fixture(scope="module")
-def empty_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("empty") / "workspace", n_images=0)
-
-
-@pytest.fixture
-def empty(empty_once: Path, tmp_path: Path) -> Path:
-    """A workspace without data."""
-    shutil.copytree(empty_once, tmp_path / "empty", symlinks=True)
-    return tmp_path / "empty"
 
 
 def draw(path: Path, seed: int) -> None:

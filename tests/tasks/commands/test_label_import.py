@@ -18,19 +18,7 @@ from tasks.commands.label_export import Target, export_labels
 from tasks.commands.label_import import ImportOptions, Source, import_labels
 from tasks.convert import ConvertParams, read_raw
 from tasks.workspace.params import load_schema, read_params
-from tests.workspace import make_workspace, run_stages, set_params
-
-
-@pytest.fixture(scope="module")
-def empty_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("empty") / "workspace", n_images=0)
-
-
-@pytest.fixture
-def empty(empty_once: Path, tmp_path: Path) -> Path:
-    """A workspace without data."""
-    shutil.copytree(empty_once, tmp_path / "empty", symlinks=True)
-    return tmp_path / "empty"
+from tests.workspace import run_stages, set_params
 
 
 def read(root: Path) -> dict[str, AnnotatedImage]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,8 @@ from PIL import Image
 from keypipe.errors import PoseError
 from tasks.commands.label_import import ImportOptions, Source, import_labels
 from tasks.workspace.params import load_schema, read_params
-from tests.workspace import make_workspace
 
 ROW = "0 0.5 0.5 0.4 0.2 0.4 0.45 2 0.5 0.5 1"
-
-
-@pytest.fixture(scope="module")
-def empty_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("empty") / "workspace", n_images=0)
-
-
-@pytest.fixture
-def empty(empty_once: Path, tmp_path: Path) -> Path:
-    """A workspace without data."""
-    shutil.copytree(empty_once, tmp_path / "empty", symlinks=True)
-    return tmp_path / "empty"
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,9 @@ from PIL import Image
 
 from keypipe.errors import PoseError
 from tasks.commands.label_import import ImportOptions, import_labels
-from tests.workspace import make_workspace, run_stages, set_params
+from tests.workspace import run_stages, set_params
 
 PLACES = [[10.0, 20.0], [30.0, 40.0], [np.nan, np.nan]]
-
-
-@pytest.fixture(scope="module")
-def empty_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("empty") / "workspace", n_images=0)
-
-
-@pytest.fixture
-def empty(empty_once: Path, tmp_path: Path) -> Path:
-    """A workspace without data."""
-    shutil.copytree(empty_once, tmp_path / "empty", symlinks=True)
-    return tmp_path / "empty"
 
 
 def write_slp(folder: Path, *, embed: bool) -> Path:
