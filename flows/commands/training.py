@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     with server.connected(root, click.echo):
         from flows.pipeline import flow as training
 
-        outcome = _run_flow(root, lambda: training.training_flow(str(root), until, list(force), return_state=True))
+        outcome = run_flow(root, lambda: training.training_flow(str(root), until, list(force), return_state=True))
     if isinstance(outcome, BaseException):
         # Prefect's log above has its traceback.
         click.echo(f"keypipe: this is a bug: {type(outcome).__name__}: {outcome}", err=True)
@@ -40,17 +39,30 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     return result.exit_code
 
 
-def _run_flow(root: Path, run: Callable[[], Any]) -> Any:
-    """Run the flow; returns its data, or what it raised. One that has ended without its server left its record."""
-    from flows.pipeline.run_result import LAST_RUN
-    from flows.services import presence, server
+def run_flow(root: Path, run: Callable[[], Any]) -> Any:
+    """Run the flow.
 
+    Args:
+        root: the workspace.
+        run: runs it; returns its state.
+
+    Returns:
+        The flow's data, or what it raised. One that ended without its server left its data in its record.
+    """
+    import msgspec
+
+    from flows.pipeline.run_result import LAST_RUN, RunResult
+    from flows.services import presence, server
+    from flows.system.state_files import read_record
+
+    before = read_record(root / LAST_RUN, RunResult)
     try:
         state = run()
     except Exception:
-        if not presence.is_cut_off():
+        found = read_record(root / LAST_RUN, RunResult)
+        if not presence.is_cut_off() or found in (None, before):  # an earlier run's says nothing of this one
             raise
-        return json.loads((root / LAST_RUN).read_bytes())
+        return msgspec.to_builtins(found)
     server.settle(state.state_details.flow_run_id)
     return state.result(raise_on_failure=False)
 
