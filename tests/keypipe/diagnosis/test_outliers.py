@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keypipe.diagnosis.outliers import MIN_INSTANCES, Examination, learn_shapes
-from keypipe.diagnosis.shape_model import Shapes, align
+from keypipe.diagnosis.shape_model import Shapes
 
 # A beast from the side: nose, tail, and a left and a right leg of two joints before and behind.
 MEAN = np.array(
@@ -151,9 +151,3 @@ def test_instances_may_be_examined_some_at_a_time() -> None:
     assert [found.instance for found in whole.outliers] == [3]
     assert [found.instance for found in whole.exchanges] == [150]
     assert [[found.instance for found in part.exchanges] for part in parts] == [[], [], [], [0]]
-
-
-def test_aligning_undoes_a_similarity() -> None:
-    aligned, scale, shift = align((MEAN * 3j + 7)[None], MEAN)
-    np.testing.assert_allclose(aligned[0], MEAN, atol=1e-12)
-    np.testing.assert_allclose((scale[0], shift[0]), (1 / 3j, -7 / 3j))

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from keypipe.evaluation.evaluation import (
@@ -18,10 +15,8 @@ from keypipe.evaluation.evaluation import (
     evaluate,
     flatten_figures,
     flatten_rule,
-    match_instances,
 )
-from keypipe.evaluation.matching import confuse_classes
-from keypipe.evaluation.oks import AreaRule, compute_oks, keypoint_distances
+from keypipe.evaluation.oks import AreaRule
 
 COW = CocoCategory(1, "cow", ["nose", "tail", "ear"])
 BIRD = CocoCategory(2, "bird", ["beak"])
@@ -176,46 +171,3 @@ def test_the_rule_stands_beside_the_figures() -> None:
     one = evaluate(CocoFile(truth.images, [], [BIRD]), [], {"bird": np.array([0.05])}, area_rule="coco")
     assert describe_rule(one) == "sigma 0.05, area as annotated"
     assert flatten_rule(one)["area_as_annotated"] == 1.0
-
-
-def test_classes_that_are_taken_for_each_other() -> None:
-    boxes: list[tuple[float, float, float, float]] = [(0, 0, 10, 10), (20, 0, 10, 10), (40, 0, 10, 10)]
-    truth = CocoFile([CocoImage(1, "a", 99, 99)], [], [COW, BIRD])
-    for index, (box, category) in enumerate(zip(boxes, (1, 1, 2), strict=True)):
-        flat: list[int | float] = [box[0] + 5, 5, 2] * (3 if category == 1 else 1)
-        truth.annotations.append(CocoAnnotation(index + 1, 1, category, box, 100.0, flat, 3))
-    found = [
-        Detection(1, 1, 0.9, boxes[0], []),
-        Detection(1, 2, 0.8, boxes[1], []),  # a cow taken for a bird
-        Detection(1, 1, 0.7, (70, 70, 10, 10), []),  # nothing there
-    ]
-    assert confuse_classes(truth, found).tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
-
-
-def test_the_better_score_chooses_first() -> None:
-    truth = CocoFile([CocoImage(1, "a", 9, 9)], [CocoAnnotation(1, 1, 2, (0, 0, 10, 10), 100.0, [1, 1, 2], 1)], [BIRD])
-    low, high = (Detection(1, 2, score, (0, 0, 10, 9), [1, 1, 1]) for score in (0.3, 0.6))
-    assert match_instances(truth, [low, high]) == [(truth.annotations[0], high)]
-
-
-coordinate = st.floats(0, 100, allow_nan=False)
-
-
-@given(st.lists(st.tuples(coordinate, coordinate, st.integers(0, 2)), min_size=1, max_size=5), st.floats(1, 1e4))
-def test_oks_is_one_for_the_truth_and_falls_with_distance(points: list[tuple[float, float, int]], area: float) -> None:
-    truth = np.array(points, dtype=float)
-    sigmas = np.full(len(points), 0.1)
-    value = compute_oks(truth, truth[:, :2], np.array(area), sigmas)
-    if not (truth[:, 2] > 0).any():
-        assert np.isnan(value)
-        return
-    assert value == pytest.approx(1)
-    near, far = (compute_oks(truth, truth[:, :2] + shift, np.array(area), sigmas) for shift in (1.0, 5.0))
-    assert 0 <= far <= near < 1
-
-
-def test_oks_by_hand() -> None:
-    truth = np.array([[10.0, 10.0, 2], [20.0, 20.0, 0]])
-    value = compute_oks(truth, np.array([[13.0, 14.0], [0.0, 0.0]]), np.array(100.0), np.array([0.1, 0.1]))
-    assert value == pytest.approx(math.exp(-25 / (2 * 100 * 0.2**2)))
-    assert np.isnan(keypoint_distances(truth, truth)[1])

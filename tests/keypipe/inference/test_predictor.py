@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ from numpy.typing import NDArray
 
 from keypipe.errors import ModelError
 from keypipe.images.media import read_image
-from keypipe.inference.letterbox import letterbox, place_image
 from keypipe.inference.model_info import parse_model_info
 from keypipe.inference.onnx_model import load_onnx_model
-from keypipe.inference.postprocess import Detections, suppress_overlaps
 from keypipe.inference.predictor import Predictor, Thresholds
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
@@ -31,17 +28,6 @@ SIZES_WH = [(64, 48), (33, 500), (701, 99), (160, 160), (320, 213), (1, 300), (1
 
 
 # ------------------------------------------------------------------------- against Ultralytics
-
-
-@pytest.fixture(scope="session")
-def ultralytics(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Ultralytics with its settings in a folder of the test's own and nothing downloaded."""
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-    os.environ.setdefault("YOLO_OFFLINE", "true")
-    import ultralytics
-
-    return ultralytics
 
 
 @pytest.fixture(scope="session")
@@ -105,53 +91,6 @@ def test_ultralytics_own_export_is_described(exported: dict[str, Path]) -> None:
     assert info.imgsz == (SIDE_PX, SIDE_PX)
     assert info.edges == ()
     assert not info.end2end
-
-
-@pytest.mark.parametrize("size_wh", SIZES_WH)
-@pytest.mark.parametrize("side_px", [64, 160, 224])
-def test_letterbox_as_ultralytics(ultralytics: Any, size_wh: tuple[int, int], side_px: int) -> None:
-    from ultralytics.data.augment import LetterBox
-
-    image = np.random.default_rng(0).integers(0, 255, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
-    tensor, _ = letterbox(image, side_px)
-    expected = LetterBox(side_px)(image=image)[..., ::-1].transpose(2, 0, 1).astype(np.float32) / 255
-    assert tensor.dtype == np.float32
-    np.testing.assert_array_equal(tensor[0], expected)
-
-
-@pytest.mark.parametrize("size_wh", SIZES_WH)
-def test_points_come_back_as_in_ultralytics(ultralytics: Any, size_wh: tuple[int, int]) -> None:
-    from ultralytics.utils import ops
-
-    points = np.random.default_rng(0).uniform(-20, 200, (50, 2)).astype(np.float32)
-    expected = ops.scale_coords((96, 160), points.copy(), (size_wh[1], size_wh[0]))
-    placement = place_image(size_wh, (160, 96))
-    np.testing.assert_allclose(placement.to_image(points), expected, rtol=1e-6, atol=1e-4)
-
-
-@pytest.mark.parametrize("iou", [0.3, 0.7])
-def test_suppression_as_torchvision(iou: float) -> None:
-    import torch
-    import torchvision
-
-    rng = np.random.default_rng(2)
-    corner = rng.uniform(0, 200, (2000, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(0, 60, (2000, 2))], axis=1).astype(np.float32)
-    scores, class_ids = rng.uniform(0, 1, 2000).astype(np.float32), rng.integers(0, 3, 2000)
-    everything = Detections(boxes, scores, class_ids, np.zeros((2000, 1, 3), np.float32))
-    kept = torchvision.ops.batched_nms(
-        torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(class_ids), iou
-    )
-    found = suppress_overlaps(everything, iou, max_det=5000)
-    np.testing.assert_array_equal(found.scores, scores[kept.numpy()])
-    assert len(suppress_overlaps(everything, iou, max_det=7)) == 7
-
-
-def test_suppression_of_nothing() -> None:
-    nothing = Detections(
-        np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros((0, 5, 3), np.float32)
-    )
-    assert suppress_overlaps(nothing, 0.7, 300).keypoints.shape == (0, 5, 3)
 
 
 # ------------------------------------------------------------------------------------- by name

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import shutil
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 
 from keypipe.drawing.pictures import encode_jpeg
 from keypipe.errors import Fault
-from keypipe.report.charts import lay_out_lines, lay_out_skeleton, nice_ticks
-from keypipe.report.formatting import common_decimals, format_cell
 from keypipe.report.page import (
     BarChart,
     Card,
@@ -203,78 +200,6 @@ def test_what_does_not_fit_is_refused(section: Section, message: str) -> None:
 
 
 # --------------------------------------------------------------------------------------- values
-
-
-@pytest.mark.parametrize(
-    ("value", "decimals", "text"),
-    [
-        ("<b>", None, "<b>"),
-        (None, None, "–"),
-        (float("nan"), 3, "–"),
-        (True, None, "yes"),
-        (1234567, None, "1\u2009234\u2009567"),
-        (0.871234, None, "0.8712"),
-        (0.5, 3, "0.500"),
-        (12345.6, None, "12\u2009346"),
-        (12345.6, 1, "12\u2009345.6"),
-        (float("inf"), None, "inf"),
-        (1e-7, None, "1e-07"),
-    ],
-)
-def test_cells(value: Any, decimals: int | None, text: str) -> None:
-    assert format_cell(value, decimals) == text
-
-
-@pytest.mark.parametrize(
-    ("values", "decimals"),
-    [([1, 2, None], None), ([0.1, 0.95], 3), ([1.5, 20.25], 1), ([1234.5], 0), ([1e-9], 6), ([0.0], 1), ([], None)],
-)
-def test_decimals_of_a_column(values: list[float | None], decimals: int | None) -> None:
-    assert common_decimals(values) == decimals
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (0, 1, [0, 0.5, 1]),
-        (1, 60, [0, 20, 40, 60]),
-        (0.93, 4.2, [0, 1, 2, 3, 4, 5]),
-        (0.0001, 0.01, [0, 0.005, 0.01]),
-        (3, 3, [3]),
-        (-2, 2, [-2, -1, 0, 1, 2]),
-    ],
-)
-def test_ticks(low: float, high: float, ticks: list[float]) -> None:
-    assert nice_ticks(low, high) == ticks
-
-
-def test_curves_break_at_gaps() -> None:
-    chart = LineChart("t", [1, 2, 3, 4], {"a": [0, 1, None, 1], "b": [0.5, 0.5, 0.5, 0.5]}, y_range=(0, 1))
-    layout = lay_out_lines(chart)
-    assert layout.curves[0].path == "M0.00 100.00L33.33 0.00M100.00 0.00h0.01"
-    assert layout.curves[1].path.count("M") == 1
-    assert [curve.last for curve in layout.curves] == [1, 0.5]
-
-
-def test_names_in_the_margin_do_not_run_into_each_other() -> None:
-    dots = [SkeletonDot(f"k{i}", (0.1 + 0.01 * i, 0.3), 0.01, 0.05, "1 px", "#000000") for i in range(9)]
-    layout = lay_out_skeleton(SkeletonPlot("", (0.8, 0.6), dots, [(0, 8)]))
-    for anchor in ("start", "end"):
-        ys = sorted(name.xy[1] for name in layout.names if name.anchor == anchor)
-        assert len(ys) >= 4
-        assert all(after - before >= 53.9 for before, after in pairwise(ys))
-        assert layout.view[1] < ys[0] < ys[-1] < layout.view[1] + layout.view[3]
-    assert layout.lines == "M100.0 300.0L180.0 300.0"
-    assert layout.circles[0].outer == 50
-
-
-def test_a_circle_larger_than_the_object_does_not_make_the_picture_larger() -> None:
-    small, huge = (
-        lay_out_skeleton(SkeletonPlot("", (0.8, 0.6), [SkeletonDot("nose", (0.4, 0.3), r, r, "", "#000000")]))
-        for r in (0.01, 5.0)
-    )
-    assert huge.view[2] == small.view[2]
-    assert huge.view[3] <= 2 * small.view[3]
 
 
 def test_a_matrix_shades_by_row_and_leaves_what_no_share_is_of() -> None:
