@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from tasks.versions.repository import opened, relative
 from tasks.versions.stages import load_stage
 from tasks.versions.store import fetch_folder, list_folders
 from tasks.workspace.models import read_run_id
-from tasks.workspace.places import LOCK, MANIFEST, PARAMS_FILE
+from tasks.workspace.places import LOCK, MANIFEST, PARAMS_FILE, RAW
 
 LEARNING = ("convert", "split", "train")
 """Stages whose parameters shape the weights."""
@@ -158,40 +157,21 @@ def _short(value: Any) -> str:
 
 
 def _compare_files(root: Path, entries: Mapping[str, Any]) -> list[str]:
-    """Return the code of the training that differs, and files of people that the learning stages read."""
+    """Return the code of the training that differs, and what the learning stages read that no stage makes."""
+    made = [out["path"] for entry in entries.values() for out in entry.get("outs", ())]
     found: list[str] = []
     with opened(root) as repo:
-        loaded = load_stage(repo, root, "train")
-        locked = {dep["path"]: dep.get("md5") for dep in entries.get("train", {}).get("deps", ())}
-        for dep in loaded.deps:
-            path = relative(root, dep)
-            if not is_code(path) or not dep.exists:
-                continue
-            dep.save()
-            if path in locked and str(dep.hash_info.value) != str(locked[path]):
-                found.append(path)
-    return found + [path for path in _files_of_people(entries) if _md5(root / path) != _locked_md5(entries, path)]
-
-
-def _files_of_people(entries: Mapping[str, Any]) -> list[str]:
-    made = {out["path"] for entry in entries.values() for out in entry.get("outs", ())}
-    paths = [dep["path"] for stage in LEARNING for dep in entries.get(stage, {}).get("deps", ())]
-    return [
-        path
-        for path in dict.fromkeys(paths)
-        if not is_code(path)
-        and path != "data/raw"
-        and not any(path == out or path.startswith(f"{out}/") for out in made)
-    ]
-
-
-def _locked_md5(entries: Mapping[str, Any], path: str) -> str:
-    deps = (dep for stage in LEARNING for dep in entries.get(stage, {}).get("deps", ()))
-    return next((str(dep.get("md5", "")) for dep in deps if dep["path"] == path), "")
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""
+        for stage in LEARNING:
+            locked = {dep["path"]: str(dep.get("md5")) for dep in entries.get(stage, {}).get("deps", ())}
+            for dep in load_stage(repo, root, stage).deps:
+                path = relative(root, dep)
+                if path not in locked or path == RAW.as_posix() or (is_code(path) and stage != "train"):
+                    continue
+                if any(path == out or path.startswith(f"{out}/") for out in made):
+                    continue
+                if not dep.exists or str(dep.get_hash().value) != locked[path]:
+                    found.append(path)
+    return list(dict.fromkeys(found))
 
 
 def judged_last(versions: Sequence[Version]) -> Version | None:
