@@ -82,7 +82,7 @@ def test_three_nights(shared: Farm) -> None:
     # By day the colleague takes that up, and changes code that a training depends on; here somebody edits a file.
     colleague.pull()
     assert (colleague.root / "data/raw" / edited[0].name).read_bytes() == ours[edited[0]]
-    program = colleague.root / "tasks/train.py"
+    program = colleague.root / "tasks/stand_in_train.py"
     program.write_text(program.read_text().replace('headline = f"{', 'headline = f"another way, {'))
     told = colleague.root / "flows/retraining/record.py"
     told.write_text(told.read_text().replace('"difference":', '"changed by":'))
@@ -90,8 +90,7 @@ def test_three_nights(shared: Farm) -> None:
     (root / "notes.txt").write_text("the camera was moved")
 
     third = shared.retrain()
-    assert third.kind in {"promoted", "skipped"}, third
-    assert "tasks/train.py" in third.reason or "another way" in (root / "models/train.json").read_text()
+    assert third.kind in {"promoted", "skipped"}, third  # the weights are others, and what is exported may be the same
     assert json.loads((root / "models/train.json").read_text())["headline"].startswith("another way")
     assert third.flow_run != shared_name(shared)  # a run of its own, in a process that has the new code
     assert (root / "notes.txt").read_text() == "the camera was moved"
