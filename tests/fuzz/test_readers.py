@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from keypipe.errors import PoseError
-from tests.fuzz.attack import Stopped, attack
+from tests.fuzz.__main__ import main
+from tests.fuzz.attack import Stopped, Tally, attack
 from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import READERS, Reader
 
@@ -47,6 +51,25 @@ def test_a_reader_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(READERS, "hanging", lambda: Reader([b"1"], hang))
     with pytest.raises(Stopped):
         attack("hanging", 2, number=0)
+
+
+def test_a_run_goes_on_from_its_state_or_from_a_given_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[int] = []
+
+    def count(name: str, n_inputs: int, number: int) -> Tally:
+        started.append(number)
+        return attack(name, n_inputs, number)
+
+    monkeypatch.setattr("tests.fuzz.__main__.PIECE", 20)
+    monkeypatch.setattr("tests.fuzz.__main__.attack", count)
+    state = tmp_path / "fuzz.json"
+    for total in ("140", "160"):
+        arguments = ["--reader", "manifest", "--start", "100", "--inputs", total, "--state", str(state)]
+        monkeypatch.setattr("sys.argv", ["fuzz", *arguments])
+        main()
+    assert started == [100, 120, 140]
+    done = json.loads(state.read_text())["manifest"]
+    assert (done["inputs"], done["values"] + done["refusals"]) == (160, 60)
 
 
 def test_equal_numbers_give_equal_files() -> None:
