@@ -75,7 +75,7 @@ class Status(msgspec.Struct):
         raw_changes: what changed in it since.
         schema_changes: what changed in the schema since the pipeline last ran, and what that makes stale.
         running: the run that holds the workspace.
-        killed: a run that died holding it; the next one clears up after it.
+        killed: a run that was killed holding it, or stopped by somebody; the next one clears up after it.
         last_run: the last run that ended.
         last_retraining: what became of the last retraining.
         unrecorded: what MLflow was not told yet, one line for each server.
@@ -227,7 +227,9 @@ def show_status(status: Status) -> None:
         console.print(f"running    {status.running.describe()}")
     if status.killed:
         place = f", in {status.killed.stage}" if status.killed.stage else ""
-        console.print(f"killed     {status.killed.describe()}{place}", markup=False)
+        stopped = f" {status.killed.stopped}" if status.killed.stopped else ""
+        head = "stopped" if stopped else "killed"
+        console.print(f"{head:<10} {status.killed.describe()}{stopped}{place}", markup=False)
         console.print("           the next `keypipe run` clears up after it; a training goes on where it was stopped")
     if status.last_run:
         last = status.last_run

@@ -59,6 +59,7 @@ class Lease(msgspec.Struct):
         session: session id of the stage's processes while one runs.
         stage: the stage that is running.
         stages: state of each stage so far, in order.
+        stopped: who ended it before its end, such as the user; empty as long as nobody has, and after a kill.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Lease(msgspec.Struct):
     session: int | None = None
     stage: str | None = None
     stages: dict[str, str] = {}
+    stopped: str = ""
 
     @property
     def alive(self) -> bool:
@@ -95,6 +97,11 @@ class Held:
         """Write down the stage that runs and its processes."""
         self.lease.session = session
         self.lease.stage = stage
+        write_record(self.root / LEASE, self.lease)
+
+    def stop(self, why: str) -> None:
+        """Write down that somebody ends the run, for whoever asks what became of it."""
+        self.lease.stopped = why
         write_record(self.root / LEASE, self.lease)
 
     def record(self, stage: str, state: str) -> None:
@@ -144,10 +151,18 @@ def hold(root: Path, lease: Lease, say: Say, poll: Callable[[], None] = lambda: 
             write_record(root / LEASE, lease)
         finally:
             note.unlink(missing_ok=True)
+        held = Held(root, lease)
         try:
-            yield Held(root, lease)
+            yield held
         except (PoseError, RunCancelled):
             (root / LEASE).unlink(missing_ok=True)
+            raise
+        except KeyboardInterrupt:
+            held.stop("by the user")
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception):  # SIGTERM, whatever Prefect and the command line make of it
+                held.stop("by SIGTERM")
             raise
         # Left in place on any other error: a run that could not end properly is cleared up by the next one.
         (root / LEASE).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,11 @@ def test_a_run_that_is_ended_leaves_nothing_behind(ran: Toy, number: int, code: 
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, output
     wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+    head, who = {signal.SIGINT: ("stopped", " by the user, "), signal.SIGTERM: ("stopped", " by SIGTERM, ")}.get(
+        number, ("killed", "")
+    )
+    (told,) = [line for line in ran.keypipe("status").splitlines() if line.startswith(("stopped", "killed"))]
+    assert re.fullmatch(rf"{head} +run training .*, pid {process.pid} since ..:..{who or ', '}in train", told), told
     if number != signal.SIGKILL:
         assert ran.text(MODEL) == before
     else:
