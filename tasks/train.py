@@ -143,7 +143,7 @@ def run(
 
     Raises:
         PoseError: weights, arguments or the dataset cannot be used, neither DVC nor git keeps what the training starts
-            from, or MLflow does not answer before it starts.
+            from, or MLflow's address is wrong.
     """
     check_kept(root, {"model": params.model, **params.arguments})
     engine().configure(root, local.threads)
@@ -208,13 +208,13 @@ class Witness:
         """Open the training's MLflow run, or go on with the one of a killed training.
 
         Raises:
-            PoseError: MLflow does not answer.
+            PoseError: MLflow's address or the experiment is wrong.
         """
         self._params, self._schema, self._scratch, self._root, self._record = params, schema, scratch, root, record
         self._progress = _read_progress(scratch)
         self.live = tracking.start_training(root, record, self._progress.run_id or None)
-        self.live.set_tags(snapshots.take(root, self.live.run_id, record.fingerprint))
         self._progress.run_id = self.live.run_id
+        self.live.set_tags(snapshots.take(root, self._progress.run_id, record.fingerprint))
         self._save()
 
     def _save(self) -> None:
@@ -278,7 +278,11 @@ class Witness:
         description = {"schema": schema_to_mapping(self._schema), "license": LICENSE, "version": __version__}
         if (depth := read_depth(self._root)) != CUT:
             description[DEPTH] = depth
-        summary = _summarise(self._record, self.live.run_id, trained, self._params.best_by, notes)
+        run_id = self.live.run_id
+        if run_id != self._progress.run_id:  # the server was away when it began
+            snapshots.rename(self._root, self._progress.run_id, run_id)
+            self._progress.run_id = run_id
+        summary = _summarise(self._record, run_id, trained, self._params.best_by, notes)
         with replacing(self._root, MODELS) as models:
             _collect(models, trained, self._scratch, summary, description, self._progress)
         reason = trained.not_repeatable

@@ -11,10 +11,13 @@ from typing import Any
 import msgspec
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed
+from prefect.settings import get_current_settings
+from prefect.states import Cancelled, Failed
 
 from flows.commands.prediction import USUAL, Wish, predict_in_workspace
+from flows.pipeline.lease import RunCancelled
 from flows.services import server
+from flows.services.presence import Presence, Unsettled, is_cut_off, note_end, tell_ends, watched
 from keypipe.batch import prediction as batch
 from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
@@ -40,22 +43,61 @@ def prediction_flow(root: str, source: str, wish: dict[str, Any] | None = None) 
         The summary, or a failed state with the user's error.
     """
     logger = get_run_logger()
-    try:
-        progress = tell_in_lines("predict", logger.info)
-        summary = predict_in_workspace(Path(root), source, msgspec.convert(wish or {}, Wish), progress)
-        logger.info("%s", summary)
-        batch.raise_for_faults(summary)
-    except PoseError as error:
-        # Returned, not raised: Prefect would log a traceback where one clear message is due.
-        logger.error("%s", error)
-        return Failed(message=str(error).splitlines()[0], data=error)
-    return summary
+    workspace = Path(root)
+    outcome: batch.Summary | PoseError
+    with watched(flow_run.id, str(get_current_settings().api.url or "")) as presence:
+        try:
+            tell_ends(workspace)
+            progress = _until_cancelled(tell_in_lines("predict", logger.info), presence)
+            outcome = predict_in_workspace(workspace, source, msgspec.convert(wish or {}, Wish), progress)
+            logger.info("%s", outcome)
+            batch.raise_for_faults(outcome)
+        except PoseError as error:
+            # Returned, not raised: Prefect would log a traceback where one clear message is due.
+            logger.error("%s", error)
+            outcome = error
+        except RunCancelled as error:
+            return Cancelled(message=str(error))
+        message = str(outcome).splitlines()[0] if isinstance(outcome, PoseError) else ""
+        if presence.leave():
+            state = "FAILED" if message else "COMPLETED"
+            note_end(workspace, Unsettled(str(flow_run.id), state, message))
+        for line in presence.describe():
+            logger.warning("not recorded: %s", line)
+    _outcomes[:] = [outcome]
+    return Failed(message=message, data=outcome) if message else outcome
+
+
+_outcomes: list[batch.Summary | PoseError] = []
+"""What the last run of this process came to, for who cannot ask its server."""
+
+
+def _until_cancelled(progress: batch.Progress, presence: Presence) -> batch.Progress:
+    """Stop a prediction that was cancelled in Prefect, which itself tells only runs that a runner has started."""
+
+    def tell(*arguments: Any) -> None:
+        if presence.cancelled:
+            raise RunCancelled("the run was cancelled in Prefect")
+        progress(*arguments)
+
+    return tell
 
 
 def run_prediction(root: Path, source: str, wish: Wish = USUAL) -> batch.Summary:
-    """Run the flow in this process, with a Prefect server; see ``flows.commands.prediction.predict_main``."""
+    """Run the flow in this process, with a Prefect server; see ``flows.commands.prediction.predict_main``.
+
+    A server that goes away meanwhile stops nothing; a later run tells it how this one ended.
+    """
     with server.connected(root, print):
-        state: Any = prediction_flow(str(root), source, msgspec.to_builtins(wish), return_state=True)
-        server.settle(state.state_details.flow_run_id)
-        summary: batch.Summary = state.result()
-        return summary
+        try:
+            state: Any = prediction_flow(str(root), source, msgspec.to_builtins(wish), return_state=True)
+        except Exception:
+            if not is_cut_off():
+                raise
+            (outcome,) = _outcomes
+        else:
+            server.settle(state.state_details.flow_run_id)
+            outcome = state.result()
+    if isinstance(outcome, PoseError):
+        raise outcome
+    return outcome

@@ -229,7 +229,7 @@ def show_status(status: Status) -> None:
         place = f", in {status.killed.stage}" if status.killed.stage else ""
         stopped = f" {status.killed.stopped}" if status.killed.stopped else ""
         head = "stopped" if stopped else "killed"
-        console.print(f"{head:<10} {status.killed.describe()}{stopped}{place}", markup=False)
+        console.print(f"{head:<10} {status.killed.describe()}{stopped}{place}", markup=False, soft_wrap=True)
         console.print("           the next `keypipe run` clears up after it; a training goes on where it was stopped")
     if status.last_run:
         last = status.last_run

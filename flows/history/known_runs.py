@@ -73,6 +73,10 @@ def list_runs(root: Path) -> list[Run]:
     """Return the trainings that MLflow knows, newest first."""
     tracked = history.list_runs(root)
     kept = {snapshot.run_id: snapshot for snapshot in snapshots.list_snapshots(root)}
+    for run in tracked:
+        if (begun_as := run.tags.get(tracking.BOX, "")) in kept:  # the server was away when it began, and gave no id
+            snapshots.rename(root, begun_as, run.id)
+            kept[run.id] = msgspec.structs.replace(kept[begun_as], run_id=run.id)
     children: dict[str, list[Child]] = {}
     for run in tracked:
         if tracking.PARENT in run.tags:

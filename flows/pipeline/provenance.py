@@ -9,7 +9,7 @@ from prefect import get_run_logger
 
 from flows.pipeline.run_result import RunResult
 from flows.system.state_files import read_record, write_record
-from tasks.tracking.outbox import count_waiting
+from tasks.tracking.outbox import count_waiting, is_box_name
 from tasks.versions import git, lockfile, snapshots
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import DATABASE, LOCK, STATE
@@ -61,6 +61,8 @@ def record_training(root: Path) -> str:
     if uri.startswith("sqlite"):
         recorded.database, recorded.known_as = database.stat().st_ino, found.run_id
         write_record(root / RECORDED, recorded)
+    if is_box_name(run_id):
+        snapshots.rename(root, run_id, found.run_id)
     return found.run_id
 
 

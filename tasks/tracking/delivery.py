@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -26,7 +25,7 @@ from tasks.tracking.client import (
 from tasks.tracking.machine import package_versions
 from tasks.tracking.outbox import Box, RunInfo
 from tasks.workspace.models import TrainingRecord, read_record
-from tasks.workspace.places import MODELS, OUTBOX
+from tasks.workspace.places import MODELS
 from tasks.workspace.program import say, write_json
 
 FINGERPRINT = "keypipe.fingerprint"
@@ -37,55 +36,10 @@ BOX = "keypipe.box"
 PARENT = "mlflow.parentRunId"
 PACKAGES_FILE = "packages.json"
 
-_SHARE = 0.02
-_QUICK_SECONDS = 2
+QUICK_SECONDS = 2
 _PATIENT_SECONDS = 15
 _MAX_VALUE = 5900
 _MAX_TAG = 4900
-
-
-class Courier:
-    """Sends what boxes hold, and tells when a server is away and when it is back.
-
-    While it is away, trying costs at most 2 % of the time that has gone by.
-
-    Attributes:
-        away: why the server could not be told, one line; empty while it can.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.away = ""
-        self._root = root
-        self._began = time.monotonic()
-        self._spent = self._last = 0.0
-
-    def deliver(self, box: Box, *, patient: bool = False) -> bool:
-        """Send what a box holds, as far as the server takes it.
-
-        Args:
-            box: held by this process.
-            patient: nothing waits for it: try although the server was away, and give it more time.
-
-        Returns:
-            Whether all of it is told.
-        """
-        passed = time.monotonic() - self._began
-        if self.away and not patient and self._spent + self._last > _SHARE * passed:
-            return False
-        started = time.monotonic()
-        try:
-            send(self._root, box, patient=patient)
-        except Exception as error:  # noqa: BLE001 - whatever fails of recording, what is recorded must not suffer
-            self._last = time.monotonic() - started
-            self._spent += self._last
-            if not self.away:
-                say(f"warning: {first_line(error)}; what it is not told waits in {OUTBOX}")
-            self.away = first_line(error)
-            return False
-        if self.away:
-            say(f"MLflow answers again: {server_name(self._root)}")
-        self.away, self._last = "", 0.0
-        return True
 
 
 def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
@@ -105,6 +59,8 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
             if not free:
                 continue
             try:
+                if not sent:
+                    reach(root)
                 send(root, box, patient=True)
             except Exception as error:  # noqa: BLE001 - it waits on
                 tell(f"MLflow could not be told of {box.run.name}: {first_line(error)}")
@@ -116,6 +72,16 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
     if sent:
         runs = "run" if len(sent) == 1 else "runs"
         tell(f"MLflow at {server} was told of {len(sent)} {runs} that it had not been told all of")
+
+
+def reach(root: Path) -> None:
+    """Ask the server something small, so that one that never answers costs two seconds and not minutes.
+
+    Raises:
+        PoseError: the server does not answer, or its address or the experiment is wrong.
+    """
+    with answering(root), _limits(patient=False):
+        experiment_id(open_client(root), root)
 
 
 def send(root: Path, box: Box, *, patient: bool = True) -> None:
@@ -158,7 +124,7 @@ def _send(root: Path, box: Box, *, patient: bool) -> None:
 
 
 def _limits(*, patient: bool) -> AbstractContextManager[None]:
-    return limited(_PATIENT_SECONDS) if patient else limited(_QUICK_SECONDS, 0)
+    return limited(_PATIENT_SECONDS) if patient else limited(QUICK_SECONDS, 0)
 
 
 def _send_older(root: Path, box: Box) -> None:
@@ -183,8 +149,9 @@ def _identify(root: Path, client: Any, box: Box) -> None:
     if run.guest:
         run.run_id = find_training(root, client, experiment, run.fingerprint)
     else:
-        found = _find(client, experiment, f"tags.`{BOX}` = '{box.name}'") if run.asked else None
-        tags = {**run.tags, BOX: box.name}
+        begun_as = run.begun_as or box.name
+        found = _find(client, experiment, f"tags.`{BOX}` = '{begun_as}'") if run.asked or run.begun_as else None
+        tags = {**run.tags, BOX: begun_as}
         if run.stage and found is None:
             tags |= {PARENT: find_training(root, client, experiment, run.fingerprint), STAGE: run.stage}
         run.asked = True

@@ -7,7 +7,9 @@ twice, because the answer to the first time got lost, is sent with the same time
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +41,7 @@ class RunInfo(msgspec.Struct):
         run_id: the server's; empty until it has one.
         asked: the server was asked for one, and its answer may have got lost.
         ended: no more will come.
+        begun_as: name of the box that the run was begun with, where this one goes on with a run that has no id yet.
     """
 
     server: str
@@ -52,6 +55,7 @@ class RunInfo(msgspec.Struct):
     run_id: str = ""
     asked: bool = False
     ended: bool = False
+    begun_as: str = ""
 
 
 class Metrics(msgspec.Struct, tag="metrics"):
@@ -117,6 +121,7 @@ class Box:
         self.path = path
         self.run = run
         self._lock = FileLock(path / _LOCK, thread_local=False, fallback_to_soft=False)
+        self._saving = threading.Lock()  # what is sent beside a training is noted while the training adds to the box
 
     @property
     def name(self) -> str:
@@ -130,7 +135,8 @@ class Box:
 
     def save(self) -> None:
         """Write down what is known of the run."""
-        _write(self.path / _RUN, self.run)
+        with self._saving:
+            _write(self.path / _RUN, self.run)
 
     def add(self, item: Item, source: Path | None = None) -> None:
         """Add something to be told.
@@ -225,10 +231,9 @@ def list_boxes(root: Path) -> list[Box]:
     return boxes
 
 
-def find_box(root: Path, run_id: str) -> Box | None:
-    """Return what a run that was killed has still to tell."""
-    found = [box for box in list_boxes(root) if box.run.run_id == run_id and not box.run.guest]
-    return found[-1] if found else None
+def is_box_name(name: str) -> bool:
+    """Tell whether a run is called by its box, since the server was away and has given it no id yet."""
+    return re.fullmatch(r"\d+-[0-9a-f]{16}", name) is not None
 
 
 def end_abandoned(root: Path) -> None:

@@ -12,19 +12,21 @@ from tasks.tracking import outbox
 from tasks.tracking.client import (
     AwayError,
     answering,
-    experiment_id,
     experiment_name,
+    limited,
     open_client,
     server_name,
 )
+from tasks.tracking.courier import Courier
 from tasks.tracking.delivery import (
+    BOX,
     FINGERPRINT,
     PACKAGES_FILE,
     PARENT,
+    QUICK_SECONDS,
     REASON,
     RESTORED,
     STAGE,
-    Courier,
     deliver_all,
     open_training,
 )
@@ -34,7 +36,7 @@ from tasks.workspace.models import TrainingRecord, read_record
 from tasks.workspace.places import OUTBOX
 from tasks.workspace.program import say
 
-__all__ = ["FINGERPRINT", "PACKAGES_FILE", "PARENT", "REASON", "RESTORED", "STAGE"]
+__all__ = ["BOX", "FINGERPRINT", "PACKAGES_FILE", "PARENT", "REASON", "RESTORED", "STAGE"]
 
 PROCESS = "keypipe.process"
 LEASE = "keypipe.lease"
@@ -53,18 +55,16 @@ class Run:
     Args:
         root: the workspace.
         box: of the run, held by this process.
-        urgent: something waits, such as a training: try a server that is away seldom, and never for long.
     """
 
-    def __init__(self, root: Path, box: Box, *, urgent: bool = False) -> None:
+    def __init__(self, root: Path, box: Box) -> None:
         self._box = box
-        self._courier = Courier(root)
-        self._urgent = urgent
+        self._courier = Courier(root, box)
 
     @property
     def run_id(self) -> str:
-        """The server's id of it; empty while the server has not been told of it."""
-        return self._box.run.run_id
+        """The server's id of it; its box's name as long as the server has not been told of it."""
+        return self._box.run.run_id or self._box.run.begun_as or self._box.name
 
     @property
     def fingerprint(self) -> str:
@@ -95,12 +95,12 @@ class Run:
     def go_on(self) -> None:
         """Say that the run of a killed process goes on, and is this process's."""
         self._box.add(outbox.Tags(_process_tags() | {"keypipe.resumed": "true"}))
-        self._tell(outbox.Status("RUNNING", "", outbox.now()))
+        self._box.add(outbox.Status("RUNNING", "", outbox.now()))
 
     def end(self, status: str, reason: str = "") -> None:
         """End the run as FINISHED, FAILED or KILLED, saying why."""
         self._box.add(outbox.Status(status, reason, outbox.now()))
-        if not self._courier.deliver(self._box, patient=True):
+        if not self._courier.finish():
             say(
                 f"MLflow was not told all of this run ({self._courier.away}): the rest waits in {OUTBOX}, and the next"
                 " keypipe command that reaches the server sends it"
@@ -109,18 +109,31 @@ class Run:
 
     def reach(self) -> None:
         """Have the server know the run."""
-        self._courier.deliver(self._box, patient=True)
+        self._courier.finish()
+
+    def begin(self) -> None:
+        """Have the server know a training that starts, if it answers at once, and send what comes beside it.
+
+        Raises:
+            PoseError: the server's address or the experiment is wrong.
+        """
+        try:
+            self._courier.introduce()
+        except PoseError:
+            self._box.discard()
+            raise
+        self._courier.go_beside()
 
     def relax(self) -> None:
         """Let the server have its time from now on: nothing waits any more."""
-        self._urgent = False
+        self._courier.come_back()
 
     def _tell(self, item: outbox.Item, source: Path | None = None) -> None:
         guest = self._box.run.guest  # which has a box only as long as something waits
         if guest:
             self._box.hold()
         self._box.add(item, source)
-        self._courier.deliver(self._box, patient=not self._urgent)
+        self._courier.deliver()
         if guest:
             self._box.close()
 
@@ -145,25 +158,26 @@ def start_training(root: Path, record: TrainingRecord, run_id: str | None = None
     Args:
         root: the workspace.
         record: what identifies the training.
-        run_id: the killed training's run, which goes on though the server is away.
+        run_id: the killed training's run, as ``Run.run_id`` gave it.
+
+    Returns:
+        The run. What it records is sent beside the training; while the server does not answer, it waits on the disk.
 
     Raises:
-        PoseError: the tracking server does not answer, and nothing was trained yet that would be lost.
+        PoseError: the server's address or the experiment is wrong.
     """
-    deliver_all(root)
+    outbox.end_abandoned(root)
     if run_id and _may_know(root, run_id):
         name = f"train {record.fingerprint[:8]}"
-        info = RunInfo(server_name(root), experiment_name(), record.fingerprint, name, run_id=run_id)
-        run = Run(root, outbox.open_box(root, info), urgent=True)
+        waits = outbox.is_box_name(run_id)
+        info = RunInfo(server_name(root), experiment_name(), record.fingerprint, name)
+        info.tags = {**record.tags, FINGERPRINT: record.fingerprint, **_process_tags()}
+        info.run_id, info.begun_as = ("", run_id) if waits else (run_id, "")
+        run = Run(root, outbox.open_box(root, info))
         run.go_on()
-        return run
-    experiment_id(open_client(root), root)
-    box = open_training(root, record, _process_tags())
-    run = Run(root, box, urgent=True)
-    run.reach()
-    if not run.run_id:
-        box.discard()
-        raise AwayError(root, run.silence)
+    else:
+        run = Run(root, open_training(root, record, _process_tags()))
+    run.begin()
     return run
 
 
@@ -174,8 +188,10 @@ def _process_tags() -> dict[str, str]:
 
 def _may_know(root: Path, run_id: str) -> bool:
     """Tell whether the server knows a run; one that is away may."""
+    if outbox.is_box_name(run_id):
+        return True
     try:
-        with answering(root):
+        with answering(root), limited(QUICK_SECONDS, 0):
             return bool(open_client(root).get_run(run_id).info.lifecycle_stage == "active")
     except AwayError:
         return True

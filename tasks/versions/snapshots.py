@@ -188,6 +188,22 @@ def find(root: Path, run_id: str) -> Snapshot | None:
     return next((snapshot for snapshot in list_snapshots(root) if snapshot.run_id == run_id), None)
 
 
+def rename(root: Path, before: str, run_id: str) -> None:
+    """Call the snapshot of a run by the id that MLflow has given it since; one that has that name already stays.
+
+    Args:
+        root: the workspace.
+        before: what the run was called until then; nothing is done where no snapshot is called so.
+        run_id: its MLflow run.
+    """
+    commit = (git.ask(root, "rev-parse", "--verify", "--quiet", f"{REFS}/{before}") or "").strip()
+    if not commit or before == run_id:
+        return
+    if not git.ask(root, "rev-parse", "--verify", "--quiet", f"{REFS}/{run_id}"):
+        git.ask(root, "update-ref", f"{REFS}/{run_id}", commit)
+    git.ask(root, "update-ref", "-d", f"{REFS}/{before}", commit)
+
+
 def drop(root: Path, run_id: str) -> None:
     """Remove the snapshot of a run; git collects what it alone held."""
     git.read(root, "update-ref", "-d", f"{REFS}/{run_id}")
