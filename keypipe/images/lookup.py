@@ -79,6 +79,29 @@ class ImageFolder:
         unread = self._of_unread_format(stem, named)
         return Found(unread) if unread else Found(None, refused=_refuse(image_path, named))
 
+    def namesakes(self, path: str) -> tuple[list[str], str]:
+        """Return the images that have the file name of a path, in whatever folder.
+
+        Args:
+            path: the path; Windows' separators and drives are understood.
+
+        Returns:
+            The images; and in a few words how they were found where none has that very name: by its letter case (or
+            Unicode form), or by its stem, with the suffix of another format.
+        """
+        name = PureWindowsPath(path).name
+        alike = self._by_last_stem.get(_last_stem(name), [])
+        exact = [image for image in alike if image.rpartition("/")[2] == name]
+        if exact:
+            return exact, ""
+        folded = self._called_as(path)
+        return (folded, "letter case") if folded else (alike, "stem" if alike else "")
+
+    def find_unread(self, path: str) -> str | None:
+        """Return a file of the stem of a path that is an image of a format that is not read; None if there is none."""
+        name = PureWindowsPath(path).name
+        return self._of_unread_format(name.rpartition(".")[0], name)
+
     def _of_mirrored_place(self, stem: str, image_path: str | None) -> list[str]:
         """Return the images whose whole path ends the named one; else those with the stem whose folders mirror it."""
         written = PureWindowsPath(image_path or "").parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -13,8 +13,9 @@ import msgspec
 from keypipe.annotations.folder import list_files
 from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import LabelledImage, LabelSet, join_objects
-from keypipe.images.formats import IMAGE_SUFFIXES
+from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
 from keypipe.images.header import parse_image_header
+from keypipe.images.lookup import ImageFolder
 from tasks.progress import Progress, follow
 
 _LAYOUT_FOLDERS = {"images", "labeled-data", "JPEGImages"}
@@ -52,7 +53,8 @@ def read_size(path: Path) -> tuple[int, int] | str:
 def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[Incoming], list[Fault]]:
     """Find each image's file by the end of its path, read its size, and choose its name below the new folder.
 
-    Images that several files of labels are about become one.
+    An image that is there in another letter case, or with the same stem in another format, is taken and counted, unless
+    it is the one that other labels name. Images that several files of labels are about become one.
 
     Args:
         labels: what was read; what is the same in several files is counted there.
@@ -62,16 +64,18 @@ def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[In
     Returns:
         The images that were found, in the order of the labels, and what is wrong with the others.
     """
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for name in list_images(folder):
-        by_name[PurePosixPath(name).name].append(name)
+    there = ImageFolder(list_files(folder))
     found: dict[str, Incoming] = {}
     faults: list[Fault] = []
     images = [image for image in labels.images if not image.faulty]
+    named = {
+        name for namesakes, how in (there.namesakes(image.name) for image in images) if not how for name in namesakes
+    }
     for image in follow(images, "looking for the images", tell):
-        candidates = _best_matches(image, by_name.get(PurePosixPath(image.name).name, []))
+        namesakes, how = there.namesakes(image.name)
+        candidates = _best_matches(image, [name for name in namesakes if not how or name not in named])
         if len(candidates) != 1:
-            faults.append(_tell_missing(image, candidates, folder))
+            faults.append(_tell_missing(image, candidates, folder, there.find_unread(image.name)))
             continue
         file = candidates[0]
         size = read_size(folder / file)
@@ -83,17 +87,29 @@ def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[In
             faults += join_objects(labels, found[file].labels, image)
         else:
             found[file] = Incoming(image, folder / file, size, file)
+            if how:
+                labels.repairs[_FOUND_BY[how]] += 1
     incoming = [image for image in found.values() if not image.labels.faulty]
     _choose_targets(incoming)
     return incoming, faults
 
 
-def _tell_missing(image: LabelledImage, candidates: Sequence[str], folder: Path) -> Fault:
+_FOUND_BY = {
+    "letter case": "images whose names are in another letter case",
+    "stem": "images of the same stem in another format",
+}
+
+
+def _tell_missing(image: LabelledImage, candidates: Sequence[str], folder: Path, unread: str | None) -> Fault:
     if candidates:
         shown = ", ".join(candidates[:_N_SHOWN]) + (", ..." if len(candidates) > _N_SHOWN else "")
         found, fix = (
             f"{len(candidates)} images have this name: {shown}",
             "give the folder of the right ones with --images",
+        )
+    elif unread:
+        return Fault(
+            image.name, None, "image-not-read", f"{unread}: its format, {name_unread(unread)}, is not read", UNREAD_FIX
         )
     else:
         found, fix = f"no image of this name below {folder}", "give their folder with --images"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ from keypipe.exchange.splits import split_of_path, splits_of_data_yaml
 from keypipe.exchange.yolo import YoloOptions, YoloTexts, parse_yolo_labels
 from keypipe.exchange.yolo_rows import holds_rows
 from keypipe.files.texts import decode_text, parse_json
-from keypipe.images.formats import IMAGE_SUFFIXES
+from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
+from keypipe.images.lookup import ImageFolder, fold
 from tasks.commands.import_images import list_images, read_size
 from tasks.commands.sleap_source import read_sleap
 from tasks.progress import Progress, follow
@@ -173,13 +174,14 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
         raise AnnotationError(f"{origin.labels}: give the folder of the dataset, with images and labels in it")
     data = read_mapping(origin.labels, options.encoding) if origin.labels.is_file() else {}
     texts = YoloTexts({}, {}, {}, data or _find_data_yaml(source, options.encoding))
-    candidates = {name for name in list_files(source) if name.endswith(".txt")}
+    candidates = {name for name in list_files(source) if name.lower().endswith(".txt")}
     unused = set(candidates)
+    folded = {fold(name): name for name in sorted(candidates, reverse=True)}
     for name in follow(list_images(origin.images), _READING, tell):
         size = read_size(origin.images / name)
         if isinstance(size, str):
             continue  # found again, and told, when the image is looked for
-        found, text = _find_label_file(name, source, candidates, options.encoding)
+        found, text = _find_label_file(name, source, candidates, folded, options.encoding)
         if found:
             unused.discard(found)
         texts.labels[name], texts.sizes_wh[name], texts.label_files[name] = text, size, found or name
@@ -191,7 +193,7 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     splits = splits_of_data_yaml(texts.data, texts.labels, lambda name: _read_lines(source / name, options.encoding))
     for image in labels.images:
         image.split = splits.get(image.name, "")
-    labels.faults += _check_unused(source, unused, options.encoding)
+    labels.faults += _check_unused(source, unused, ImageFolder(list_files(origin.images)), options.encoding)
     return labels
 
 
@@ -211,14 +213,21 @@ def _refuse_without_labels(source: Path, images: Path, n_images: int, row_files:
         lacking = (
             f"no label file beside its {n_images} images" if n_images else f"no image that can be read in {images}"
         )
+        unread = [name for name in list_files(images) if name_unread(name)]
+        if not n_images and unread:
+            told = f"the format of {unread[0]}, {name_unread(unread[0])}, is not read; {UNREAD_FIX}"
         raise AnnotationError(f"{source}: {lacking}; {told or 'give their folder with --images'}")
 
 
 def _find_label_file(
-    image: str, source: Path, candidates: set[str], encoding: str | None
+    image: str, source: Path, candidates: set[str], folded: Mapping[str, str], encoding: str | None
 ) -> tuple[str | None, str | None]:
-    """Return an image's label file and its text; a file of a listing's name is one only if it holds rows."""
-    for name in _label_names(image):
+    """Return an image's label file and its text; a file of a listing's name is one only if it holds rows.
+
+    One in another letter case or Unicode form is taken where none has the very name.
+    """
+    names = _label_names(image)
+    for name in [*names, *(folded.get(fold(name), "") for name in names)]:
         if name in candidates:
             text = decode_text((source / name).read_bytes(), name, encoding)
             if PurePosixPath(name).stem.lower() not in _LISTINGS or not text.strip() or holds_rows(text):
@@ -237,7 +246,7 @@ def _label_names(image: str) -> list[str]:
     return [*names, str(stem), str(stem.parent / "labels" / stem.name), f"labels/{stem}"]
 
 
-def _check_unused(source: Path, unused: Iterable[str], encoding: str | None) -> Iterator[Fault]:
+def _check_unused(source: Path, unused: Iterable[str], images: ImageFolder, encoding: str | None) -> Iterator[Fault]:
     """Yield a fault for every label file without an image; lists, notes and class names are passed over."""
     for name in sorted(unused):
         stem = PurePosixPath(name).stem.lower()
@@ -247,6 +256,10 @@ def _check_unused(source: Path, unused: Iterable[str], encoding: str | None) -> 
         if stem in _LISTINGS and not holds_rows(content.decode("ascii", "replace")):
             continue
         if content.strip() and not holds_rows(decode_text(content, name, encoding)):
+            continue
+        if unread := images.find_unread(name):
+            found = f"{unread}: its format, {name_unread(unread)}, is not read"
+            yield Fault(name, None, "image-not-read", found, UNREAD_FIX)
             continue
         found = "no image has this label file's name"
         yield Fault(name, None, "no-image", found, "add it, or delete the label file")

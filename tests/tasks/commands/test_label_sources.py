@@ -261,3 +261,55 @@ def test_the_other_importer_is_named(empty: Path, source: Path, kind: Source, fi
         put(source / name, text)
     with pytest.raises(PoseError, match=told):
         take(empty, kind, source)
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+def write_coco(path: Path, names: Sequence[str]) -> Path:
+    """Write a COCO file with a cow in the middle of each image."""
+    cow = {"category_id": 1, "bbox": [30, 30, 40, 20], "keypoints": [40, 36, 2], "area": 800, "iscrowd": 0}
+    document = {
+        "categories": [{"id": 1, "name": "cow", "keypoints": ["nose"], "skeleton": []}],
+        "images": [{"id": n, "file_name": name, "width": 100, "height": 80} for n, name in enumerate(names)],
+        "annotations": [{"id": n, "image_id": n, **cow} for n in range(len(names))],
+    }
+    put(path, json.dumps(document))
+    return path
+
+
+def test_images_of_another_letter_case_and_format_are_taken_and_counted(empty: Path, source: Path) -> None:
+    names = ["photos\\A.JPG", "b.jpeg", "c.jpg", "c.png", "Kühe.jpg"]
+    for name in ("photos/a.jpg", "B.png", "c.png", "Kuhe.jpg".replace("u", "u\u0308")):
+        put_image(source / name)
+    with pytest.raises(PoseError, match=r"c\.jpg: no image of this name"):  # c.png is another's
+        take(empty, "coco", write_coco(source / "labels.json", names))
+    told = take(empty, "coco", write_coco(source / "labels.json", [name for name in names if name != "c.jpg"]))
+    assert "4 images, 4 objects" in told
+    assert "images whose names are in another letter case (2)" in told
+    assert "images of the same stem in another format (1)" in told
+
+
+def test_an_image_of_a_format_that_is_not_read_is_called_that(empty: Path, source: Path) -> None:
+    put_image(source / "a.jpg")
+    put(source / "photos/b.heic", "x")
+    with pytest.raises(PoseError, match=r"photos/b\.heic: its format, HEIC, is not read -> save it as JPEG or PNG"):
+        take(empty, "coco", write_coco(source / "labels.json", ["a.jpg", "b.heic"]))
+
+
+def test_yolo_labels_are_found_in_another_letter_case_and_their_images_called_what_they_are(
+    empty: Path, source: Path
+) -> None:
+    put_image(source / "images/IMG_1.JPG")
+    put(source / "labels/img_1.TXT", ROW)
+    told = take(empty, "yolo", source, classes=("cow",), name="one")
+    assert "1 images, 1 objects" in told
+    put(source / "images/img_2.gif", "GIF89a")
+    put(source / "labels/img_2.txt", ROW)
+    with pytest.raises(PoseError, match=r"labels/img_2\.txt: images/img_2\.gif: its format, GIF, is not read"):
+        take(empty, "yolo", source, classes=("cow",), name="two")
+    shutil.rmtree(source)
+    put(source / "images/1.heic", "x")
+    put(source / "labels/1.txt", ROW)
+    with pytest.raises(PoseError, match=r"the format of images/1\.heic, HEIC, is not read"):
+        take(empty, "yolo", source, classes=("cow",), name="three")
