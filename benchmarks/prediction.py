@@ -25,7 +25,8 @@ from benchmarks.timing import Run, alternate, median, ratios, run
 from keypipe.demo.scene import write_demo
 from keypipe.images.media import read_image
 from keypipe.inference.onnx_model import load_onnx_model
-from keypipe.inference.predictor import DEFAULT_CONF, Predictor, Thresholds
+from keypipe.inference.predictor import Predictor, Thresholds
+from keypipe.keypoints.predictions import DEFAULT_CONF
 
 ROOT = Path(__file__).parents[1]
 

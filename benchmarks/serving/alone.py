@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.prediction import choose_conf, draw_images, make_model
-from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.inference.predictor import Thresholds
+from keypipe.keypoints.predictions import DEFAULT_CONF
 from keypipe.serving.model import ServedModel, open_model
 from tests.served import serving
 

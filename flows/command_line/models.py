@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from flows.command_line.menu import command
+from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, DEFAULT_MAX_DET
 
 
 @command("predict", examples=["keypipe predict data/raw/barn", "keypipe predict film.mp4 --conf 0.5 --output results"])
@@ -16,9 +17,16 @@ from flows.command_line.menu import command
     "--model", metavar="PATH", help="An ONNX model or a checkpoint; default: the export, else models/best.pt."
 )
 @click.option("--output", metavar="FOLDER", help="Where the pictures and the JSON go; default: below predictions/.")
-@click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
-@click.option("--max-det", default=300, show_default=True, help="Objects on an image at most, the surest ones.")
-@click.option("--keypoint-conf", default=0.5, show_default=True, help="Smallest confidence of a keypoint to be drawn.")
+@click.option("--conf", default=DEFAULT_CONF, show_default=True, help="Smallest confidence of an object.")
+@click.option(
+    "--max-det", default=DEFAULT_MAX_DET, show_default=True, help="Objects on an image at most, the surest ones."
+)
+@click.option(
+    "--keypoint-conf",
+    default=DEFAULT_KEYPOINT_CONF,
+    show_default=True,
+    help="Smallest confidence of a keypoint to be drawn.",
+)
 @click.option("--device", help="Such as cpu or cuda:0.")
 @click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
 @click.pass_obj
@@ -53,8 +61,13 @@ def predict(
 @click.argument("model", required=False, metavar="[MODEL.onnx|models:/NAME@ALIAS]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="0 takes any free one.")
-@click.option("--conf", default=0.25, show_default=True, help="Smallest confidence of an object.")
-@click.option("--keypoint-conf", default=0.5, show_default=True, help="Smallest confidence of a keypoint to be drawn.")
+@click.option("--conf", default=DEFAULT_CONF, show_default=True, help="Smallest confidence of an object.")
+@click.option(
+    "--keypoint-conf",
+    default=DEFAULT_KEYPOINT_CONF,
+    show_default=True,
+    help="Smallest confidence of a keypoint to be drawn.",
+)
 @click.option("--device", help="Such as cpu or cuda:0.")
 @click.option("--parallel", default=1, show_default=True, help="Images predicted at the same time.")
 @click.option("--queue", default=16, show_default=True, help="Requests that wait at most.")

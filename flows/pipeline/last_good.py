@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.system.process import undisturbed
 from tasks.versions.finished import take_up
+from tasks.versions.repository import bring_back_files
 from tasks.versions.stages import restore_outputs, stage_outputs
 from tasks.workspace.places import STATE
 from tasks.workspace.scratch import remove, remove_abandoned
@@ -35,6 +36,7 @@ def take_up_or_bring_back(root: Path, stage: str) -> str:
     Returns:
         What was done, for a message; empty where nothing had to be.
     """
+    bring_back_files(root)
     if not (root / ASIDE / stage).exists():
         return ""
     if take_up(root, stage):

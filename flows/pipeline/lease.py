@@ -212,12 +212,17 @@ def is_locked(root: Path) -> bool:
 
 def clear_up(root: Path, say: Say) -> None:
     """End in Prefect, in MLflow and on the machine what runs that died have left; the lock must be held."""
+    from tasks.versions.repository import bring_back_files, clear_stale_locks
+
     for path in [root / LEASE, *sorted((root / WAITING).glob("*.json"))]:
         lease = read_record(path, Lease)
         if lease is None or (lease.alive and path.name != LEASE.name):
             continue
         _end_run(root, lease, say)
         path.unlink(missing_ok=True)
+    clear_stale_locks(root)  # also what no run has left, but another command, or DVC itself
+    for name in bring_back_files(root):
+        say(f"{name}: brought back as it was before a process was killed that wrote it")
 
 
 def _end_run(root: Path, lease: Lease, say: Say) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults
 from keypipe.errors import PoseError
-from keypipe.inference.predictor import DEFAULT_CONF, DEFAULT_MAX_DET, Thresholds
-from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
+from keypipe.inference.predictor import Thresholds
+from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, DEFAULT_MAX_DET
 
 USER_ERROR = 2
 _SECONDS_BETWEEN_LINES = 5.0

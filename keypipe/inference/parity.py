@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from keypipe.inference.letterbox import Placement
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.postprocess import Detections
-from keypipe.inference.predictor import DEFAULT_MAX_DET, Predictor, RawModel, Thresholds
+from keypipe.inference.predictor import Predictor, RawModel, Thresholds
 from keypipe.keypoints.boxes import box_iou
+from keypipe.keypoints.predictions import DEFAULT_MAX_DET
 
 SAME_BOX_IOU = 0.5
 """Overlap from which two boxes of a class are the same object; how far they are apart is measured in pixels."""

@@ -12,11 +12,15 @@ from keypipe.errors import ConfigError, ModelError
 from keypipe.inference.letterbox import Placement, letterbox
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.postprocess import Detections, decode_end2end_output, decode_output, suppress_overlaps
-from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF, PredictedKeypoint, Prediction
+from keypipe.keypoints.predictions import (
+    DEFAULT_CONF,
+    DEFAULT_KEYPOINT_CONF,
+    DEFAULT_MAX_DET,
+    PredictedKeypoint,
+    Prediction,
+)
 
-DEFAULT_CONF = 0.25
 DEFAULT_IOU = 0.7
-DEFAULT_MAX_DET = 300
 
 
 class Thresholds(msgspec.Struct, frozen=True):

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+DEFAULT_CONF = 0.25
+"""Smallest score of an object that is predicted, unless told otherwise."""
+
+DEFAULT_MAX_DET = 300
+"""Objects that are predicted on an image at most, unless told otherwise."""
+
 DEFAULT_KEYPOINT_CONF = 0.5
 """Confidence from which a predicted keypoint counts as visible and is shown, unless told otherwise."""
 

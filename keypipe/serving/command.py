@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from keypipe.errors import PoseError
-from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
-from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
+from keypipe.inference.predictor import Thresholds
+from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
 from keypipe.serving.following.source import parse_ref
 from keypipe.serving.settings import TOKEN_VARIABLE, Settings
 

@@ -15,9 +15,10 @@ import msgspec
 from keypipe.errors import ConfigError, PoseError
 from keypipe.files.atomic import write_text
 from tasks.versions.lockfile import parse_lock
-from tasks.versions.repository import opened, relative, waiting
+from tasks.versions.repository import opened, relative, waiting, written_whole
 from tasks.versions.stages import hash_entry, is_new_and_empty, load_stage
 from tasks.workspace.params import format_yaml, parse_yaml
+from tasks.workspace.places import LOCK
 
 ACCEPTED = Path("accepted.yaml")
 CODE = ("keypipe/", "tasks/", "flows/")
@@ -163,7 +164,8 @@ def take_as_is(root: Path, differences: Differences, *, time: str, commit: str) 
     with opened(root) as repo, waiting(repo):
         loaded = load_stage(repo, root, differences.stage)
         loaded.save_deps()
-        loaded.dump(update_pipeline=False)
+        with written_whole(root, LOCK):
+            loaded.dump(update_pipeline=False)
     after = _entry(root, differences.stage)
     assert after is not None
     taken = Accepted(differences.stage, time, hash_entry(before), hash_entry(after), differences.code, commit)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from keypipe.errors import PoseError
-from tasks.versions.repository import opened, waiting
+from tasks.versions.repository import opened, waiting, written_whole
 from tasks.versions.stages import held_fingerprint, hold_deps, load_stage
+from tasks.workspace.places import LOCK
 from tasks.workspace.program import finished_path
 
 
@@ -31,7 +32,8 @@ def take_up(root: Path, stage: str) -> bool:
                 return False
             loaded.save()
             loaded.commit()
-            loaded.dump(update_pipeline=False)
+            with written_whole(root, LOCK):
+                loaded.dump(update_pipeline=False)
     except PoseError:  # DVC cannot take it, as when the disk is full
         return False
     note.unlink()

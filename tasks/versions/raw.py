@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from keypipe.errors import DatasetError
 from tasks.progress import Progress
 from tasks.versions import git
-from tasks.versions.repository import opened, waiting
+from tasks.versions.repository import opened, waiting, written_whole
 from tasks.workspace.params import parse_yaml
 from tasks.workspace.places import RAW, RAW_FILE
 
@@ -119,7 +119,8 @@ def version_raw(root: Path, progress: Progress | None = None) -> RawVersion:
                 raise DatasetError(f"{RAW}: {what}; run again later")
             out.ignore()
             out.obj, out.hash_info, out.meta, out.files = tree, tree.hash_info, meta, None
-            stage.dump()
+            with written_whole(root, RAW_FILE):
+                stage.dump()
         except LockError:
             raise
         except UnicodeEncodeError as error:

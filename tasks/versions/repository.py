@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from keypipe.errors import PoseError
-from keypipe.files.atomic import write_text
+from keypipe.files.atomic import replacing_file, write_text
 from tasks.versions import git
 from tasks.workspace.access import check_place
+from tasks.workspace.places import LOCK, STATE
 
+_COPIES = STATE / "being-written"
+_READ_TRIES = 5
 LOCK_PATIENCE_SECONDS = 60.0
 """DVC holds its repository lock while it hashes, not while a stage runs: a minute is long."""
 
@@ -87,9 +90,19 @@ def opened(root: Path, *, quiet: bool = True) -> Iterator[Any]:
             raise BusyError(f"another DVC command holds the workspace: {error}") from error
         except DvcException as error:
             # What DVC itself refuses is in the files: dvc.yaml, dvc.lock, params.yaml, .dvc/config, the cache.
-            raise PoseError(f"DVC: {error}") from error
+            raise PoseError(f"DVC: {error}{_advise(error)}") from error
         finally:
             repo.close()
+
+
+def _advise(error: Exception) -> str:
+    """Return what to do about a lock file that is damaged, as by a kill of `dvc repro`, or half merged."""
+    if f"'{LOCK}'" not in str(error):
+        return ""
+    return (
+        f"; `git checkout {LOCK}` brings the last committed one back, and `keypipe run` takes what was computed since"
+        " from DVC's cache"
+    )
 
 
 def _take_braces_for_text() -> None:
@@ -134,15 +147,70 @@ def relative(root: Path, out: Any) -> str:
     return Path(os.path.relpath(out.fs_path, root)).as_posix()
 
 
+@contextmanager
+def written_whole(root: Path, path: Path) -> Iterator[None]:
+    """Keep a copy of a file while the block has DVC write it.
+
+    DVC empties a file and then writes it: a kill or a full disk in between leaves half of it, which may even look
+    whole. An error brings the copy back at once, and after a kill ``bring_back_files`` does.
+
+    Args:
+        root: the workspace.
+        path: the file, relative to it; it may be absent.
+    """
+    copy = root / _COPIES / path
+    with replacing_file(copy) as temporary:
+        temporary.write_bytes((root / path).read_bytes() if (root / path).exists() else b"")
+    try:
+        yield
+    except BaseException:
+        bring_back_files(root)
+        raise
+    copy.unlink()
+
+
+def bring_back_files(root: Path) -> list[str]:
+    """Bring back, as they were before, the files that DVC was writing when its process was killed.
+
+    Returns:
+        Which they are, relative to the workspace.
+    """
+    found: list[str] = []
+    for copy in sorted(path for path in (root / _COPIES).rglob("*") if path.is_file()):
+        path = copy.relative_to(root / _COPIES)
+        if path.name.startswith("."):  # killed before the copy was whole: the file was not touched yet
+            copy.unlink()
+            continue
+        content = copy.read_bytes()
+        if not content:
+            (root / path).unlink(missing_ok=True)
+        elif not (root / path).exists() or content != (root / path).read_bytes():
+            with replacing_file(root / path) as temporary:
+                temporary.write_bytes(content)
+        copy.unlink()
+        found.append(path.as_posix())
+    return found
+
+
 def clear_stale_locks(root: Path) -> None:
-    """Drop entries of DVC's lock file whose process is gone, also where its number has been given away again."""
+    """Drop entries of DVC's lock file whose process is gone, also where its number has been given away again.
+
+    A file of which a killed process has written half is removed: DVC would refuse it for ever.
+    """
     import psutil
 
     path = root / ".dvc" / "tmp" / "rwlock"
-    try:
-        written = path.stat().st_mtime
-        locks: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    for _ in range(_READ_TRIES):
+        try:
+            written = path.stat().st_mtime
+            locks: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+            break
+        except FileNotFoundError:
+            return
+        except ValueError:  # half written; by a process that lives no longer than for a moment
+            time.sleep(0.1)
+    else:
+        path.unlink(missing_ok=True)
         return
 
     def is_live(entry: Mapping[str, Any]) -> bool:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import msgspec
 
 from tasks.versions.raw import RawVersion, hash_raw
-from tasks.versions.repository import opened, relative
+from tasks.versions.repository import opened, relative, written_whole
 from tasks.versions.stages import held_fingerprint, hold_deps
-from tasks.workspace.places import RAW
+from tasks.workspace.places import LOCK, RAW
 from tasks.workspace.program import FINGERPRINT_VARIABLE, finished_path
 
 BUSY = "busy"
@@ -101,7 +101,8 @@ def reproduce(root: Path, stage: str, *, force: bool = False, raw: RawVersion | 
                 _refuse_edited_raw(repo, root, loaded, started)
             done = loaded.reproduce(**options)
             if done:
-                done.dump(update_pipeline=False)
+                with written_whole(root, LOCK):
+                    done.dump(update_pipeline=False)
             return done
 
         try:

@@ -13,8 +13,7 @@ import msgspec
 import pytest
 
 from flows.cli import cli
-from keypipe.inference.predictor import DEFAULT_CONF
-from keypipe.keypoints.predictions import DEFAULT_KEYPOINT_CONF
+from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from keypipe.serving.settings import Settings
 from tests.imports import ROOT

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.toy import PATIENCE, STAGES, Toy, dvc, wait_until
+from tests.flows.toy import PATIENCE, REPOSITORY, STAGES, Toy, dvc, wait_until
 
 MODEL = "models/best.pt"
 
@@ -109,6 +109,85 @@ def test_what_a_stage_has_finished_is_taken_up_though_dvc_had_not_taken_it(ran: 
     ran.flow()
     ran.edit(label="calf")
     assert "Ran" not in ran.flow().states[2:], "DVC's cache of runs has it as well"
+
+
+HALF = """\
+import json, os, pathlib, signal, sys
+
+def hook(event, arguments):
+    name = os.environ.get("TOY_KILL_WHILE_WRITING", "")
+    if event != "open" or not name or not str(arguments[0]).endswith(name) or "w" not in str(arguments[1]):
+        return
+    left = pathlib.Path(os.environ["TOY_WRITES"])  # how many writes go well
+    count = int(left.read_text())
+    left.write_text(str(count - 1))
+    if count == 0:
+        path = pathlib.Path(arguments[0])
+        os.truncate(path, path.stat().st_size // 2)
+        if "run" in os.environ["TOY_KILLED"]:
+            os.kill(json.loads(pathlib.Path(".keypipe/lease.json").read_text())["pid"], signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+"""
+"""Stands for the system that ends a process, or all of a run, at the moment when DVC has emptied a file to write it."""
+
+
+def fault(toy: Toy, folder: Path, name: str, killed: str, writes: int) -> dict[str, str]:
+    """Return an environment in which a write of a file is broken off in its middle by a kill."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HALF)
+    (folder / "left").write_text(str(writes))
+    path = os.pathsep.join([str(folder), str(REPOSITORY)])
+    settings = {"TOY_KILL_WHILE_WRITING": name, "TOY_WRITES": str(folder / "left"), "TOY_KILLED": killed}
+    return {"PYTHONPATH": path, **settings}
+
+
+@pytest.mark.parametrize("killed", ["dvc", "run"])
+def test_a_kill_while_dvc_writes_its_lock_file_loses_nothing(ran: Toy, tmp_path: Path, killed: str) -> None:
+    ran.edit(label="calf")
+    environment = fault(ran, tmp_path / "fault", "dvc.lock", killed, 2)  # the third, of train
+    process = ran.start("run", **environment)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert (tmp_path / "fault/left").read_text().startswith("-"), output
+    if killed == "run":
+        assert process.returncode == -signal.SIGKILL
+        wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+        assert ran.ran() == ["convert", "split", "train"]
+        output = ran.keypipe("run")
+        assert ran.ran() == ["validate", "export"]
+    else:
+        assert process.returncode == 0, output
+        assert ran.ran() == ["convert", "split", "train", "validate", "export"]
+    assert "up to date" in dvc(ran.root, "status")
+    assert "calf" in ran.text(MODEL)
+    assert not list((ran.root / ".keypipe/being-written").rglob("*.*"))
+
+
+@pytest.mark.parametrize("name", ["raw.dvc", "rwlock"])
+def test_a_kill_while_dvc_writes_another_file_is_cleared_up(ran: Toy, tmp_path: Path, name: str) -> None:
+    ran.edit(label="calf")
+    environment = fault(ran, tmp_path / "fault", name, "run", 0)
+    process = ran.start("run", **environment)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGKILL, output
+    wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
+    output = ran.keypipe("run")
+    assert ("data/raw.dvc: brought back" in output) == (name == "raw.dvc")
+    assert "up to date" in dvc(ran.root, "status")
+    assert "calf" in ran.text(MODEL)
+
+
+def test_a_lock_file_that_a_killed_dvc_repro_has_left_is_said_to_be_one(ran: Toy) -> None:
+    text = ran.text("dvc.lock")
+    (ran.root / "dvc.lock").write_text(text[: text.index("split:") + 3])
+    output = ran.keypipe("run", code=2)
+    assert "`git checkout dvc.lock` brings the last committed one back" in output
+    (ran.root / "dvc.lock").write_text("")  # DVC takes that for a workspace in which nothing has run
+    ran.ran()
+    outcome = ran.flow()
+    assert outcome.result.exit_code == 0
+    assert ran.ran() == [], "DVC's cache of runs had all of it"
 
 
 def test_what_was_finished_of_other_parameters_is_not_taken_up(ran: Toy) -> None:
