@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from keypipe.demo.scene import SCHEMA, write_demo
 from keypipe.diagnosis.findings import Finding
+from keypipe.keypoints.names import find_look_alikes, normal_form, spelling_key
 from keypipe.keypoints.skeleton import Schema, parse_schema
 from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
 from tasks.commands.doctor import run
@@ -41,12 +42,16 @@ INPUT_PX = 320
 
 @dataclass
 class Seeded:
-    """A fault: the kinds that name it, its file, the shapes at fault, and a size where that matters."""
+    """A fault: the kinds that name it, its file, the shapes at fault, a size where that matters, words of the message.
+
+    A finding of a whole folder has no file; there the words tell which fault it names.
+    """
 
     kinds: tuple[str, ...]
     file: str
     shapes: set[int] = field(default_factory=set)
     bucket: str = ""
+    words: str = ""
 
 
 @dataclass
@@ -239,10 +244,56 @@ def misspelt(sample: Sample) -> Seeded | None:
     label = sample.shapes[index]["label"]
     place = int(sample.rng.integers(1, len(label)))
     letter = TYPO_LETTERS[sample.rng.integers(len(TYPO_LETTERS))]
-    typos = (label[:place] + label[place + 1 :], label[:place] + letter + label[place:], label.replace("_", "-"))
-    typo = next((t for t in sample.rng.permutation(typos) if t not in DEMO.slots), f"{label}s")
+    known = {spelling_key(name) for name in DEMO.slots}
+    typos = (label[:place] + label[place + 1 :], label[:place] + letter + label[place:])
+    typo = next((t for t in sample.rng.permutation(typos) if spelling_key(str(t)) not in known), f"{label}s")
     sample.shapes[index]["label"] = str(typo)
     return Seeded(("misspelt-label",), sample.source, {index})
+
+
+def _respell(name: str, rng: np.random.Generator) -> str:
+    """Write a name otherwise: letter case, full width, blanks, hyphens, a character that is not seen."""
+    wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in name)
+    place = int(rng.integers(1, len(name)))
+    ways = (
+        name.upper(),
+        name.title(),
+        wide,
+        f" {name}  ",
+        name.replace("_", "-").title(),
+        f"{name[:place]}\u200b{name[place:]}",
+    )
+    return str(ways[rng.integers(len(ways))])
+
+
+def respelt(sample: Sample) -> Seeded | None:
+    drawn = sample.draw_object()
+    if drawn is None:
+        return None
+    name = str(sample.rng.choice(list(drawn[1])))
+    label = _respell(name, sample.rng)
+    sample.shapes[drawn[1][name]]["label"] = label
+    return Seeded(("other-spelling",), "", words=f"{label!r}")
+
+
+def circled(sample: Sample) -> Seeded | None:
+    drawn = sample.draw_object()
+    if drawn is None:
+        return None
+    index = drawn[1][str(sample.rng.choice(list(drawn[1])))]
+    x, y = sample.shapes[index]["points"][0]
+    sample.shapes[index] |= {"shape_type": "circle", "points": [[x, y], [x + 3, y]]}
+    return Seeded(("circle-for-keypoint",), sample.source, {index})
+
+
+def outlined(sample: Sample) -> Seeded | None:
+    drawn = sample.draw_object()
+    if drawn is None:
+        return None
+    x1, y1, x2, y2 = sample.box(drawn[0])
+    corners = [[x1, (y1 + y2) / 2], [(x1 + x2) / 2, y1], [x2, (y1 + y2) / 2], [(x1 + x2) / 2, y2]]
+    sample.shapes[drawn[0]] |= {"shape_type": "polygon", "points": corners}
+    return Seeded(("outline-without-box",), sample.source, {drawn[0]})
 
 
 def wrong_type(sample: Sample) -> Seeded | None:
@@ -251,7 +302,7 @@ def wrong_type(sample: Sample) -> Seeded | None:
         return None
     index = drawn[1][str(sample.rng.choice(list(drawn[1])))]
     x, y = sample.shapes[index]["points"][0]
-    sample.shapes[index] |= {"shape_type": "circle", "points": [[x, y], [x + 3, y]]}
+    sample.shapes[index] |= {"shape_type": "line", "points": [[x, y], [x + 3, y]]}
     return Seeded(("wrong-shape-type",), sample.source, {index})
 
 
@@ -281,13 +332,41 @@ def two_positions(sample: Sample) -> Seeded | None:
 
 
 def several_boxes(sample: Sample) -> Seeded | None:
-    objects = sample.objects()
-    if len(objects) < 2:
+    """Draw a second box around the same points, in the same group: nothing tells whose they are."""
+    drawn = sample.draw_object()
+    if drawn is None:
         return None
-    for box, points in objects:
-        for index in (box, *points.values()):
-            sample.shapes[index]["group_id"] = 1
-    return Seeded(("several-boxes-in-group",), sample.source, {objects[1][0]})
+    sample.group()
+    again = json.loads(json.dumps(sample.shapes[drawn[0]]))
+    x1, y1, x2, y2 = sample.box(drawn[0])
+    again["points"] = [[x1 - 0.3 * (x2 - x1), y1], [x2, y2]]
+    sample.shapes.append(again)
+    return Seeded(("several-boxes-in-group",), sample.source, {drawn[0], len(sample.shapes) - 1})
+
+
+def shared_group(sample: Sample) -> Seeded | None:
+    """Give two objects apart from each other the same group."""
+    objects = sample.objects()
+    sample.group()
+    for number, (box, points) in enumerate(objects):
+        for other, _ in objects[:number]:
+            a, b = sample.box(box), sample.box(other)
+            if a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1]:
+                for index in (box, *points.values()):
+                    sample.shapes[index]["group_id"] = sample.shapes[other]["group_id"]
+                return Seeded(("shared-group",), sample.source, {box})
+    return None
+
+
+def dark(sample: Sample) -> Seeded:
+    """Save the picture as a camera's 12 bits in a file of 16."""
+    with Image.open(sample.image) as image:
+        values = np.asarray(image.convert("L"), np.uint16) << 4
+    sample.image.unlink()
+    name = sample.image.with_suffix(".png")
+    Image.fromarray(values).save(name)
+    sample.doc["imagePath"] = name.name
+    return Seeded(("narrow-range",), sample.source)
 
 
 def twice_annotated(sample: Sample) -> Seeded | None:
@@ -340,6 +419,53 @@ def similar_image(sample: Sample) -> Seeded:
 
 def similar_image_across(sample: Sample) -> Seeded:
     return _copy(sample, near=True, across=True)
+
+
+def _transformed(sample: Sample, way: str) -> Seeded:
+    """Put a copy into another split that is mirrored, turned or brightened by 40 %, with its annotations."""
+    name = sample.image.with_name(f"{sample.image.stem}_{way}.jpg")
+    width, height = sample.doc["imageWidth"], sample.doc["imageHeight"]
+    with Image.open(sample.image) as image:
+        picture = image.convert("RGB")
+    doc = json.loads(json.dumps(sample.doc))
+    turn: dict[str, tuple[Image.Transpose, Callable[[float, float], list[float]]]] = {
+        "mirrored": (Image.Transpose.FLIP_LEFT_RIGHT, lambda x, y: [width - x, y]),
+        "turned by a quarter": (Image.Transpose.ROTATE_90, lambda x, y: [y, width - x]),
+        "turned by half": (Image.Transpose.ROTATE_180, lambda x, y: [width - x, height - y]),
+    }
+    if way in turn:
+        method, move = turn[way]
+        picture = picture.transpose(method)
+        for shape in doc["shapes"]:
+            moved = [move(x, y) for x, y in shape["points"]]
+            shape["points"] = [list(map(f, zip(*moved, strict=True))) for f in (min, max)] if len(moved) == 2 else moved
+            if way == "mirrored":
+                shape["label"] = PARTNERS.get(shape["label"], shape["label"])
+    else:
+        picture = ImageEnhance.Brightness(picture).enhance(1.4)
+    picture.save(name, quality=85)
+    doc |= {"imageWidth": picture.width, "imageHeight": picture.height, "imagePath": name.name}
+    name.with_suffix(".json").write_text(json.dumps(doc), encoding="utf-8")
+    first, second = (path.relative_to(sample.raw).as_posix() for path in (sample.image, name))
+    sample.splits |= {f"raw/{first}": "train", f"raw/{second}": "val"}
+    kinds = ("transformed-copy-across-sides", "near-duplicate-across-sides")  # what is nearly the same either way
+    return Seeded(kinds, Path(second).with_suffix(".json").as_posix(), bucket=way)
+
+
+def mirrored(sample: Sample) -> Seeded:
+    return _transformed(sample, "mirrored")
+
+
+def turned_by_a_quarter(sample: Sample) -> Seeded:
+    return _transformed(sample, "turned by a quarter")
+
+
+def turned_by_half(sample: Sample) -> Seeded:
+    return _transformed(sample, "turned by half")
+
+
+def relit(sample: Sample) -> Seeded:
+    return _transformed(sample, "relit")
 
 
 def _diagonal(sample: Sample, box: int) -> float:
@@ -417,6 +543,8 @@ ROUNDS: list[list[Seeder]] = [
     [several_boxes, twice_annotated, same_image, same_image_across, similar_image, similar_image_across, outside_box],
     [displaced, displaced, exchanged],
     [swapped, swapped, all_swapped],
+    [respelt, circled, outlined, shared_group, dark],
+    [mirrored, turned_by_a_quarter, turned_by_half, relit],
 ]
 """Faults that are seeded into one copy together; each into other images."""
 
@@ -480,7 +608,7 @@ def compare(faults: list[Seeded], findings: list[Finding], tallies: dict[tuple[s
     for fault in faults:
         tally = tallies[fault.kinds[0], fault.bucket]
         tally.seeded += 1
-        same = [found for found in of_file[fault.file] if found.kind in fault.kinds]
+        same = [found for found in of_file[fault.file] if found.kind in fault.kinds and fault.words in found.message]
         tally.found += bool(same)
         tally.right_shape += any(found.shape in fault.shapes for found in same) if fault.shapes else bool(same)
     for found in findings:
@@ -521,7 +649,22 @@ def measure(n_images: int, per_kind: int, seed: int) -> dict[tuple[str, str], Ta
             root = Path(scratch) / f"round{number}"
             faults, splits = seed_faults(clean, root / "data/raw", seeders, per_kind, seed + number)
             compare(faults, examine(root, root / "data/raw", DEMO, splits), tallies)
+    count_look_alikes(per_kind, seed, tallies["look-alike-names", ""])
     return tallies
+
+
+def count_look_alikes(n_names: int, seed: int, tally: Tally) -> None:
+    """Put another spelling of one of its keypoints into the schema, again and again; its own names are no alarm."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n_names):
+        name = str(rng.choice(DEMO.slots))
+        alike = {name, normal_form(_respell(name, rng))}  # as a schema has it
+        if len(alike) == 1:
+            continue
+        tally.seeded += 1
+        found = [set(names) for names in find_look_alikes([*DEMO.slots, *(alike - {name})])]
+        tally.found += found == [alike]
+        tally.right_shape += found == [alike]
 
 
 def examine_real() -> None:

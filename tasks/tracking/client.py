@@ -80,6 +80,11 @@ def server_name(root: Path) -> str:
     return hide_password(tracking_uri(root)) if os.environ.get(_VARIABLE) else OWN
 
 
+def load() -> None:
+    """Import MLflow, which takes seconds."""
+    import mlflow  # noqa: F401
+
+
 def open_client(root: Path) -> Any:
     """Return MLflow's client for the workspace's server.
 

@@ -36,7 +36,9 @@ BOX = "keypipe.box"
 PARENT = "mlflow.parentRunId"
 PACKAGES_FILE = "packages.json"
 
-QUICK_SECONDS = 2
+QUICK_SECONDS = 5
+"""For an answer where something waits."""
+
 _PATIENT_SECONDS = 15
 _MAX_VALUE = 5900
 _MAX_TAG = 4900
@@ -75,7 +77,7 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
 
 
 def reach(root: Path) -> None:
-    """Ask the server something small, so that one that never answers costs two seconds and not minutes.
+    """Ask the server something small, so that one that never answers costs seconds and not minutes.
 
     Raises:
         PoseError: the server does not answer, or its address or the experiment is wrong.

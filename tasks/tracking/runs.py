@@ -118,11 +118,10 @@ class Run:
             PoseError: the server's address or the experiment is wrong.
         """
         try:
-            self._courier.introduce()
+            self._courier.go_beside()
         except PoseError:
             self._box.discard()
             raise
-        self._courier.go_beside()
 
     def relax(self) -> None:
         """Let the server have its time from now on: nothing waits any more."""

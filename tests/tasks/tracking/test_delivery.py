@@ -58,12 +58,19 @@ def write_models(root: Path, run_id: str, epochs: int = 2) -> None:
     write_json(root / RECORD, Summary("2 epochs", run_id, 1, [], record, "oks_AP", 0.5, 1, FORMAT))
 
 
-def kill_a_training(root: Path) -> str:
+def begin(root: Path) -> runs.Run:
+    """Begin a training, and wait until the server knows it."""
+    live = runs.start_training(root, make_record())
+    wait_until(lambda: not outbox.is_box_name(live.run_id), "the server to know the run")
+    return live
+
+
+def kill_a_training(root: Path, start: str = "runs.start_training(root, make_record())") -> str:
     """Begin a training in a process that is killed after an epoch; returns its run's id."""
     program = (
         "import os, signal, sys; from pathlib import Path; from tasks.tracking import runs;"
-        "from tests.tasks.tracking.test_delivery import make_record;"
-        "live = runs.start_training(Path(sys.argv[1]), make_record());"
+        "from tests.tasks.tracking.test_delivery import begin, make_record;"
+        f"root = Path(sys.argv[1]); live = {start};"
         "live.log_metrics({'train/pose_loss': 3.0}, 1);"
         "print(live.run_id, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -83,7 +90,7 @@ def of(server: MlflowServer, root: Path) -> list:
 def test_a_training_and_what_comes_after_it_are_told_once_when_the_server_is_back(
     server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    live = runs.start_training(tmp_path, make_record())
+    live = begin(tmp_path)
     run_id = live.run_id
     with runs.ending(live):
         live.log_metrics({"train/pose_loss": 3.0}, 1)
@@ -125,7 +132,7 @@ def test_a_training_and_what_comes_after_it_are_told_once_when_the_server_is_bac
 
 
 def test_what_was_sent_and_not_acknowledged_is_not_there_twice(server: MlflowServer, tmp_path: Path) -> None:
-    live = runs.start_training(tmp_path, make_record())
+    live = begin(tmp_path)
     write_models(tmp_path, live.run_id)
     live.end("FINISHED")
     parent = runs.find_run(tmp_path)
@@ -159,7 +166,7 @@ def test_what_was_sent_and_not_acknowledged_is_not_there_twice(server: MlflowSer
 def test_a_training_never_waits_for_a_server_that_takes_connections_and_never_answers(
     server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    live = runs.start_training(tmp_path, make_record())
+    live = begin(tmp_path)
     server.freeze()
     try:
         for step in range(20):
@@ -180,7 +187,7 @@ def test_a_training_never_waits_for_a_server_that_takes_connections_and_never_an
 
 
 def test_a_loader_process_that_is_forked_meanwhile_finds_no_lock_held(server: MlflowServer, tmp_path: Path) -> None:
-    live = runs.start_training(tmp_path, make_record())
+    live = begin(tmp_path)
     server.freeze()
     try:
         live.log_metrics({"train/pose_loss": 1.0}, 1)
@@ -196,7 +203,7 @@ def test_a_loader_process_that_is_forked_meanwhile_finds_no_lock_held(server: Ml
 
 
 def test_what_is_recorded_is_sent_while_the_training_goes_on(server: MlflowServer, tmp_path: Path) -> None:
-    live = runs.start_training(tmp_path, make_record())
+    live = begin(tmp_path)
     for step in range(30):
         live.log_metrics({"train/pose_loss": 1.0}, step)
     wait_until(lambda: not list((tmp_path / OUTBOX).glob("*/*.item")), "all of it to be sent")
@@ -221,7 +228,8 @@ def test_a_training_starts_though_the_server_is_away_and_is_told_once_when_it_is
         parent.log_metrics({"val_coco/oks_AP": 0.5})
         child.log_metrics({"val_coco/oks_AP": 0.5})
     output = capsys.readouterr().out
-    assert f"does not answer (timed out); what it is not told waits in {OUTBOX}" in output or "refused" in output
+    assert "does not answer" in output
+    assert f"what it is not told waits in {OUTBOX}" in output
     assert sum(outbox.count_waiting(tmp_path).values()) == 2
 
     server.start()
@@ -273,8 +281,8 @@ def test_a_deleted_experiment_starts_nothing(server: MlflowServer, tmp_path: Pat
 
 def test_a_process_that_is_killed_leaves_no_run_running(server: MlflowServer, tmp_path: Path) -> None:
     """As under a plain ``dvc repro``, whose end nobody sees."""
-    run_id = kill_a_training(tmp_path)
-    wait_until(lambda: server.client().get_run(run_id).info.status == "RUNNING", "the server to know it")
+    run_id = kill_a_training(tmp_path, "begin(root)")
+    assert server.client().get_run(run_id).info.status == "RUNNING"
     (run,) = history.list_runs(tmp_path)
     assert (run.id, run.status, run.tags["keypipe.reason"]) == (run_id, "KILLED", "its process is gone")
 
@@ -289,7 +297,7 @@ def test_a_process_that_is_killed_leaves_no_run_running(server: MlflowServer, tm
 def test_a_run_that_was_deleted_on_the_server_stops_nothing(
     server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    live = runs.start_training(tmp_path, make_record())
+    live = begin(tmp_path)
     server.client().delete_run(live.run_id)
     live.log_metrics({"train/pose_loss": 1.0}, 1)
     live.end("FINISHED")
@@ -298,7 +306,7 @@ def test_a_run_that_was_deleted_on_the_server_stops_nothing(
 
 
 def test_an_artifact_that_cannot_be_stored_keeps_the_rest_from_nothing(server: MlflowServer, tmp_path: Path) -> None:
-    live = runs.start_training(tmp_path, make_record())
+    live = begin(tmp_path)
     write_models(tmp_path, live.run_id)
     artifacts = server.folder / "artifacts"
     artifacts.rename(server.folder / "elsewhere")
