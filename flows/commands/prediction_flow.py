@@ -6,8 +6,9 @@ Prefect reads its settings when it is imported: call ``flows.services.server.con
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import click
 import msgspec
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
@@ -62,14 +63,19 @@ def prediction_flow(root: str, source: str, wish: dict[str, Any] | None = None) 
         if presence.leave():
             state = "FAILED" if message else "COMPLETED"
             note_end(workspace, Unsettled(str(flow_run.id), state, message))
-        for line in presence.describe():
-            logger.warning("not recorded: %s", line)
-    _outcomes[:] = [outcome]
+    _ended[:] = [Ended(outcome, presence.describe())]
     return Failed(message=message, data=outcome) if message else outcome
 
 
-_outcomes: list[batch.Summary | PoseError] = []
-"""What the last run of this process came to, for who cannot ask its server."""
+class Ended(NamedTuple):
+    """What a run came to, and what its server was not told of it."""
+
+    outcome: batch.Summary | PoseError
+    unrecorded: list[str]
+
+
+_ended: list[Ended] = []
+"""The last run of this process, for who cannot ask its server."""
 
 
 def _until_cancelled(progress: batch.Progress, presence: Presence) -> batch.Progress:
@@ -94,10 +100,12 @@ def run_prediction(root: Path, source: str, wish: Wish = USUAL) -> batch.Summary
         except Exception:
             if not is_cut_off():
                 raise
-            (outcome,) = _outcomes
         else:
             server.settle(state.state_details.flow_run_id)
-            outcome = state.result()
-    if isinstance(outcome, PoseError):
-        raise outcome
-    return outcome
+            state.result()
+    (ended,) = _ended
+    for line in ended.unrecorded:
+        click.echo(f"not recorded: {line}", err=True)
+    if isinstance(ended.outcome, PoseError):
+        raise ended.outcome
+    return ended.outcome

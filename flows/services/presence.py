@@ -111,7 +111,7 @@ class Presence:
             if ended is None:
                 lines.append(
                     f"Prefect ({self._url}) does not answer since {began:%H:%M:%S}: it does not know how this run went"
-                    " on from there; `keypipe status` does"
+                    " on from there; a later run tells it the end"
                 )
             else:
                 lines.append(

@@ -104,7 +104,7 @@ class Courier:
         self._tried = time.monotonic()
         try:
             if patient and (self.away or not self._reached):
-                reach(self._root)
+                reach(self._root, quick=bool(self.away))
             send(self._root, self._box, patient=patient)
         except Exception as error:  # noqa: BLE001 - whatever fails of recording, what is recorded must not suffer
             if isinstance(error, PoseError) and not isinstance(error, AwayError) and not self._introduced.is_set():

@@ -61,8 +61,6 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
             if not free:
                 continue
             try:
-                if not sent:
-                    reach(root)
                 send(root, box, patient=True)
             except Exception as error:  # noqa: BLE001 - it waits on
                 tell(f"MLflow could not be told of {box.run.name}: {first_line(error)}")
@@ -76,13 +74,17 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
         tell(f"MLflow at {server} was told of {len(sent)} {runs} that it had not been told all of")
 
 
-def reach(root: Path) -> None:
-    """Ask the server something small, so that one that never answers costs seconds and not minutes.
+def reach(root: Path, *, quick: bool) -> None:
+    """Ask the server something small, once, so that one that never answers costs seconds and not minutes.
+
+    Args:
+        root: the workspace.
+        quick: the server did not answer before.
 
     Raises:
         PoseError: the server does not answer, or its address or the experiment is wrong.
     """
-    with answering(root), _limits(patient=False):
+    with answering(root), limited(QUICK_SECONDS if quick else _PATIENT_SECONDS, 0):
         experiment_id(open_client(root), root)
 
 
