@@ -97,11 +97,11 @@ def opened(root: Path, *, quiet: bool = True) -> Iterator[Any]:
 
 def _advise(error: Exception) -> str:
     """Return what to do about a lock file that is damaged, as by a kill of `dvc repro`, or half merged."""
-    if f"'{LOCK}'" not in str(error):
+    if f"{LOCK}'" not in str(error):
         return ""
     return (
-        f"; `git checkout {LOCK}` brings the last committed one back, and `keypipe run` takes what was computed since"
-        " from DVC's cache"
+        f"; `git checkout {LOCK}` brings the last committed one back (without one, delete it), and `keypipe run` takes"
+        " what was computed since from DVC's cache"
     )
 
 

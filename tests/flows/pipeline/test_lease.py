@@ -183,7 +183,9 @@ def test_a_lock_file_that_a_killed_dvc_repro_has_left_is_said_to_be_one(ran: Toy
     (ran.root / "dvc.lock").write_text(text[: text.index("split:") + 3])
     output = ran.keypipe("run", code=2)
     assert "`git checkout dvc.lock` brings the last committed one back" in output
-    (ran.root / "dvc.lock").write_text("")  # DVC takes that for a workspace in which nothing has run
+    (ran.root / "dvc.lock").write_text("")
+    assert "`git checkout dvc.lock` brings" in ran.flow().result.message
+    (ran.root / "dvc.lock").unlink()  # none is committed here
     ran.ran()
     outcome = ran.flow()
     assert outcome.result.exit_code == 0
