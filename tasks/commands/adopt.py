@@ -24,9 +24,9 @@ from keypipe.errors import AnnotationError, ConfigError
 from keypipe.files.atomic import write_text
 from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
-from tasks.commands.label_sources import find_foreign
 from tasks.commands.outside import check_images_inside
 from tasks.commands.params_text import assign
+from tasks.commands.sources.label_sources import find_foreign
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read

@@ -35,7 +35,7 @@ from keypipe.serving.uploads import read_image
 from keypipe.splits.groups import parse_groups
 from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest, read_manifest
 from tasks.check import check_workspace
-from tasks.commands.label_sources import read_mapping
+from tasks.commands.sources.label_sources import read_mapping
 from tasks.engine.door.training import engine
 from tasks.grading.sigmas import read_sigmas
 from tests.imports import ROOT

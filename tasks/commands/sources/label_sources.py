@@ -22,8 +22,8 @@ from keypipe.exchange.yolo_rows import holds_rows
 from keypipe.files.texts import decode_text, parse_json
 from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
 from keypipe.images.lookup import ImageFolder, fold
-from tasks.commands.import_images import list_images, read_size
-from tasks.commands.sleap_source import read_sleap
+from tasks.commands.sources.import_images import list_images, read_size
+from tasks.commands.sources.sleap_source import read_sleap
 from tasks.progress import Progress, follow
 
 Source = Literal["coco", "yolo", "dlc", "sleap"]

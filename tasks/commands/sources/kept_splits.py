@@ -13,7 +13,7 @@ from keypipe.dataset.yolo import SPLITS
 from keypipe.errors import ConfigError
 from keypipe.files.atomic import replacing_file
 from keypipe.splits.manifest import Manifest, ManifestLine, read_manifest, write_manifest
-from tasks.commands.import_images import Incoming
+from tasks.commands.sources.import_images import Incoming
 from tasks.split import SplitParams
 from tasks.workspace.places import MANIFEST
 
