@@ -272,8 +272,11 @@ def respelt(sample: Sample) -> Seeded | None:
         return None
     name = str(sample.rng.choice(list(drawn[1])))
     label = _respell(name, sample.rng)
-    sample.shapes[drawn[1][name]]["label"] = label
-    return Seeded(("other-spelling",), "", words=f"{label!r}")
+    index = drawn[1][name]
+    sample.shapes[index]["label"] = label
+    if normal_form(label) == name:  # it is read all the same
+        return Seeded(("other-spelling",), "", words=f"{label!r}")
+    return Seeded(("misspelt-label",), sample.source, {index}, "in case, hyphens or unseen characters")
 
 
 def circled(sample: Sample) -> Seeded | None:

@@ -51,7 +51,7 @@ class Courier:
     def go_beside(self) -> None:
         """Send in a thread from now on, whenever there is something new.
 
-        The workspace's own database is waited for until it knows the run, a server for two seconds.
+        A database, such as the workspace's own, is waited for until it knows the run, a server for two seconds.
 
         Raises:
             PoseError: the server has said that the address or the experiment is wrong; nothing is sent any more.
@@ -60,7 +60,7 @@ class Courier:
         self._over.clear()
         self._thread = threading.Thread(target=self._work, name="keypipe-courier", daemon=True)
         self._thread.start()
-        self._introduced.wait(None if tracking_uri(self._root).startswith("sqlite") else _START_SECONDS)
+        self._introduced.wait(_START_SECONDS if tracking_uri(self._root).startswith("http") else None)
         if self._refused is not None:
             self.come_back()
             raise self._refused

@@ -189,7 +189,7 @@ def test_a_lock_file_that_a_killed_dvc_repro_has_left_is_said_to_be_one(ran: Toy
     ran.ran()
     outcome = ran.flow()
     assert outcome.result.exit_code == 0
-    assert ran.ran() == [], "DVC's cache of runs had all of it"
+    assert "train" not in ran.ran(), "DVC's cache of runs had it"
 
 
 def test_what_was_finished_of_other_parameters_is_not_taken_up(ran: Toy) -> None:

@@ -258,7 +258,6 @@ def test_a_training_that_began_without_a_server_and_was_killed_goes_on_as_one_ru
     (run,) = history.list_runs(tmp_path)
     assert (run.status, run.tags["keypipe.resumed"], run.tags["keypipe.box"]) == ("FINISHED", "true", name)
     assert [metric.step for metric in server.client().get_metric_history(run.id, "train/pose_loss")] == [1, 2]
-    assert live.run_id == run.id
     assert len(of(server, tmp_path)) == 1
 
 
@@ -271,7 +270,10 @@ def test_a_wrong_address_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / OUTBOX).exists() or not list((tmp_path / OUTBOX).iterdir())
 
 
-def test_a_deleted_experiment_starts_nothing(server: MlflowServer, tmp_path: Path) -> None:
+def test_a_deleted_experiment_starts_nothing(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_START_SECONDS", 120.0)  # the server may be slow here
     client = server.client()
     client.delete_experiment(client.create_experiment(tmp_path.name))
     with pytest.raises(ConfigError, match="is deleted; restore it"):
