@@ -28,7 +28,8 @@ from benchmarks.prediction import choose_conf, draw_images, make_model
 from benchmarks.serving import rivals
 from benchmarks.serving.records import Records
 from benchmarks.serving.switches import count_lost, measure_memory
-from keypipe.inference.predictor import DEFAULT_CONF, Thresholds
+from keypipe.inference.predictor import Thresholds
+from keypipe.keypoints.predictions import DEFAULT_CONF
 from keypipe.serving.model import open_model
 from tests.imports import ROOT
 
