@@ -24,7 +24,8 @@ from keypipe.annotations.labelme import (
     RECTANGLES,
     LabelmeOptions,
 )
-from keypipe.annotations.linking import derived_boxes, linker, placement, values
+from keypipe.annotations.linking import derived_boxes, drawing_order, linker, placement, values
+from keypipe.annotations.linking.drawing_order import MAX_FILES, Drawing, Habit, learn_habit, rank_keypoints
 from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
@@ -70,7 +71,7 @@ def read_folder(
     """Read every labelme JSON of a folder and the header of the image it belongs to.
 
     Files in which boxes overlap such that a keypoint could belong to either are read once more, when all others have
-    taught where keypoints lie in their boxes.
+    taught where keypoints lie in their boxes, and in what order boxes and points are drawn.
 
     Args:
         raw: the folder; nothing in it is changed.
@@ -112,6 +113,7 @@ _READERS = (
     boxes,
     depth,
     derived_boxes,
+    drawing_order,
     errors,
     formats,
     header,
@@ -162,6 +164,7 @@ class _FolderReading:
         self._to_keep = bytearray()  # 1 where the same would be read again
         self._any_new = False
         self._contested: list[int] = []  # positions of files
+        self._several = array("q")  # positions of files with several objects
         self._faults: dict[int, list[Fault]] = {}
         self._ignored: Counter[str] = Counter()
         self._aliased: Counter[str] = Counter()
@@ -190,6 +193,8 @@ class _FolderReading:
             self._to_keep.append(reading.signature is not None)
             self._any_new |= number >= first_new and reading.signature is not None
             self._claim(reading.file)
+            if len(reading.objects) > 1 and not reading.file.derived_boxes:
+                self._several.append(position)
             if reading.file.contested:
                 self._contested.append(position)
             else:
@@ -232,13 +237,22 @@ class _FolderReading:
         others = [number for position, number in enumerate(self._numbers) if position not in contested]
         files = Files(self._store, others, self._reader.schema)
         images = (file.image for file in files if file.image)
-        if places := learn_places(instance for image in images for instance in image.instances):
+        places = learn_places(instance for image in images for instance in image.instances)
+        habit = self._learn_habit()
+        if places or habit.any():
             sources = [self._sources[position] for position in self._contested]
-            records = _map(self._reader.taught(places), sources, self._processes)
+            records = _map(self._reader.taught(places, habit), sources, self._processes)
             for position, record in zip(self._contested, records, strict=True):
                 self._numbers[position] = self._store.append(record)
         for position in self._contested:
             self._count(position, decode_reading(self._store[self._numbers[position]]).file)
+
+    def _learn_habit(self) -> Habit:
+        """Learn in what order people draw, from the points that are beyond doubt; those of contested files as well."""
+        schema = self._reader.schema
+        chosen = self._several[:: 1 + len(self._several) // MAX_FILES]
+        files = Files(self._store, [self._numbers[position] for position in chosen], schema)
+        return learn_habit(_to_drawing(file, schema) for file in files)
 
     def finish(self, unlabelled: list[str], unread: list[str]) -> Folder:
         """Return all of it."""
@@ -246,6 +260,19 @@ class _FolderReading:
         files = Files(self._store, self._numbers, self._reader.schema)
         encoding = self._reader.options.encoding
         return Folder(files, unlabelled, unread, faults + self._claimed_twice, self._ignored, self._aliased, encoding)
+
+
+def _to_drawing(file: Ingested, schema: Schema) -> tuple[Drawing, dict[int, int]]:
+    """Return the objects of a file as they were drawn, and the boxes of the points that are beyond doubt."""
+    assert file.image is not None
+    classes = [instance.class_name for instance in file.image.instances]
+    boxes = {shapes.box: schema.classes[name].keypoints for shapes, name in zip(file.shapes, classes, strict=True)}
+    points = {shape: name for shapes in file.shapes for name, shape in shapes.keypoints.items()}
+    doubtful = {*file.by_place, *file.by_list_order}
+    owner = {
+        shape: shapes.box for shapes in file.shapes for shape in shapes.keypoints.values() if shape not in doubtful
+    }
+    return Drawing(boxes, points, rank_keypoints(schema)), owner
 
 
 def _map(

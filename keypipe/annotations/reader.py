@@ -16,6 +16,7 @@ from keypipe.annotations.labelme import (
     decode_image_data,
     parse_labelme,
 )
+from keypipe.annotations.linking.drawing_order import Habit
 from keypipe.annotations.linking.placement import Places
 from keypipe.annotations.readings import Ingested, Reading
 from keypipe.annotations.shapes import ParsedShapes, parse_shapes
@@ -39,6 +40,7 @@ class FileReader(msgspec.Struct, frozen=True):
         schema: classes and keypoints to look for.
         options: how labels become keypoints.
         places: where keypoints lie in their boxes, as learnt from other files.
+        habit: in what order boxes and points are drawn, as learnt from the files.
     """
 
     raw: str
@@ -46,10 +48,11 @@ class FileReader(msgspec.Struct, frozen=True):
     schema: Schema
     options: LabelmeOptions
     places: Places | None = None
+    habit: Habit | None = None
 
-    def taught(self, places: Places) -> FileReader:
-        """Return a reader that knows where keypoints usually lie."""
-        return msgspec.structs.replace(self, places=places)
+    def taught(self, places: Places, habit: Habit) -> FileReader:
+        """Return a reader that knows where keypoints usually lie, and in what order people draw."""
+        return msgspec.structs.replace(self, places=places, habit=habit)
 
     def read_chunk(self, sources: Sequence[str]) -> list[bytes]:
         """Read some files; encoded, since pickling thousands of small objects would take longer than reading them."""
@@ -112,7 +115,7 @@ class FileReader(msgspec.Struct, frozen=True):
         except AnnotationError as error:
             return Ingested(source, faults=[_to_fault(source, found, error)], raw_image=name), Packed()
         mismatch = _size_mismatch(source, file, header)
-        shapes = parse_shapes(file, header.size_wh, self.schema, self.options, source, self.places)
+        shapes = parse_shapes(file, header.size_wh, self.schema, self.options, source, self.places, self.habit)
         result = _to_ingested(source, name, shapes)
         result.image_format = header.format
         result.image_path, result.found_by = file.image_path, found.how

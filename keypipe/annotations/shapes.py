@@ -9,6 +9,7 @@ import msgspec
 
 from keypipe.annotations.labelme import OUTLINES, RECTANGLES, LabelmeFile, LabelmeOptions, LabelmeShape
 from keypipe.annotations.linking.derived_boxes import derive_boxes
+from keypipe.annotations.linking.drawing_order import Habit
 from keypipe.annotations.linking.linker import link_keypoints
 from keypipe.annotations.linking.placement import Places
 from keypipe.annotations.linking.values import BoxShape, PointShape
@@ -36,7 +37,7 @@ class ParsedShapes(msgspec.Struct):
         aliased: number of shapes read by an alias or in another spelling, by ``"<label> -> <name>"``.
         derived_boxes: shape index of the first point of every object whose box was derived from its points.
         by_place: shape indices of keypoints in overlapping boxes that their place gave to one of them.
-        by_list_order: shape indices of keypoints that only list order could give to an object.
+        by_list_order: shape indices of keypoints that only the order of drawing could give to an object.
         shared_groups: shape indices of boxes whose group is an earlier box's as well; containment told them apart.
         difficult: number of keypoints that X-AnyLabeling's mark made occluded.
         clipped: number of boxes and keypoints moved onto the image.
@@ -65,6 +66,7 @@ def parse_shapes(
     options: LabelmeOptions,
     name: str,
     places: Places | None = None,
+    habit: Habit | None = None,
 ) -> ParsedShapes:
     """Turn the shapes of one file into instances.
 
@@ -75,6 +77,7 @@ def parse_shapes(
         options: how occlusion is marked and what to do with other labels.
         name: the file's name, for faults.
         places: where keypoints lie in their boxes, as learnt from other images.
+        habit: in what order boxes and points are drawn, as learnt from other images.
 
     Returns:
         Instances with boxes and keypoints inside the image, and everything worth reporting.
@@ -85,7 +88,7 @@ def parse_shapes(
     points = _report_untaken(file, boxes, points, schema, options, name, result)
     if options.box_from_points is not None:
         boxes, points = _add_boxes(boxes, points, others, size_wh, schema, options.box_from_points, name, result)
-    links = link_keypoints(boxes, points, schema, name, others, places)
+    links = link_keypoints(boxes, points, schema, name, others, places, habit)
     for index in links.of_others:
         result.ignored[f"point {file.shapes[index].name}{OF_IGNORED_OBJECT}"] += 1
     result.faults += links.faults

@@ -79,6 +79,7 @@ def _chart_keypoints(class_name: str, keypoints: dict[str, dict[str, int]]) -> S
 
 
 def _details(summary: dict[str, Any]) -> Section:
+    by_order = _count(summary["decided_by_list_order"])
     return KeyValues(
         "Details",
         [
@@ -87,6 +88,7 @@ def _details(summary: dict[str, Any]) -> Section:
             ("Objects with keypoints not labelled", summary["objects_missing_keypoints"]),
             ("Boxes derived from points", _count(summary["boxes_from_points"])),
             ("Keypoints in overlapping boxes, decided by their place", _count(summary["decided_by_place"])),
+            *([("Keypoints in overlapping boxes, decided by the order in the file", by_order)] if by_order else []),
             ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
             ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
             ("Keypoints occluded by X-AnyLabeling's mark difficult", summary["occluded_by_difficult"]),

@@ -149,6 +149,22 @@ def test_what_was_derived_decided_or_renamed_is_told(drawn: Path, write_labelme:
     assert "lies in no box of a class that has it" in refuse(drawn)
 
 
+def test_what_the_order_of_drawing_decided_is_counted_and_told(drawn: Path, write_labelme: Callable[..., Path]) -> None:
+    convert(drawn)
+    assert "decided by the order in the file" not in (drawn / "reports/convert/report.html").read_text()
+    cow = rectangle("cow", (10, 10, 190, 90))
+    shapes = [cow, point("nose", 95, 50), cow, point("nose", 105, 50)]
+    write_labelme("twins.jpg", shapes, folder=drawn / "data/raw", size_wh=(200, 100))
+    convert(drawn)
+    summary = report(drawn)
+    assert summary["decided_by_list_order"] == {"twins.json": [1, 3]}
+    found = [item for item in summary["findings"] if item["kind"] == "decided-by-list-order"]
+    assert [(item["file"], item["shape"]) for item in found] == [("twins.json", 1), ("twins.json", 3)]
+    page = (drawn / "reports/convert/report.html").read_text()
+    assert "Keypoints in overlapping boxes, decided by the order in the file" in page
+    assert "twins.json: only the order in the file tells whose keypoints the shapes [1, 3] are" in page
+
+
 def test_all_faults_come_at_once_and_nothing_is_written(drawn: Path, snapshot: Snapshot) -> None:
     convert(drawn)
     outputs = [drawn / "data/coco", drawn / "data/derived", drawn / "reports"]

@@ -1,4 +1,4 @@
-"""Which keypoint belongs to which box: by group, else by containment and by place, list order last."""
+"""Which keypoint belongs to which box: by group, else by containment and by place, the order of drawing last."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
+from keypipe.annotations.linking.drawing_order import Drawing, Habit, Open, decide_by_order, rank_keypoints
 from keypipe.annotations.linking.placement import Places, find_plausible_links, placement_costs
 from keypipe.annotations.linking.values import BoxShape, Links, PointShape
 from keypipe.errors import Fault
@@ -24,16 +26,16 @@ def link_keypoints(
     file: str,
     others: Sequence[BoxShape] = (),
     places: Places | None = None,
+    habit: Habit | None = None,
 ) -> Links:
     """Join the points of one image to its boxes.
 
     A point with a group goes to the box of that group, or, where the group has none, to a box without a group that
     holds it, and never to the box of another group. A group that several boxes share is told apart by containment where
-    that leaves nothing in doubt. Every other point goes to a box that contains it, whose class has that keypoint and
-    which does not have it yet; where several boxes could take it, names
-    already given away rule boxes out one by one. Then all that is left of a name is looked at together, one point to a
-    box, and boxes are ruled out by where that keypoint usually lies; where several are left, the one that stands last
-    before the point in the file decides.
+    that leaves nothing in doubt; one that fits as a whole into boxes without a group goes to one of them as a whole.
+    Every other point goes to a box that contains it, whose class has that keypoint and which does not have it yet;
+    where several boxes could take it, names already given away rule boxes out one by one. All that is left of the image
+    is looked at together: where each keypoint usually lies in its box, and in what order the file was drawn.
 
     Args:
         boxes: rectangles in file order.
@@ -42,6 +44,7 @@ def link_keypoints(
         file: name to put into faults.
         others: rectangles of classes outside the schema; a point of such an object is no fault.
         places: where keypoints lie in their boxes, as learnt from other images.
+        habit: in what order boxes and points are drawn, as learnt from other images.
 
     Returns:
         Owners, faults, and the points decided by place or list order or belonging to other objects.
@@ -55,6 +58,7 @@ def link_keypoints(
         by_name[point.name].append(point)
     for name, namesakes in by_name.items():
         linker.link_contained(name, namesakes)
+    linker.link_contested(points, habit)
     return linker.links
 
 
@@ -83,6 +87,29 @@ def _link_plainly(boxes: Sequence[BoxShape], points: Sequence[PointShape], schem
     return owner
 
 
+class _Contested(msgspec.Struct, eq=False):
+    """Points that may belong to several boxes: one, or all of a group.
+
+    Attributes:
+        points: in file order.
+        boxes: shape indices of the boxes that are left.
+        around: of the boxes that were there to begin with.
+        costs: shape index of each box that containment leaves -> how unlikely the points lie there, in nats.
+    """
+
+    points: Sequence[PointShape]
+    boxes: list[int]
+    around: Sequence[int]
+    costs: Mapping[int, float] = {}
+
+    def excludes(self, other: _Contested) -> bool:
+        """Tell whether no box can take both."""
+        group, foreign = self.points[0].group, other.points[0].group
+        if group is not None and foreign is not None and group != foreign:
+            return True
+        return not {point.name for point in self.points}.isdisjoint(point.name for point in other.points)
+
+
 class _Linker:
     """The state of linking one image: what is linked, and which keypoint names each box has already."""
 
@@ -97,6 +124,7 @@ class _Linker:
         self.links = Links({}, [], [], [], [])
         self._taken: dict[tuple[int, str], int] = {}
         self._group_of: dict[int, Hashable] = {}  # of boxes without one, by the points that they were given
+        self._contested: list[_Contested] = []
 
     def link_groups(self, points: Sequence[PointShape]) -> list[PointShape]:
         """Link by group; return the points that have none, or whose group has no box that takes all of it."""
@@ -114,6 +142,7 @@ class _Linker:
                 self.links.of_others += [point.shape for point in its_points]
             elif group not in own and not self._adopt(its_points):
                 rest += its_points
+        self._give_certain()
         left = {point.shape for point in rest}
         return [point for point in points if point.group is None or point.shape in left]
 
@@ -137,12 +166,15 @@ class _Linker:
         self.links.shared_groups += [box.shape for box in boxes[1:]]
 
     def _adopt(self, points: Sequence[PointShape]) -> bool:
-        """Give all points of a group without a box to the one box without a group that holds all of them."""
-        takers = [box for box in self.boxes.values() if self._takes_all(box, points)]
+        """Give a group without a box to the box without a group that holds all of it; several contest it."""
+        takers = [box.shape for box in self.boxes.values() if self._takes_all(box, points)]
+        if len(takers) > 1 and len({point.name for point in points}) < len(points):
+            return False  # it is no single object
+        if takers:
+            self._contested.append(_Contested(points, takers, takers))
         if len(takers) == 1:
-            for point in points:
-                self._give(point, takers[0])
-        return len(takers) == 1
+            self._give_certain()
+        return bool(takers)
 
     def _takes_all(self, box: BoxShape, points: Sequence[PointShape]) -> bool:
         return all(self._is_open(box, point) and contains(box.box_xyxy, point.x, point.y) for point in points)
@@ -165,63 +197,96 @@ class _Linker:
             self.links.owner[point.shape] = box.shape
             if point.group is not None:
                 self._group_of.setdefault(box.shape, point.group)
+            for item in self._contested:
+                if box.shape in item.boxes and not self._may_take(box, item.points):
+                    item.boxes.remove(box.shape)
         else:
             self._repeated(point, box, f" (also shape {earlier})")
 
+    def _may_take(self, box: BoxShape, points: Sequence[PointShape]) -> bool:
+        return all(self._is_open(box, point) and (box.shape, point.name) not in self._taken for point in points)
+
     def link_contained(self, name: str, points: Sequence[PointShape]) -> None:
-        """Link the points of one name to the boxes around them."""
+        """Link the points of one name to the boxes around them where that leaves nothing in doubt."""
         able = [box for box in self.boxes.values() if name in self._names_of(box)]
-        around = {
-            point.shape: _boxes_around(point, [box for box in able if self._is_open(box, point)]) for point in points
-        }
-        certain = [boxes[0] for boxes in around.values() if len(boxes) == 1]
+        around = [_boxes_around(point, [box for box in able if self._is_open(box, point)]) for point in points]
+        certain = [boxes[0] for boxes in around if len(boxes) == 1]
         if len(set(certain)) == len(points) and not any((box, name) in self._taken for box in certain):
             for point, box in zip(points, certain, strict=True):  # nearly always; what follows would find the same
                 self._give(point, self.boxes[box])
             return
-        free = {box.shape for box in able if (box.shape, name) not in self._taken}
-        candidates = {shape: [box for box in boxes if box in free] for shape, boxes in around.items()}
-        pending = {point.shape: point for point in points}
-        narrowed: set[int] = set()
-        by = self.links.by_place
-        while True:
-            if chosen := _decide_certain(candidates):
-                by += narrowed & {chosen[0]}
-            elif ruled_out := self._rule_out_by_place(name, pending, candidates):
-                narrowed |= ruled_out
-                continue
-            elif chosen := _decide_by_order(candidates):
-                by = self.links.by_list_order  # from here on nothing is surer than this
-                by.append(chosen[0])
-            else:
-                break
-            shape, box = chosen
-            self._give(pending.pop(shape), self.boxes[box])
-            del candidates[shape]
-            for boxes in candidates.values():
-                if box in boxes:
-                    boxes.remove(box)
-        for shape, point in pending.items():
-            self._report_unlinked(point, candidates[shape], around[shape])
+        for point, boxes in zip(points, around, strict=True):
+            free = [box for box in boxes if (box, name) not in self._taken]
+            self._contested.append(_Contested([point], free, boxes))
+        self._give_certain()
 
-    def _rule_out_by_place(
-        self, name: str, pending: Mapping[int, PointShape], candidates: Mapping[int, list[int]]
-    ) -> set[int]:
-        """Take boxes that are far less likely than others off the candidates; return the points that lost some."""
-        shapes = [shape for shape, boxes in candidates.items() if boxes]
-        if not shapes:
-            return set()
-        boxes = [self.boxes[box] for box in sorted({box for shape in shapes for box in candidates[shape]})]
-        costs = placement_costs(
-            np.array([(pending[shape].x, pending[shape].y) for shape in shapes]),
-            np.array([box.box_xyxy for box in boxes]),
-            [self.places.get((box.class_name, name)) for box in boxes],
+    def _give_certain(self, placed: Mapping[int, int] | None = None) -> None:
+        """Give points to the only box that is left for them, which rules it out for others.
+
+        Args:
+            placed: box of the points that their place gives to one, by the index of their first shape; None if
+                containment alone has decided so far, which needs no telling.
+        """
+        while item := next((item for item in self._contested if len(item.boxes) == 1), None):
+            self._contested.remove(item)
+            for point in item.points:
+                self._give(point, self.boxes[item.boxes[0]])
+            if placed is not None:
+                as_placed = placed.get(item.points[0].shape) == item.boxes[0]
+                by = self.links.by_place if as_placed else self.links.by_list_order
+                by += [point.shape for point in item.points]
+
+    def link_contested(self, points: Sequence[PointShape], habit: Habit | None) -> None:
+        """Link what containment left open by where keypoints lie and by the order of drawing; report the rest."""
+        self._give_certain()
+        while item := next((item for item in self._contested if len(item.points) > 1 and not item.boxes), None):
+            self._contested.remove(item)  # no box can take this group as a whole any more
+            for point in item.points:
+                self.link_contained(point.name, [point])
+            self._give_certain()
+        if contested := [item for item in self._contested if item.boxes]:
+            for item in contested:
+                item.costs = self._placement_costs(item)
+            self._link_in_order(contested, _find_by_place(contested), points, habit)
+        for item in self._contested:
+            for point in item.points:
+                self._report_unlinked(point, item.boxes, item.around)
+
+    def _placement_costs(self, item: _Contested) -> dict[int, float]:
+        """Say how unlikely points lie where they do, for each box that is left, in nats."""
+        boxes = [self.boxes[box] for box in item.boxes]
+        boxes_xyxy = np.array([box.box_xyxy for box in boxes])
+        costs = np.zeros(len(boxes))
+        for point in item.points:
+            places = [self.places.get((box.class_name, point.name)) for box in boxes]
+            costs += placement_costs(np.array([(point.x, point.y)]), boxes_xyxy, places)[0]
+        return dict(zip(item.boxes, costs.tolist(), strict=True))
+
+    def _link_in_order(
+        self,
+        contested: Sequence[_Contested],
+        placed: Mapping[int, int],
+        points: Sequence[PointShape],
+        habit: Habit | None,
+    ) -> None:
+        """Give contested points to the boxes that place and order of drawing make likeliest."""
+        owner = self.links.owner
+        known = owner.keys() | {point.shape for item in contested for point in item.points}
+        drawing = Drawing(
+            {box.shape: self._names_of(box) for box in self.boxes.values()},
+            {point.shape: point.name for point in points if point.shape in known},
+            rank_keypoints(self.schema),
         )
-        able = np.array([[box.shape in candidates[shape] for box in boxes] for shape in shapes])
-        ruled_out = able & ~find_plausible_links(np.where(able, costs, np.inf))
-        for point, box in np.argwhere(ruled_out):
-            candidates[shapes[point]].remove(boxes[box].shape)
-        return {shapes[point] for point in np.flatnonzero(ruled_out.any(axis=1))}
+        undecided = [
+            Open([point.shape for point in item.points], item.costs, first.group, placed.get(first.shape))
+            for item in contested
+            for first in item.points[:1]
+        ]
+        decided = decide_by_order(drawing, owner, undecided, habit)
+        for item in contested:
+            if (box := decided.get(item.points[0].shape)) is not None:
+                item.boxes = [box]
+        self._give_certain(placed)
 
     def _report_unlinked(self, point: PointShape, candidates: Sequence[int], around: Sequence[int]) -> None:
         if candidates:
@@ -260,6 +325,43 @@ class _Linker:
 
     def _fault(self, shape: int, kind: str, found: str, fix: str) -> None:
         self.links.faults.append(Fault(self.file, shape, kind, found, fix))
+
+
+def _find_by_place(contested: Sequence[_Contested]) -> dict[int, int]:
+    """Return the box of the points that their place alone gives to one, by the index of their first shape."""
+    placed: dict[int, int] = {}
+    left = [msgspec.structs.replace(item, boxes=item.boxes.copy()) for item in contested]
+    while True:
+        if item := next((item for item in left if len(item.boxes) == 1), None):
+            placed[item.points[0].shape] = box = item.boxes[0]
+            left.remove(item)
+            for other in left:
+                if box in other.boxes and other.excludes(item):
+                    other.boxes.remove(box)
+        elif not _rule_out_by_place(left):
+            return placed
+
+
+def _rule_out_by_place(contested: Iterable[_Contested]) -> bool:
+    """Take boxes that are far less likely than others off contested points; tell whether any was."""
+    alike: dict[str, list[_Contested]] = defaultdict(list)
+    for item in contested:
+        if item.boxes:
+            alike["" if len(item.points) > 1 else item.points[0].name].append(item)
+    if _rule_out(alike.pop("", [])):  # whole groups first: many points say more than one
+        return True
+    return sum([_rule_out(items) for items in alike.values()]) > 0
+
+
+def _rule_out(items: Sequence[_Contested]) -> bool:
+    if not items:
+        return False
+    boxes = sorted({box for item in items for box in item.boxes})
+    costs = np.array([[item.costs[box] if box in item.boxes else np.inf for box in boxes] for item in items])
+    ruled_out = np.isfinite(costs) & ~find_plausible_links(costs)
+    for row, column in np.argwhere(ruled_out):
+        items[row].boxes.remove(boxes[column])
+    return bool(ruled_out.any())
 
 
 def _by_group(shapes: Iterable[T]) -> dict[Hashable, list[T]]:

@@ -298,6 +298,38 @@ def test_overlapping_boxes_are_decided_by_what_the_other_images_taught(
     assert [file.by_place for file in renamed.files if file.source == "contested.json"] == [contested.by_place]
 
 
+def points_first(write: Write, names: Callable[[int], str]) -> None:
+    """Write cows whose nose was drawn before their box, beside each other; then two with one box between them."""
+    for index in range(6):
+        left, right = rectangle("cow", (5, 20, 80 + index, 80)), rectangle("cow", (100, 20, 195, 80))
+        write(names(index), [point("nose", 40, 50), left, point("nose", 150, 50), right], size_wh=(200, 150))
+    boxes = [rectangle("cow", (20, 20, 180, 140)), rectangle("cow", (20, 20, 180, 140))]
+    write("contested.jpg", [point("nose", 90, 80), point("nose", 110, 80), *boxes], size_wh=(200, 150))
+
+
+def test_overlapping_boxes_are_decided_by_the_order_in_which_the_other_files_were_drawn(
+    tmp_path: Path, write_labelme: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points_first(write_labelme, "{}.jpg".format)
+    cache = tmp_path / "cache.msgpack"
+    folder = read(tmp_path / "raw", processes=1, cache=cache)
+    (contested,) = [file for file in folder.files if file.source == "contested.json"]
+    assert contested.image is not None
+    assert [instance.keypoints["nose"].x for instance in contested.image.instances] == [90, 110]
+    assert sorted(contested.by_list_order) == [0, 1]
+    assert not folder.faults
+    assert read(tmp_path / "raw", processes=1, cache=cache) == folder
+    monkeypatch.setattr("keypipe.annotations.folder._FILES_PER_PROCESS", 3)
+    assert read(tmp_path / "raw", processes=2) == folder
+    points_first(partial(write_labelme, folder=tmp_path / "renamed"), lambda index: f"{5 - index}.jpg")
+    renamed = read(tmp_path / "renamed", processes=1)
+    assert [file.shapes for file in renamed.files if file.source == "contested.json"] == [contested.shapes]
+    # Alone, the file shows no habit, and a person is asked.
+    for path in (tmp_path / "raw").glob("?.*"):
+        path.unlink()
+    assert kinds(read(tmp_path / "raw", processes=1)) == ["ambiguous-keypoint"] * 2
+
+
 def test_an_empty_or_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="no such folder; put your labelme"):
         read(tmp_path / "raw")

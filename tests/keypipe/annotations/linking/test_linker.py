@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 
 from keypipe.annotations.linking.linker import link_keypoints
+from keypipe.annotations.linking.placement import Places
 from keypipe.annotations.linking.values import BoxShape, PointShape
 from keypipe.keypoints.skeleton import parse_schema
 
@@ -114,7 +116,7 @@ def test_link_keypoints(case: str) -> None:
 
 def test_list_order_is_reported() -> None:
     boxes, points, *_ = CASES["list order last"]
-    assert link_keypoints(boxes, points, SCHEMA, "a.json").by_list_order == [1]
+    assert sorted(link_keypoints(boxes, points, SCHEMA, "a.json").by_list_order) == [1, 3]
 
 
 @pytest.mark.parametrize("group", [None, 3])
@@ -134,10 +136,10 @@ def test_overlapping_boxes_are_told_apart_by_where_the_keypoint_usually_lies() -
     links = link_keypoints(boxes, points, SCHEMA, "a.json", places=NOSE_LEFT)
     assert links.owner == {2: 1, 3: 0}
     assert (links.by_place, links.by_list_order, links.faults) == ([2, 3], [], [])
-    # Nothing learnt, neither is clear, and the box that was drawn last before them takes both.
+    # Nothing learnt, neither is clear, and what is nearer to the middle of its box decides with the order.
     links = link_keypoints(boxes, points, SCHEMA, "a.json")
-    assert links.owner == {2: 1, 3: 1}
-    assert links.by_list_order == [2, 3]
+    assert links.owner == {2: 0, 3: 1}
+    assert sorted(links.by_list_order) == [2, 3]
 
 
 def test_two_points_of_a_name_are_assigned_together() -> None:
@@ -165,3 +167,57 @@ def test_among_many_overlapping_boxes_nothing_is_decided_by_place_that_is_wrong(
         links = link_keypoints(boxes, order, SCHEMA, "a.json", places=NOSE_LEFT)
         assert len(links.by_place) == 8  # besides the certain ones; noses nearer than a tenth of a box stay unclear
         assert all(links.owner[shape] == shape - 100 for shape in links.by_place)
+
+
+TWO = [box(0, (0, 0, 60, 50)), box(1, (30, 0, 90, 50))]
+
+
+@pytest.mark.parametrize("places", [None, NOSE_LEFT])
+def test_a_group_that_fits_into_several_boxes_goes_to_one_as_a_whole(places: Places | None) -> None:
+    points = [at(2, "nose", 33, 7), at(3, "tail", 57, 7)]  # the nose alone would go right, the tail left
+    links = link_keypoints(TWO, points, SCHEMA, "a.json", places=places)
+    assert links.owner in ({2: 0, 3: 0}, {2: 1, 3: 1})
+    assert sorted(links.by_place + links.by_list_order) == [2, 3]
+    assert not links.faults
+
+
+def test_groups_are_dealt_onto_boxes_one_each() -> None:
+    points = [at(2, "nose", 36, 5), at(3, "tail", 58, 5), at(4, "nose", 32, 6), at(5, "tail", 54, 6)]
+    links = link_keypoints(TWO, points, SCHEMA, "a.json", places=NOSE_LEFT)
+    assert links.owner in ({2: 0, 3: 0, 4: 1, 5: 1}, {2: 1, 3: 1, 4: 0, 5: 0})
+    right = [at(2, "nose", 33, 5), at(3, "tail", 59, 5), at(4, "nose", 10)]
+    links = link_keypoints(TWO, right, SCHEMA, "a.json", places=NOSE_LEFT)
+    assert links.owner == {2: 1, 3: 1, 4: 0}
+    assert not links.by_place + links.by_list_order  # the other nose leaves them one box
+
+
+def test_a_group_goes_where_its_points_together_lie_best() -> None:
+    boxes = [box(0, (0, 0, 100, 50)), box(1, (20, 0, 90, 50))]
+    links = link_keypoints(boxes, [at(2, "nose", 27, 3), at(3, "tail", 83, 3)], SCHEMA, "a.json", places=NOSE_LEFT)
+    assert links.owner == {2: 1, 3: 1}
+    assert links.by_place == [2, 3]
+
+
+def test_a_group_with_a_name_twice_is_no_object_that_one_box_could_take() -> None:
+    links = link_keypoints(TWO, [at(2, "nose", 35, 3), at(3, "nose", 55, 3)], SCHEMA, "a.json")
+    assert links.owner == {2: 0, 3: 1}
+    assert not links.faults
+
+
+def test_a_group_that_no_box_can_take_as_a_whole_any_more_finds_boxes_one_by_one() -> None:
+    points = [at(2, "nose", 40, 3), at(3, "tail", 50, 3), at(4, "nose", 10), at(5, "nose", 80)]
+    links = link_keypoints(TWO, points, SCHEMA, "a.json")
+    assert {4, 5, 3} <= links.owner.keys()
+    assert [(fault.shape, fault.kind) for fault in links.faults] == [(2, "repeated-keypoint")]
+
+
+def test_the_order_changes_nothing_that_groups_or_containment_decide() -> None:
+    rng = random.Random(3)
+    certain = [at(10, "nose", 10), at(11, "tail", 80), at(12, "nose", 45, 1), at(13, "tail", 44, 1)]
+    for _ in range(20):
+        boxes = [box(0, (0, 0, 60, 50)), box(1, (30, 0, 90, 50)), box(2, (0, 0, 90, 50), 1)]
+        shapes = dict(zip(range(10, 14), rng.sample(range(3, 20), 4), strict=True))
+        points = [msgspec.structs.replace(point, shape=shapes[point.shape]) for point in certain]
+        links = link_keypoints(boxes, points, SCHEMA, "a.json", habit=np.full((3, 3, 3, 2), 9.0))
+        assert links.owner == {shapes[10]: 0, shapes[11]: 1, shapes[12]: 2, shapes[13]: 2}
+        assert not links.by_place + links.by_list_order
