@@ -24,7 +24,8 @@ from tasks.versions import git
 from tasks.versions.acceptance import ACCEPTED, CODE
 from tasks.versions.raw import RawVersion, raw_version, read_md5, version_raw
 from tasks.versions.stages import all_outputs
-from tasks.versions.store import copy_cached, fetch_folder, has_remote, list_folders, push_data
+from tasks.versions.store import checkout, copy_cached, fetch_folder, has_remote, list_folders, push_data
+from tasks.versions.weights import list_versioned
 from tasks.workspace.places import LOCK, MANIFEST, RAW, RAW_FILE, STATE
 
 ASIDE = STATE / "pull.json"
@@ -104,6 +105,8 @@ def bring_up_to_date(root: Path, progress: Progress | None = None, *, wanted: bo
     if not wanted:
         return raw, Pulled("not asked to pull")
     pulled = pull(root)
+    if notes := [name for name in list_versioned(root) if name in pulled.files]:
+        checkout(root, *notes)  # what is to be had nowhere is refused where a training starts from it
     return (version_raw(root, progress) if pulled.raw else raw), pulled
 
 

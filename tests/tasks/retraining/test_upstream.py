@@ -13,6 +13,7 @@ from tasks.retraining import upstream
 from tasks.retraining.upstream import ASIDE, bring_up_to_date, commit_results, merge_listings, own_files, pull
 from tasks.versions.raw import raw_version, version_raw
 from tasks.versions.store import checkout, fetch_folder, push_data
+from tasks.versions.weights import version_weights
 from tests.flows.toy import dvc, make_workspace
 from tests.workspace import git
 
@@ -94,6 +95,17 @@ def test_files_that_others_changed_come_and_those_edited_here_stay(pair: Pair) -
     assert raw.md5 == raw_version(pair.root) == version_raw(pair.root).md5
     assert os.access(pair.root / "data/raw/new.json", os.W_OK)
     assert not (pair.root / ASIDE).exists()
+
+
+def test_weights_that_others_put_into_their_place_come(pair: Pair) -> None:
+    place = Path("data/weights/x.pt")
+    (pair.there / place).parent.mkdir()
+    for content in (b"weights", b"others by the same name"):
+        (pair.there / place).write_bytes(content)
+        version_weights(pair.there, pair.there / place)
+        pair.colleague()
+        bring_up_to_date(pair.root)
+        assert (pair.root / place).read_bytes() == content
 
 
 def test_a_file_edited_here_and_there_stops_before_anything_moved(pair: Pair) -> None:
