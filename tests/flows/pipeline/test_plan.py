@@ -11,7 +11,7 @@ import pytest
 from flows.pipeline.plan import FILES, check_start
 from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE
-from tasks.workspace.places import GROUPS, LOCAL_FILE, PARAMS_FILE
+from tasks.workspace.places import GROUPS, LOCAL_FILE, PARAMS_FILE, WEIGHTS
 from tests.flows.toy import REPOSITORY, STAGES, Toy
 
 HEAVY = ("pydantic", "numpy", "mlflow", "torch", "ultralytics", "tasks.check", "prefect")
@@ -45,4 +45,5 @@ def test_what_is_wrong_is_told_every_time(fresh: Toy) -> None:
 
 
 def test_all_that_the_check_reads_is_among_the_files() -> None:
-    assert {PARAMS_FILE, LOCAL_FILE, "dvc.yaml", str(GROUPS), str(SIGMAS_FILE)} == set(FILES)
+    names = {PARAMS_FILE, LOCAL_FILE, "dvc.yaml", str(GROUPS), str(SIGMAS_FILE), f"{WEIGHTS}/.gitignore"}
+    assert names == set(FILES)

@@ -9,7 +9,8 @@ import pytest
 
 from keypipe.errors import ConfigError
 from tasks.check import check_files
-from tasks.versions.store import checkout
+from tasks.versions.snapshots import write_tree
+from tasks.versions.store import checkout, unused_objects
 from tasks.versions.weights import check_kept, find_unkept, hash_file, list_versioned, read_versioned, version_weights
 from tests.flows.toy import dvc
 from tests.workspace import git, make_workspace, set_params
@@ -120,3 +121,17 @@ def test_a_place_that_is_gone_is_named(root: Path) -> None:
         check_files(root)
     git(root, "checkout", "data/weights")
     check_files(root)
+
+
+def test_pruning_keeps_the_weights_that_a_snapshot_names(root: Path) -> None:
+    version_weights(root, root / NAME)
+    tree = write_tree(root)
+    assert tree.skipped == ()
+    commit = git(root, "commit-tree", tree.name, "-m", "a snapshot").strip()
+    (root / NAME).unlink()
+    (root / f"{NAME}.dvc").unlink()
+    assert unused_objects(root, [], remove=False).objects == 1
+    assert unused_objects(root, [commit], remove=True).objects == 0
+    git(root, "checkout", commit, "--", f"{NAME}.dvc")
+    assert checkout(root, f"{NAME}.dvc") == []
+    assert (root / NAME).read_bytes() == b"weights"
