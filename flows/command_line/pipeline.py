@@ -39,7 +39,7 @@ def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequen
 @click.option("--no-pull", is_flag=True, help="Take code and data as they are here.")
 @click.pass_obj
 def retrain(root: Path, dry_run: bool, force: bool, why: str, no_pull: bool) -> None:
-    """Train anew if there is a reason, and put the new model into use if it keeps the rules.
+    """Train anew where there is reason to; a model that passes is used.
 
     What is a reason, and which rules, says the section `retrain` of params.yaml (docs/retraining.md).
     """
@@ -81,7 +81,7 @@ def status(root: Path, as_json: bool) -> None:
 @click.option("--teacher", is_flag=True, help="Weights that the training learns from as well (train.distill_model).")
 @click.pass_obj
 def weights(root: Path, file: Path | None, champion: bool, name: str | None, teacher: bool) -> None:
-    """Let trainings start from a file of weights, or from the model in use.
+    """Let trainings start from your own weights, or from the champion.
 
     FILE, a .pt or a model YAML, is copied to data/weights, where DVC keeps it and a run's fingerprint counts it, and
     params.yaml names it as train.model. Published names, such as yolov8n-pose.pt, need no file.

@@ -104,7 +104,7 @@ def approve(root: Path, version: str, why: str) -> None:
 @click.option("--why", required=True, help="The reason, for the history.")
 @click.pass_obj
 def reject(root: Path, version: str, why: str) -> None:
-    """Refuse the version that waits for a person's word; the one in use stays."""
+    """Refuse the version that waits for a person's word."""
     from tasks.registry import approvals
 
     entry = approvals.reject(root, version, why)
