@@ -17,7 +17,7 @@ from flows.commands.prediction import Wish
 from flows.services import server
 from keypipe.errors import FaultsError
 from keypipe.inference.predictor import Thresholds
-from tests.flows.pipeline.test_presence import running_server, strike
+from tests.flows.services.test_presence import running_server, strike
 from tests.flows.toy import PATIENCE, REPOSITORY, Api, wait_until
 
 
