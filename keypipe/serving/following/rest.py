@@ -158,7 +158,8 @@ class MlflowRest:
             advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
             return AwayError(self._base, f"refuses ({error.code})", advice)
         if error.code in (301, 302, 303, 307, 308):
-            return AwayError(self._base, f"sends elsewhere, to {error.headers.get('Location')}", "give that address")
+            advice = f"if that is where it is, give the address {error.headers.get('Location')}"
+            return AwayError(self._base, f"sends elsewhere ({error.code})", advice)
         if code in _NOTHING_THERE and missing:
             return ModelError(missing)
         if code in _NOTHING_THERE:

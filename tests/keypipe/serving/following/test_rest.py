@@ -125,7 +125,12 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[Answers]:
         (500, b'{"error_code": "INTERNAL_ERROR", "message": "full\\nand more"}', {}, "fails (500: full)"),
         (503, b"", {}, "fails (503)"),
         (401, b"", {}, "refuses (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (302, b"", {"Location": "https://sso.example/"}, "sends elsewhere, to https://sso.example/; give that address"),
+        (
+            302,
+            b"",
+            {"Location": "https://sso.example/"},
+            "sends elsewhere (302); if that is where it is, give the address https://sso",
+        ),
     ],
 )
 def test_what_is_no_registry_is_one_line(status: int, body: bytes, headers: dict[str, str], said: str) -> None:
