@@ -1,7 +1,7 @@
 """A workspace that lives under ``keypipe schedule``: what people do to its data, and what they see of it.
 
 Two makes: stand-ins that train in seconds, with models as good as their labels, and the demo's drawings with real
-trainings. Both are judged by the gate as it is shipped.
+trainings.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from keypipe.demo.scene import write_demo
 from tests.imports import ROOT
 from tests.retrained import edit, make_retrainable, write_images
 from tests.workspace import git, make_workspace, set_params
-
-SHIPPED_GATE = {"retrain.gate.margin_ap": 0.02, "retrain.gate.margin_close": 0.02}
 
 
 class Herd:
@@ -59,7 +57,7 @@ class Herd:
                 },
             )
         else:
-            make_retrainable(root, n_images, **SHIPPED_GATE)
+            make_retrainable(root, n_images)
 
     def set(self, **params: Any) -> None:
         """Set parameters, and commit them."""

@@ -1,8 +1,9 @@
 """A served schedule lives through what happens to a workspace: nothing new, good labels, bad ones, a rollback.
 
-``KEYPIPE_E2E_IMAGES``, ``KEYPIPE_E2E_NEW`` and ``KEYPIPE_E2E_EPOCHS`` size it, ``KEYPIPE_E2E_TRAINING=real`` trains the
-demo for real: 2,000 images, of which 60 % are the test split, give the gate's shipped margins 80 % power for trainings
-that start anew (docs/retraining.md), and take hours on a CPU.
+``KEYPIPE_E2E_IMAGES``, ``_NEW``, ``_EPOCHS`` and ``_MARGIN`` size it; as it stands the gate is the shipped one.
+``KEYPIPE_E2E_TRAINING=real`` trains the demo for real: of its 2,048 images 60 % are the test split, which gives the
+shipped margins 80 % power for trainings that start anew (docs/retraining.md). On a CPU that takes hours; 400 images with
+a margin of 0.1 take less.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ from tests.flows.retraining.herd import Herd, Poller, read_events, upload
 from tests.served import serving
 
 REAL = os.environ.get("KEYPIPE_E2E_TRAINING", "stand-in") == "real"
-IMAGES = int(os.environ.get("KEYPIPE_E2E_IMAGES", "2000" if REAL else "640"))
+IMAGES = int(os.environ.get("KEYPIPE_E2E_IMAGES", "2048" if REAL else "640"))
 NEW = int(os.environ.get("KEYPIPE_E2E_NEW", str(IMAGES // 4)))
 EPOCHS = int(os.environ.get("KEYPIPE_E2E_EPOCHS", "70"))
 PATIENCE_S = float(os.environ.get("KEYPIPE_E2E_PATIENCE_S", "36000" if REAL else "1200"))
-SPREAD = 0.08
-"""Standard deviation of an image's difference between the stand-ins: near-identical models (docs/retraining.md)."""
+MARGIN = float(os.environ.get("KEYPIPE_E2E_MARGIN", Rules().margin_ap))
+SPREAD = 0.21 if REAL else 0.08
+"""Standard deviation of an image's difference between two models: trained anew, or nearly the same (the stand-ins)."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(8 * PATIENCE_S)
 def test_a_schedule_promotes_what_is_good_rejects_what_is_bad_and_is_rolled_back(tmp_path: Path) -> None:
-    assert groups_needed(SPREAD, Rules().margin_ap, JOINT_POWER) <= 0.6 * IMAGES, "too few test images to tell"
+    assert groups_needed(SPREAD, MARGIN, JOINT_POWER) <= 0.6 * IMAGES, "too few test images to tell"
     herd = Herd(tmp_path / "cows", IMAGES, real=REAL, epochs=EPOCHS, patience_s=PATIENCE_S)
     with receiving() as told, Poller(herd.prefect_health) as prefect:
-        herd.set(**{"retrain.notify.webhooks": [{"url": told.url, "events": ["promoted", "rejected", "failed"]}]})
+        hook = {"url": told.url, "events": ["promoted", "rejected", "failed"]}
+        gate = {"retrain.gate.margin_ap": MARGIN, "retrain.gate.margin_close": MARGIN}
+        herd.set(**gate, **{"retrain.notify.webhooks": [hook]})
         with herd.scheduled("--cron", "* * * * * */20", "--timezone", "UTC") as log:
             first = herd.wait(lambda outcome: outcome.kind == "promoted", "the first champion")
             assert (first.version, first.champion) == ("1", "1")
@@ -62,8 +66,8 @@ def test_a_schedule_promotes_what_is_good_rejects_what_is_bad_and_is_rolled_back
                 assert "v2 -> v1" in herd.keypipe("rollback", "--why", "misses calves").replace("→", "->")
             assert model.answers > 0
             assert model.failures == []
-        assert prefect.answers > 0
-        assert prefect.failures == [], log.read_text()
+            assert prefect.answers > 0
+            assert prefect.failures == [], log.read_text()
     history = herd.keypipe("models", "--history")
     assert "misses" in history
     assert read_events(told.posts) == [("promoted", "1"), ("promoted", "2"), ("rejected", "3")]
