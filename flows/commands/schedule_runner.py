@@ -250,7 +250,7 @@ class Keeper:
         ]
         if not made and (now - self._began).total_seconds() < SETTLING_SECONDS:
             return False
-        until = min(made) - timedelta(milliseconds=1) if made else now
+        until = min([now, *(time - timedelta(milliseconds=1) for time in made)])
         lost = await self._timetable.times(self._made_up, until) if until > self._made_up else []
         if lost:
             await self.make_up(len(lost))

@@ -2,7 +2,7 @@
 
 ``KEYPIPE_E2E_IMAGES``, ``_NEW``, ``_EPOCHS`` and ``_MARGIN`` size it; as it stands the gate is the shipped one.
 ``KEYPIPE_E2E_TRAINING=real`` trains the demo for real: of its 2,048 images 60 % are the test split, which gives the
-shipped margins 80 % power for trainings that start anew (docs/retraining.md). On a CPU that takes hours; 400 images with
+shipped margins 80 % power for trainings that start anew (docs/retraining.md). On a CPU that takes hours; 400 images and
 a margin of 0.1 take less.
 """
 
