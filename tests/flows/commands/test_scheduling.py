@@ -215,9 +215,9 @@ def test_a_run_that_was_cut_short_by_a_kill_is_made_up_for(ran: Toy) -> None:
     schedule.process.communicate(timeout=PATIENCE)
     wait_until(lambda: not ran.processes(), f"{ran.processes()} to be gone")
     schedule = Schedule(ran, "--cron", "0 0 1 1 *")
-    wait_until(lambda: "calf" in ran.text("models/best.pt"), "the run to be made up for")
-    wait_until(lambda: finished(ran), "its end")
+    wait_until(lambda: finished(ran), "the run to be made up for")
     schedule.stop()
+    assert "calf" in ran.text("models/best.pt")
     assert ran.api.open_runs(ran.root) == []
 
 
