@@ -39,9 +39,12 @@ def run_retraining(root: Path, asked: str, pull: bool | None) -> int:
 
     from flows.pipeline.plan import check_start
     from flows.services import server
+    from tasks.versions.raw import raw_version
+    from tasks.workspace.places import RAW
 
-    # The flow checks as well; here the user is told before a server is started.
-    check_start(root)
+    # The flow checks as well; here the user is told before a server is started. A fresh clone gets its data first.
+    if (root / RAW).exists() or raw_version(root) is None or pull is False:
+        check_start(root)
     before = read_outcome(root)
     with server.connected(root, click.echo):
         from flows.retraining.flow import retraining_flow

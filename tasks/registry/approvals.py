@@ -138,9 +138,12 @@ def reject(root: Path, version: str, why: str, who: str = "") -> Entry:
 def expire(root: Path, who: str = "") -> Waiting | None:
     """End the waiting of a version whose time is over; returns it, None where there is none."""
     registry = open_used(root)
+    waiting = find_waiting(history.read(registry))
+    if waiting is None or not waiting.is_over():
+        return None
     with holding_or_told(registry, who) as held:
         waiting = find_waiting(held.entries)
-        if waiting is None or not waiting.is_over():
+        if waiting is None or not waiting.is_over():  # somebody was quicker
             return None
         note = f"nobody answered until {waiting.until}"
         held.move("expire", _without_challenger(held, waiting.version), note, version=waiting.version)

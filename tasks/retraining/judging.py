@@ -253,9 +253,13 @@ class _Court:
         self._progress = progress
         self._limit = max_detections(truth)
         self._threads = read.read_local(root).threads
+        self._paths: dict[str, Path] = {}
 
     def look(self, name: str, onnx: bytes, images: Sequence[CocoImage]) -> _Model:
         """Let a model look at images; what it saw there before is remembered."""
+        for image in images:
+            if image.md5 not in self._paths:
+                self._paths[image.md5] = self._checked(image)
         memory = self.root / SEEN / f"{hashlib.sha256(onnx).hexdigest()}.msgpack"
         seen = _recall(memory, self._limit)
         with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
@@ -266,7 +270,7 @@ class _Court:
         thresholds = Thresholds(min(CANDIDATE_CONF, self._conf), max_det=self._limit)
         missing = [image for image in images if image.md5 not in seen]
         for index, image in enumerate(missing, start=1):
-            pixels = read_image(self._checked(image))
+            pixels = read_image(self._paths[image.md5])
             seen[image.md5] = list(to_evaluation(image.id, predictor.detect(pixels, thresholds), info))
             self._progress(f"images seen by the {name}", index, len(missing))
         if missing:

@@ -101,6 +101,8 @@ def bring_up_to_date(root: Path, progress: Progress | None = None, *, wanted: bo
         PoseError: see ``pull``, and ``version_raw``.
     """
     lay_back(root)
+    if wanted:
+        _bring_first(root)
     raw = version_raw(root, progress)
     if not wanted:
         return raw, Pulled("not asked to pull")
@@ -143,6 +145,13 @@ def pull(root: Path) -> Pulled:
     if theirs:
         text += f", {len(theirs)} files of {RAW}"
     return Pulled(text, tip, tuple(changed), len(theirs))
+
+
+def _bring_first(root: Path) -> None:
+    """Bring the raw data of a fresh clone, which has their name alone."""
+    md5 = raw_version(root)
+    if md5 is not None and not (root / RAW).exists() and fetch_folder(root, md5):
+        checkout(root, RAW_FILE.as_posix())
 
 
 def _is_ancestor(root: Path, old: str, new: str) -> bool:

@@ -238,6 +238,15 @@ def test_without_a_remote_nothing_is_pulled(tmp_path: Path) -> None:
     assert (raw.files, pulled.text) == (4, "not asked to pull")
 
 
+def test_a_fresh_clone_gets_its_data(pair: Pair) -> None:
+    md5 = raw_version(pair.root)
+    shutil.rmtree(pair.root / "data/raw")
+    with pytest.raises(DatasetError, match="data/raw: not there"):
+        bring_up_to_date(pair.root, wanted=False)
+    raw, _ = bring_up_to_date(pair.root)
+    assert (raw.md5, raw.files) == (md5, 4)
+
+
 def test_what_keypipe_writes_is_known(pair: Pair) -> None:
     assert {"dvc.lock", "data/raw.dvc", MANIFEST, "metrics/validate.json", "accepted.yaml"} <= set(own_files(pair.root))
 
