@@ -15,6 +15,7 @@ LEAST_RECALL = {
     ("exchanged-keypoints", "0.00-0.10"): 0.0,
     ("near-duplicate-image", ""): 0.9,
     ("near-duplicate-across-sides", ""): 0.9,
+    ("transformed-copy-across-sides", "relit"): 0.85,
 }
 
 
@@ -24,4 +25,4 @@ def test_seeded_faults_are_found_and_sound_files_left_alone() -> None:
     for key, tally in tallies.items():
         if tally.seeded:
             assert tally.right_shape / tally.seeded >= LEAST_RECALL.get(key, 0.95), key
-    assert sum(tally.false_alarms for tally in tallies.values()) <= 2
+    assert sum(tally.false_alarms for tally in tallies.values()) <= 3
