@@ -51,6 +51,7 @@ def shared(untrained: Farm) -> Farm:
     return untrained
 
 
+@pytest.mark.timeout(3600)
 def test_three_nights(shared: Farm) -> None:
     root = shared.root
     first = shared.retrain()

@@ -68,6 +68,13 @@ def test_equal_worse_and_unknown(farm: Farm) -> None:
     again = ask(farm)
     assert again.verdict == equal.verdict  # from what both saw before
 
+    close = ask(farm, Rules(margin_ap=0.001, margin_close=0.001))
+    assert close.verdict.outcome == "undecided"
+    assert "72 images are too few to tell" in close.verdict.reason
+    assert close.verdict.suffices is not None
+    assert not close.verdict.needs_approval
+    assert ask(farm, Rules(margin_ap=0.001, margin_close=0.001, approvers=("anna",))).verdict.needs_approval
+
     write_model(farm.root / "exports/model.onnx", 8.0)
     worse = ask(farm)
     assert worse.verdict.outcome == "rejected"
