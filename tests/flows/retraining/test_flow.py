@@ -12,7 +12,7 @@ from tasks.registry.aliases import read_state, rollback
 from tasks.registry.approvals import approve, find_waiting
 from tests.flows.retraining.fixtures import Farm
 from tests.retrained import add_images, edit, labels_of, move_a_little, set_gate, spoil
-from tests.workspace import git
+from tests.workspace import git, set_params
 
 STEPS = ["bring up to date", "decide", "doctor", "judge", "gate", "register", "commit results", "notify"]
 
@@ -193,3 +193,19 @@ def test_one_retraining_at_a_time(farm: Farm) -> None:
         outcome = farm.retrain("now")
     assert (outcome.kind, outcome.title) == ("skipped", "another retraining is under way")
     assert "night@barn holds" in outcome.reason
+
+
+def test_a_retraining_starts_from_the_version_in_use(farm: Farm) -> None:
+    set_params(farm.root, **{"train.model": "data/weights/champion.pt"})
+    git(farm.root, "commit", "--quiet", "--all", "--message", "start from the champion")
+    weights = (farm.root / "models/best.pt").read_bytes()
+    add_images(farm.root, range(500, 516))
+    outcome = farm.retrain()
+    assert outcome.kind == "promoted", outcome
+    assert (farm.root / "data/weights/champion.pt").read_bytes() == weights
+    states = farm.api.task_states(str(farm.state.state_details.flow_run_id))
+    assert states["start from the champion"][0] == "In place"
+    assert "path: data/weights" in (farm.root / "dvc.lock").read_text()
+    committed = git(farm.root, "show", "--format=", "--name-only", "HEAD").split()
+    assert "data/weights/champion.pt.dvc" in committed
+    assert git(farm.root, "status", "--porcelain") == ""
