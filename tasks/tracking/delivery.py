@@ -75,7 +75,9 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
 
 
 def reach(root: Path, *, quick: bool) -> None:
-    """Ask the server something small, once, so that one that never answers costs seconds and not minutes.
+    """Ask the server something small, so that one that never answers costs seconds and not minutes.
+
+    It is asked twice: a connection from before may have been closed by the server.
 
     Args:
         root: the workspace.
@@ -84,7 +86,7 @@ def reach(root: Path, *, quick: bool) -> None:
     Raises:
         PoseError: the server does not answer, or its address or the experiment is wrong.
     """
-    with answering(root), limited(QUICK_SECONDS if quick else _PATIENT_SECONDS, 0):
+    with answering(root), limited(QUICK_SECONDS if quick else _PATIENT_SECONDS, 1):
         experiment_id(open_client(root), root)
 
 
