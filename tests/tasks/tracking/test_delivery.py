@@ -310,6 +310,7 @@ def test_a_run_that_was_deleted_on_the_server_stops_nothing(
 def test_an_artifact_that_cannot_be_stored_keeps_the_rest_from_nothing(server: MlflowServer, tmp_path: Path) -> None:
     live = begin(tmp_path)
     write_models(tmp_path, live.run_id)
+    wait_until(lambda: not list((tmp_path / OUTBOX).glob("*/*.item")), "what it began with to be sent")
     artifacts = server.folder / "artifacts"
     artifacts.rename(server.folder / "elsewhere")
     artifacts.write_text("no folder")
