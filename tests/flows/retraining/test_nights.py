@@ -83,8 +83,8 @@ def test_three_nights(shared: Farm) -> None:
     # By day the colleague takes that up, and changes code that a training depends on; here somebody edits a file.
     colleague.pull()
     assert (colleague.root / "data/raw" / edited[0].name).read_bytes() == ours[edited[0]]
-    program = colleague.root / "tasks/stand_in_train.py"
-    program.write_text(program.read_text().replace('headline = f"{', 'headline = f"another way, {'))
+    program = colleague.root / "tasks/train.py"
+    program.write_text(program.read_text().replace('headline = f"{document', 'headline = f"another way, {document'))
     told = colleague.root / "flows/retraining/record.py"
     told.write_text(told.read_text().replace('"difference":', '"changed by":'))
     colleague.push("trains in another way")
