@@ -22,6 +22,7 @@ from tasks.validate import ValidateParams
 from tasks.versions.lockfile import parse_lock
 from tasks.versions.weights import find_unkept
 from tasks.workspace import params as read
+from tasks.workspace.documents import parse_yaml
 from tasks.workspace.places import GROUPS, LOCK, PARAMS_FILE, WEIGHTS
 from tasks.workspace.verdict import DoctorParams
 
@@ -64,7 +65,7 @@ def check_files(root: Path) -> None:
     Raises:
         ConfigError: some are not, or a training would start from a file that neither DVC nor git keeps.
     """
-    stages = read.parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
+    stages = parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
     needed = {dep for stage in stages.values() for dep in stage.get("deps", ())}
     read.raise_problems(
         [
@@ -88,7 +89,7 @@ def _new_in_train(root: Path) -> dict[str, Any]:
 
 def find_missing(root: Path, document: CommentedMap) -> list[str]:
     """Return what ``dvc.yaml`` names and ``params.yaml`` lacks: DVC takes no default for a parameter."""
-    stages = read.parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
+    stages = parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
     names = dict.fromkeys(name for stage in stages.values() for name in stage.get("params", ()))
     problems: list[str] = []
     for name in names:

@@ -89,7 +89,7 @@ def weights(root: Path, file: Path | None, champion: bool, name: str | None, tea
     from flows.commands.set_params import set_params
     from tasks.commands.weights import take_weights
     from tasks.retraining import start
-    from tasks.workspace.params import format_value
+    from tasks.workspace.documents import format_value
 
     if champion:
         if file or name or teacher:

@@ -28,7 +28,7 @@ from keypipe.splits.manifest import USED, parse_manifest
 from tasks.pages.reports import parse_report
 from tasks.versions import git, snapshots
 from tasks.versions.store import opened_commit
-from tasks.workspace.params import parse_yaml
+from tasks.workspace.documents import parse_yaml
 from tasks.workspace.places import LOCAL_FILE, PARAMS_FILE
 from tasks.workspace.program import write_json
 

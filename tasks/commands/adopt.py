@@ -30,6 +30,7 @@ from tasks.commands.sources.label_sources import find_foreign
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
+from tasks.workspace.documents import parse_document, parse_yaml, read_document
 from tasks.workspace.places import (
     COCO,
     DATASET,
@@ -123,7 +124,7 @@ def _draft(root: Path, folder: Path, encoding: str | None, tell: Progress) -> Dr
     if not files:
         told = find_foreign(folder) or "give the folder that labelme saved into"
         raise AnnotationError(f"{folder}: no labelme JSON in it; {told}")
-    convert = read.load_section(read.read_document(root / PARAMS_FILE), "convert", ConvertParams)
+    convert = read.load_section(read_document(root / PARAMS_FILE), "convert", ConvertParams)
     draft = draft_schema(files, convert.options())
     if not draft.schema.classes:
         labels = sorted({shape.name for file in files for shape in file.shapes})
@@ -203,7 +204,7 @@ def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> 
     Raises:
         ConfigError: the text is no YAML with sections.
     """
-    document = read.parse_document(content, PARAMS_FILE)
+    document = parse_document(content, PARAMS_FILE)
     text = decode_text(content, PARAMS_FILE, advice=AS_UTF8)
     section = _to_yaml(schema)
     text = assign(text, ["schema", "classes"], section["classes"])
@@ -218,7 +219,7 @@ def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> 
 def _check_read_back(text: str, schema: Schema) -> None:
     """Make sure that a schema is read as it was written, by YAML 1.2 and by 1.1, which most other programs read."""
     section = _to_yaml(schema)
-    for load in (partial(read.parse_yaml, name=PARAMS_FILE), yaml.safe_load):
+    for load in (partial(parse_yaml, name=PARAMS_FILE), yaml.safe_load):
         try:
             written = load(text)["schema"]
         except (ConfigError, yaml.YAMLError) as error:

@@ -20,7 +20,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from keypipe.errors import ConfigError
-from tasks.workspace.params import format_value, parse_yaml
+from tasks.workspace.documents import format_value, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
 
 

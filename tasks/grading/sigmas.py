@@ -8,7 +8,7 @@ import msgspec
 
 from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile
-from tasks.workspace.params import parse_yaml
+from tasks.workspace.documents import parse_yaml
 
 
 def read_sigmas(root: Path) -> SigmaFile | None:

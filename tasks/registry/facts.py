@@ -16,8 +16,8 @@ from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.keypoints.skeleton import schema_to_mapping
 from tasks.tracking.registry import to_tags
+from tasks.workspace.documents import parse_yaml
 from tasks.workspace.models import Summary
-from tasks.workspace.params import parse_yaml
 from tasks.workspace.places import ANNOTATIONS, EXPORTS, LOCK, RECORD, REPORT_JSON, report_folder
 
 ONNX_FILE = EXPORTS / "model.onnx"

@@ -17,7 +17,7 @@ from keypipe.files.atomic import write_text
 from tasks.versions.lockfile import parse_lock
 from tasks.versions.repository import opened, relative, waiting, written_whole
 from tasks.versions.stages import hash_entry, is_new_and_empty, load_stage
-from tasks.workspace.params import format_yaml, parse_yaml
+from tasks.workspace.documents import format_yaml, parse_yaml
 from tasks.workspace.places import LOCK
 
 ACCEPTED = Path("accepted.yaml")

@@ -12,7 +12,7 @@ import pathspec
 from keypipe.errors import ConfigError
 from tasks.versions.raw import read_md5
 from tasks.versions.stages import hash_entry
-from tasks.workspace.params import format_yaml, parse_yaml
+from tasks.workspace.documents import format_yaml, parse_yaml
 from tasks.workspace.places import LOCK
 
 Entries = dict[str, dict[str, Any]]

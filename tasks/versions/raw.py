@@ -9,7 +9,7 @@ from keypipe.errors import DatasetError
 from tasks.progress import Progress
 from tasks.versions import git
 from tasks.versions.repository import opened, waiting, written_whole
-from tasks.workspace.params import parse_yaml
+from tasks.workspace.documents import parse_yaml
 from tasks.workspace.places import RAW, RAW_FILE
 
 ATTEMPTS = 3

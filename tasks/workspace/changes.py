@@ -7,6 +7,7 @@ from pathlib import Path
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, compare_schemas, parse_schema
 from tasks.workspace import params as read
+from tasks.workspace.documents import parse_yaml
 from tasks.workspace.places import LOCK
 
 
@@ -42,7 +43,7 @@ def read_last_schema(root: Path) -> Schema | None:
     if not path.exists():
         return None
     try:
-        lock = read.parse_yaml(path.read_bytes(), path.name)
+        lock = parse_yaml(path.read_bytes(), path.name)
         return parse_schema(lock["stages"]["convert"]["params"]["params.yaml"]["schema"])
     except (KeyError, TypeError, ConfigError):  # half merged, or by another version
         return None

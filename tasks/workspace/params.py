@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.reader import ReaderError
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, parse_schema
+from tasks.workspace.documents import read_document
 from tasks.workspace.places import LOCAL_FILE, PARAMS_FILE
 
 
@@ -41,87 +38,6 @@ class Local(Section):
 
 
 S = TypeVar("S", bound=Section)
-
-
-def read_document(path: Path) -> CommentedMap:
-    """Read a YAML file keeping comments and line numbers; an absent or empty one is an empty mapping.
-
-    Raises:
-        ConfigError: no YAML, a key twice, or not a mapping.
-    """
-    return parse_document(path.read_bytes(), path.name) if path.exists() else CommentedMap()
-
-
-def parse_document(content: bytes, name: str) -> CommentedMap:
-    """Parse YAML with sections, keeping comments and line numbers; an empty file is an empty mapping.
-
-    Args:
-        content: the YAML, UTF-8 or UTF-16 by its mark.
-        name: of its file, for messages.
-
-    Raises:
-        ConfigError: no YAML, a key twice, or not a mapping.
-    """
-    document = _load(YAML(), content, name)
-    if document is None:
-        return CommentedMap()
-    if not isinstance(document, CommentedMap):
-        raise ConfigError(f"{name}: expected sections such as `convert:`, got {document!r}")
-    return document
-
-
-def parse_yaml(content: bytes | str, name: str) -> Any:
-    """Return the plain values of a YAML file as DVC reads them, by YAML 1.2.
-
-    ``yes`` and ``12:30`` are text there, ``1e3`` is a number, ``017`` is 17; YAML 1.1 reads all four otherwise.
-    Whatever DVC reads or writes too (``params.yaml``, ``dvc.yaml``, ``dvc.lock``) is read by this function or by
-    ``parse_document``; ``data.yaml`` alone is Ultralytics' and read by YAML 1.1.
-
-    Args:
-        content: the YAML; bytes are UTF-8, or UTF-16 by their mark.
-        name: of its file, for messages.
-
-    Raises:
-        ConfigError: no YAML, or a key twice.
-    """
-    return _load(YAML(typ="safe"), content, name)
-
-
-def format_yaml(values: Any) -> str:
-    """Format plain values as YAML 1.2 that DVC reads as they are, in their order."""
-    yaml: Any = YAML(typ="safe")
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.allow_unicode = True
-    yaml.width = 4096
-    text = io.StringIO()
-    yaml.dump(values, text)
-    return text.getvalue()
-
-
-def format_value(value: Any) -> str:
-    """Format a value as YAML 1.2 on one line."""
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = True
-    yaml.width = 1 << 20
-    text = io.StringIO()
-    yaml.dump([value], text)
-    return text.getvalue().strip()[1:-1]
-
-
-def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
-    try:
-        return yaml.load(content)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{name}:{mark.line + 1}" if mark else name
-        raise ConfigError(f"{place}: {error.problem or error.context}") from error
-    except ReaderError as error:
-        raise ConfigError(f"{name}: not UTF-8; save it as UTF-8") from error
-    except RecursionError as error:
-        raise ConfigError(f"{name}: brackets in brackets by the hundred") from error
-    except (YAMLError, ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key
-        raise ConfigError(f"{name}: cannot be read: {str(error)[:200]}") from error
 
 
 def read_params(root: Path) -> CommentedMap:

@@ -59,6 +59,14 @@ def test_what_dvc_yaml_names_and_params_yaml_lacks_is_written(workspace: Path) -
     assert path.read_text().replace("  area_rule: box\n", "").strip() == whole.replace(line, "").strip()
 
 
+def test_line_ends_of_windows_stay(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("  area_rule:")]
+    path.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+    assert add_missing_params(workspace) == ["params.yaml: validate.area_rule: box (default)"]
+    assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n") == len(lines) + 1
+
+
 def test_what_has_no_default_is_asked_for(workspace: Path) -> None:
     path = workspace / "params.yaml"
     path.write_text(path.read_text().replace("seed: 42", ""))

@@ -12,7 +12,7 @@ from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
 from tasks.commands import adopt
 from tasks.commands.adopt import format_schema, with_schema
-from tasks.workspace.params import parse_document
+from tasks.workspace.documents import parse_document
 
 NAMES = (
     *(

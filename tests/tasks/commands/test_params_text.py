@@ -12,7 +12,8 @@ from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from tasks.commands.adopt import with_schema
 from tasks.commands.params_text import assign
-from tasks.workspace.params import load_schema, parse_document
+from tasks.workspace.documents import parse_document
+from tasks.workspace.params import load_schema
 
 REPOSITORY = Path(__file__).parents[3]
 TEXT = """\

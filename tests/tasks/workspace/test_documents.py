@@ -12,7 +12,8 @@ from dvc.utils.serialize import loads_yaml
 from keypipe.errors import ConfigError
 from tasks.versions.lockfile import Files, join_locks
 from tasks.workspace.changes import read_last_schema, schema_changes
-from tasks.workspace.params import format_value, format_yaml, load_schema, parse_document, parse_yaml, read_params
+from tasks.workspace.documents import format_value, format_yaml, parse_document, parse_yaml
+from tasks.workspace.params import load_schema, read_params
 from tests.workspace import dvc
 
 TEXTS = (
