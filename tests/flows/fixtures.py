@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from tests.flows.recorded import copy_recorded, edit_data, make_recorded, set_epochs
 from tests.flows.toy import Api, Outcome, Toy, dvc, make_workspace
 
+atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
+
 
 @pytest.fixture(scope="session")
 def server_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,6 +45,7 @@ def api(server_root: Path) -> Iterator[Api]:
     """The session's Prefect API."""
     from flows.services import server
 
+    server.START_SECONDS = 600  # a busy machine takes longer than a user would wait
     with server.running_server(server_root, temporary=False) as url, server.pointed_to(url):
         yield Api(url)
         server.settle()
