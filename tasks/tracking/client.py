@@ -23,6 +23,13 @@ _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _EXAMPLES = "such as http://HOST:5000 or sqlite:////FOLDER/mlflow.db, or unset it to record in the workspace"
 _TIMEOUT, _RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    _RETRIES: "2",  # MLflow's seven take minutes
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
 class AwayError(PoseError):
@@ -92,11 +99,7 @@ def open_client(root: Path) -> Any:
         ConfigError: the environment names no server, or one that needs a package which is not there.
         AwayError: nothing listens at its address, or its database cannot be opened.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault(_RETRIES, "2")
-    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    _set_defaults()
     uri = tracking_uri(root)
     registry = os.environ.get("MLFLOW_REGISTRY_URI")
     if registry:
@@ -119,6 +122,12 @@ def open_client(root: Path) -> Any:
         raise ConfigError(f"{_VARIABLE}={hide_password(uri)}: needs a package that is not there ({error})") from error
     except (MlflowException, SQLAlchemyError) as error:
         raise AwayError(root, first_line(error)) from error
+
+
+def _set_defaults() -> None:
+    """Tell MLflow by the environment, where the user has not, what it reads there at every use."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
 
 
 def _make_database(root: Path, uri: str) -> None:
@@ -164,6 +173,7 @@ def limited(seconds: int, retries: int | None = None) -> Iterator[None]:
         seconds: for an answer, each time.
         retries: how often it is asked again; None: as often as otherwise, and as long as the user may have set.
     """
+    _set_defaults()  # before what is there is noted, or they would be taken back with it
     before = {name: os.environ.get(name) for name in (_TIMEOUT, _RETRIES)}
     if retries is None:
         os.environ.setdefault(_TIMEOUT, str(seconds))
