@@ -93,7 +93,8 @@ class _Seen:
         self._options = options
         self._outlines: Counter[tuple[str, str]] = Counter()
         self._classes, self._keypoints = _Names(), _Names()
-        self._most_in_one: Counter[str] = Counter()
+        self._with_points: Counter[str] = Counter()
+        self._repeating: Counter[str] = Counter()
         self._objects: Counter[str] = Counter()
         self._places: dict[tuple[str, str], list[int]] = defaultdict(list)
 
@@ -103,6 +104,7 @@ class _Seen:
             (shape, bounds(shape.points)) for shape in file.shapes if options.is_box(shape.shape_type) and shape.points
         ]
         members: dict[int, list[str]] = defaultdict(list)
+        contested: dict[int, list[str]] = defaultdict(list)
         for shape, _ in boxes:
             self._objects[shape.name] += 1
             self._classes.add(shape)
@@ -113,11 +115,15 @@ class _Seen:
                 self._keypoints.add(point)
                 self._places[boxes[owner][0].name, point.name].append(place)
                 members[owner].append(point.name)
+                if _is_contested(point, boxes, owner):
+                    contested[owner].append(point.name)
             else:
                 self._add_outline(file, point)
-        for names in members.values():
-            for name, count in Counter(names).items():
-                self._most_in_one[name] = max(self._most_in_one[name], count)
+        for owner, names in members.items():
+            own = Counter(names) - Counter(contested[owner])
+            if own:
+                self._with_points[boxes[owner][0].name] += 1
+                self._repeating[boxes[owner][0].name] += max(own.values()) > 1
             self._keypoints.add_object(names, file.image_path or "no image")
 
     def _add_outline(self, file: LabelmeFile, point: LabelmeShape) -> None:
@@ -133,12 +139,15 @@ class _Seen:
             for (shape_type, name), count in self._outlines.most_common()
         ]
 
-    def _find_namesakes(self, classes: Mapping[str, Skeleton]) -> list[str]:
-        """Find classes whose only keypoint stands in an object twice and more."""
+    def _find_namesakes(self, classes: Mapping[str, Skeleton], class_of: Mapping[str, str]) -> list[str]:
+        """Find classes whose only keypoint stands twice and more in most objects; in a few it is a slip of the hand."""
+        balance: Counter[str] = Counter()
+        for name, count in self._with_points.items():
+            balance[class_of.get(name, name)] += 2 * self._repeating[name] - count
         return [
             f"all points of a {name!r} are called {skeleton.keypoints[0]!r}: {OWN_NAMES}"
             for name, skeleton in classes.items()
-            if len(skeleton.keypoints) == 1 and self._most_in_one[skeleton.keypoints[0]] > 1
+            if len(skeleton.keypoints) == 1 and balance[name] > 0
         ]
 
     def draft(self) -> Draft:
@@ -159,7 +168,7 @@ class _Seen:
                 classes[class_name] = Skeleton(order, (), find_pairs(order))
         aliases = _keep_used(class_of | name_of, Schema(classes))
         notes = (*class_notes, *name_notes) if classes else ()
-        faults = tuple(self._find_namesakes(classes))
+        faults = tuple(self._find_namesakes(classes, class_of))
         return Draft(Schema(classes, aliases), (*notes, *self._describe_outlines()), faults)
 
 
@@ -185,6 +194,15 @@ def _owner(point: LabelmeShape, boxes: Sequence[tuple[LabelmeShape, Box]]) -> in
             or [number for number in around if boxes[number][0].group is None]
         )
     return min(around, key=lambda number: _area(boxes[number][1]), default=None)
+
+
+def _is_contested(point: LabelmeShape, boxes: Sequence[tuple[LabelmeShape, Box]], owner: int) -> bool:
+    """Tell whether a point without its box's group lies in another box of the class, which may own it as well."""
+    shape = boxes[owner][0]
+    if point.group is not None and point.group == shape.group:
+        return False
+    x, y = point.points[0]
+    return any(other.name == shape.name and contains(box, x, y) for other, box in (*boxes[:owner], *boxes[owner + 1 :]))
 
 
 def _area(box: Box) -> float:

@@ -58,3 +58,22 @@ def test_a_point_whose_group_has_no_box_is_not_drafted_for_the_box_of_another_gr
     assert drafted.schema.classes["cow"].keypoints == ("nose",)
     drafted = draft([rectangle("cow", BOX), point("nose", 50, 50, 2)], cow("tail", group="1"), cow("ear", group=1.0))
     assert {*drafted.schema.classes["cow"].keypoints} == {"nose", "tail", "ear"}
+
+
+def test_a_repeated_name_is_a_fault_only_where_most_objects_repeat_it() -> None:
+    once, twice = cow("nose"), cow("nose", "nose")
+    for files in ([once] * 11 + [twice], [once] * 6 + [twice] * 6):
+        drafted = draft(*files)
+        assert drafted.faults == ()
+        assert drafted.schema.classes["cow"].keypoints == ("nose",)
+    (fault,) = draft(*[once] * 5, *[twice] * 4, *[cow("nose", "nose", label="Cow")] * 3).faults
+    assert "all points of a 'cow' are called 'nose'" in fault
+
+
+def test_points_in_two_boxes_of_a_class_do_not_tell_that_a_name_is_repeated() -> None:
+    boxes = [rectangle("cow", (10, 10, 60, 60)), rectangle("cow", (20, 20, 100, 90))]
+    assert draft(*[[*boxes, point("nose", 40, 40), point("nose", 50, 50)]] * 12).faults == ()
+    inside_one = [*boxes, point("nose", 12, 12), point("nose", 15, 15), point("nose", 50, 50)]
+    assert len(draft(*[inside_one] * 12).faults) == 1
+    groups = [rectangle("cow", (10, 10, 60, 60), 1), boxes[1], point("nose", 40, 40, 1), point("nose", 50, 50, 1)]
+    assert len(draft(*[groups] * 12).faults) == 1
