@@ -160,14 +160,19 @@ def _is_ancestor(root: Path, old: str, new: str) -> bool:
 
 def _refuse_commits_of_people(root: Path, base: str, head: str, upstream: str) -> None:
     """Let the branch go forward over commits of results alone, whose content stays in the files."""
-    layout = f"--format=%h %(trailers:key={TRAILER},valueonly,separator=%x20)"
-    lines = git.read(root, "log", layout, f"{base}..{head}").splitlines()
-    people = [line.split()[0] for line in lines if line and len(line.split()) < 2]
+    people = _commits_of_people(root, f"{base}..{head}")
     if people:
         raise PoseError(
             f"git: the branch has commits that {upstream} lacks ({', '.join(people[:3])}), and {upstream} has others;"
             f" push them or rebase (`git pull --rebase`), then `keypipe retrain`"
         )
+
+
+def _commits_of_people(root: Path, commits: str, *paths: str) -> list[str]:
+    """Return the short names of the commits in a range, of those that touch the paths, that hold no results."""
+    layout = f"--format=%h %(trailers:key={TRAILER},valueonly,separator=%x20)"
+    lines = git.read(root, "log", layout, commits, "--", *paths).splitlines()
+    return [line.split()[0] for line in lines if line and len(line.split()) < 2]
 
 
 def _changed_files(root: Path, before: str, after: str) -> list[str]:
@@ -337,6 +342,9 @@ def _put(root: Path, name: str, content: bytes | None) -> None:
 def commit_results(root: Path, title: str, text: str = "", branch: str | None = None) -> str:
     """Commit what keypipe wrote, and nothing else: what people have edited or staged stays as it is.
 
+    Another branch keeps what it has: the results go onto its own files, and what is checked out is merged into it where
+    it lacks that.
+
     Args:
         root: the workspace.
         title: first line of the message.
@@ -347,7 +355,7 @@ def commit_results(root: Path, title: str, text: str = "", branch: str | None = 
         The commit; "" where nothing had changed, or no branch is checked out.
 
     Raises:
-        PoseError: git refuses.
+        PoseError: git refuses, or cannot merge what is checked out into the branch; nothing was committed then.
     """
     current = (git.ask(root, "symbolic-ref", "--short", "--quiet", "HEAD") or "").strip()
     head = (git.ask(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
@@ -355,11 +363,14 @@ def commit_results(root: Path, title: str, text: str = "", branch: str | None = 
         return ""
     target = branch or current
     there = (git.ask(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{target}") or "").strip()
-    tree = _tree_with_own(root, head)
     before = there or head
+    if _is_ancestor(root, head, before):
+        tree, parents = _tree_with_own(root, before), [before]
+    else:
+        tree, parents = _merged_tree(root, target, before, head), [before, head]
+    _refuse_raw_of_people(root, target, before, head)
     if tree == git.read(root, "rev-parse", f"{before}^{{tree}}").strip():
         return ""
-    parents = [before] if _is_ancestor(root, head, before) else [before, head]
     message = f"{title}\n\n{text}\n\n{TRAILER}: {target}\n"
     options = [word for parent in parents for word in ("-p", parent)]
     commit = git.read(root, "commit-tree", tree, *options, "-F", "-", env=_WHO, stdin=message).strip()
@@ -368,6 +379,40 @@ def commit_results(root: Path, title: str, text: str = "", branch: str | None = 
         names = [name for name in own_files(root) if _of_commit(root, "HEAD", name) is not None]
         git.read(root, "reset", "--quiet", "--", *names)
     return commit
+
+
+def _merged_tree(root: Path, target: str, before: str, head: str) -> str:
+    """Return the tree of a branch merged with what is checked out, with keypipe's own files as they are now.
+
+    Raises:
+        PoseError: both have edits of the same lines, or git is too old to merge what is not checked out.
+    """
+    if _is_ancestor(root, before, head):
+        return _tree_with_own(root, head)
+    sides = [  # own files alike on both sides are no conflict
+        git.read(root, "commit-tree", _tree_with_own(root, side), "-p", side, "-m", "to merge", env=_WHO).strip()
+        for side in (before, head)
+    ]
+    try:
+        return git.read(root, "merge-tree", "--write-tree", "--no-messages", *sides).splitlines()[0]
+    except git.GitError as error:
+        by_itself = git.ask(root, "merge-tree", "--write-tree", head, head) is not None
+        why = "their edits conflict" if by_itself else "git is older than 2.38, which merges by itself"
+        raise PoseError(
+            f"{target}: lacks commits of what is checked out, and git cannot merge them: {why}; `git merge {target}`"
+            " here, or the other way round, and the next results are committed"
+        ) from error
+
+
+def _refuse_raw_of_people(root: Path, target: str, before: str, head: str) -> None:
+    """Refuse to put the name of the raw data here, or the decisions here, over others that people have committed."""
+    for name in (RAW_FILE.as_posix(), ACCEPTED.as_posix()):
+        people = _commits_of_people(root, f"{head}..{before}", name)
+        if people and _of_commit(root, before, name) != _read(root, name):
+            raise PoseError(
+                f"{target}: people have changed {name} there ({', '.join(people[:3])}), and it is another here;"
+                f" `git merge {target}` here, and the next results are committed"
+            )
 
 
 def _tree_with_own(root: Path, commit: str) -> str:

@@ -173,6 +173,84 @@ def test_results_on_a_branch_of_their_own_leave_the_users_alone(pair: Pair) -> N
     assert git(pair.root, "ls-remote", "origin", "keypipe/nights").startswith(commit)
 
 
+def commit_to(root: Path, branch: str, **files: str) -> None:
+    """Let a person commit files, with ``_`` for the dot of their names, to a branch that is not checked out."""
+    git(root, "worktree", "add", "--quiet", "../beside", branch)
+    for name, text in files.items():
+        path = root.parent / "beside" / name.replace("__", "/").replace("_", ".")
+        path.write_text(text)
+    git(root.parent / "beside", "add", "--all", "--force")
+    git(root.parent / "beside", "commit", "--quiet", "--message", "a person's")
+    git(root, "worktree", "remove", "--force", "../beside")
+
+
+def results_of(root: Path, night: int) -> str:
+    (root / "dvc.lock").write_text(f"schema: '2.0'\nstages: {{convert: {{cmd: night {night}}}}}\n")
+    return commit_results(root, f"night {night}", branch="develop")
+
+
+def test_results_go_onto_what_another_branch_has(pair: Pair) -> None:
+    git(pair.root, "branch", "develop")
+    commit_to(pair.root, "develop", people_txt="theirs", params_yaml="edited: there\n")
+    commit = results_of(pair.root, 1)
+    assert git(pair.root, "show", "--format=", "--name-only", commit).split() == ["dvc.lock"]
+    assert git(pair.root, "show", "develop:params.yaml") == "edited: there\n"
+
+    (pair.root / "mine.txt").write_text("mine")  # from here on, each has what the other lacks
+    git(pair.root, "add", "mine.txt")
+    git(pair.root, "commit", "--quiet", "--message", "mine", "mine.txt")
+    for night in (2, 3):
+        results_of(pair.root, night)
+        assert git(pair.root, "diff", "--name-status", commit, "develop").split() == ["M", "dvc.lock", "A", "mine.txt"]
+        assert f"night {night}" in git(pair.root, "show", "develop:dvc.lock")
+    assert git(pair.root, "rev-list", "--count", "--merges", "develop").strip() == "1"
+
+
+def test_a_branch_that_is_behind_comes_up_with_the_results(pair: Pair) -> None:
+    git(pair.root, "branch", "develop")
+    (pair.root / "mine.txt").write_text("mine")
+    git(pair.root, "add", "mine.txt")
+    git(pair.root, "commit", "--quiet", "--message", "mine", "mine.txt")
+    results_of(pair.root, 1)
+    assert git(pair.root, "diff", "--name-only", "HEAD", "develop").split() == ["dvc.lock"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_cannot_be_merged_is_refused(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    git(pair.root, "branch", "develop")
+    commit_to(pair.root, "develop", people_txt="theirs\n")
+    develop = git(pair.root, "rev-parse", "develop")
+    name = "mine.txt" if old else "people.txt"
+    (pair.root / name).write_text("mine\n")
+    git(pair.root, "add", name)
+    git(pair.root, "commit", "--quiet", "--message", "mine", name)
+    if old:  # a git that does not know the option
+        program = tmp_path / "bin" / "git"
+        program.parent.mkdir()
+        program.write_text(
+            '#!/bin/sh\ncase "$*" in *--write-tree*) echo usage >&2; exit 129;; esac\n'
+            f'exec {shutil.which("git")} "$@"\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(PoseError, match=r"git is older than 2\.38" if old else "their edits conflict"):
+        results_of(pair.root, 1)
+    assert git(pair.root, "rev-parse", "develop") == develop
+
+
+def test_raw_data_that_people_have_put_on_the_branch_are_not_taken_back(pair: Pair) -> None:
+    git(pair.root, "branch", "develop")
+    commit_to(pair.root, "develop", data__raw_dvc="outs: another\n")
+    develop = git(pair.root, "rev-parse", "develop")
+    with pytest.raises(
+        PoseError, match=r"develop: .* people have changed data/raw\.dvc there \(\w+\), .*`git merge develop`"
+    ):
+        results_of(pair.root, 1)
+    assert git(pair.root, "rev-parse", "develop") == develop
+
+
 def test_commits_of_people_that_were_not_pushed_are_not_passed_over(pair: Pair) -> None:
     (pair.there / "params.yaml").write_text((pair.there / "params.yaml").read_text() + "# theirs\n")
     pair.colleague()
