@@ -25,6 +25,7 @@ from keypipe.errors import ConfigError, DatasetError
 from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.images.near_duplicates import label_near_duplicates
 from keypipe.images.pixels import CHANGED, read_pixels
+from keypipe.keypoints.names import find_look_alikes, normal_form
 from keypipe.keypoints.skeleton import Schema
 from keypipe.splits.assignment import Split, assign_splits, check_ratios
 from keypipe.splits.balance import IMAGES, Feature, Features, count_features, sum_features
@@ -160,8 +161,9 @@ def split_dataset(
     written = read_manifest(root / MANIFEST)
     before = start_over(written, params.reset)
     phashes = look_at_new(root, samples, before.lines)
+    known = before.lines if params.group_column is None else tuple(map(_put_into_normal_form, before.lines))
     assigned = assign_splits(
-        samples, params.ratios, seed, before.lines, phashes if params.near_duplicates else {}, params.folds
+        samples, params.ratios, seed, known, phashes if params.near_duplicates else {}, params.folds
     )
     used = [line for line in assigned.lines if line.state == USED]
     division = divide(samples, used, params.folds)
@@ -173,6 +175,12 @@ def split_dataset(
     data_yaml = to_data_yaml(schema, [split for split in SPLITS if division.counts[split]], loss_sigmas)
     _write(root, coco, division, data_yaml, Manifest(assigned.lines, before.draw, before.reset), summary)
     return summary
+
+
+def _put_into_normal_form(line: ManifestLine) -> ManifestLine:
+    """Return a line with its group as tables have it now: one that is absent may have been written with blanks."""
+    group = normal_form(line.group)
+    return line if group == line.group else msgspec.structs.replace(line, group=group)
 
 
 def _write(
@@ -455,6 +463,12 @@ def find_warnings(
             name = f"the group {group!r}" if group else f"the near duplicates of {largest[0]}"
             because = f"{name} holds {len(largest)} of {n_images} images ({len(largest) / n_images:.0%}), in one split"
         warnings.append(f"the ratios are not reached, {', '.join(missed)}: {because}")
+    if params.group_column is not None:
+        groups = sorted({line.group for line in used if line.group != find_version_group(line.image)})
+        warnings += [
+            f"{GROUPS}: the groups {' and '.join(map(repr, alike))} look like one; give them one name if they are one"
+            for alike in find_look_alikes(groups)
+        ]
     if summary["set_aside"]:
         first = summary["set_aside"][0]
         touches = " and ".join(f"{split} ({image})" for split, image in first["touches"].items())

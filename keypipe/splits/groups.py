@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from keypipe.errors import AnnotationError, DatasetError
 from keypipe.files.texts import parse_csv
+from keypipe.keypoints.names import normal_form
 
 BY_FOLDER = "folder"
 _VERSION = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{6,}(?:\.[^./]*)?")
@@ -61,7 +62,7 @@ def parse_groups(text: str, column: str) -> dict[str, str]:
         column: the column that holds the group; an empty value is none.
 
     Returns:
-        Path -> group.
+        Path -> group, in the normal form of labels: ``C`` and ``C `` are one.
 
     Raises:
         DatasetError: a column is not there, or an image is in two groups.
@@ -78,7 +79,8 @@ def parse_groups(text: str, column: str) -> dict[str, str]:
     for number, row in enumerate(rows, start=2):
         if not row:
             continue
-        image, group = (row[at] if at < len(row) else "").replace("\\", "/"), row[of] if of < len(row) else ""
+        image = (row[at] if at < len(row) else "").replace("\\", "/")
+        group = normal_form(row[of]) if of < len(row) else ""
         if groups.setdefault(image, group) != group:
             raise DatasetError(f"groups line {number}: {image} is in {group!r}, and in {groups[image]!r} above")
     return groups

@@ -182,6 +182,34 @@ def test_groups_by_a_column_of_a_table(converted: Path) -> None:
     assert "40 images have no line" in refuse(converted)
 
 
+def test_groups_that_differ_by_a_blank_or_width_are_one_and_no_image_moves(converted: Path) -> None:
+    names = sorted(
+        path.relative_to(converted / "data/raw").as_posix() for path in (converted / "data/raw").rglob("*.json")
+    )
+
+    def write_table(forms: list[str]) -> None:
+        rows = [f"{name},{forms[index % len(forms)]}" for index, name in enumerate(names)]
+        (converted / "data/groups.csv").write_text("\n".join(["image,group", *rows]) + "\n", encoding="utf-8")
+
+    set_params(converted, **{"split.group_column": "group", **THIRDS})
+    write_table(["A", "B", "C", "D", "E", "a"])
+    plain = run_split(converted)
+    assert "data/groups.csv: the groups 'A' and 'a' look like one" in report(converted)["warnings"][-1]
+    write_table(["A", "B ", "\uff23", " D", "E\u200b", "a"])
+    assert run_split(converted) == plain
+    assert set(groups_of(converted)) == set("ABCDEa")
+    # As a manifest was written before: a group of a blank, the images of which are gone, keeps those that come.
+    manifest = converted / "data/dataset/manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",B,", ",B ,"))
+    of_b = names[1::6]
+    for name in of_b[1:]:
+        (converted / "data/raw" / name).rename(converted / name.replace("/", "_"))
+    run_stages(converted, "convert")
+    kept = run_split(converted)
+    assert kept.items() <= plain.items()
+    assert set(groups_of(converted)) == set("ABCDEa")
+
+
 def report(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((root / "reports/split/report.json").read_text())
     return found

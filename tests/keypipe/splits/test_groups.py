@@ -24,6 +24,11 @@ def test_groups_from_a_table() -> None:
         look_up_groups(files, table)
 
 
+def test_groups_have_the_normal_form_of_labels() -> None:
+    table = parse_groups("image,g\na,C\nb,C \nc,\uff23\nd, C\ufeff\ne, \nf,c\na,C \ng,day  1\n", "g")
+    assert table == {"a": "C", "b": "C", "c": "C", "d": "C", "e": "", "f": "c", "g": "day 1"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
