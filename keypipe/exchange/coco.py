@@ -56,7 +56,8 @@ def parse_coco_labels(
         Images as the file names them, boxes and keypoints in its pixels.
 
     Raises:
-        AnnotationError: no JSON, or one without the lists of images, annotations and categories.
+        AnnotationError: no JSON, or one without the lists of images, annotations and categories, or two categories
+            have one id. Images that share an id are faults.
     """
     return parse_coco_document(parse_json(content, name, encoding), name, box_margin)
 
@@ -176,9 +177,17 @@ class _CocoReader:
             key = _key(annotation.get("category_id"))
             longest[key] = max(longest[key], len(values or ()) // 3)
         found: dict[str, tuple[str, tuple[str, ...]]] = {}
+        entries: dict[str, Mapping[str, Any]] = {}
         classes: dict[str, Skeleton] = {}
         for category in self.document["categories"]:
             key, class_name = _key(category.get("id")), _shown(category.get("name"))
+            if key in found and entries[key] != category:
+                both = " and ".join(repr(_shown(entry.get("name"))) for entry in (entries[key], category))
+                raise AnnotationError(
+                    f"{self.name}: categories {both} both have the id {key}; give each an id of its own, in their"
+                    " annotations too; joined exports can be imported one by one"
+                )
+            entries[key] = category
             raw = next((category[key] for key in _KEYPOINT_SPELLINGS if isinstance(category.get(key), list)), None)
             if raw is not None and "keypoints" not in category:
                 self.labels.repairs["`keypoint` of categories read as `keypoints`"] += 1
@@ -220,13 +229,20 @@ class _CocoReader:
     def _read_images(self) -> dict[str, LabelledImage]:
         by_id: dict[str, LabelledImage] = {}
         by_name: dict[str, LabelledImage] = {}
+        fix = "give each an id of its own, in their annotations too; joined exports can be imported one by one"
         for image in self.document["images"]:
             name = PureWindowsPath(_shown(image.get("file_name"))).as_posix()
             width, height = image.get("width"), image.get("height")
             size = (int(width), int(height)) if _is_size(width) and _is_size(height) else None
             if name in by_name:
                 self.labels.repairs["images listed twice"] += 1
-            by_id[_key(image.get("id"))] = by_name.setdefault(name, LabelledImage(name, [], size, origin=self.name))
+            entry = by_name.setdefault(name, LabelledImage(name, [], size, origin=self.name))
+            key = _key(image.get("id"))
+            first = by_id.setdefault(key, entry) if key else entry
+            if first is not entry:  # annotations of the id may be of either
+                first.faulty = entry.faulty = True
+                found = f"images {first.name!r} and {name!r} both have the id {_shown(image['id'])}"
+                self.labels.faults.append(EntryFault(self.name, None, "repeated-id", found, fix))
         self.labels.images = list(by_name.values())
         return by_id
 

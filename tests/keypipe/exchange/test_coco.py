@@ -214,6 +214,24 @@ def test_an_image_listed_twice_is_one() -> None:
     assert labels.repairs == {"images listed twice": 1}
 
 
+def test_images_with_one_id_are_a_fault_that_names_both() -> None:
+    joined = document()
+    joined["images"] += [joined["images"][0] | {"id": "7", "file_name": "b.jpg"}, {"id": 8, "file_name": "c.jpg"}]
+    labels = parse_coco_labels(json.dumps(joined).encode())
+    (fault,) = labels.faults
+    assert str(fault).startswith("annotations.json: images 'a.jpg' and 'b.jpg' both have the id 7 -> give each an id")
+    assert [image.faulty for image in labels.images] == [True, True, False]
+
+
+def test_categories_with_one_id_are_refused() -> None:
+    joined = document()
+    joined["categories"] *= 2  # the very same one twice says nothing new
+    assert parse_coco_labels(json.dumps(joined).encode()).images[0].instances == [EXPECTED]
+    joined["categories"][1] = joined["categories"][0] | {"name": "horse"}
+    with pytest.raises(AnnotationError, match=r"annotations\.json: categories 'cow' and 'horse' both have the id 1;"):
+        parse_coco_labels(json.dumps(joined).encode())
+
+
 @given(images)
 def test_what_keypipe_exports_comes_back_whole(images: list[AnnotatedImage]) -> None:
     file = to_coco(images, SCHEMA)
