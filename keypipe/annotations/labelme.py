@@ -119,6 +119,7 @@ _SHAPE_IN_PATH = re.compile(r"\$\.shapes\[(\d+)\]")
 
 
 SAVE_AGAIN = "open it in labelme and save it again, or restore it"
+TAKE_OUT = "it is no annotation of labelme's: take it out of the folder"
 NAME_IT = "name the right one in convert.encoding (of another folder: with --encoding), or save the file as UTF-8"
 
 
@@ -140,6 +141,13 @@ class EncodingError(LabelmeError):
         super().__init__(message, fix=NAME_IT)
 
 
+class ForeignError(LabelmeError):
+    """A JSON without shapes: of another tool, or no annotation at all."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, fix=TAKE_OUT)
+
+
 def parse_labelme(content: bytes, encoding: str | None = None) -> LabelmeFile:
     """Parse the text of a labelme JSON, checking the type of every value that is used.
 
@@ -152,11 +160,14 @@ def parse_labelme(content: bytes, encoding: str | None = None) -> LabelmeFile:
 
     Raises:
         EncodingError: the encoding is neither known nor named.
+        ForeignError: JSON without shapes.
         LabelmeError: broken JSON, or a value of the wrong type.
     """
     try:
         return _DECODER.decode(_to_json(content, encoding))
     except msgspec.ValidationError as error:
+        if " - at `$" not in str(error):  # the file as a whole: no object, or one without shapes
+            raise ForeignError(f"not as labelme writes it: {error}") from error
         place = _SHAPE_IN_PATH.search(str(error))
         raise LabelmeError(f"not as labelme writes it: {error}", int(place[1]) if place else None) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

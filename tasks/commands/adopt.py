@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -19,8 +19,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.folder import list_files
-from keypipe.annotations.labelme import EncodingError, LabelmeError, LabelmeFile, parse_labelme
-from keypipe.errors import AnnotationError, ConfigError
+from keypipe.annotations.labelme import EncodingError, ForeignError, LabelmeError, LabelmeFile, parse_labelme
+from keypipe.errors import AnnotationError, ConfigError, format_count
 from keypipe.files.atomic import write_text
 from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
@@ -30,7 +30,7 @@ from tasks.commands.sources.label_sources import find_foreign
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
-from tasks.workspace.documents import parse_document, parse_yaml, read_document
+from tasks.workspace.documents import parse_document, parse_yaml
 from tasks.workspace.places import (
     COCO,
     DATASET,
@@ -120,11 +120,11 @@ def _exchange(root: Path, aside: Path, incoming: Path | None, params: str) -> li
 
 
 def _draft(root: Path, folder: Path, encoding: str | None, tell: Progress) -> Draft:
-    files = list(_read_all(folder, encoding, tell))
+    convert = read.load_section(read.read_params(root), "convert", ConvertParams)
+    unread: dict[str, LabelmeError] = {}
+    files = list(_read_all(folder, encoding, tell, unread))
     if not files:
-        told = find_foreign(folder) or "give the folder that labelme saved into"
-        raise AnnotationError(f"{folder}: no labelme JSON in it; {told}")
-    convert = read.load_section(read_document(root / PARAMS_FILE), "convert", ConvertParams)
+        raise AnnotationError(f"{folder}: {_tell_unread(folder, unread)}")
     draft = draft_schema(files, convert.options())
     if not draft.schema.classes:
         labels = sorted({shape.name for file in files for shape in file.shapes})
@@ -138,7 +138,18 @@ def _draft(root: Path, folder: Path, encoding: str | None, tell: Progress) -> Dr
     return draft
 
 
-def _read_all(folder: Path, encoding: str | None, tell: Progress) -> Iterator[LabelmeFile]:
+def _tell_unread(folder: Path, unread: Mapping[str, LabelmeError]) -> str:
+    """Say why a folder without a file that can be read is of no use."""
+    own = {name: error for name, error in unread.items() if not isinstance(error, ForeignError)}
+    if not own:
+        return f"no labelme JSON in it; {find_foreign(folder) or 'give the folder that labelme saved into'}"
+    name, error = next(iter(own.items()))
+    return f"none of its {format_count(len(own), 'JSON file')} can be read; {name}: {error}; {error.fix}"
+
+
+def _read_all(
+    folder: Path, encoding: str | None, tell: Progress, unread: dict[str, LabelmeError]
+) -> Iterator[LabelmeFile]:
     names = [name for name in list_files(folder) if name.lower().endswith(".json")]
     for name in follow(names, "reading annotations", tell):
         try:
@@ -147,8 +158,8 @@ def _read_all(folder: Path, encoding: str | None, tell: Progress) -> Iterator[La
             raise AnnotationError(
                 f"{name}: {error}; name the right one with --encoding, or save it as UTF-8"
             ) from error
-        except LabelmeError:
-            continue  # convert reports it, with all the other faults
+        except LabelmeError as error:
+            unread[name] = error  # convert reports it, with all the other faults
 
 
 def _copy_folder(source: Path, target: Path, tell: Progress) -> None:

@@ -35,7 +35,8 @@ def check_images_inside(folder: Path, encoding: str | None = None) -> None:
             n_found += 1
             continue
         lost.append((name, file.image_path or ""))
-        if outside := _find_outside(folder, name, file.image_path or ""):
+    for name, image_path in lost:
+        if outside := _find_outside(folder, name, image_path, is_alone=not n_found):
             raise AnnotationError(
                 f"{folder / name}: its image, {outside}, lies outside {folder}; give a folder that holds both, such as"
                 f" {os.path.commonpath([folder, outside.parent])}"
@@ -48,8 +49,12 @@ def check_images_inside(folder: Path, encoding: str | None = None) -> None:
         )
 
 
-def _find_outside(folder: Path, source: str, image_path: str) -> Path | None:
-    """Return the image of an annotation file that lies outside a folder: where the file says, or in a folder beside."""
+def _find_outside(folder: Path, source: str, image_path: str, *, is_alone: bool) -> Path | None:
+    """Return the image of an annotation file that lies outside a folder: where the file says, or in a folder beside.
+
+    Images beside that have annotations there are another folder's, and only happen to have the name. Where some images
+    are inside (not ``is_alone``), so are those of any folder with annotations.
+    """
     if not image_path:
         return None
     named = Path(os.path.normpath((folder / source).parent / image_path.replace("\\", "/")))
@@ -57,4 +62,8 @@ def _find_outside(folder: Path, source: str, image_path: str) -> Path | None:
         return named
     beside = (folder.parent, *sorted(folder.parent.glob("*/")))
     places = (place / PureWindowsPath(image_path).name for place in beside if place != folder)
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if path.is_file() and not _is_annotated(path, is_alone=is_alone)), None)
+
+
+def _is_annotated(image: Path, *, is_alone: bool) -> bool:
+    return image.with_suffix(".json").exists() or (not is_alone and any(image.parent.glob("*.json")))

@@ -163,3 +163,34 @@ def test_what_was_moved_comes_back_where_the_rest_cannot_be_written(
         adopt_folder(drawn, own)
     after = {path: path.read_bytes() for path in sorted(drawn.rglob("*")) if path.is_file()}
     assert {path for path in before if before[path] != after.get(path)} == set()
+
+
+def test_annotations_that_cannot_be_read_are_named_with_the_reason(
+    drawn: Path, tmp_path: Path, write_labelme: Write
+) -> None:
+    texts = point("nose", 20, 20) | {"points": [["20", "19"]]}
+    for number in range(3):
+        write_labelme(f"{number}.jpg", [rectangle("cow", (10, 10, 90, 90)), texts], folder=tmp_path / "own")
+    with pytest.raises(AnnotationError, match=r"none of its 3 JSON files can be read; 0\.json: .*shapes\[1\].*save it"):
+        adopt_folder(drawn, tmp_path / "own")
+    for path in (tmp_path / "own").glob("*.json"):
+        path.write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(AnnotationError, match=r"no labelme JSON in it; 0\.json is COCO"):
+        adopt_folder(drawn, tmp_path / "own")
+
+
+def test_an_image_of_another_batch_is_not_taken_for_a_lost_one(
+    drawn: Path, tmp_path: Path, write_labelme: Write
+) -> None:
+    shapes = [rectangle("cow", (10, 10, 90, 90)), point("nose", 20, 20), point("tail", 80, 80)]
+    for batch in ("batch1", "batch2"):
+        for number in range(4):
+            write_labelme(f"{number}.jpg", shapes, folder=tmp_path / "batches" / batch)
+    (tmp_path / "batches/batch2/2.jpg").unlink()
+    adopt_folder(drawn, tmp_path / "batches/batch2")
+    assert not (drawn / "data/raw/2.jpg").exists()
+    (tmp_path / "batches/batch1").rename(tmp_path / "batch1")
+    (tmp_path / "batches/images").mkdir()
+    (tmp_path / "batch1/2.jpg").rename(tmp_path / "batches/images/2.jpg")  # a folder of images alone
+    with pytest.raises(AnnotationError, match=r"its image, .*images/2\.jpg, lies outside"):
+        adopt_folder(drawn, tmp_path / "batches/batch2")
