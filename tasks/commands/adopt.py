@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import time
@@ -12,6 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -26,7 +28,7 @@ from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.outside import check_images_inside
 from tasks.commands.params_text import assign
-from tasks.commands.sources.label_sources import find_foreign
+from tasks.commands.sources.label_sources import describe, find_foreign
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
@@ -79,6 +81,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
+    _check_files(source)
     draft = _draft(root, source, encoding, tell)
     check_images_inside(source, encoding)
     params = with_schema((root / PARAMS_FILE).read_bytes(), draft.schema, encoding)
@@ -91,6 +94,25 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
             _copy_folder(source, incoming, tell)
         moved = _exchange(root, aside, incoming, params)
     return _tell(draft, aside.relative_to(root), moved)
+
+
+def _check_files(folder: Path) -> None:
+    """Check that everything in a folder can be copied: links that lead nowhere or round in circles, and pipes, cannot.
+
+    Raises:
+        AnnotationError: something is in it that is neither a file nor a folder.
+    """
+    found = [name for name in list_files(folder) if not (folder / name).is_file()]
+    for base, folders, _ in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = (Path(base, name) for name in folders if Path(base, name).is_symlink())
+        found += [link.relative_to(folder).as_posix() for link in links if link.parent.is_relative_to(link.resolve())]
+    if found:
+        names = ", ".join(sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
+        raise AnnotationError(
+            f"{folder}: not to be copied, since they are links to nothing or to a folder around them, or no files:"
+            f" {names}; take them out of the folder"
+        )
 
 
 def _exchange(root: Path, aside: Path, incoming: Path | None, params: str) -> list[str]:
@@ -133,6 +155,11 @@ def _draft(root: Path, folder: Path, encoding: str | None, tell: Progress) -> Dr
             " keypipe needs a rectangle for every object and a point for every keypoint."
             f" Labels found: {', '.join(labels[:20]) or 'none'}" + "".join(f"; {note}" for note in draft.notes)
         )
+    if foreign := [name for name, error in unread.items() if isinstance(error, ForeignError)]:
+        names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        told = describe(folder / foreign[0])
+        note = f"no annotations of labelme's, at which convert stops: {names}" + (f" ({told})" if told else "")
+        draft = msgspec.structs.replace(draft, notes=(*draft.notes, f"{note}; take them out of {RAW}"))
     if draft.faults:
         raise AnnotationError(f"{folder}: {'; '.join(draft.faults)}")
     return draft
@@ -216,6 +243,8 @@ def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> 
         ConfigError: the text is no YAML with sections.
     """
     document = parse_document(content, PARAMS_FILE)
+    if not isinstance(document.get("schema"), dict | None):
+        raise ConfigError(f"{PARAMS_FILE}: schema: expected a section with classes; remove the value behind `schema:`")
     text = decode_text(content, PARAMS_FILE, advice=AS_UTF8)
     section = _to_yaml(schema)
     text = assign(text, ["schema", "classes"], section["classes"])

@@ -356,12 +356,13 @@ def _refuse_foreign(path: Path, own: str) -> None:
     Raises:
         AnnotationError: it is known to be something else.
     """
-    told = _describe(path)
+    told = describe(path)
     if told and f"`keypipe import {own}` reads it" not in told:
         raise AnnotationError(f"{path.name}: this is {told}")
 
 
-def _describe(path: Path) -> str | None:
+def describe(path: Path) -> str | None:
+    """Say what a file of another tool is, and what to do; None if that cannot be told."""
     with path.open("rb") as file:
         told = describe_file(path.name, file.read(_START))
     if told is None and path.suffix.lower() == ".json":
@@ -377,7 +378,7 @@ def find_foreign(folder: Path) -> str | None:
     names = [name for name in list_files(folder) if not name.lower().endswith(IMAGE_SUFFIXES)]
     for suffix in FOREIGN_SUFFIXES:
         for name in [name for name in names if name.lower().endswith(suffix)][:_MAX_LOOKED_AT]:
-            if told := _describe(folder / name):
+            if told := describe(folder / name):
                 return f"{name} is {told}"
     texts = [name for name in names if name.lower().endswith(".txt")][:_MAX_LOOKED_AT]
     rows = [name for name in texts if holds_rows((folder / name).read_bytes().decode("ascii", "replace"))]

@@ -335,3 +335,10 @@ def test_the_file_is_what_labelme_itself_writes(tmp_path: Any, labelme_files: An
     loaded = labelme_files.load(tmp_path / "a.json")
     again = labelme_files.save(loaded, loaded.shapes, tmp_path / "b.json").read_text(encoding="utf-8")
     assert again.replace(labelme_files.VERSION, LABELME_VERSION, 1) == text
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"images": [], "annotations": [], "categories": []}'])
+def test_json_without_shapes_is_to_be_taken_out_and_not_saved_again(content: bytes) -> None:
+    with pytest.raises(LabelmeError) as caught:
+        parse_labelme(content)
+    assert caught.value.fix == "it is no annotation of labelme's: take it out of the folder"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,3 +196,34 @@ def test_an_image_of_another_batch_is_not_taken_for_a_lost_one(
     (tmp_path / "batch1/2.jpg").rename(tmp_path / "batches/images/2.jpg")  # a folder of images alone
     with pytest.raises(AnnotationError, match=r"its image, .*images/2\.jpg, lies outside"):
         adopt_folder(drawn, tmp_path / "batches/batch2")
+
+
+def test_what_cannot_be_copied_is_named_before_anything_is_changed(drawn: Path, own: Path) -> None:
+    before = (drawn / "params.yaml").read_bytes()
+    (own / "dead.json").symlink_to(own / "nowhere")
+    (own / "day0/loop").symlink_to(own)
+    os.mkfifo(own / "pipe.json")
+    with pytest.raises(AnnotationError, match=re.escape("files: day0/loop, dead.json, pipe.json; take them out")):
+        adopt_folder(drawn, own)
+    assert (drawn / "params.yaml").read_bytes() == before
+    assert not (drawn / ".keypipe/replaced").exists()
+
+
+def test_without_parameters_nothing_is_taken(tmp_path: Path, own: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(ConfigError, match=r"params\.yaml: not there; run from the folder"):
+        adopt_folder(tmp_path / "elsewhere", own)
+
+
+def test_json_of_other_tools_among_the_annotations_is_said(drawn: Path, own: Path) -> None:
+    (own / "coco.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    (own / "package.json").write_text("{}")
+    told = adopt_folder(drawn, own)
+    assert "convert stops: coco.json, package.json (COCO: `keypipe import coco` reads it); take them out of" in told
+
+
+@pytest.mark.parametrize("value", ["[]", "[cow]", "cow"])
+def test_a_schema_that_is_no_section_is_said(drawn: Path, own: Path, value: str) -> None:
+    (drawn / "params.yaml").write_text(f"schema: {value}\n")
+    with pytest.raises(ConfigError, match="schema: expected a section with classes"):
+        adopt_folder(drawn, own)
