@@ -352,16 +352,23 @@ def commit_results(root: Path, title: str, text: str = "", branch: str | None = 
         branch: where to; None: the branch that is checked out.
 
     Returns:
-        The commit; "" where nothing had changed, or no branch is checked out.
+        The commit; "" where nothing had changed, or outside git.
 
     Raises:
-        PoseError: git refuses, or cannot merge what is checked out into the branch; nothing was committed then.
+        PoseError: git refuses, there are results and no branch is checked out or named, or git
+            cannot merge what is checked out into the branch; nothing was committed then.
     """
     current = (git.ask(root, "symbolic-ref", "--short", "--quiet", "HEAD") or "").strip()
     head = (git.ask(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
-    if not head or not (branch or current):
+    if not head:
         return ""
     target = branch or current
+    if not target:
+        if _tree_with_own(root, head) == git.read(root, "rev-parse", "HEAD^{tree}").strip():
+            return ""
+        raise PoseError(
+            "no branch is checked out: `git switch BRANCH`, or name one as `retrain.branch`, and the next are committed"
+        )
     there = (git.ask(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{target}") or "").strip()
     before = there or head
     if _is_ancestor(root, head, before):

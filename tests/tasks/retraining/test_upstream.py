@@ -245,10 +245,21 @@ def test_raw_data_that_people_have_put_on_the_branch_are_not_taken_back(pair: Pa
     commit_to(pair.root, "develop", data__raw_dvc="outs: another\n")
     develop = git(pair.root, "rev-parse", "develop")
     with pytest.raises(
-        PoseError, match=r"develop: .* people have changed data/raw\.dvc there \(\w+\), .*`git merge develop`"
+        PoseError, match=r"develop: people have changed data/raw\.dvc there \(\w+\), .*`git merge develop`"
     ):
         results_of(pair.root, 1)
     assert git(pair.root, "rev-parse", "develop") == develop
+
+
+def test_results_without_a_branch_are_said_or_go_to_the_one_that_is_named(pair: Pair) -> None:
+    git(pair.root, "checkout", "--quiet", "--detach")
+    assert commit_results(pair.root, "nothing new") == ""
+    head = pair.head()
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: night 1}}\n")
+    with pytest.raises(PoseError, match="no branch is checked out: `git switch BRANCH`"):
+        commit_results(pair.root, "night 1")
+    commit = results_of(pair.root, 2)
+    assert (git(pair.root, "rev-parse", "develop").strip(), pair.head()) == (commit, head)
 
 
 def test_commits_of_people_that_were_not_pushed_are_not_passed_over(pair: Pair) -> None:
