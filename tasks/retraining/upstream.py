@@ -8,7 +8,11 @@ before, and merged file by file: a file that was changed here and there stops ev
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import os
+import signal
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,8 +38,8 @@ TRAILER = "Keypipe-Retraining"
 
 _WHO = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
         for what, value in (("NAME", "keypipe"), ("EMAIL", "keypipe@localhost"))}  # fmt: skip
-_ALONE = {"GIT_TERMINAL_PROMPT": "0"}
-"""Nobody sits here to type a password."""
+REMOTE_SECONDS = 600.0
+"""Time that a remote may take, so that one that hangs does not hold the workspace for ever."""
 
 
 class Pulled(msgspec.Struct, frozen=True):
@@ -112,11 +116,12 @@ def bring_up_to_date(root: Path, progress: Progress | None = None, *, wanted: bo
     return (version_raw(root, progress) if pulled.raw else raw), pulled
 
 
-def pull(root: Path) -> Pulled:
+def pull(root: Path, remote_seconds: float = REMOTE_SECONDS) -> Pulled:
     """Bring the workspace up to what others have pushed; the workspace must be held.
 
     Args:
         root: the workspace, whose raw data have just been versioned.
+        remote_seconds: time that the remote may take.
 
     Raises:
         PoseError: the remote does not answer, the branch has other commits of its own, or a file was edited here and
@@ -131,7 +136,7 @@ def pull(root: Path) -> Pulled:
     branch = git.read(root, "symbolic-ref", "--short", "HEAD").strip()
     remote = (git.ask(root, "config", f"branch.{branch}.remote") or "origin").strip()
     if remote != ".":
-        git.read(root, "fetch", "--quiet", remote, env=_ALONE)
+        _ask_remote(root, remote_seconds, "fetch", "--quiet", remote)
     tip = git.read(root, "rev-parse", "@{upstream}").strip()
     if tip == head or _is_ancestor(root, tip, head):
         return Pulled(f"{upstream} has nothing new", head)
@@ -145,6 +150,36 @@ def pull(root: Path) -> Pulled:
     if theirs:
         text += f", {len(theirs)} files of {RAW}"
     return Pulled(text, tip, tuple(changed), len(theirs))
+
+
+def _ask_remote(root: Path, seconds: float, *arguments: str) -> None:
+    """Let git talk with a remote, where nobody sits to type a password or to wait.
+
+    Raises:
+        PoseError: it refuses, or takes longer; git and the programs that it started are ended then.
+    """
+    env = {**os.environ, "LANGUAGE": "en", "GIT_TERMINAL_PROMPT": "0"}
+    if not {"GIT_SSH_COMMAND", "GIT_SSH"} & env.keys() and git.ask(root, "config", "core.sshCommand") is None:
+        env["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes"
+    with subprocess.Popen(
+        ["git", "-C", str(root), *arguments],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=seconds)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)  # git takes its lock files away
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise PoseError(f"git {arguments[0]}: the remote has not answered or ended in {seconds:g} s") from None
+    if process.returncode != 0:
+        lines = said.decode("utf-8", "replace").strip().splitlines() or [f"exit code {process.returncode}"]
+        raise git.GitError(f"git {arguments[0]}: {lines[-1]}")
 
 
 def _bring_first(root: Path) -> None:
@@ -436,7 +471,7 @@ def _tree_with_own(root: Path, commit: str) -> str:
         return git.read(root, "write-tree", env=env).strip()
 
 
-def push(root: Path, branch: str | None = None) -> str:
+def push(root: Path, branch: str | None = None, remote_seconds: float = REMOTE_SECONDS) -> str:
     """Push results: their data to DVC's remote first, then the branch to git's; says what was done.
 
     Raises:
@@ -452,5 +487,5 @@ def push(root: Path, branch: str | None = None) -> str:
         push_data(root)
     upstream = (git.ask(root, "config", f"branch.{current}.merge") or "").strip()
     place = upstream if target == current and upstream else f"refs/heads/{target}"
-    git.read(root, "push", "--quiet", remote, f"refs/heads/{target}:{place}", env=_ALONE)
+    _ask_remote(root, remote_seconds, "push", "--quiet", remote, f"refs/heads/{target}:{place}")
     return f"pushed {target} to {remote}" + (", its data to DVC's remote" if data else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -317,6 +318,37 @@ def test_data_that_were_not_pushed_stop_the_pull(pair: Pair, tmp_path: Path) -> 
     (tmp_path / "hub.git").rename(tmp_path / "gone.git")
     with pytest.raises(PoseError, match="git fetch"):
         bring_up_to_date(pair.root)
+
+
+def test_a_remote_that_never_answers_is_given_up(pair: Pair) -> None:
+    head = pair.head()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections into its backlog and says nothing
+        git(pair.root, "remote", "set-url", "origin", f"git://127.0.0.1:{silent.getsockname()[1]}/")
+        with pytest.raises(PoseError, match=r"git fetch: the remote has not answered or ended in 0\.5 s"):
+            pull(pair.root, remote_seconds=0.5)
+        with pytest.raises(PoseError, match="git push: the remote has not answered"):
+            upstream.push(pair.root, remote_seconds=0.5)
+    assert pair.head() == head
+
+
+def test_ssh_asks_nobody_and_the_users_own_command_stays(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "ssh was given: $*" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
+    git(pair.root, "remote", "set-url", "origin", "ssh://127.0.0.1/hub.git")
+    with pytest.raises(PoseError, match="git fetch"):
+        pull(pair.root)
+    assert "BatchMode=yes" in (tmp_path / "trace").read_text()
+    (tmp_path / "trace").unlink()
+    git(pair.root, "config", "core.sshCommand", "ssh -v")
+    with pytest.raises(PoseError, match="git fetch"):
+        pull(pair.root)
+    assert "BatchMode=yes" not in (tmp_path / "trace").read_text()
 
 
 def test_without_a_remote_nothing_is_pulled(tmp_path: Path) -> None:
