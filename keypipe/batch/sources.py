@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from keypipe.errors import ConfigError, format_count
+from keypipe.errors import AnnotationError, ConfigError, format_count
+from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.images.formats import IMAGE_SUFFIXES, name_unread
 from keypipe.images.media import VIDEO_SUFFIXES, is_video
 
@@ -56,15 +57,15 @@ def find_sources(source: str, exclude: Iterable[Path] = ()) -> Sources:
     """Find the images, videos and streams that a command line names.
 
     Args:
-        source: a file; a folder (searched with its subfolders); a pattern such as ``photos/**/*.jpg``; a text file that
-            lists files, one a line, relative to it; the number of a camera; or an address such as ``rtsp://...``.
+        source: a file; a folder (searched with its subfolders); a pattern such as ``photos/**/*.jpg``; a text file, in
+            UTF-8 or UTF-16, that lists files, one a line, relative to it; the number of a camera; or an address such as ``rtsp://...``.
         exclude: folders that are not searched, such as those of earlier predictions.
 
     Returns:
         The files, sorted by path, those of a list in its order; and what was passed over.
 
     Raises:
-        ConfigError: nothing is there.
+        ConfigError: nothing is there, or a list is in another encoding.
     """
     path = Path(source)
     if path.is_file():
@@ -97,9 +98,10 @@ _SHOWN = 5  # names in a message
 def _read_list(path: Path) -> list[Source]:
     """Read a list of files; those that are not there stay in it, and are told when their turn comes."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: a list of files has to be UTF-8 text ({error})") from error
+        text = decode_text(path.read_bytes(), str(path), advice=f"{AS_UTF8}, or UTF-16")
+    except AnnotationError as error:
+        raise ConfigError(str(error)) from error
+    lines = [line.strip() for line in text.splitlines()]
     names = [Path(line) for line in lines if line and not line.startswith("#")]
     if not names:
         raise ConfigError(f"{path}: no file in this list; it should name one a line")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,8 +114,26 @@ def test_a_list_of_files(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no file in this list"):
         find_sources(str(tmp_path / "empty.txt"))
     (tmp_path / "latin.txt").write_bytes("Kühe.jpg".encode("latin-1"))
-    with pytest.raises(ConfigError, match="has to be UTF-8"):
+    with pytest.raises(ConfigError, match=r"latin\.txt: not UTF-8.*; save it as UTF-8, or UTF-16$"):
         find_sources(str(tmp_path / "latin.txt"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+def test_a_list_in_the_encodings_of_windows(photos: Path, tmp_path: Path, encoding: str) -> None:
+    """PowerShell's ``>`` writes UTF-16."""
+    shutil.copy(photos / "b/x.jpg", photos / "b/牛 1.jpg")
+    (tmp_path / "list.txt").write_bytes("photos/b/x.jpg\r\nphotos/b/牛 1.jpg\r\n".encode(encoding))
+    assert [item.path for item in find_sources(str(tmp_path / "list.txt")).files] == [
+        photos / "b/x.jpg",
+        photos / "b/牛 1.jpg",
+    ]
+
+
+@pytest.mark.parametrize("content", ["photos/牛头.jpg\n".encode("gbk"), b"a.jpg\n\x00\x01\xff\n"])
+def test_a_list_in_another_encoding_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"list\.txt: .*UTF-8.*; save it as UTF-8"):
+        find_sources(str(tmp_path / "list.txt"))
 
 
 @pytest.mark.parametrize(
