@@ -69,10 +69,19 @@ def _check(variable: str, uri: str) -> None:
     if scheme not in (*_SERVERS, *_DATABASES) or not (separator or scheme == "databricks"):
         shown = hide_password(uri)
         raise ConfigError(f"{variable}={shown}: neither a server nor a database that MLflow knows; {_EXAMPLES}")
-    if scheme in ("http", "https") and not urlsplit(uri).hostname:
-        raise ConfigError(f"{variable}={uri}: names no host; {_EXAMPLES}")
+    if uri != uri.strip() or (scheme in ("http", "https") and len(uri.split()) > 1):
+        raise ConfigError(f"{variable}={hide_password(uri)!r}: a blank or a line's end in it; {_EXAMPLES}")
+    if scheme in ("http", "https"):
+        try:
+            host, _ = urlsplit(uri).hostname, urlsplit(uri).port
+        except ValueError as error:  # a port that is none, a bracket that does not end
+            raise ConfigError(f"{variable}={hide_password(uri)}: no address ({error}); {_EXAMPLES}") from error
+        if not host:
+            raise ConfigError(f"{variable}={uri}: names no host; {_EXAMPLES}")
     if scheme == "sqlite" and not rest.startswith("/"):
         raise ConfigError(f"{variable}={uri}: SQLite takes three slashes and a path; {_EXAMPLES}")
+    if scheme == "sqlite" and (":memory:" in rest or "mode=memory" in rest):
+        raise ConfigError(f"{variable}={uri}: in memory, where records end with the program; {_EXAMPLES}")
 
 
 def hide_password(uri: str) -> str:

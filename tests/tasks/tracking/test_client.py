@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.tracking.client import is_untouched, limited, open_client
+from keypipe.errors import ConfigError
+from tasks.tracking.client import is_untouched, limited, open_client, tracking_uri
 
 
 def test_a_database_is_untouched_until_there_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +40,32 @@ def test_mlflow_s_own_many_retries_do_not_come_back_after_a_limited_request(
         open_client(tmp_path)
         assert os.environ[retries] == "0"
     assert os.environ[retries] == "2"
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("http://h:99999", "Port out of range"),
+        ("http://user:secret@h:abc", "Port could not be cast"),
+        ("http://[::1", "Invalid IPv6"),
+        ("http://127.0.0.1:9 ", "a blank or a line's end"),
+        ("http://127.0.0.1:9\n", "a blank or a line's end"),
+        ("sqlite:///:memory:", "in memory"),
+        ("sqlite:///file:x?mode=memory&uri=true", "in memory"),
+    ],
+)
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_an_address_that_is_none_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, uri: str, why: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv(variable, uri)
+    with pytest.raises(ConfigError, match=f"^{variable}=.*{why}.*; such as http://HOST:5000") as refused:
+        open_client(tmp_path)
+    assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_database_whose_path_has_a_blank_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/my runs.db")
+    assert tracking_uri(tmp_path).endswith("my runs.db")
