@@ -58,7 +58,8 @@ def find_sources(source: str, exclude: Iterable[Path] = ()) -> Sources:
 
     Args:
         source: a file; a folder (searched with its subfolders); a pattern such as ``photos/**/*.jpg``; a text file, in
-            UTF-8 or UTF-16, that lists files, one a line, relative to it; the number of a camera; or an address such as ``rtsp://...``.
+            UTF-8 or UTF-16, that lists files, one a line, relative to it; the number of a camera; or an address such as
+            ``rtsp://...``.
         exclude: folders that are not searched, such as those of earlier predictions.
 
     Returns:
