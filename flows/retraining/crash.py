@@ -10,10 +10,10 @@ from typing import Any
 from flows.notifications.delivery import notify
 from flows.notifications.notice import from_outcome
 from flows.outcome import Outcome
-from flows.retraining.record import write_outcome
+from flows.retraining.record import read_outcome, write_outcome
 from keypipe.errors import PoseError
 from tasks.registry.settings import model_name
-from tasks.retraining.settings import read_settings
+from tasks.retraining.settings import read_notify
 from tasks.workspace.places import PARAMS_FILE
 
 log = logging.getLogger("prefect.keypipe")
@@ -27,6 +27,9 @@ def tell_crash(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - 
     root = Path(flow_run.parameters.get("root", "")).resolve()
     if flow_run.deployment_id is None or not (root / PARAMS_FILE).exists():
         return
+    ended = read_outcome(root)
+    if ended is not None and ended.flow_run == str(flow_run.name):  # killed while it told people
+        return
     try:
         outcome = Outcome(
             kind="failed",
@@ -39,6 +42,6 @@ def tell_crash(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - 
             exit_code=1,
         )
         write_outcome(root, outcome)
-        notify(root, read_settings(root).notify, from_outcome(outcome), log.info)
+        notify(root, read_notify(root), from_outcome(outcome), log.info)
     except (PoseError, OSError) as error:
         log.warning("nobody was told that the run crashed: %s", error)

@@ -33,7 +33,7 @@ from keypipe.errors import PoseError
 from tasks.registry import aliases, history
 from tasks.registry.facts import ONNX_FILE
 from tasks.registry.history import CHAMPION
-from tasks.registry.lease import HeldError, hold
+from tasks.registry.lease import HeldError, Lease, LostError, hold
 from tasks.retraining.settings import read_settings
 from tasks.retraining.start import starts_from_champion
 from tasks.workspace.program import USER_ERROR
@@ -113,6 +113,7 @@ class _Run:
         self.asked = asked
         self.model = root.name
         self.remarks: list[str] = []
+        self._turn: Lease | None = None
         self._last: Any = None
         self._kept: list[Any] = []
         """What steps came to: Prefect knows it by its place in memory, which nothing else may take."""
@@ -130,7 +131,7 @@ class _Run:
             get_run_logger().info("code changed (%s): the rest runs in a new process", pulled.text)
             raise _EndedElsewhere(go_on_in_new_process(self.root, self.asked))
         try:
-            with hold(registry, PURPOSE, history.me(), patience=0):
+            with hold(registry, PURPOSE, history.me(), patience=0) as self._turn:
                 return self._decided()
         except HeldError as error:
             return self.end("skipped", "another retraining is under way", str(error))
@@ -147,6 +148,8 @@ class _Run:
         trained = self._train()
         if self._is_champion():
             reason = f"the training gave the model that is in use, byte for byte ({decision.reason})"
+            with self._holding_workspace():
+                self._commit("the model in use is up to date", reason)
             return self.end(
                 "skipped", "nothing to train", reason, champion=decision.champion, training=trained.training
             )
@@ -190,10 +193,7 @@ class _Run:
     ) -> Outcome:
         kind: Any = settled.kind
         title = _to_title(kind, settled.registered.version, settled.champion)
-        try:
-            self._do(steps.commit, str(self.root), f"Retraining: {title}", reason)
-        except _StepError as error:
-            self.remarks.append(f"the results were not committed or pushed: {error}")
+        self._commit(title, reason)
         return self.end(
             kind,
             title,
@@ -205,6 +205,12 @@ class _Run:
             training=trained.training,
         )
 
+    def _commit(self, title: str, reason: str) -> None:
+        try:
+            self._do(steps.commit, str(self.root), f"Retraining: {title}", reason)
+        except (_StepError, LostError) as error:
+            self.remarks.append(f"the results were not committed or pushed: {error}")
+
     # ------------------------------------------------------------------------------------------- how it is done
 
     @property
@@ -214,6 +220,8 @@ class _Run:
 
     def _do(self, step: Any, *given: Any) -> Any:
         """Run a step after the one before it; what it came to, or an error that says which step failed."""
+        if self._turn is not None:
+            self._turn.confirm()
         state = step(*given, return_state=True, wait_for=self.last)
         self._last = state
         found = state.result(raise_on_failure=False)

@@ -23,10 +23,10 @@ from keypipe.gate.telling import to_markdown, to_tags
 from tasks.progress import tell_in_lines
 from tasks.registry import aliases, approvals
 from tasks.registry.history import CHALLENGER, CHAMPION
-from tasks.registry.registration import Registered, register, tag_gate
+from tasks.registry.registration import Registered, mark_settled, register, tag_gate
 from tasks.retraining import start, upstream
 from tasks.retraining.decision import Decision, decide_in
-from tasks.retraining.settings import RetrainParams, read_settings
+from tasks.retraining.settings import RetrainParams, read_notify, read_settings
 from tasks.tracking.history import try_tag_run
 from tasks.workspace.places import RAW
 
@@ -163,8 +163,11 @@ def gate(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     about = {"registered model": model, "in use": f"v{judgement.champion}" if judgement.champion else "none"}
     page = write_page(workspace, judgement, reasons, about)
     key = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in model.lower()).strip("-")
-    create_table_artifact(to_table(to_rows(verdict)), key=f"gate-{key}", description=verdict.reason)
-    create_markdown_artifact(to_markdown(verdict), key=f"verdict-{key}")
+    try:
+        create_table_artifact(to_table(to_rows(verdict)), key=f"gate-{key}", description=verdict.reason)
+        create_markdown_artifact(to_markdown(verdict), key=f"verdict-{key}")
+    except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from showing it, the verdict stands
+        get_run_logger().warning("Prefect has no table of the gate: %s", type(error).__name__)
     get_run_logger().info("%s: %s", verdict.outcome, verdict.reason)
     return Completed(name=verdict.outcome.capitalize(), message=verdict.reason, data=page.as_posix())
 
@@ -176,10 +179,7 @@ def settle(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     settings = read_settings(workspace)
     verdict = judgement.verdict
     tags = {name.removeprefix("gate."): text for name, text in to_tags(verdict).items()}
-    why = "; ".join(reasons)
-    made = register(workspace, why=why[:500], gate=tags)
-    if not made.new:
-        tag_gate(workspace, made.version, tags)
+    made = _register(workspace, reasons, tags)
     version = next(v for v in aliases.read_state(workspace).versions if v.number == made.version)
     run = {f"keypipe.gate.{name}": text for name, text in tags.items()} | {"keypipe.version": f"v{made.version}"}
     if silent := try_tag_run(workspace, version.tags.get("keypipe.run", ""), run):
@@ -187,11 +187,24 @@ def settle(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     told = f"{verdict.outcome}: {verdict.reason}"
     approvals.note_verdict(workspace, made.version, told, judgement.draw)
     kind = _move(workspace, settings, judgement, made.version, told)
+    mark_settled(workspace, made.version)
     champion = aliases.read_state(workspace).aliases.get(CHAMPION, "")
     get_run_logger().info("v%s of %s: %s; in use: %s", made.version, made.name, kind, champion or "none")
     return Completed(
         name=kind.capitalize(), message=f"v{made.version} of {made.name}", data=Settled(kind, made, champion)
     )
+
+
+def _register(root: Path, reasons: tuple[str, ...], tags: dict[str, str]) -> Registered:
+    """Register the challenger with what the gate found.
+
+    That counts when it has been carried out: a retraining that ends before leaves a version that the next one judges
+    again, without a second training.
+    """
+    made = register(root, why="; ".join(reasons)[:500], gate=tags)
+    if not made.new:
+        tag_gate(root, made.version, tags)
+    return made
 
 
 def _move(root: Path, settings: RetrainParams, judgement: Any, version: str, told: str) -> str:
@@ -213,14 +226,12 @@ def settle_unjudged(root: str, why: str, reason: str) -> Any:
     """Register a challenger that nothing can be compared with; a person has to say what becomes of it."""
     workspace = Path(root)
     settings = read_settings(workspace)
-    tags = {"outcome": "undecided", "reason": reason}
-    made = register(workspace, why=why[:500], gate=tags)
-    if not made.new:
-        tag_gate(workspace, made.version, tags)
+    made = _register(workspace, (why,), {"outcome": "undecided", "reason": reason})
     kind = "undecided"
     if settings.gate.approvers:
         approvals.ask(workspace, made.version, f"undecided: {reason}", settings.approval_days, settings.gate.approvers)
         kind = "approval wanted"
+    mark_settled(workspace, made.version)
     champion = aliases.read_state(workspace).aliases.get(CHAMPION, "")
     return Completed(name=kind.capitalize(), message=reason, data=Settled(kind, made, champion))
 
@@ -242,7 +253,7 @@ def commit(root: str, title: str, text: str) -> Any:
 def tell(root: str, outcome: Outcome) -> Any:
     """Tell people what became of it, by the ways that they named; one that fails fails nothing."""
     workspace = Path(root)
-    params = read_settings(workspace).notify
+    params = read_notify(workspace)
     found = notify(workspace, params, from_outcome(outcome), get_run_logger().info)
     arrived = sum(delivery.arrived for delivery in found)
     told = f"told by {arrived} of {len(found)} ways" if found else "nobody is told of this"

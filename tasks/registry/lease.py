@@ -88,6 +88,21 @@ class Lease:
                 " look at `keypipe models --history`, then try again"
             )
 
+    def confirm(self) -> None:
+        """Ask the registry whether it is still ours, however long ago the last sign of life was.
+
+        While the registry does not answer, nobody else can take it.
+
+        Raises:
+            LostError: another process took it, or it is gone.
+        """
+        try:
+            mine = (self._registry.read_named(self.name) or {}).get(HOLDER) == self.id
+        except PoseError:
+            return
+        if not mine:
+            raise LostError(f"{self.name}: another process took the turn of this one; see `keypipe models --history`")
+
     def note(self, key: str, value: str) -> None:
         """Write something into the lease for whoever finds it if this process dies."""
         self.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ CLASSES = "keypipe.classes"
 WORKSPACE = "keypipe.workspace"
 WHO = "keypipe.registered_by"
 GATE = "keypipe.gate."
+SETTLED = "keypipe.settled"
 LINEAGE_FILE = "lineage.json"
 KEPT_FILES = (LOCK, MANIFEST)
 """What else of the workspace lies in a version's folder: what each stage ran on, and which image is in which split."""
@@ -99,8 +101,14 @@ def register(
 
 
 def tag_gate(root: Path, version: str, gate: Mapping[str, str]) -> None:
-    """Write what the gate found into the tags of a version that is registered already."""
-    open_registry(root).tag_version(version, {f"{GATE}{key}": value for key, value in to_tags(gate).items()})
+    """Write what the gate found into the tags of a version that is registered already; it is not settled yet."""
+    tags = {f"{GATE}{key}": value for key, value in to_tags(gate).items()}
+    open_registry(root).tag_version(version, {**tags, SETTLED: ""})
+
+
+def mark_settled(root: Path, version: str) -> None:
+    """Write down that what the gate said of a version has been carried out, and when."""
+    open_registry(root).tag_version(version, {SETTLED: datetime.now(UTC).isoformat(timespec="milliseconds")})
 
 
 @contextmanager

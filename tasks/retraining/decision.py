@@ -8,7 +8,7 @@ import msgspec
 
 from tasks.registry.aliases import State, open_registry, read_state
 from tasks.registry.history import CHAMPION
-from tasks.retraining.made_of import Change, SameParam, find_change, judged_last
+from tasks.retraining.made_of import Change, SameParam, find_change, judged_last, settled_at
 from tasks.retraining.settings import RetrainParams
 
 
@@ -55,7 +55,7 @@ def _find(root: Path, state: State, same_param: SameParam) -> tuple[Change | Non
     number = state.aliases.get(CHAMPION)
     champion = next((version for version in state.versions if version.number == number), None)
     last = judged_last(state.versions)
-    if last is not None and champion is not None and int(last.number) <= int(champion.number):
+    if last is not None and champion is not None and (last is champion or settled_at(last) <= champion.created):
         last = None
     return (
         find_change(root, registry, champion, same_param) if champion else None,

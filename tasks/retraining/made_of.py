@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import yaml
 
 from keypipe.splits.manifest import Manifest, parse_manifest
-from tasks.registry.registration import GATE
+from tasks.registry.registration import GATE, SETTLED
 from tasks.tracking.registry import Registry, Version
 from tasks.versions import git, snapshots
 from tasks.versions.acceptance import is_code
@@ -175,5 +176,12 @@ def _compare_files(root: Path, entries: Mapping[str, Any]) -> list[str]:
 
 
 def judged_last(versions: Sequence[Version]) -> Version | None:
-    """Return the newest version that the gate has judged; None where there is none."""
-    return next((version for version in versions if version.tags.get(f"{GATE}outcome")), None)
+    """Return the version of which the gate's verdict was carried out last; None where there is none."""
+    settled = [version for version in versions if version.tags.get(SETTLED)]
+    return max(settled, key=lambda version: version.tags[SETTLED], default=None)
+
+
+def settled_at(version: Version) -> float:
+    """Return when that was, in seconds since the epoch; 0 where it never was."""
+    told = version.tags.get(SETTLED)
+    return datetime.fromisoformat(told).timestamp() if told else 0.0

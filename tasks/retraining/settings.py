@@ -9,6 +9,7 @@ from pydantic import Field
 from keypipe.gate.rules import Rules
 from tasks.retraining.notification import NotifyParams
 from tasks.workspace import params as read
+from tasks.workspace.places import PARAMS_FILE
 
 
 class RetrainParams(read.Section):
@@ -32,3 +33,16 @@ def read_settings(root: Path) -> RetrainParams:
         ConfigError: all that is wrong with it.
     """
     return read.load_section(read.read_params(root), "retrain", RetrainParams)
+
+
+def read_notify(root: Path) -> NotifyParams:
+    """Read who is told, from a section that may have faults elsewhere: of these people want to be told as well.
+
+    Raises:
+        ConfigError: what is wrong with ``retrain.notify``.
+    """
+    problems: list[str] = []
+    found = read.check_section(read.read_params(root), ("retrain", "notify"), NotifyParams, PARAMS_FILE, problems)
+    read.raise_problems(problems)
+    assert found is not None
+    return found

@@ -134,7 +134,7 @@ def check_section(
     """
     section: Any = document
     for key in path:
-        section = section.get(key)
+        section = section.get(key) if isinstance(section, Mapping) else section
     values = _plain(section) if section is not None else {}
     if not isinstance(values, Mapping):
         problems.append(f"{place(document, path, file)}: {'.'.join(path)}: expected keys and values, got {values!r}")

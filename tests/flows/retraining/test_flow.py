@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.outcome import Outcome
-from tasks.registry.aliases import read_state, rollback
+from tasks.registry.aliases import MovedError, read_state, rollback
 from tasks.registry.approvals import approve, find_waiting
+from tasks.retraining.start import starts_from_champion
 from tests.flows.retraining.fixtures import Farm
 from tests.retrained import add_images, edit, labels_of, move_a_little, set_gate, spoil
 from tests.workspace import git, set_params
@@ -172,6 +174,43 @@ def test_a_person_is_asked_and_the_same_model_is_not_judged_twice(farm: Farm) ->
     same = farm.retrain("once more")
     assert same.kind == "skipped"  # the same data, parameters and code give the same model
     assert "byte for byte (asked for: once more)" in same.reason
+    assert git(farm.root, "status", "--porcelain") == ""
+
+
+@pytest.mark.timeout(3600)
+def test_a_verdict_that_was_not_carried_out_is_carried_out_the_next_night(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_images(farm.root, range(500, 516))
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise MovedError("the registry went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.retraining.steps.aliases.promote", fail)
+        failed = farm.retrain()
+    assert (failed.kind, failed.title) == ("failed", "register failed")
+    assert aliases(farm) == {"champion": "1", "challenger": "2"}
+    outcome = farm.retrain()
+    assert (outcome.kind, outcome.version, outcome.champion) == ("promoted", "2", "2"), outcome
+    assert farm.retrain().kind == "skipped"
+
+
+def test_a_turn_that_another_took_is_noticed_before_the_next_step(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.retraining.flow import PURPOSE
+    from tasks.registry.aliases import open_registry
+
+    registry = open_registry(farm.root)
+
+    def lose(root: Path) -> bool:
+        registry.delete_named(f"{registry.name}.lease.{PURPOSE}")
+        return starts_from_champion(root)
+
+    monkeypatch.setattr("flows.retraining.flow.starts_from_champion", lose)
+    outcome = farm.retrain("now")
+    assert outcome.kind == "failed"
+    assert "another process took the turn of this one" in outcome.reason
+    assert aliases(farm) == {"champion": "1"}
 
 
 def test_what_the_doctor_stops_is_not_trained(farm: Farm) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from tasks.registry.registration import SETTLED
 from tasks.retraining.decision import decide
-from tasks.retraining.made_of import Change, count_changed, list_differences
+from tasks.retraining.made_of import Change, count_changed, judged_last, list_differences
 from tasks.retraining.settings import RetrainParams
+from tasks.tracking.registry import Version
 
 SETTINGS = RetrainParams(changed_images=20, changed_share=0.1, max_age_days=30)
 
@@ -98,3 +100,14 @@ def test_differences_of_sections_name_single_parameters() -> None:
         "train.loss_sigma.to: 0.1 -> 0.2",
         "train.old: 1 -> none",
     ]
+
+
+def test_the_version_of_the_last_verdict_counts_whatever_its_number() -> None:
+    def version(number: str, settled: str = "") -> Version:
+        return Version(number, "run", 0.0, "READY", {SETTLED: settled} if settled else {})
+
+    second = version("2", "2026-03-01T02:00:00.000+00:00")
+    again = version("1", "2026-03-02T02:00:00.000+00:00")
+    assert judged_last([version("3"), second, again]) is again  # what v1 learnt from came back
+    assert judged_last([version("3"), second, version("1")]) is second
+    assert judged_last([version("3")]) is None  # its verdict was not carried out
