@@ -27,6 +27,7 @@ from keypipe.exchange.labels import (
 from keypipe.files.texts import parse_json
 from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Keypoint, Visibility
+from keypipe.keypoints.names import normal_form
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "md5", "source"}
@@ -56,8 +57,8 @@ def parse_coco_labels(
         Images as the file names them, boxes and keypoints in its pixels.
 
     Raises:
-        AnnotationError: no JSON, or one without the lists of images, annotations and categories, or two categories
-            have one id. Images that share an id are faults.
+        AnnotationError: no JSON, or one without the lists of images, annotations and categories, or a category
+            lacks a name or shares its id. Images that share an id are faults.
     """
     return parse_coco_document(parse_json(content, name, encoding), name, box_margin)
 
@@ -180,7 +181,9 @@ class _CocoReader:
         entries: dict[str, Mapping[str, Any]] = {}
         classes: dict[str, Skeleton] = {}
         for category in self.document["categories"]:
-            key, class_name = _key(category.get("id")), _shown(category.get("name"))
+            key, class_name = _key(category.get("id")), _name(category.get("name"))
+            if not class_name:
+                raise AnnotationError(f"{self.name}: the category with the id {_shown(category.get('id'))} has no name")
             if key in found and entries[key] != category:
                 both = " and ".join(repr(_shown(entry.get("name"))) for entry in (entries[key], category))
                 raise AnnotationError(
@@ -194,11 +197,18 @@ class _CocoReader:
             if raw is None and longest[key]:
                 raw = list(range(1, longest[key] + 1))
                 self.labels.repairs["categories without keypoint names; numbered"] += 1
-            names = tuple(_shown(name) for name in raw or ())
+            names = tuple(_name(name) for name in raw or ())
+            if "" in names:
+                place = names.index("") + 1
+                raise AnnotationError(f"{self.name}: keypoint {place} of category {class_name!r} has no name")
             if len({*names}) < len(names):
                 raise AnnotationError(f"{self.name}: category {class_name!r} has a keypoint's name twice: {names}")
             found[key] = (class_name, names)
             if names:
+                if class_name in classes and {*classes[class_name].keypoints} != {*names}:
+                    raise AnnotationError(
+                        f"{self.name}: two categories are called {class_name!r} and have other keypoints; rename one"
+                    )
                 classes[class_name] = Skeleton(names, self._read_edges(category, names), find_pairs(names))
             else:
                 self.labels.losses["classes without keypoints: their boxes are kept, schema.classes has no place"] += 1
@@ -212,7 +222,7 @@ class _CocoReader:
         if any(isinstance(end, str) for pair in pairs for end in pair):
             self.labels.repairs["edges given by name"] += 1
             pairs = [
-                [names.index(end) + 1 if end in names else 0 for end in pair]
+                [names.index(end) + 1 if end in names else 0 for end in map(normal_form, pair)]
                 for pair in pairs
                 if isinstance(pair[0], str)
             ]
@@ -323,6 +333,11 @@ def _key(value: object) -> str:
     if is_finite(value) and value == int(value):
         return str(int(value))
     return value if isinstance(value, str) else ""
+
+
+def _name(value: object) -> str:
+    """Return a name in its normal form; empty if there is none."""
+    return "" if value is None else normal_form(_shown(value))
 
 
 def _shown(value: object) -> str:

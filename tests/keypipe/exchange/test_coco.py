@@ -232,6 +232,33 @@ def test_categories_with_one_id_are_refused() -> None:
         parse_coco_labels(json.dumps(joined).encode())
 
 
+def test_names_are_read_in_the_normal_form() -> None:
+    category = {"name": " ｃｏｗ ", "keypoints": ["nose ", "ear", "tail"], "skeleton": [["nose ", "tail"]]}
+    labels = parse(category=category)
+    assert labels.images[0].instances == [EXPECTED]
+    assert labels.schema.classes["cow"].edges == (("nose", "tail"),)
+
+
+@pytest.mark.parametrize(
+    ("category", "told"),
+    [
+        ({"name": None}, "the category with the id 1 has no name"),
+        ({"keypoints": ["nose", None, "tail"]}, "keypoint 2 of category 'cow' has no name"),
+        ({"keypoints": ["nose", "nose ", "tail"]}, "category 'cow' has a keypoint's name twice"),
+    ],
+)
+def test_a_name_that_is_absent_or_repeated_is_refused(category: dict[str, Any], told: str) -> None:
+    with pytest.raises(AnnotationError, match=rf"annotations\.json: {told}"):
+        parse(category=category)
+
+
+def test_two_categories_of_one_name_need_the_same_keypoints() -> None:
+    twice = document()
+    twice["categories"].append({"id": 2, "name": "cow ", "keypoints": ["nose"]})
+    with pytest.raises(AnnotationError, match="two categories are called 'cow'"):
+        parse_coco_labels(json.dumps(twice).encode())
+
+
 @given(images)
 def test_what_keypipe_exports_comes_back_whole(images: list[AnnotatedImage]) -> None:
     file = to_coco(images, SCHEMA)
