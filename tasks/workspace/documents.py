@@ -33,6 +33,8 @@ def parse_document(content: bytes, name: str) -> CommentedMap:
     Raises:
         ConfigError: no YAML, a key twice, or not a mapping.
     """
+    if b"*" in content:
+        parse_yaml(content, name)  # which refuses an alias inside of what it stands for; here that would be None
     document = _load(YAML(), content, name)
     if document is None:
         return CommentedMap()
@@ -82,7 +84,10 @@ def format_value(value: Any) -> str:
 
 def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
     try:
-        return yaml.load(content)
+        value = yaml.load(content)
+        if b"*" in (content.encode() if isinstance(content, str) else content):
+            _refuse_circles(value, name, set(), set())
+        return value
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}" if mark else name
@@ -93,3 +98,15 @@ def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
         raise ConfigError(f"{name}: brackets in brackets by the hundred") from error
     except (YAMLError, ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key
         raise ConfigError(f"{name}: cannot be read: {str(error)[:200]}") from error
+
+
+def _refuse_circles(value: Any, name: str, around: set[int], seen: set[int]) -> None:
+    """Refuse an alias inside of what it stands for, which is a value without an end."""
+    if not isinstance(value, dict | list):
+        return
+    if id(value) in around:
+        raise ConfigError(f"{name}: an alias (`*`) stands inside of what it is the alias of (`&`)")
+    if id(value) not in seen:
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_circles(item, name, around | {id(value)}, seen)
+        seen.add(id(value))

@@ -58,6 +58,14 @@ def test_what_is_no_yaml_is_said_with_the_file(content: str | bytes) -> None:
         parse_yaml(content, "lost.yaml")
 
 
+@pytest.mark.parametrize("content", [b"x: &x [*x]\n", b"x: &x {a: *x}\n", b"a: 1\nx: &x {b: [{c: *x}]}\n"])
+def test_an_alias_inside_of_what_it_stands_for_is_refused(content: bytes) -> None:
+    for parse in (parse_yaml, parse_document):
+        with pytest.raises(ConfigError, match=r"^params\.yaml: an alias"):
+            parse(content, "params.yaml")
+    assert parse_yaml("a: &a [1]\nb: *a\nc: [*a, *a]\n", "params.yaml") == {"a": [1], "b": [1], "c": [[1], [1]]}
+
+
 def test_a_schema_with_such_names_is_the_one_that_convert_ran_with(drawn: Path) -> None:
     path = drawn / "params.yaml"
     text = path.read_text().replace("- nose\n", "- 12:30\n").replace("[nose, ", "['12:30', ").replace("withers", "yes")
