@@ -157,8 +157,9 @@ def find_spellings(folder: Folder, schema: Schema) -> list[Finding]:
             message = f"the label {written.strip(_QUOTES)!r} ({format_count(count, 'time')}) is read as {name!r}"
             fix = f"nothing has to be done; renamed to {name!r} they would be one for other programs as well"
             findings.append(Finding(kind="other-spelling", severity="warning", file="", message=message, fix=fix))
-    for alike in find_look_alikes(schema.slots):
-        message = f"the keypoints {' and '.join(map(repr, alike))} differ only in how they are spelt"
+    both = [("classes", alike) for alike in find_look_alikes(schema.class_names)]
+    for what, alike in [*both, *(("keypoints", alike) for alike in find_look_alikes(schema.slots))]:
+        message = f"the {what} {' and '.join(map(repr, alike))} differ only in how they are spelt"
         fix = f"if they mean the same, keep one in the schema and put the other under schema.aliases, as {alike[0]!r}"
         findings.append(Finding(kind="look-alike-names", severity="warning", file="", message=message, fix=fix))
     return findings

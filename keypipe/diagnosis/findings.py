@@ -90,7 +90,9 @@ KINDS: dict[str, Kind] = {
         "Keypoints that only list order could give to an object", "A guess; a group_id makes it certain."
     ),
     "misspelt-label": Kind("Labels that look misspelt", "Shapes with them are ignored."),
-    "look-alike-names": Kind("Keypoints whose names look like one", "If they mean the same, each is learnt by half."),
+    "look-alike-names": Kind(
+        "Classes or keypoints whose names look like one", "If they mean the same, each is learnt by half."
+    ),
     "other-spelling": Kind(
         "Labels that are spelt otherwise", "They are read as the name that they look like; one spelling is surer."
     ),

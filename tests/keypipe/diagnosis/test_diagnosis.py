@@ -66,6 +66,9 @@ def test_other_spellings_and_look_alikes_are_shown(tmp_path: Path, write_labelme
         ("other-spelling", "the label 'cow ' (5 times) is read as 'cow'"),
         ("other-spelling", "the label 'ｎｏｓｅ' (1 time) is read as 'nose'"),
     ]  # snout is somebody's word
+    schema = parse_schema({"classes": {name: {"keypoints": ["nose"]} for name in ("cow", "Cow", "horse")}})
+    alike = [item.message for item in examine(tmp_path / "raw", schema).findings if item.kind == "look-alike-names"]
+    assert alike == ["the classes 'cow' and 'Cow' differ only in how they are spelt"]
 
 
 def found_in(diagnosis: Diagnosis, file: str) -> list[tuple[str, str, int | None]]:
