@@ -12,7 +12,7 @@ import pytest
 from flows.pipeline.lease import read_lease
 from flows.retraining.record import read_outcome
 from tests.flows.notifications.receivers import receiving
-from tests.flows.retraining.conftest import Farm
+from tests.flows.retraining.fixtures import Farm
 from tests.flows.toy import Toy, wait_until
 from tests.retrained import add_images
 from tests.workspace import set_params

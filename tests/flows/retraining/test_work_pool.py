@@ -12,7 +12,7 @@ import msgspec
 
 from flows.outcome import Outcome
 from flows.retraining.record import read_outcome, write_outcome
-from tests.flows.retraining.conftest import Farm
+from tests.flows.retraining.fixtures import Farm
 from tests.flows.toy import PATIENCE
 from tests.imports import ROOT
 

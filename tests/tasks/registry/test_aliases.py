@@ -33,7 +33,8 @@ def start(registry: Registry, code: str) -> subprocess.Popen[str]:
 
 PROMOTE = """
 from keypipe.errors import PoseError
-from tasks.registry.aliases import promote
+from tasks.registry.aliases import promote, read_state
+read_state(root)  # all is imported and connected: what follows takes moments
 print("begins", flush=True)
 try:
     promote(root, "{version}", why="{who} likes it", who="{who}")
