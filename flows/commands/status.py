@@ -258,7 +258,7 @@ def _show_services(console: Console, status: Status) -> None:
 
 def _show_models(console: Console, status: Status) -> None:
     if status.power:
-        console.print(f"test split {status.power.text.removeprefix('the test split')}", markup=False)
+        console.print(f"gate       {status.power.text}", markup=False)
     for heading, line in describe_in_use(status.in_use, status.raw_version) if status.in_use else ():
         console.print(f"{heading:<11}{line}", markup=False)
     if status.last_retraining:
