@@ -17,6 +17,7 @@ from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import LabelledImage, LabelSet, add_object
 from keypipe.files.texts import parse_csv
 from keypipe.keypoints.instances import Keypoint
+from keypipe.keypoints.names import normal_form
 from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 
 UNIQUE = "single"
@@ -45,7 +46,7 @@ def parse_collected_data(
         Images under the paths of the file. Animals with fewer than two different points have no box, and are ``loose``.
 
     Raises:
-        AnnotationError: not such a file.
+        AnnotationError: not such a file, or a body part of one animal stands there twice or lacks a column.
     """
     rows = [row for row in parse_csv(text.removeprefix("\ufeff"), name) if any(row)]
     header = {row[0]: row for row in rows[:4] if row[0] in _HEADERS}
@@ -55,7 +56,7 @@ def parse_collected_data(
     if len({len(row) for row in header.values()}) > 1:
         raise AnnotationError(f"{name}: its first rows have different numbers of columns")
     start = next((index for index, value in enumerate(coords) if index and value), len(coords))
-    columns = _find_columns(header, start, class_name)
+    columns = _find_columns(header, start, class_name, name)
     labels = LabelSet(_read_schema(columns, config or {}), [], Counter(), Counter(), [])
     if len(set(header["scorer"][start:])) > 1:
         labels.losses["names of scorers"] += len(set(header["scorer"][start:]))
@@ -78,17 +79,32 @@ Columns = dict[tuple[str, str], dict[str, tuple[int, int]]]
 """(class, individual) -> body part -> the columns of x and y."""
 
 
-def _find_columns(header: Mapping[str, Sequence[str]], start: int, class_name: str) -> Columns:
+def _find_columns(header: Mapping[str, Sequence[str]], start: int, class_name: str, file: str) -> Columns:
     individuals = header.get("individuals", [""] * len(header["coords"]))
     found: dict[tuple[str, str], dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for index in range(start, len(header["coords"])):
-        individual = individuals[index]
-        key = (UNIQUE if individual == UNIQUE else class_name, individual)
-        found[key][header["bodyparts"][index]][header["coords"][index]] = index
-    return {
-        key: {part: (places["x"], places["y"]) for part, places in parts.items() if {"x", "y"} <= places.keys()}
-        for key, parts in found.items()
-    }
+        individual, part, coord = individuals[index], normal_form(header["bodyparts"][index]), header["coords"][index]
+        if not part:
+            raise AnnotationError(f"{file}: column {index + 1} has no body part in the row `bodyparts`")
+        places = found[UNIQUE if individual == UNIQUE else class_name, individual][part]
+        if coord in places:
+            raise AnnotationError(
+                f"{file}: the body part {_name_part(part, individual)} stands there twice, with {coord!r} in columns"
+                f" {places[coord] + 1} and {index + 1}; rename one, or delete its columns"
+            )
+        places[coord] = index
+    for (_, individual), parts in found.items():
+        for part, places in parts.items():
+            if not {"x", "y"} <= places.keys():
+                raise AnnotationError(
+                    f"{file}: the body part {_name_part(part, individual)} has columns for {', '.join(places)}, and"
+                    " needs x and y; correct the row `coords`"
+                )
+    return {key: {part: (places["x"], places["y"]) for part, places in parts.items()} for key, parts in found.items()}
+
+
+def _name_part(part: str, individual: str) -> str:
+    return f"{part!r} of {individual!r}" if individual else repr(part)
 
 
 def _read_schema(columns: Columns, config: Mapping[str, Any]) -> Schema:
@@ -96,7 +112,11 @@ def _read_schema(columns: Columns, config: Mapping[str, Any]) -> Schema:
     for (animal_class, _), parts in columns.items():
         names[animal_class] |= dict.fromkeys(parts)
     raw = config.get("skeleton")
-    edges = [tuple(map(str, edge)) for edge in raw if isinstance(edge, list)] if isinstance(raw, list) else []
+    edges = (
+        [tuple(normal_form(str(end)) for end in edge) for edge in raw if isinstance(edge, list)]
+        if isinstance(raw, list)
+        else []
+    )
     return Schema(
         {
             animal_class: Skeleton(

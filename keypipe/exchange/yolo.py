@@ -185,7 +185,11 @@ class _Names:
         if given:
             if len(given) != n_slots:
                 raise ConfigError(f"expected the names of {n_slots} keypoints, got {len(given)}: {', '.join(given)}")
-            return dict.fromkeys(self.classes, tuple(map(normal_form, given)))
+            names = tuple(map(normal_form, given))
+            if len({*names}) < len(names) or "" in names:
+                odd = next(name for name in names if names.count(name) > 1 or not name)
+                raise ConfigError(f"--keypoints: {f'{odd!r} is there twice' if odd else 'a name is empty'}")
+            return dict.fromkeys(self.classes, names)
         written = self._data.get("kpt_names")
         if isinstance(written, list | tuple):
             written = dict.fromkeys(self.classes, written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,12 +52,15 @@ def parse_rows(text: str, file: str, labels: LabelSet) -> list[Row]:
     """Parse the lines of a label file; what is no row of finite numbers becomes a fault."""
     rows: list[Row] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines()):
-        if not line.strip(" \t,"):
+        if not line.strip(" \t,;"):
             continue
-        if "  " in line.strip() or "\t" in line or "," in line:
-            labels.repairs["lines with several blanks, tabs or commas between values"] += 1
+        fields, with_decimal_commas = _split(line)
+        if with_decimal_commas:
+            labels.repairs["lines with decimal commas"] += 1
+        elif "  " in line.strip() or not {*line}.isdisjoint("\t,;"):
+            labels.repairs["lines with several blanks, tabs, commas or semicolons between values"] += 1
         try:
-            values = tuple(float(field) for field in line.replace(",", " ").split())
+            values = tuple(map(float, fields))
         except ValueError as error:
             labels.faults.append(LineFault(file, number, "bad-row", str(error), FIX))
             continue
@@ -73,10 +77,24 @@ def holds_rows(text: str) -> bool:
     return any(_is_row(line) for line in text.splitlines())
 
 
+_DECIMAL_COMMA = re.compile(r"(?<![^\s;])[-+]?\d*,\d+(?:[eE][-+]?\d+)?(?![^\s;])")
+
+
+def _split(line: str) -> tuple[list[str], bool]:
+    """Return the values of a line, and whether they had decimal commas, as in ``0 0,5 0,25``.
+
+    That is so where no value has a point, and a comma stands within four values or more, and nowhere else.
+    """
+    fields = re.split(r"[\s;]+", line.strip("\ufeff \t;"))
+    with_comma = [field for field in fields if "," in field]
+    if len(with_comma) >= 4 and "." not in line and all(map(_DECIMAL_COMMA.fullmatch, with_comma)):
+        return [field.replace(",", ".") for field in fields], True
+    return re.sub("[,;]", " ", line).split(), False
+
+
 def _is_row(line: str) -> bool:
-    fields = line.replace(",", " ").split()
     try:
-        return len([float(field) for field in fields]) >= 5
+        return len([float(field) for field in _split(line)[0]]) >= 5
     except ValueError:
         return False
 

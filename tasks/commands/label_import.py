@@ -13,6 +13,7 @@ from keypipe.annotations.labelme import format_labelme, to_points, to_shapes
 from keypipe.annotations.readings import Folder
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, format_faults, sort_faults
 from keypipe.exchange.labels import LabelSet, holds, merge_schemas, put_into_normal_form
+from keypipe.exchange.spellings import take_spellings
 from keypipe.keypoints.skeleton import Schema
 from tasks.commands.adopt import format_schema, write_schema
 from tasks.commands.sources.import_images import Incoming, find_images
@@ -70,7 +71,7 @@ def import_labels(
     schema = read.load_schema(document)
     was_empty = not any((root / RAW).rglob("*.json"))
     with scratch_folder(root, "frames") as frames, scratch_folder(root, "import") as scratch:
-        labels, incoming, faulty = _read(kind, source, options, frames, tell)
+        labels, incoming, faulty, notes = _read(kind, source, options, schema, frames, tell)
         fits = holds(schema, labels.schema)
         needed = schema if fits else labels.schema if was_empty else merge_schemas(schema, labels.schema)
         ahead = _write(scratch, incoming, needed, params, tell)
@@ -82,6 +83,7 @@ def import_labels(
     if not fits and options.write_schema:
         write_schema(root / PARAMS_FILE, needed)
     lines = _tell_all(RAW / target.name, incoming, labels, faulty, ahead.faults if ahead else [], kept)
+    lines[1:1] = notes
     if not params.occluded_flag:
         lines.append("convert.occluded_flag is empty: keypoints with the flag `occluded` will be read as visible")
     lines += _tell_schema(needed, fits=fits, written=options.write_schema)
@@ -102,19 +104,20 @@ def _check_name(root: Path, name: str) -> str:
 
 
 def _read(
-    kind: Source, source: Path, options: ImportOptions, frames: Path, tell: Progress
-) -> tuple[LabelSet, list[Incoming], list[Fault]]:
-    """Return what was read, the images that can be taken, and the faults of the others."""
+    kind: Source, source: Path, options: ImportOptions, schema: Schema, frames: Path, tell: Progress
+) -> tuple[LabelSet, list[Incoming], list[Fault], list[str]]:
+    """Return what was read, the images that can be taken, the faults of the others, and notes about names."""
     origin = locate(kind, source, options, frames)
     labels = read_labels(kind, origin, options, tell)
     labels.schema = put_into_normal_form(labels.schema)
+    notes = take_spellings(labels, schema)
     incoming, faults = find_images(labels, origin.images, tell)
     faulty = sort_faults([*labels.faults, *faults])
     if faulty and not options.skip_faulty:
         raise FaultsError(faulty, "correct them, or give --skip-faulty to go on without these images")
     if not incoming:
         raise AnnotationError(f"{source}: no image of these labels could be read")
-    return labels, incoming, faulty
+    return labels, incoming, faulty, notes
 
 
 def _write(

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from keypipe.errors import AnnotationError, needs_extra
-from keypipe.exchange.labels import LabelledImage, LabelSet, add_object
+from keypipe.exchange.labels import LabelledImage, LabelSet, add_object, merge_schemas
 from keypipe.keypoints.instances import Keypoint, Visibility
+from keypipe.keypoints.names import normal_form
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from tasks.progress import Progress, follow
 
@@ -28,7 +29,7 @@ def read_sleap(source: Path, frames: Path, class_name: str | None, box_margin: f
         An image for every annotated frame, under its path below ``frames``. Predicted instances are left out.
 
     Raises:
-        AnnotationError: not such a file, or a frame whose video cannot be read.
+        AnnotationError: not such a file, a skeleton with a name twice, or a frame whose video cannot be read.
         PoseError: sleap-io is not installed.
     """
     with needs_extra("sleap-io", "sleap"):
@@ -39,7 +40,9 @@ def read_sleap(source: Path, frames: Path, class_name: str | None, box_margin: f
         raise AnnotationError(f"{source.name}: cannot be read as a file of SLEAP: {str(error)[:200]}") from error
     classes = {id(skeleton): class_name or skeleton.name or "animal" for skeleton in loaded.skeletons}
     labels = LabelSet(Schema({}), [], Counter(), Counter(), [])
-    labels.schema = Schema({classes[id(skeleton)]: _read_skeleton(skeleton) for skeleton in loaded.skeletons})
+    for skeleton in loaded.skeletons:
+        name = classes[id(skeleton)]
+        labels.schema = merge_schemas(labels.schema, Schema({name: read_skeleton(skeleton, name, source.name)}))
     for frame in follow(loaded.labeled_frames, "reading labels", tell):
         labels.losses["predicted instances"] += len(frame.predicted_instances)
         if not frame.user_instances:
@@ -53,12 +56,31 @@ def read_sleap(source: Path, frames: Path, class_name: str | None, box_margin: f
     return labels
 
 
-def _read_skeleton(skeleton: Any) -> Skeleton:
+def read_skeleton(skeleton: Any, class_name: str, file: str) -> Skeleton:
+    """Return a skeleton with its names in the normal form.
+
+    Args:
+        skeleton: sleap-io's.
+        class_name: of its animals, for the message.
+        file: its file, for the message.
+
+    Raises:
+        AnnotationError: a node has no name, or several have one.
+    """
+    names = tuple(_name(name) for name in skeleton.node_names)
+    for name, count in Counter(names).items():
+        if count > 1 or not name:
+            lack = f"{count} nodes called {name!r}" if name else "a node without a name"
+            raise AnnotationError(f"{file}: the skeleton {class_name!r} has {lack}; rename them in SLEAP, and save it")
     return Skeleton(
-        tuple(str(name) for name in skeleton.node_names),
-        tuple((str(a), str(b)) for a, b in skeleton.edge_names),
-        tuple((str(a), str(b)) for a, b in skeleton.symmetry_names),
+        names,
+        tuple((_name(a), _name(b)) for a, b in skeleton.edge_names),
+        tuple((_name(a), _name(b)) for a, b in skeleton.symmetry_names),
     )
+
+
+def _name(node: object) -> str:
+    return normal_form(str(node))
 
 
 def _read_points(instance: Any) -> dict[str, Keypoint]:
@@ -68,7 +90,7 @@ def _read_points(instance: Any) -> dict[str, Keypoint]:
         x, y = (float(value) for value in point["xy"])
         if math.isfinite(x) and math.isfinite(y):
             state = Visibility.VISIBLE if bool(point["visible"]) else Visibility.OCCLUDED
-            found[str(name)] = Keypoint(x, y, state)
+            found[_name(name)] = Keypoint(x, y, state)
     return found
 
 

@@ -77,3 +77,32 @@ def test_a_cell_that_is_no_number_is_a_fault() -> None:
 def test_other_files_are_refused(text: str) -> None:
     with pytest.raises(AnnotationError, match="the first rows must be"):
         parse_collected_data(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "snout,snout,tail,tail",
+            "tail ,tail ,tail,tail",
+            "c.csv: the body part 'tail' stands there twice, with 'x' in",
+        ),
+        ("snout,snout,tail,tail", "snout,snout,,", "c.csv: column 4 has no body part"),
+        ("x,y,x,y", "x,y,x,likelihood", "c.csv: the body part 'tail' has columns for x, likelihood, and needs x and y"),
+    ],
+)
+def test_body_parts_that_are_not_whole_are_refused(old: str, new: str, message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        parse_collected_data(SINGLE.replace(old, new), "c.csv")
+
+
+def test_body_parts_of_several_animals_are_told_apart() -> None:
+    text = SEVERAL.replace("m2,m2,m2,m2", "m1,m1,m1,m1")
+    with pytest.raises(AnnotationError, match=r"the body part 'snout' of 'm1' stands there twice"):
+        parse_collected_data(text)
+
+
+def test_names_are_read_in_their_normal_form() -> None:
+    labels = parse_collected_data(SINGLE.replace("snout,snout", "ｓnout , snout"))
+    assert labels.schema.classes["animal"].keypoints == ("snout", "tail")
+    assert [*labels.images[0].instances[0].keypoints] == ["snout", "tail"]

@@ -53,6 +53,11 @@ def test_a_flawless_line_needs_no_repair() -> None:
     [
         (LINE.replace(" ", "  "), "several blanks"),
         (LINE.replace(" ", "\t"), "several blanks"),
+        (LINE.replace(" ", ";"), "semicolons"),
+        (LINE.replace(".", ","), "decimal commas"),
+        (LINE.replace(".", ",").replace(" ", ";") + "\n", "decimal commas"),
+        (LINE.replace(" ", ","), "commas"),
+        (LINE.replace(" ", ", "), "commas"),
         ("\ufeff" + LINE + " \n\n", ""),
         (LINE + "\n , ,\n", ""),
         (LINE.replace("0 0.5", "0.0 0.5", 1), ""),
@@ -294,3 +299,11 @@ def test_coco8_pose(shared_data: Callable[[str], Path]) -> None:
         for image in labels.images
     }
     assert again == texts
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(("a", "b", "a "), "'a' is there twice"), (("a", " ", "c"), "is empty")]
+)
+def test_names_of_the_command_line_are_checked(names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"--keypoints: .*{message}"):
+        parse(LINE, keypoints=names)

@@ -335,3 +335,18 @@ def test_how_far_it_is_is_told(empty: Path, tmp_path: Path) -> None:
     ]
     for what in ("looking for the images", "copying images"):
         assert [now[1:] for now in told if now[0] == what] == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_other_spellings_are_the_schemas_names(drawn: Path, empty: Path, tmp_path: Path) -> None:
+    export_labels(drawn, "coco", tmp_path / "out")
+    path = tmp_path / "out/keypoints.json"
+    document = json.loads(path.read_text())
+    del document["info"]
+    (category,) = document["categories"]
+    category["name"] = "Cow"
+    category["keypoints"] = [name.replace("_", " ").title() for name in category["keypoints"]]
+    path.write_text(json.dumps(document))
+    told = import_labels(empty, "coco", tmp_path / "out", ImportOptions(name="farm"))
+    assert "names read in another spelling: 'Cow' as 'cow'" in told
+    assert "params.yaml: its schema holds these labels already" in told
+    assert comparable(read(empty), 9) == comparable(read(drawn), 9)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keypipe.errors import PoseError
+from keypipe.errors import AnnotationError, PoseError
 from tasks.commands.label_import import ImportOptions, import_labels
+from tasks.commands.sources.sleap_source import read_skeleton
 from tests.workspace import run_stages, set_params
 
 PLACES = [[10.0, 20.0], [30.0, 40.0], [np.nan, np.nan]]
 
 
-def write_slp(folder: Path, *, embed: bool) -> Path:
-    """Write a project of three frames as SLEAP does."""
+def write_slp(folder: Path, *, embed: bool, second: str = "") -> Path:
+    """Write a project of three frames as SLEAP does; ``second``: a node of another skeleton of the same name."""
     sleap_io: Any = pytest.importorskip("sleap_io", reason="needs sleap-io: pip install 'keypipe[sleap]'")
     folder.mkdir()
     paths = [str(folder / f"f{number}.png") for number in range(3)]
@@ -42,6 +44,8 @@ def write_slp(folder: Path, *, embed: bool) -> Path:
         frames.append(sleap_io.LabeledFrame(video=video, frame_idx=number, instances=instances))
     path = folder / ("project.pkg.slp" if embed else "project.slp")
     labels = sleap_io.Labels(labeled_frames=frames, videos=[video], skeletons=[skeleton])
+    if second:
+        labels.skeletons.append(sleap_io.Skeleton(nodes=[second, "nose"], name="mouse"))
     labels.save(str(path), **({"embed": True} if embed else {}))
     return path
 
@@ -72,6 +76,19 @@ def test_a_frame_whose_video_is_gone_is_told(empty: Path, tmp_path: Path) -> Non
     with pytest.raises(PoseError, match=r"project\.slp: .*f0\.png"):
         import_labels(empty, "sleap", path)
     assert not (empty / "data/raw/project").exists()
+
+
+def test_a_name_twice_is_told_with_file_and_name() -> None:
+    skeleton = SimpleNamespace(node_names=["nose", "nose "], edge_names=[], symmetry_names=[])
+    with pytest.raises(AnnotationError, match=r"a\.slp: the skeleton 'mouse' has 2 nodes called 'nose'"):
+        read_skeleton(skeleton, "mouse", "a.slp")
+
+
+def test_skeletons_of_one_name_are_one_class(empty: Path, tmp_path: Path) -> None:
+    told = import_labels(
+        empty, "sleap", write_slp(tmp_path / "sleap", embed=False, second="tail"), ImportOptions(name="mice")
+    )
+    assert "mouse:\n      keypoints: [nose, left_ear, right_ear, tail]" in told
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sleap_io") is not None, reason="sleap-io is installed")
