@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,14 +88,15 @@ class OtherUser:
     def __init__(self, home: Path, python: str) -> None:
         (home / "bin").mkdir(exist_ok=True)
         (home / "bin/python").symlink_to(python)
-        self._home, self._python = home, python
+        self.home = home
+        self._python = python
 
     def run(self, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a module in a folder."""
-        paths = {"PATH": f"{self._home / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(self._home)}
+        paths = {"PATH": f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.home)}
         code = {"PYTHONPATH": f"{ROOT}{os.pathsep}{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"}
         env = environment(**paths, **code)
-        for name in ("USER", "LOGNAME", "USERNAME", "LNAME"):
+        for name in ("USER", "LOGNAME", "USERNAME", "LNAME", "PREFECT_HOME"):
             env.pop(name, None)
         command = [*OTHER, self._python, "-P", "-m", *arguments]
         return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
@@ -104,21 +107,23 @@ class OtherUser:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> OtherUser:
-    """Return another user, or skip where none can be had, or none who can read the code and its packages."""
+def other() -> Iterator[OtherUser]:
+    """Another user with a home; a skip where none can be had, or none who can read the code and its packages."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs to be root, and setpriv, to be another user")
-    for folder in tmp_path.parents[:-2]:
-        folder.chmod(folder.stat().st_mode | 0o055)
-    tmp_path.chmod(0o777)
     probe = "import dvc, subprocess, sys; subprocess.check_call([sys.executable, '-c', ''])"
     same = shutil.which(f"python3.{sys.version_info.minor}", path=os.defpath)
     for python in filter(None, (sys.executable, same)):
         command = [*OTHER, python, "-P", "-c", probe]
         env = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{PACKAGES}")
         if subprocess.run(command, env=env, capture_output=True, check=False, cwd="/").returncode == 0:
-            return OtherUser(tmp_path, python)
-    return pytest.skip("needs an interpreter, code and packages that other users can read")
+            break
+    else:
+        pytest.skip("needs an interpreter, code and packages that other users can read")
+    # Not below pytest's folder: every other session of pytest that starts closes that to other users again.
+    with tempfile.TemporaryDirectory(prefix="keypipe-other-", ignore_cleanup_errors=True) as home:
+        Path(home).chmod(0o777)
+        yield OtherUser(Path(home), python)
 
 
 def give(path: Path, user: int) -> None:
@@ -126,23 +131,23 @@ def give(path: Path, user: int) -> None:
         os.chown(inner, user, user, follow_symlinks=False)
 
 
-def test_another_users_workspace_is_refused_before_anything_is_moved(tmp_path: Path, other: OtherUser) -> None:
-    root = make_workspace(tmp_path / "w", 3)
+def test_another_users_workspace_is_refused_before_anything_is_moved(other: OtherUser) -> None:
+    root = make_workspace(other.home / "w", 3)
     for arguments in (["run"], ["use", str(root / "data/raw")]):
         refuses(other.keypipe(root, *arguments), "no permission to write (user 54321, owner 0)")
     assert not (root / "dvc.lock").exists()
 
 
-def test_a_repository_of_another_user_is_called_that(tmp_path: Path, other: OtherUser) -> None:
-    root = make_workspace(tmp_path / "w", 3)
+def test_a_repository_of_another_user_is_called_that(other: OtherUser) -> None:
+    root = make_workspace(other.home / "w", 3)
     give(root, 54321)
     os.chown(root / ".git", 0, 0)
     for arguments in (["run"], ["use", str(root / "data/raw")]):
         refuses(other.keypipe(root, *arguments), "git config --global --add safe.directory")
 
 
-def test_a_user_without_an_entry_in_the_system_can_use_dvc(tmp_path: Path, other: OtherUser) -> None:
-    root = make_workspace(tmp_path / "w", 6)
+def test_a_user_without_an_entry_in_the_system_can_use_dvc(other: OtherUser) -> None:
+    root = make_workspace(other.home / "w", 6)
     give(root, 54321)
     done = other.run(root, "tasks.convert")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -152,8 +157,8 @@ def test_a_user_without_an_entry_in_the_system_can_use_dvc(tmp_path: Path, other
 
 
 @pytest.mark.timeout(600)
-def test_a_user_without_an_entry_in_the_system_runs_stages(tmp_path: Path, other: OtherUser) -> None:
-    root = make_workspace(tmp_path / "w", 6)
+def test_a_user_without_an_entry_in_the_system_runs_stages(other: OtherUser) -> None:
+    root = make_workspace(other.home / "w", 6)
     give(root, 54321)
     if other.run(root, "redis.asyncio").stderr.count("async_timeout"):
         pytest.skip("the other user's interpreter needs async_timeout")
