@@ -52,6 +52,7 @@ class ConvertParams(read.Section):
     box_from: Literal["rectangle", "outline"] = "rectangle"
     keypoint_from: Literal["point", "circle"] = "point"
     difficult: Literal["occluded", "ignore"] = "occluded"
+    machine: Literal["skip", "refuse", "take"] = "skip"
     depth: Depth = "cut"
     encoding: str | None = Field(default=None, description="of JSON that is neither UTF-8 nor UTF-16, such as gb18030")
     on_error: Literal["fail", "quarantine"] = Field(default="fail")
@@ -78,6 +79,7 @@ class ConvertParams(read.Section):
             self.box_from,
             self.keypoint_from,
             self.difficult,
+            self.machine,
         )
 
 
@@ -123,6 +125,8 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     if overview.difficult:
         hidden = format_count(overview.difficult, "keypoint")
         say(f"convert: {hidden} with X-AnyLabeling's mark difficult taken for occluded (convert.difficult)")
+    if overview.unconfirmed:
+        say(f"convert: {_wait(overview)}: correct them in labelme, and tick the image's flag confirmed")
     say(f"convert: {summary['headline']}")
 
 
@@ -140,6 +144,7 @@ class Overview(msgspec.Struct):
         clipped: boxes and keypoints moved onto the image, of all files.
         occluded_ignored: occluded keypoints treated as not labelled, of all files.
         difficult: keypoints that X-AnyLabeling's mark made occluded, of all files.
+        unconfirmed: files left out for shapes that a model drew and nobody has confirmed, with their number.
     """
 
     set_aside: set[str]
@@ -152,12 +157,19 @@ class Overview(msgspec.Struct):
     clipped: int = 0
     occluded_ignored: int = 0
     difficult: int = 0
+    unconfirmed: dict[str, int] = {}
 
     def images(self, folder: Folder) -> Iterator[tuple[AnnotatedImage, Packed]]:
         """Yield the converted images, in the order of their paths, with their objects packed."""
         for reading in folder.files.readings(self.order):
             assert reading.file.image is not None
             yield reading.file.image, reading.objects
+
+
+def _wait(overview: Overview) -> str:
+    files = format_count(len(overview.unconfirmed), "image")
+    shapes = format_count(sum(overview.unconfirmed.values()), "shape")
+    return f"{files} left out, with {shapes} that a model drew and nobody has confirmed (convert.machine)"
 
 
 def look_over(folder: Folder) -> Overview:
@@ -169,6 +181,8 @@ def look_over(folder: Folder) -> Overview:
         over.clipped += file.clipped
         over.occluded_ignored += file.occluded_ignored
         over.difficult += file.difficult
+        if file.machine and not file.faults:
+            over.unconfirmed[file.source] = file.machine
         if file.derived_boxes or file.by_place or file.by_list_order or file.found_by or file.shared_groups:
             over.noted.append(file)
         if file.image is None:
@@ -219,6 +233,8 @@ def _diagnose(root: Path, folder: Folder, schema: Schema, overview: Overview, pa
 def _check_any_object(overview: Overview, folder: Folder, schema: Schema) -> None:
     if overview.with_objects:
         return
+    if overview.unconfirmed:
+        raise DatasetError(f"no object in {RAW}: {_wait(overview)}")
     seen = ", ".join(f"{label} ({count})" for label, count in folder.ignored.most_common(10)) or "none"
     raise DatasetError(
         f"no object of the classes {', '.join(schema.class_names)} in {RAW}; shapes that are there: {seen};"
@@ -258,6 +274,8 @@ def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Dia
     derived = sum(len(file.derived_boxes) for file in overview.noted)
     if derived:
         headline += f", {derived} boxes derived from points"
+    if overview.unconfirmed:
+        headline += f", {len(overview.unconfirmed)} unconfirmed left out"
     if overview.set_aside:
         headline += f", {len(overview.set_aside)} set aside"
     return {
@@ -290,6 +308,7 @@ def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Dia
         "decided_by_list_order": {file.source: file.by_list_order for file in overview.noted if file.by_list_order},
         "groups_of_several_objects": {file.source: file.shared_groups for file in overview.noted if file.shared_groups},
         "occluded_by_difficult": overview.difficult,
+        "unconfirmed": overview.unconfirmed,
         "moved_onto_the_image": overview.clipped,
         "occluded_ignored": overview.occluded_ignored,
         "derived_images": sorted(overview.derived_images),

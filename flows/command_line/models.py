@@ -28,14 +28,24 @@ from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, D
     help="Smallest confidence of a keypoint to be drawn.",
 )
 @click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--to-labelme", metavar="DIR", help="Write labelme JSON of the images there as well, to be corrected.")
 @click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
 @click.pass_obj
 def predict(
-    root: Path, /, source: str, model: str | None, output: str | None, device: str | None, flow: bool, **settings: Any
+    root: Path,
+    /,
+    source: str,
+    model: str | None,
+    output: str | None,
+    device: str | None,
+    to_labelme: str | None,
+    flow: bool,
+    **settings: Any,
 ) -> None:
     """Draw keypoints into pictures or a video; write them as JSON.
 
-    A camera (its number) or a stream (rtsp://...) goes on until Ctrl-C.
+    A camera (its number) or a stream (rtsp://...) goes on until Ctrl-C. Labelme files of what a person has worked on
+    stay as they are.
     """
     if flow:
         from flows.services import server
@@ -44,7 +54,7 @@ def predict(
     from flows.commands.prediction import Wish, predict_main
     from keypipe.inference.predictor import Thresholds
 
-    wish = Wish(model, output, Thresholds(**settings), device)
+    wish = Wish(model, output, Thresholds(**settings), device, to_labelme)
     if flow:
         from flows.commands.prediction_flow import run_prediction
 

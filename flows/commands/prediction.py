@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from keypipe.annotations.labelme import LabelmeOptions
 from keypipe.batch import prediction as batch
+from keypipe.batch.labels import LabelTarget
 from keypipe.errors import ModelError
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Thresholds
+from tasks.workspace.places import PARAMS_FILE
 
 if TYPE_CHECKING:
     from keypipe.inference.model_info import ModelInfo
@@ -29,12 +32,14 @@ class Wish(msgspec.Struct, frozen=True):
         output: folder of the results; None makes a new one in the workspace's ``predictions``.
         thresholds: what is kept and drawn.
         device: such as ``cpu`` or ``cuda:0``; None takes a GPU where the model's engine has one.
+        to_labelme: folder for labelme files of the images, to be corrected by hand; None: none.
     """
 
     model: str | None = None
     output: str | None = None
     thresholds: Thresholds = DEFAULT_THRESHOLDS
     device: str | None = None
+    to_labelme: str | None = None
 
 
 USUAL = Wish()
@@ -75,7 +80,18 @@ def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Pr
         loaders={".pt": partial(_load_checkpoint, root)},
         exclude=[root / PREDICTIONS],
         progress=progress,
+        labels=LabelTarget(Path(wish.to_labelme), label_options(root)) if wish.to_labelme else None,
     )
+
+
+def label_options(root: Path) -> LabelmeOptions:
+    """Return how the workspace marks what labelme has no name for; the defaults outside of one."""
+    from tasks.convert import ConvertParams
+    from tasks.workspace import params as read
+
+    if not (root / PARAMS_FILE).exists():
+        return LabelmeOptions()
+    return read.load_section(read.read_params(root), "convert", ConvertParams).options()
 
 
 def find_model(root: Path) -> Path:

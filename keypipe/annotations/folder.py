@@ -18,7 +18,7 @@ import msgspec
 
 from keypipe import errors
 from keypipe.annotations import cache as parse_cache
-from keypipe.annotations import labelme, reader, readings, shapes
+from keypipe.annotations import labelme, machine, reader, readings, shapes
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
 from keypipe.annotations.labelme import (
     RECTANGLES,
@@ -34,7 +34,7 @@ from keypipe.files import atomic, texts
 from keypipe.images import depth, formats, header, lookup, media, opencv, samples
 from keypipe.images.formats import name_unread
 from keypipe.images.lookup import ImageFolder
-from keypipe.keypoints import boxes, instances, names, packed, skeleton
+from keypipe.keypoints import boxes, instances, names, packed, predictions, skeleton
 from keypipe.keypoints.skeleton import Schema
 
 _FILES_PER_PROCESS = 1000  # below this a pool costs more than it saves
@@ -121,12 +121,14 @@ _READERS = (
     labelme,
     linker,
     lookup,
+    machine,
     media,
     names,
     opencv,
     packed,
     parse_cache,
     placement,
+    predictions,
     reader,
     readings,
     samples,

@@ -37,6 +37,8 @@ class LabelmeShape(msgspec.Struct):
     flags: dict[str, Any] | None = None
     description: str | None = None
     difficult: Any = None  # X-AnyLabeling's; true on a keypoint that is hidden
+    score: Any = None  # X-AnyLabeling's, and of shapes that a model drew
+    machine: Any = None  # what a model said; see keypipe.annotations.machine
 
     @property
     def name(self) -> str:
@@ -68,6 +70,8 @@ class LabelmeFile(msgspec.Struct, rename="camel"):
     image_data: msgspec.Raw = msgspec.Raw(b"null")
     image_height: int | None = None
     image_width: int | None = None
+    flags: Any = None  # of the image
+    checked: Any = None  # X-AnyLabeling's; true on an image that somebody has looked through
 
     @property
     def has_image_data(self) -> bool:
@@ -89,6 +93,8 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
         box_from: ``rectangle``; ``outline`` takes the box around a polygon or a mask of a class as well.
         keypoint_from: ``point``; ``circle`` takes the centre of a circle with a keypoint's label as well.
         difficult: ``occluded`` takes keypoints with X-AnyLabeling's mark for occluded, ``ignore`` passes it over.
+        machine: what becomes of images with shapes that a model drew and no person has touched or confirmed: ``skip``
+            leaves them out, ``refuse`` makes them faults, ``take`` takes the shapes as if a person had drawn them.
         depth: what becomes of images whose samples have more than 8 bits.
         encoding: of files that are neither UTF-8 nor UTF-16.
     """
@@ -104,6 +110,7 @@ class LabelmeOptions(msgspec.Struct, frozen=True):
     box_from: Literal["rectangle", "outline"] = "rectangle"
     keypoint_from: Literal["point", "circle"] = "point"
     difficult: Literal["occluded", "ignore"] = "occluded"
+    machine: Literal["skip", "refuse", "take"] = "skip"
 
     def is_box(self, shape_type: str) -> bool:
         """Tell whether shapes of a type are objects' boxes."""
@@ -254,6 +261,8 @@ def to_document(shapes: Sequence[LabelmeShape], image_path: str, size_wh: tuple[
                 "shape_type": shape.shape_type,
                 "flags": dict(shape.flags or {}),
                 "mask": None,
+                **({} if shape.score is None else {"score": shape.score}),
+                **({} if shape.machine is None else {"machine": shape.machine}),
             }
             for shape in shapes
         ],

@@ -18,9 +18,10 @@ from keypipe.annotations.labelme import (
 )
 from keypipe.annotations.linking.drawing_order import Habit
 from keypipe.annotations.linking.placement import Places
+from keypipe.annotations.machine import find_untouched
 from keypipe.annotations.readings import Ingested, Reading
 from keypipe.annotations.shapes import ParsedShapes, parse_shapes
-from keypipe.errors import AnnotationError, Fault
+from keypipe.errors import AnnotationError, Fault, format_count
 from keypipe.images.depth import Depth, NoRangeError
 from keypipe.images.formats import UNREAD_FIX, UnreadFormatError, check_suffix
 from keypipe.images.header import ImageHeader, parse_image_header
@@ -115,6 +116,9 @@ class FileReader(msgspec.Struct, frozen=True):
         except AnnotationError as error:
             return Ingested(source, faults=[_to_fault(source, found, error)], raw_image=name), Packed()
         mismatch = _size_mismatch(source, file, header)
+        untouched = [] if self.options.machine == "take" else find_untouched(file)
+        if untouched and not mismatch:
+            return _to_unconfirmed(source, found, untouched, self.options), Packed()
         shapes = parse_shapes(file, header.size_wh, self.schema, self.options, source, self.places, self.habit)
         result = _to_ingested(source, name, shapes)
         result.image_format = header.format
@@ -177,6 +181,19 @@ def _to_fault(source: str, found: Found, error: AnnotationError) -> Fault:
         return Fault(source, None, "several-images", str(error), "correct imagePath, or put the right one beside it")
     kind = "bad-image" if found.name else "no-image"
     return Fault(source, None, kind, f"{found.name}: {error}" if found.name else str(error), _IMAGE_FIX)
+
+
+def _to_unconfirmed(source: str, found: Found, untouched: Sequence[int], options: LabelmeOptions) -> Ingested:
+    """Leave out an image that nobody has looked through, or make it a fault: half of it would teach that half."""
+    result = Ingested(source, raw_image=found.name, machine=len(untouched))
+    if options.machine == "refuse":
+        count = format_count(len(untouched), "shape")
+        message = f"{count} that a model drew and nobody has confirmed"
+        result.faults = [Fault(source, untouched[0], "unconfirmed", message, CONFIRM_FIX)]
+    return result
+
+
+CONFIRM_FIX = "correct them in labelme, and tick the image's flag confirmed; or set convert.machine: skip"
 
 
 def _to_ingested(source: str, name: str | None, shapes: ParsedShapes) -> Ingested:

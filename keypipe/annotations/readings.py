@@ -38,6 +38,7 @@ class Ingested(msgspec.Struct, array_like=True):
         image_format: Pillow's name of the format in the image's bytes; "" when it could not be read.
         image_path: the JSON's ``imagePath``.
         found_by: what found the image where it is neither named nor beside the JSON: its letter case, place or name.
+        machine: shapes that a model drew and no person has touched; the image is left out because of them.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Ingested(msgspec.Struct, array_like=True):
     image_format: str = ""
     image_path: str | None = None
     found_by: str = ""
+    machine: int = 0
 
     @property
     def contested(self) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from keypipe.batch.labels import LabelTarget
 from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import Thresholds
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             device=options.device,
             exclude=[Path("predictions")],
             progress=_tell_on_stderr(),
+            labels=LabelTarget(options.to_labelme) if options.to_labelme else None,
         )
         raise_for_faults(summary)
     except PoseError as error:
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", help=kinds)
     parser.add_argument("--model", type=Path, required=True, help="an ONNX model made by keypipe or Ultralytics")
     parser.add_argument("--output", type=Path, help="folder of the results (default: predictions/<name of the source>)")
+    labelme_help = "write labelme JSON of the images there as well, to be corrected by hand; nobody's work is replaced"
+    parser.add_argument("--to-labelme", type=Path, metavar="DIR", help=labelme_help)
     parser.add_argument("--conf", type=float, default=DEFAULT_CONF, help="smallest score of an object (%(default)s)")
     parser.add_argument(
         "--max-det", type=int, default=DEFAULT_MAX_DET, help="objects on an image at most (%(default)s)"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from keypipe.batch.labels import LabelCounts, LabelFolder, LabelTarget
 from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
 from keypipe.drawing.pictures import draw_predictions
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
@@ -55,18 +56,21 @@ class Summary(msgspec.Struct):
         files: the files that were read.
         faults: the files that could not be read.
         skipped: the files that are no image and no video that is read.
+        labels: what became of labelme files, where some were asked for.
     """
 
     output: Path
     files: list[FileEntry]
     faults: list[Fault]
     skipped: list[Path] = []
+    labels: LabelCounts | None = None
 
     def __str__(self) -> str:
         objects = sum(entry.objects for entry in self.files)
         text = f"{format_count(objects, 'object')} in {format_count(len(self.files), 'file')}, results in {self.output}"
         text += f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else ""
-        return text + (f"; skipped {describe_files(self.skipped)}" if self.skipped else "")
+        text += f"; skipped {describe_files(self.skipped)}" if self.skipped else ""
+        return text + (f"\n{self.labels}" if self.labels else "")
 
 
 def predict(
@@ -79,6 +83,7 @@ def predict(
     loaders: Mapping[str, Loader] | None = None,
     exclude: Sequence[Path] = (),
     progress: Progress = tell_nobody,
+    labels: LabelTarget | None = None,
 ) -> Summary:
     """Predict on files and write drawn pictures and JSON.
 
@@ -91,6 +96,7 @@ def predict(
         loaders: for each suffix of a model file the function that opens it; ONNX is known.
         exclude: folders in which no source is looked for.
         progress: is told what is being done, how many are done, and how many there are; 0 for an unknown number.
+        labels: where to write labelme files of the images as well; None: nowhere.
 
     Returns:
         What was read and what could not be; the latter stops nothing.
@@ -105,7 +111,8 @@ def predict(
     check_output(output, sources, outputs)
     raw_model, info = load_model(model, device, loaders or {})
     heading = make_heading(model, info, thresholds)
-    return Batch(Predictor(raw_model, info), heading, output, progress).run(sources, outputs, found.skipped)
+    folder = LabelFolder(labels, thresholds.keypoint_conf, heading.model.sha256[:12]) if labels else None
+    return Batch(Predictor(raw_model, info), heading, output, progress, folder).run(sources, outputs, found.skipped)
 
 
 def make_heading(model: Path, info: ModelInfo, thresholds: Thresholds) -> Heading:
@@ -173,15 +180,23 @@ def default_output(source: str, parent: Path) -> Path:
 class Batch:
     """Predicts on one file after the other and writes at once what it finds."""
 
-    def __init__(self, predictor: Predictor, heading: Heading, output: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        heading: Heading,
+        output: Path,
+        progress: Progress,
+        labels: LabelFolder | None = None,
+    ) -> None:
         self._predictor = predictor
         self._heading = heading
         self._output = output
         self._progress = progress
+        self._labels = labels
 
     def run(self, sources: Sequence[Source], outputs: Sequence[Output], skipped: Sequence[Path] = ()) -> Summary:
         """Do all files; the index is written before and after, also when interrupted."""
-        summary = Summary(self._output, [], [], list(skipped))
+        summary = Summary(self._output, [], [], list(skipped), self._labels.counts if self._labels else None)
         complete = False
         self._write_index(summary, complete)
         try:
@@ -197,10 +212,11 @@ class Batch:
         return summary
 
     def _do_file(self, source: Source, output: Output) -> FileEntry:
-        objects = self._do_video(source, output) if source.is_video else self._do_image(source.path, output)
+        objects = self._do_video(source, output) if source.is_video else self._do_image(source, output)
         return FileEntry(str(source), output.drawn.as_posix(), output.json.as_posix(), objects)
 
-    def _do_image(self, path: Path, output: Output) -> int:
+    def _do_image(self, source: Source, output: Output) -> int:
+        path = source.path
         image = read_image(path, self._predictor.info.depth)
         height, width = image.shape[:2]
         predictions = self._predict(image)
@@ -216,10 +232,14 @@ class Batch:
             Image.fromarray(drawn).save(temporary, "JPEG", quality=92, subsampling=0)
         with replacing_file(self._output / output.json) as temporary:
             temporary.write_bytes(format_result(result))
+        if self._labels:
+            self._labels.put(path, source.relative, (width, height), predictions)
         return len(predictions)
 
     def _do_video(self, source: Source, output: Output) -> int:
         objects = 0
+        if self._labels:
+            self._labels.counts.videos += 1
         with (
             open_video(source.stream or source.path) as (video, frames),
             replacing_file(self._output / output.drawn) as drawn_path,

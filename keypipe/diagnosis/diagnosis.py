@@ -18,6 +18,7 @@ from keypipe.diagnosis.file_checks import (
     find_place,
     find_shared_groups,
     find_spellings,
+    find_unconfirmed,
     locate_faults,
 )
 from keypipe.diagnosis.findings import Finding, Severity, find_lacking_splits, put_splits, sort_findings
@@ -69,7 +70,7 @@ def diagnose(
     findings += [_of_unread(name) for name in folder.unread]
     for number, reading in enumerate(folder.files.readings()):
         file = reading.file
-        findings += [*find_format(file), *find_place(file), *find_shared_groups(file)]
+        findings += [*find_format(file), *find_place(file), *find_shared_groups(file), *find_unconfirmed(file)]
         if file.image and file.source not in at_fault:
             findings += find_by_order(file, raw, folder.encoding)
             gathering.add(number, file.image.size_wh, reading.objects, splits.get(file.image.path, ""))

@@ -233,6 +233,16 @@ def find_place(file: Ingested) -> list[Finding]:
     return [msgspec.structs.replace(finding, image=_image_of(file))]
 
 
+def find_unconfirmed(file: Ingested) -> list[Finding]:
+    """Find an image that is left out because nobody has confirmed what a model drew on it."""
+    if not file.machine or file.faults:
+        return []
+    message = f"{format_count(file.machine, 'shape')} that a model drew and nobody has confirmed; it is left out"
+    fix = "correct them in labelme, and tick the image's flag confirmed"
+    finding = Finding(kind="unconfirmed", severity="info", file=file.source, message=message, fix=fix)
+    return [msgspec.structs.replace(finding, image=_image_of(file))]
+
+
 def find_shared_groups(file: Ingested) -> list[Finding]:
     """Find groups that several objects share, and containment has told apart."""
     message = "its group_id is another object's as well; containment told which points are whose"

@@ -118,6 +118,10 @@ KINDS: dict[str, Kind] = {
     "unlabelled-image": Kind(
         "Images without annotations", "They are ignored, unless convert.unlabelled_images says so."
     ),
+    "unconfirmed": Kind(
+        "Images whose shapes a model drew and nobody has confirmed",
+        "They are left out, unless convert.machine says so.",
+    ),
     "class-without-objects": Kind("Classes without objects", "They cannot be learnt."),
     "class-missing-on-side": Kind("Classes that a split lacks", "There they are not measured at all."),
     "rare-class": Kind("Rare classes", "The model sees them seldom, and their figures are unsure."),

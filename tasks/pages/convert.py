@@ -92,6 +92,7 @@ def _details(summary: dict[str, Any]) -> Section:
             ("Boxes and keypoints moved onto the image", summary["moved_onto_the_image"]),
             ("Occluded keypoints treated as not labelled", summary["occluded_ignored"]),
             ("Keypoints occluded by X-AnyLabeling's mark difficult", summary["occluded_by_difficult"]),
+            ("Images left out, unconfirmed", len(summary["unconfirmed"])),
             ("Images without annotation file", len(summary["unlabelled_images"])),
             ("Images of formats that are not read", len(summary["unread_images"])),
             ("Images found elsewhere than their JSON says", len(summary["images_found_elsewhere"])),

@@ -270,3 +270,42 @@ def test_a_bare_dvc_repro_that_fails_says_how_to_get_the_outputs_back(drawn: Pat
     assert "dvc checkout convert" in failed.stdout + failed.stderr
     assert dvc(drawn, "checkout", "convert").returncode == 0
     assert (drawn / "data/coco/keypoints.json").read_bytes() == good
+
+
+def test_images_that_wait_for_a_person_are_left_out_and_told(drawn: Path) -> None:
+    sources = sorted((drawn / "data/raw").rglob("*.json"))[:2]
+    for path in sources:
+        mark_as_machine(path)
+    told = convert(drawn)
+    assert "2 images left out" in told
+    assert "tick the image's flag confirmed" in told
+    summary = report(drawn)
+    assert list(summary["unconfirmed"]) == [path.relative_to(drawn / "data/raw").as_posix() for path in sources]
+    assert "2 unconfirmed left out" in summary["headline"]
+    assert summary["finding_counts"]["info"]["unconfirmed"] == 2
+    assert not {path.stem for path in sources} & {Path(image.file_name).stem for image in coco_images(drawn)}
+    document = json.loads(sources[0].read_text())
+    sources[0].write_text(json.dumps(document | {"flags": {"confirmed": True}}))
+    assert "1 image left out" in convert(drawn)
+    set_params(drawn, **{"convert.machine": "refuse"})
+    assert "that a model drew and nobody has confirmed" in refuse(drawn)
+    set_params(drawn, **{"convert.machine": "take"})
+    assert "left out" not in convert(drawn)
+
+
+def test_nothing_but_unconfirmed_images_is_said_so(drawn: Path) -> None:
+    for path in (drawn / "data/raw").rglob("*.json"):
+        mark_as_machine(path)
+    assert "that a model drew and nobody has confirmed (convert.machine)" in refuse(drawn)
+
+
+def mark_as_machine(path: Path) -> None:
+    """Mark all shapes of a file as a model's."""
+    document = json.loads(path.read_text())
+    for shape in document["shapes"]:
+        shape["flags"] = {**shape["flags"], "machine": True}
+    path.write_text(json.dumps(document))
+
+
+def coco_images(root: Path) -> list[Any]:
+    return list(parse_coco((root / "data/coco/keypoints.json").read_bytes()).images)

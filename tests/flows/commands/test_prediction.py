@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from pathlib import Path
 
@@ -89,3 +90,14 @@ def test_keypipe_predict_finds_what_yolo_predict_does_with_the_same_file(tmp_pat
     result = measure(tmp_path, model, source, choose_conf(model, source, objects), times=1)
     assert result.found[0] == pytest.approx(result.found[1], abs=2, rel=0.001)
     assert result.found[0] > 5 * objects
+
+
+def test_labelme_files_are_marked_as_the_workspace_does(workspace: Path) -> None:
+    (workspace / "params.yaml").write_text("convert: {occluded_flag: '', occluded_suffix: _occ}\n")
+    arguments = ["predict", "photos/good.jpg", "--to-labelme", "new", "--keypoint-conf", "0.99"]
+    with contextlib.chdir(workspace):
+        done = CliRunner().invoke(cli, arguments, obj=workspace, catch_exceptions=False)
+    assert "1 labelme file in new to be corrected and confirmed" in done.output
+    labels = [shape["label"] for shape in json.loads((workspace / "new/good.json").read_text())["shapes"]]
+    assert len(labels) > 1
+    assert all(label.endswith("_occ") for label in labels[1:])
