@@ -30,7 +30,10 @@ COW = Prediction(
 Edit = Callable[[dict[str, Any]], object]
 
 
-def document(options: LabelmeOptions = LabelmeOptions()) -> dict[str, Any]:
+DEFAULTS = LabelmeOptions()
+
+
+def document(options: LabelmeOptions = DEFAULTS) -> dict[str, Any]:
     return to_machine_document([COW, COW], "a.jpg", (100, 50), options, 0.5, "1a2b")
 
 
