@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from keypipe.annotations.labelme import OUTLINES, LabelmeFile, LabelmeOptions, LabelmeShape
+from keypipe.annotations.labelme import (
+    IN_PIXELS,
+    OUTLINES,
+    LabelmeFile,
+    LabelmeOptions,
+    LabelmeShape,
+    is_in_shares,
+)
 from keypipe.errors import format_count
 from keypipe.keypoints.boxes import Box, bounds, contains
 from keypipe.keypoints.names import OWN_NAMES, find_look_alikes
@@ -19,11 +27,19 @@ MIN_SHARE = 0.02
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A schema, what a person should know about how it was chosen, and why it is of no use, a line each."""
+    """A first schema.
+
+    Attributes:
+        schema: without classes when no rectangle holds a point.
+        notes: what a person should know about how it was chosen, a line each.
+        faults: why it is of no use, a line each.
+        shapes: what shapes there are, and how they could become objects with keypoints.
+    """
 
     schema: Schema
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    shapes: str = ""
 
 
 def draft_schema(files: Iterable[LabelmeFile], options: LabelmeOptions | None = None) -> Draft:
@@ -92,6 +108,10 @@ class _Seen:
     def __init__(self, options: LabelmeOptions) -> None:
         self._options = options
         self._outlines: Counter[tuple[str, str]] = Counter()
+        self._circles: Counter[str] = Counter()
+        self._shapes: Counter[str] = Counter()
+        self._in_shares: list[str] = []
+        self._n_files = 0
         self._classes, self._keypoints = _Names(), _Names()
         self._with_points: Counter[str] = Counter()
         self._repeating: Counter[str] = Counter()
@@ -100,6 +120,10 @@ class _Seen:
 
     def add(self, file: LabelmeFile) -> None:
         options = self._options
+        self._n_files += 1
+        if is_in_shares(file):
+            self._in_shares.append(file.image_path or "no image")
+        self._shapes.update(shape.shape_type for shape in file.shapes)
         boxes = [
             (shape, bounds(shape.points)) for shape in file.shapes if options.is_box(shape.shape_type) and shape.points
         ]
@@ -119,6 +143,7 @@ class _Seen:
                     contested[owner].append(point.name)
             else:
                 self._add_outline(file, point)
+        self._add_circles(file, [box for _, box in boxes], points)
         for owner, names in members.items():
             own = Counter(names) - Counter(contested[owner])
             if own:
@@ -132,8 +157,45 @@ class _Seen:
             if shape.shape_type in OUTLINES and shape.points and contains(bounds(shape.points), *point.points[0]):
                 self._outlines[shape.shape_type, shape.name] += 1
 
+    def _add_circles(self, file: LabelmeFile, boxes: Sequence[Box], points: Sequence[LabelmeShape]) -> None:
+        """Take down the circles in boxes that are no keypoints, nor drawn around one."""
+        for shape in file.shapes:
+            if shape.shape_type != "circle" or not shape.points or self._options.is_keypoint("circle"):
+                continue
+            centre, radius = shape.points[0], math.dist(shape.points[0], shape.points[-1])
+            around = (point for point in points if point.name == shape.name)
+            if any(contains(box, *centre) for box in boxes) and not any(
+                math.dist(point.points[0], centre) <= radius for point in around
+            ):
+                self._circles[shape.name] += 1
+
+    def _describe_shapes(self) -> str:
+        """Say what shapes there are, and how they could become objects with keypoints."""
+        found = self._shapes
+        n_boxes = sum(count for shape_type, count in found.items() if self._options.is_box(shape_type))
+        n_points = sum(count for shape_type, count in found.items() if self._options.is_keypoint(shape_type))
+        n_outlines = sum(found[shape_type] for shape_type in OUTLINES)
+        advice = ["a rectangle for every object and a point for every keypoint are needed"]
+        if n_boxes and n_points:
+            advice = ["draw the rectangles around their points, or give both one group"]
+        elif not n_points and found["circle"]:
+            advice.append("convert.keypoint_from: circle in params.yaml takes the centres of circles for points")
+        if not n_boxes and n_outlines:
+            advice.append("convert.box_from: outline in params.yaml takes the boxes around polygons and masks")
+        elif not n_boxes and n_points:
+            advice.append(
+                "without rectangles put the folder into data/raw yourself, write schema.classes, and set"
+                " convert.box_from_points, which draws boxes around the points"
+            )
+        counts = ", ".join(format_count(count, f"{shape_type} shape") for shape_type, count in found.most_common())
+        return f"shapes found: {counts or 'none'}; {'; '.join(advice)}"
+
     def _describe_outlines(self) -> list[str]:
         return [
+            f"{format_count(count, 'circle')} {name!r} in a rectangle: circles are no keypoints unless"
+            " convert.keypoint_from: circle in params.yaml says so; set it first, and use the folder again"
+            for name, count in self._circles.most_common()
+        ] + [
             f"{format_count(count, 'point')} in no rectangle, but in a {shape_type} {name!r}: convert.box_from: outline"
             " in params.yaml takes the boxes around polygons and masks; set it first, and use the folder again"
             for (shape_type, name), count in self._outlines.most_common()
@@ -169,7 +231,11 @@ class _Seen:
         aliases = _keep_used(class_of | name_of, Schema(classes))
         notes = (*class_notes, *name_notes) if classes else ()
         faults = tuple(self._find_namesakes(classes, class_of))
-        return Draft(Schema(classes, aliases), (*notes, *self._describe_outlines()), faults)
+        if 2 * len(self._in_shares) > self._n_files:
+            told = f"{len(self._in_shares)} of {format_count(self._n_files, 'file')}, such as that of"
+            faults = (f"{told} {self._in_shares[0]}, hold shares of the image: {IN_PIXELS}",)
+        notes = (*notes, *self._describe_outlines())
+        return Draft(Schema(classes, aliases), notes, faults, self._describe_shapes())
 
 
 def _keep_used(aliases: Mapping[str, str], schema: Schema) -> dict[str, str]:

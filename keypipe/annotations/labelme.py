@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -25,6 +26,13 @@ OUTLINES: Final = frozenset({"polygon", "mask"})
 
 RECTANGLES: Final = frozenset({"rectangle", "rotation", "oriented_rectangle"})
 """Shape types that stand for an object's box: labelme's, X-AnyLabeling's turned one, labelme 7's turned one."""
+
+
+MAX_SHARE: Final = 1.5
+"""Shares of an image are no larger, objects beyond its edge included; pixels of a whole file are."""
+
+MIN_SIDE_PX: Final = 8
+"""Images that are smaller could have all their positions within the first pixels."""
 
 
 class LabelmeShape(msgspec.Struct):
@@ -125,7 +133,9 @@ _DECODER = msgspec.json.Decoder(LabelmeFile)
 _SHAPE_IN_PATH = re.compile(r"\$\.shapes\[(\d+)\]")
 
 
-SAVE_AGAIN = "open it in labelme and save it again, or restore it"
+RESTORE = "restore it from a copy, or delete it and annotate the image again: labelme cannot open it either"
+CORRECT = "correct the value in a text editor, or restore the file"
+NO_NUMBER = "write a number there in a text editor, or delete the shape; labelme would save it as it is"
 TAKE_OUT = "it is no annotation of labelme's: take it out of the folder"
 NAME_IT = "name the right one in convert.encoding (of another folder: with --encoding), or save the file as UTF-8"
 
@@ -136,7 +146,7 @@ class LabelmeError(AnnotationError):
     ``shape`` is the index of the shape at fault, if one is; ``fix`` says what to do about it.
     """
 
-    def __init__(self, message: str, shape: int | None = None, fix: str = SAVE_AGAIN) -> None:
+    def __init__(self, message: str, shape: int | None = None, fix: str = RESTORE) -> None:
         super().__init__(message)
         self.shape, self.fix = shape, fix
 
@@ -176,11 +186,38 @@ def parse_labelme(content: bytes, encoding: str | None = None) -> LabelmeFile:
         if " - at `$" not in str(error):  # the file as a whole: no object, or one without shapes
             raise ForeignError(f"not as labelme writes it: {error}") from error
         place = _SHAPE_IN_PATH.search(str(error))
-        raise LabelmeError(f"not as labelme writes it: {error}", int(place[1]) if place else None) from error
+        raise LabelmeError(f"not as labelme writes it: {error}", int(place[1]) if place else None, CORRECT) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LabelmeError(f"broken JSON: {error}") from error
+        raise _find_no_number(content, encoding) or LabelmeError(f"broken JSON: {error}") from error
     except RecursionError as error:
         raise LabelmeError("broken JSON: brackets in brackets by the hundred") from error
+
+
+def _find_no_number(content: bytes, encoding: str | None) -> LabelmeError | None:
+    """Return an error for a file that is JSON but for ``NaN`` or ``Infinity``, which Python and labelme write."""
+    found: list[str] = []
+
+    def take(constant: str) -> float:
+        found.append(constant)
+        return math.nan
+
+    try:
+        document = json.loads(_to_json(content, encoding), parse_constant=take)
+    except (ValueError, RecursionError):
+        return None
+    if not found:
+        return None
+    shapes = document.get("shapes") if isinstance(document, dict) else None
+    odd = (number for number, shape in enumerate(shapes if isinstance(shapes, list) else ()) if not _is_finite(shape))
+    return LabelmeError(f"{found[0]} where a number belongs", next(odd, None), NO_NUMBER)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _to_json(content: bytes, encoding: str | None) -> bytes | str:
@@ -190,6 +227,24 @@ def _to_json(content: bytes, encoding: str | None) -> bytes | str:
         return decode_text(content, encoding=encoding, advice="")
     except AnnotationError as error:
         raise EncodingError(str(error)) from error
+
+
+IN_PIXELS: Final = "labelme's positions are pixels: multiply x by the image's width and y by its height"
+"""What to do where positions are shares of the image."""
+
+
+def is_in_shares(file: LabelmeFile, size_wh: tuple[int, int] | None = None) -> bool:
+    """Tell whether all positions of a file are shares of the image, as scripts write them, instead of pixels.
+
+    Args:
+        file: its shapes; those of a file with one position, or none, tell nothing.
+        size_wh: the image's width and height in pixels, where they are known.
+    """
+    positions = (value for shape in file.shapes for point in shape.points for value in point)
+    if not all(0 <= value <= MAX_SHARE for value in positions) or (size_wh and min(size_wh) < MIN_SIDE_PX):
+        return False
+    points = [point for shape in file.shapes for point in shape.points]
+    return len(points) > 1 and any(map(any, points))
 
 
 def decode_image_data(file: LabelmeFile) -> bytes:

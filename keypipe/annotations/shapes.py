@@ -7,7 +7,16 @@ from collections import Counter
 
 import msgspec
 
-from keypipe.annotations.labelme import OUTLINES, RECTANGLES, LabelmeFile, LabelmeOptions, LabelmeShape
+from keypipe.annotations.labelme import (
+    IN_PIXELS,
+    MAX_SHARE,
+    OUTLINES,
+    RECTANGLES,
+    LabelmeFile,
+    LabelmeOptions,
+    LabelmeShape,
+    is_in_shares,
+)
 from keypipe.annotations.linking.derived_boxes import derive_boxes
 from keypipe.annotations.linking.drawing_order import Habit
 from keypipe.annotations.linking.linker import link_keypoints
@@ -83,6 +92,10 @@ def parse_shapes(
         Instances with boxes and keypoints inside the image, and everything worth reporting.
     """
     result = ParsedShapes([], [], Counter(), Counter())
+    if is_in_shares(file, size_wh):
+        told = f"all its positions lie between 0 and {MAX_SHARE:g}: shares of the image, and no pixels"
+        result.faults.append(Fault(name, None, "not-in-pixels", told, IN_PIXELS))
+        return result
     boxes, points, visibility = _sort_shapes(file, size_wh, schema, options, name, result)
     others = _other_objects(file, schema, options)
     points = _report_untaken(file, boxes, points, schema, options, name, result)

@@ -60,6 +60,9 @@ KINDS: dict[str, Kind] = {
     "keypoint-outside-image": Kind(
         "Keypoints outside the image", "Ultralytics drops the whole image for one of them, with only a warning."
     ),
+    "not-in-pixels": Kind(
+        "Annotations in shares of the image", "As pixels all of them lie in the image's first corner."
+    ),
     "bad-box": Kind("Boxes without an area", "They cannot be learnt."),
     "bad-point": Kind("Point shapes with more than one position", "Which one is meant is not known."),
     "left-right-swap": Kind(

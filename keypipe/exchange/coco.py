@@ -33,6 +33,10 @@ from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "md5", "source"}
 _ANNOTATION_KEYS = {"id", "image_id", "category_id", "bbox", "area", "keypoints", "num_keypoints", "iscrowd"}
 _KEYPOINT_SPELLINGS = ("keypoints", "keypoint")
+_MAX_SHARE = 1.5  # of an image, objects beyond its edge included
+_MIN_SIDE_PX = 8  # smaller images could have all their positions within the first pixels
+_SHARES = f"coordinates between 0 and {_MAX_SHARE:g}, which are shares of the image"
+_TO_PIXELS = "COCO's are pixels: multiply x and width by the image's width, y and height by its height"
 MAX_PX = 1_000_000
 """No image is so wide or high."""
 
@@ -100,8 +104,11 @@ class _CocoReader:
         names = self._read_categories(annotations, flat)
         images = self._read_images()
         lift = self._visibility(flat)
-        for annotation, values in zip(annotations, flat, strict=True):
-            self._add(annotation, values, names, images, lift)
+        in_shares = self._find_shares(annotations, flat, images)
+        for annotation, values, shares in zip(annotations, flat, in_shares, strict=True):
+            if shares:
+                self._fault(annotation, f"it has {_SHARES}", _TO_PIXELS)
+            self._add(annotation, values, names, images, lift, faulty=shares)
         return self.labels
 
     def _add(
@@ -111,13 +118,15 @@ class _CocoReader:
         names: Mapping[str, tuple[str, tuple[str, ...]]],
         images: Mapping[str, LabelledImage],
         lift: Mapping[float, Visibility],
+        *,
+        faulty: bool,
     ) -> None:
         category, image = names.get(_key(annotation.get("category_id"))), images.get(_key(annotation.get("image_id")))
         if image is None or category is None:
             lacking = "image" if image is None else "category"
             self._fault(annotation, f"its {lacking}_id names no {lacking} of the file")
         else:
-            n_faults = len(self.labels.faults)
+            n_faults = len(self.labels.faults) - faulty
             box = self._read_box(annotation)
             keypoints = self._read_keypoints(annotation, values, category[1], lift)
             if len(self.labels.faults) == n_faults:
@@ -126,10 +135,49 @@ class _CocoReader:
         if image:
             image.faulty = True
 
-    def _fault(self, annotation: Mapping[str, Any], found: str) -> None:
+    def _find_shares(
+        self,
+        annotations: Sequence[Mapping[str, Any]],
+        flat: Sequence[Sequence[float] | None],
+        images: Mapping[str, LabelledImage],
+    ) -> list[bool]:
+        """Tell for every annotation whether it is in shares of the image.
+
+        Raises:
+            AnnotationError: half of them are, or more.
+        """
+        found = [self._is_in_shares(*pair, images) for pair in zip(annotations, flat, strict=True)]
+        if not any(found) or 2 * sum(found) < len(found):
+            return found
+        first = annotations[found.index(True)]
+        image = images.get(_key(first.get("image_id")))
+        name = repr(image.name) if image else f"id {_shown(first.get('image_id'))}"
+        raise AnnotationError(
+            f"{self.name}: {sum(found)} of {len(found)} annotations have {_SHARES}, such as id"
+            f" {_shown(first.get('id'))} of the image {name}; {_TO_PIXELS}"
+        )
+
+    def _is_in_shares(
+        self, annotation: Mapping[str, Any], values: Sequence[float] | None, images: Mapping[str, LabelledImage]
+    ) -> bool:
+        """Tell whether the box or the keypoints of an annotation are shares of the image, as YOLO has them."""
+        image = images.get(_key(annotation.get("image_id")))
+        if image and image.size_wh and min(image.size_wh) < _MIN_SIDE_PX:
+            return False
+        box = annotation.get("bbox")
+        if isinstance(box, list) and len(box) == 4 and all(is_finite(value) and value >= 0 for value in box):
+            left, top, width, height = box
+            if width > 0 and height > 0 and max(left + width, top + height) <= _MAX_SHARE:
+                return True
+        step = 3 if len(values or ()) % 3 == 0 else 2
+        points = [(values[at], values[at + 1]) for at in range(0, len(values) - 1, step)] if values else []
+        labelled = [point for point in points if any(map(is_finite, point)) and any(point)]
+        return len({*labelled}) > 1 and all(0 <= value <= _MAX_SHARE for point in labelled for value in point)
+
+    def _fault(self, annotation: Mapping[str, Any], found: str, fix: str = "correct it, or leave it out") -> None:
         ids = [_shown(annotation.get(key)) for key in ("id", "image_id")]
         found = f"annotation id {ids[0]} of image id {ids[1]}: {found}"
-        self.labels.faults.append(EntryFault(self.name, None, "bad-annotation", found, "correct it, or leave it out"))
+        self.labels.faults.append(EntryFault(self.name, None, "bad-annotation", found, fix))
 
     def _keep_objects(self) -> list[dict[str, Any]]:
         """Leave crowds out, and count what annotations hold besides boxes and keypoints."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeGuard, TypeVar
 
 import msgspec
@@ -70,6 +70,14 @@ class LabelSet(msgspec.Struct):
     repairs: Counter[str]
     losses: Counter[str]
     faults: list[Fault]
+
+    def list_objects(self) -> Iterator[tuple[Mapping[str, Keypoint], str]]:
+        """Yield the keypoints of every object, those without a box too, and its image's name."""
+        for image in self.images:
+            for instance in image.instances:
+                yield instance.keypoints, image.name
+            for points in image.loose:
+                yield points, image.name
 
 
 def add_object(

@@ -32,7 +32,7 @@ def take_spellings(labels: LabelSet, schema: Schema) -> list[str]:
         AnnotationError: a name looks like several of the schema's, or several of one object like one of the schema's.
     """
     classes = Counter(instance.class_name for image in labels.images for instance in image.instances)
-    keypoints = Counter(name for points, _ in _list_objects(labels) for name in points)
+    keypoints = Counter(name for points, _ in labels.list_objects() for name in points)
     class_names, class_notes = _choose(
         "class", {**dict.fromkeys(labels.schema.classes, 0), **classes}, schema.class_labels, {}
     )
@@ -49,20 +49,11 @@ def take_spellings(labels: LabelSet, schema: Schema) -> list[str]:
     return [*notes, *class_notes, *point_notes]
 
 
-def _list_objects(labels: LabelSet) -> Iterable[tuple[Iterable[str], str]]:
-    """Yield the names of every object's keypoints, and its image's name."""
-    for image in labels.images:
-        for instance in image.instances:
-            yield instance.keypoints, image.name
-        for points in image.loose:
-            yield points, image.name
-
-
 def _find_together(labels: LabelSet) -> dict[frozenset[str], str]:
     """Return the names that look like one and stand in one object, and an image that has such an object."""
     found: dict[frozenset[str], str] = {}
     seen: set[frozenset[str]] = set()
-    for points, image in _list_objects(labels):
+    for points, image in labels.list_objects():
         names = frozenset(points)
         if names not in seen:
             seen.add(names)

@@ -151,9 +151,10 @@ def _draft(root: Path, folder: Path, encoding: str | None, tell: Progress) -> Dr
     if not draft.schema.classes:
         labels = sorted({shape.name for file in files for shape in file.shapes})
         raise AnnotationError(
-            f"{folder}: no rectangle with a point inside it or in its group, in {len(files)} files;"
-            " keypipe needs a rectangle for every object and a point for every keypoint."
-            f" Labels found: {', '.join(labels[:20]) or 'none'}" + "".join(f"; {note}" for note in draft.notes)
+            f"{folder}: no rectangle with a point inside it or in its group, in {format_count(len(files), 'file')};"
+            f" {draft.shapes}. Labels found: {', '.join(labels[:20]) or 'none'}"
+            + (", ..." if len(labels) > 20 else "")
+            + "".join(f"; {note}" for note in draft.notes)
         )
     if foreign := [name for name, error in unread.items() if isinstance(error, ForeignError)]:
         names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")

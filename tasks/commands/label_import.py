@@ -86,6 +86,8 @@ def import_labels(
     lines[1:1] = notes
     if not params.occluded_flag:
         lines.append("convert.occluded_flag is empty: keypoints with the flag `occluded` will be read as visible")
+    if not any(points for points, _ in labels.list_objects()):
+        return "\n".join([*lines, *_tell_no_keypoints(labels)])
     lines += _tell_schema(needed, fits=fits, written=options.write_schema)
     return "\n".join([*lines, "next: keypipe run --until split"])
 
@@ -176,6 +178,15 @@ def _headline(folder: Path, images: Sequence[Incoming], labels: LabelSet) -> str
 def _tell(title: str, counts: Counter[str]) -> list[str]:
     found = [f"  {text} ({count})" for text, count in sorted(counts.items()) if count]
     return [f"{title}:", *found] if found else []
+
+
+def _tell_no_keypoints(labels: LabelSet) -> list[str]:
+    """Say that nothing can be learnt from labels of boxes alone, and what to do."""
+    what = "no keypoint is labelled" if labels.schema.classes else "these labels have no keypoints, only boxes"
+    return [
+        f"{what}: a pose model cannot be trained on them",
+        "next: import the file that has the keypoints, or draw them in labelme and name them in schema.classes",
+    ]
 
 
 def _tell_schema(needed: Schema, *, fits: bool, written: bool) -> list[str]:

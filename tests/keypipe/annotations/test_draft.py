@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+import pytest
 
 from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.labelme import parse_labelme
@@ -77,3 +80,46 @@ def test_points_in_two_boxes_of_a_class_do_not_tell_that_a_name_is_repeated() ->
     assert len(draft(*[inside_one] * 12).faults) == 1
     groups = [rectangle("cow", (10, 10, 60, 60), 1), boxes[1], point("nose", 40, 40, 1), point("nose", 50, 50, 1)]
     assert len(draft(*[groups] * 12).faults) == 1
+
+
+def circle(label: str, x: float, y: float, radius: float = 3) -> dict[str, Any]:
+    return {"label": label, "points": [[x, y], [x + radius, y]], "shape_type": "circle"}
+
+
+def test_circles_in_a_rectangle_are_told() -> None:
+    drafted = draft([*cow("nose"), circle("tail", 30, 30), circle("nose", 20, 21), circle("sun", 95, 5)])
+    assert drafted.schema.classes["cow"].keypoints == ("nose",)
+    assert drafted.notes == (
+        "1 circle 'tail' in a rectangle: circles are no keypoints unless convert.keypoint_from: circle in params.yaml"
+        " says so; set it first, and use the folder again",
+    )
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([rectangle("cow", BOX), circle("nose", 20, 20)], "1 rectangle shape, 1 circle shape; .*keypoint_from: circle"),
+        (
+            [{"label": "a", "points": [[1, 1], [9, 9]], "shape_type": "line"}] * 2,
+            "2 line shapes; a rectangle for every object and a point for every keypoint are needed$",
+        ),
+        ([point("nose", 5, 5)], "1 point shape; .*set convert.box_from_points"),
+        (
+            [{"label": "cow", "points": [[1, 1], [9, 9], [1, 9]], "shape_type": "polygon"}],
+            "1 polygon shape; .*; convert.box_from: outline",
+        ),
+        ([rectangle("cow", BOX), point("nose", 95, 95)], "1 point shape; draw the rectangles around their points"),
+        ([], "shapes found: none; a rectangle"),
+    ],
+)
+def test_shapes_that_make_no_object_are_counted(shapes: list[dict[str, Any]], expected: str) -> None:
+    drafted = draft(shapes)
+    assert not drafted.schema.classes
+    assert re.search(expected, drafted.shapes)
+
+
+def test_shares_of_the_image_are_no_pixels() -> None:
+    shares = [rectangle("cow", (0.1, 0.1, 0.9, 0.9)), point("nose", 0.2, 0.2)]
+    (fault,) = draft(shares, shares, cow("nose")).faults
+    assert fault.startswith("2 of 3 files, such as that of 0.jpg, hold shares of the image: labelme's positions are")
+    assert draft(shares, cow("nose")).faults == ()

@@ -449,3 +449,9 @@ def test_two_files_may_not_make_one_image(tmp_path: Path, write_labelme: Write) 
     json.with_suffix(".jpg").unlink()
     json.with_suffix(".JSON").write_bytes(json.read_bytes())
     assert kinds(read(tmp_path / "raw")) == ["image-claimed-twice"]
+
+
+def test_shares_of_the_image_are_a_fault(tmp_path: Path, write_labelme: Write) -> None:
+    write_labelme("a.jpg", [rectangle("cow", (0.1, 0.1, 0.9, 0.9)), point("nose", 0.5, 0.5)])
+    (fault,) = read(tmp_path / "raw").faults
+    assert (fault.file, fault.kind) == ("a.json", "not-in-pixels")

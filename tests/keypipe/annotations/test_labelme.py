@@ -112,6 +112,8 @@ def test_unknown_labels_can_be_refused() -> None:
     [
         (b'{"shapes": [', "broken JSON", None),
         (b"\xff\xfe", "broken JSON", None),
+        (b'{"shapes": [{"label": "NaN", "points": [[1, 2]]}, {"label": "a", "points": [[NaN, 2]]}]}', "NaN where", 1),
+        (b'{"imageHeight": -Infinity, "shapes": []}', "-Infinity where a number belongs", None),
         (b"[]", "not as labelme writes it", None),
         (b'{"imagePath": "a.jpg"}', "missing required field `shapes`", None),
         (b'{"shapes": [{"label": "a", "points": [["1.5", "2"]]}]}', "Expected `float`, got `str`", 0),
@@ -123,6 +125,8 @@ def test_a_file_that_labelme_did_not_write_is_refused(content: bytes, message: s
         parse_labelme(content)
     assert message in str(caught.value)
     assert caught.value.shape == shape
+    fixes = {"broken JSON": "restore it", "where": "write a number", "Expected `float`": "correct the value"}
+    assert next((fix for part, fix in fixes.items() if part in str(caught.value)), "") in caught.value.fix
 
 
 TURNED = [[35, 10], [60, 35], [35, 60], [10, 35]]

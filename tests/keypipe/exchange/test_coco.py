@@ -271,3 +271,38 @@ def test_what_keypipe_exports_comes_back_whole(images: list[AnnotatedImage]) -> 
     assert not labels.repairs | labels.losses
     assert not labels.faults
     assert msgspec.json.decode(format_coco(file))["info"]["description"] == "keypipe"
+
+
+SHARES: list[dict[str, Any]] = [
+    {"bbox": [0.1, 0.2, 0.3, 0.4], "keypoints": [0.15, 0.25, 2, 0, 0, 0, 0.3, 0.5, 1]},
+    {"keypoints": [0.15, 0.25, 2, 0, 0, 0, 0.3, 0.5, 1]},
+    {"bbox": [0, 0, 1, 1]},
+    {"bbox": None, "keypoints": [[0.15, 0.25], [0, 0], [0.3, 0.5]]},
+    {"bbox": [0.1, 0.2, 0.3, 0.4], "image": {"width": ..., "height": ...}},
+]
+
+
+@pytest.mark.parametrize("changes", SHARES)
+def test_shares_of_the_image_are_refused_with_file_and_image(changes: dict[str, Any]) -> None:
+    message = (
+        r"annotations\.json: 1 of 1 annotations have coordinates between 0 and 1\.5, .* id 1 of the image 'a\.jpg'"
+    )
+    with pytest.raises(AnnotationError, match=message):
+        parse(**changes)
+
+
+def test_a_few_annotations_in_shares_are_faults() -> None:
+    text = document()
+    more = [text["annotations"][0] | {"id": number} for number in (2, 3)]
+    text["images"].append({"id": 8, "file_name": "b.jpg", "width": 100, "height": 80})
+    wrong = text["annotations"][0] | {"id": 4, "image_id": 8, "bbox": [0.1, 0.2, 0.3, 0.4]}
+    text["annotations"] += [*more, wrong]
+    labels = parse_coco_labels(json.dumps(text).encode())
+    (fault,) = labels.faults
+    assert "annotation id 4 of image id 8: it has coordinates between 0 and 1.5" in str(fault)
+    assert [image.faulty for image in labels.images] == [False, True]
+
+
+def test_a_tiny_image_may_have_all_of_it_in_its_first_pixels() -> None:
+    labels = parse(bbox=[0, 0, 1, 1], keypoints=[1, 1, 2, 0, 0, 0, 0, 1, 2], image={"width": 4, "height": 4})
+    assert not labels.faults

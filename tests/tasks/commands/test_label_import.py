@@ -350,3 +350,22 @@ def test_other_spellings_are_the_schemas_names(drawn: Path, empty: Path, tmp_pat
     assert "names read in another spelling: 'Cow' as 'cow'" in told
     assert "params.yaml: its schema holds these labels already" in told
     assert comparable(read(empty), 9) == comparable(read(drawn), 9)
+
+
+@pytest.mark.parametrize("keypoints", [None, [0, 0, 0]])
+def test_labels_without_keypoints_are_not_said_to_fit(drawn: Path, tmp_path: Path, keypoints: Any) -> None:
+    path = write_coco(tmp_path / "boxes")
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        annotation.pop("keypoints", None)
+        if keypoints:
+            annotation["keypoints"] = keypoints * 2
+    if not keypoints:
+        for category in document["categories"]:
+            category.pop("keypoints", None)
+            category.pop("keypoint", None)
+    path.write_text(json.dumps(document))
+    told = import_labels(drawn, "coco", path, ImportOptions(name="boxes"))
+    assert "holds these labels already" not in told
+    assert "a pose model cannot be trained on them" in told
+    assert ("no keypoint is labelled" in told) == bool(keypoints)
