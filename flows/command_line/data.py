@@ -14,6 +14,7 @@ import click
 from flows.command_line.menu import group
 from keypipe.errors import ConfigError
 from keypipe.files.texts import check_encoding
+from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
 
 
 @group("data", examples=["keypipe data export coco ~/for-others"])
@@ -160,6 +161,62 @@ def demo(root: Path, images: int, seed: int) -> None:
     with changing(root), progress_bar("drawing") as progress:
         written = write_demo(root / "data" / "raw", images, seed, progress=partial(progress, "drawing"))
     click.echo(f"data/raw: {len(written)} annotated images drawn; next: keypipe run")
+
+
+@data.command("label", examples=["keypipe label", "keypipe label --next 20", "keypipe label film.mp4 --next 30"])
+@click.argument("source", required=False, metavar="[FOLDER|VIDEO]")
+@click.option("--next", "count", default=50, show_default=True, help="How many images.")
+@click.option("--among", default=1000, show_default=True, help="How many the model looks at, evenly spread by name.")
+@click.option("--model", metavar="PATH", help="Default: the export, else models/best.pt; without any, by looks alone.")
+@click.option("--conf", default=DEFAULT_CONF, show_default=True, help="Smallest confidence of an object to be drawn.")
+@click.option(
+    "--keypoint-conf",
+    default=DEFAULT_KEYPOINT_CONF,
+    show_default=True,
+    help="Smallest confidence of a keypoint that is not marked as occluded.",
+)
+@click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--open/--no-open", "opened", default=True, help="Open labelme, where there is a display.")
+@click.pass_obj
+def label(
+    root: Path,
+    source: str | None,
+    count: int,
+    among: int,
+    model: str | None,
+    conf: float,
+    keypoint_conf: float,
+    device: str | None,
+    opened: bool,
+) -> None:
+    """Choose the images to annotate next, draw on them, open labelme.
+
+    FOLDER: images from elsewhere, which are copied into data/raw, or a part of data/raw. VIDEO: frames are chosen by
+    what they show.
+    """
+    from flows.commands.labelling import prepare_labelling
+    from flows.system.progress_bar import progress_bar
+    from keypipe.inference.predictor import Thresholds
+    from tasks.commands.labelling import Request, count_done
+    from tasks.commands.labelme_window import open_window
+
+    request = Request(count, source, among, Thresholds(conf=conf, keypoint_conf=keypoint_conf))
+    with progress_bar("reading annotations") as progress:
+        prepared = prepare_labelling(root, request, model, device, changing, progress)
+    click.echo(str(prepared.work))
+    if prepared.model is None:
+        click.echo("no model yet: the images were chosen by how they look alone")
+    if prepared.window is None:
+        return
+    if not prepared.window.installed:
+        click.echo("labelme is not installed; `make labelme` does that")
+    if not (opened and prepared.window.installed and prepared.window.display):
+        click.echo(f"to annotate them: {prepared.window}")
+        return
+    code = open_window(root, prepared.window)
+    done = count_done(root, prepared.work.images)
+    click.echo(f"{done} of {len(prepared.work.images)} images done; next: keypipe run")
+    sys.exit(code)
 
 
 @contextmanager

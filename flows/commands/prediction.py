@@ -77,7 +77,7 @@ def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Pr
         Path(wish.output) if wish.output else batch.default_output(source, root / PREDICTIONS),
         thresholds=wish.thresholds,
         device=wish.device,
-        loaders={".pt": partial(_load_checkpoint, root)},
+        loaders={".pt": partial(load_checkpoint, root)},
         exclude=[root / PREDICTIONS],
         progress=progress,
         labels=LabelTarget(Path(wish.to_labelme), label_options(root)) if wish.to_labelme else None,
@@ -109,7 +109,8 @@ def find_model(root: Path) -> Path:
     )
 
 
-def _load_checkpoint(root: Path, path: Path, device: str | None) -> tuple[RawModel, ModelInfo]:
+def load_checkpoint(root: Path, path: Path, device: str | None) -> tuple[RawModel, ModelInfo]:
+    """Open a checkpoint of the workspace's engine."""
     from tasks.engine.door.inference import engine
 
     engine().configure(root)

@@ -137,6 +137,19 @@ class Examiner:
             unusual,
         )
 
+    def distances(self, shapes: Shapes) -> Reals:
+        """Say how unusual shapes are, without looking for a culprit.
+
+        Args:
+            shapes: complex (n_instances, n_keypoints), x + iy in pixels; NaN = not labelled.
+
+        Returns:
+            float (n_instances,), root mean square deviation for each degree of freedom, 1 being usual; NaN where too
+            few keypoints are labelled.
+        """
+        scores = self._model.score_best(_take(shapes, self._columns))
+        return np.where(scores.freedom > 0, scores.distance, np.nan)
+
 
 def learn_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair] = ()) -> Examiner | None:
     """Learn what is usual for a class.
