@@ -39,6 +39,7 @@ def run_retraining(root: Path, asked: str, pull: bool | None) -> int:
 
     from flows.pipeline.plan import check_start
     from flows.services import server
+    from flows.services.presence import is_cut_off
     from tasks.versions.raw import raw_version
     from tasks.workspace.places import RAW
 
@@ -57,7 +58,8 @@ def run_retraining(root: Path, asked: str, pull: bool | None) -> int:
             ended = read_outcome(root)
             if ended is None or ended == before:
                 raise
-            click.echo(f"keypipe: Prefect was not told of the end ({type(error).__name__})", err=True)
+            if not is_cut_off():  # of that the outcome's remarks tell
+                click.echo(f"keypipe: Prefect was not told of the end ({type(error).__name__})", err=True)
             found = msgspec.to_builtins(ended)
     if isinstance(found, BaseException):
         # Prefect's log above has its traceback.

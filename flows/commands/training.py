@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,20 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     from flows.pipeline.plan import check_start
     from flows.pipeline.run_result import RunResult
     from flows.services import server
+    from flows.services.presence import is_cut_off
 
     # The flow checks as well; here the user is told before a server is started.
     check_start(root, until, force)
     with server.connected(root, click.echo):
         from flows.pipeline import flow as training
 
-        outcome = run_flow(root, lambda: training.training_flow(str(root), until, list(force), return_state=True))
+        def run() -> Any:
+            return training.training_flow(str(root), until, list(force), return_state=True)
+
+        state = training.run_to_state(root, run)
+        if not is_cut_off():
+            server.settle(state.state_details.flow_run_id)
+        outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):
         # Prefect's log above has its traceback.
         click.echo(f"keypipe: this is a bug: {type(outcome).__name__}: {outcome}", err=True)
@@ -37,34 +44,6 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     result = msgspec.convert(outcome, RunResult)
     show_result(root, result)
     return result.exit_code
-
-
-def run_flow(root: Path, run: Callable[[], Any]) -> Any:
-    """Run the flow.
-
-    Args:
-        root: the workspace.
-        run: runs it; returns its state.
-
-    Returns:
-        The flow's data, or what it raised. One that ended without its server left its data in its record.
-    """
-    import msgspec
-
-    from flows.pipeline.run_result import LAST_RUN, RunResult
-    from flows.services import presence, server
-    from flows.system.state_files import read_record
-
-    before = read_record(root / LAST_RUN, RunResult)
-    try:
-        state = run()
-    except Exception:
-        found = read_record(root / LAST_RUN, RunResult)
-        if not presence.is_cut_off() or found in (None, before):  # an earlier run's says nothing of this one
-            raise
-        return msgspec.to_builtins(found)
-    server.settle(state.state_details.flow_run_id)
-    return state.result(raise_on_failure=False)
 
 
 def show_result(root: Path, result: RunResult) -> None:

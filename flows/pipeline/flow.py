@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +19,8 @@ from flows.pipeline import lease, provenance, stage_task
 from flows.pipeline.plan import check_start
 from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
 from flows.services.late_runs import SUPERSEDED_NAME, due_filter, read_last_ended
-from flows.services.presence import Presence, Unsettled, note_end, tell_ends, watched
-from flows.system.state_files import write_record
+from flows.services.presence import Presence, Unsettled, is_cut_off, note_end, tell_ends, watched
+from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
 from tasks.tracking.outbox import describe_waiting
@@ -74,12 +74,32 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
             run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
         except lease.RunCancelled as error:
             run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
-        if presence.leave():
+        if presence.leave() and run.flow_run_id:
             note_end(workspace, Unsettled(run.flow_run_id, run.state.upper(), run.message))
         run.finished = _now()
         run.unrecorded = [*describe_waiting(workspace), *presence.describe()]
         write_record(workspace / LAST_RUN, run)
     return _to_state(run)
+
+
+def run_to_state(root: Path, run: Callable[[], Any]) -> Any:
+    """Run the training flow.
+
+    Args:
+        root: the workspace.
+        run: runs it; returns its state.
+
+    Returns:
+        The flow's state; of one that ended without its server, what its record says, which Prefect does not know.
+    """
+    before = read_record(root / LAST_RUN, RunResult)
+    try:
+        return run()
+    except Exception:
+        found = read_record(root / LAST_RUN, RunResult)
+        if not is_cut_off() or found is None or found == before:  # an earlier run's says nothing of this one
+            raise
+        return _to_state(found)
 
 
 def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, presence: Presence) -> object:
@@ -162,7 +182,7 @@ def is_superseded() -> bool:
 
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
-    if flow_run is None or flow_run.deployment_id is None or not flow_run.auto_scheduled:
+    if flow_run is None or flow_run.deployment_id is None or not flow_run.auto_scheduled or is_cut_off():
         return False
     with get_client(sync_client=True) as client:
         if not client.read_flow_runs(flow_run_filter=due_filter(flow_run.deployment_id), limit=1):
@@ -187,7 +207,8 @@ def _api_url() -> str:
 
 def _new_result() -> RunResult:
     context = FlowRunContext.get()
-    flow_run = context.flow_run if context else None
+    # Without its server a training is no run of its own: what is there is that of the retraining.
+    flow_run = context.flow_run if context and not is_cut_off() else None
     return RunResult(str(flow_run.name) if flow_run else "", str(flow_run.id) if flow_run else "", _now())
 
 

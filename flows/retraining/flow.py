@@ -22,12 +22,13 @@ from prefect.utilities.annotations import allow_failure, quote
 
 from flows.outcome import Kind, Outcome
 from flows.pipeline import lease
-from flows.pipeline.flow import is_superseded, training_flow
+from flows.pipeline.flow import is_superseded, run_to_state, training_flow
 from flows.pipeline.run_result import RunResult
 from flows.retraining import steps
 from flows.retraining.crash import tell_crash
 from flows.retraining.record import read_outcome, to_rows, write_outcome
 from flows.services.late_runs import SUPERSEDED_NAME
+from flows.services.presence import Presence, Unsettled, note_end, tell_ends, watched
 from flows.system.process import Tree
 from keypipe.errors import PoseError
 from tasks.registry import aliases, history
@@ -40,6 +41,7 @@ from tasks.workspace.program import USER_ERROR
 
 FLOW_NAME = "keypipe-retraining"
 BUG = 1
+CANCELLED = "retraining was cancelled"
 PURPOSE = "retraining"
 """Of the lease in the registry: one retraining at a time, among all machines that share it."""
 
@@ -64,25 +66,37 @@ def retraining_flow(root: str, asked: str = "", pull: bool | None = None) -> Any
     if is_superseded():
         return Cancelled(name=SUPERSEDED_NAME, message="a later run of the same schedule is due")
     workspace = Path(root).resolve()
-    run = _Run(workspace, asked)
-    try:
-        outcome = run.go(pull)
-    except _EndedElsewhere as error:
-        return to_state(error.outcome)
-    except _StepError as error:
-        outcome = run.end("failed", f"{error.step} failed", str(error), exit_code=error.exit_code)
-    except PoseError as error:
-        outcome = run.end("failed", "retraining failed", str(error), exit_code=USER_ERROR)
-    except Exception as error:
-        run.tell(run.end("failed", "retraining failed", f"a bug: {type(error).__name__}: {error}", exit_code=BUG))
-        raise
-    run.tell(outcome)
-    return to_state(outcome)
+    flow_run = _flow_run()
+    with watched(flow_run.id if flow_run else None, _api_url()) as presence:
+        run = _Run(workspace, asked, presence)
+        try:
+            tell_ends(workspace)
+            outcome = run.go(pull)
+        except _EndedElsewhere as error:
+            return run.ended(error.outcome)
+        except lease.RunCancelled as error:
+            outcome = run.end("failed", CANCELLED, str(error), exit_code=BUG)
+            write_outcome(workspace, outcome)  # who cancelled it knows
+            return run.ended(outcome)
+        except _StepError as error:
+            outcome = run.end("failed", f"{error.step} failed", str(error), exit_code=error.exit_code)
+        except PoseError as error:
+            outcome = run.end("failed", "retraining failed", str(error), exit_code=USER_ERROR)
+        except Exception as error:
+            reason = f"a bug: {type(error).__name__}: {error}"
+            outcome = run.end("failed", "retraining failed", reason, exit_code=BUG)
+            run.tell(outcome)
+            run.ended(outcome)
+            raise
+        run.tell(outcome)
+        return run.ended(outcome)
 
 
 def to_state(outcome: Outcome) -> Any:
     """Return the state that a run with this outcome ends in."""
     data = msgspec.to_builtins(outcome)
+    if outcome.title == CANCELLED:
+        return Cancelled(message=outcome.reason, data=data)
     if outcome.kind == "failed":
         return Failed(message=outcome.reason, data=data)
     return Completed(name=outcome.kind.capitalize(), message=outcome.reason, data=data)
@@ -108,8 +122,9 @@ class _EndedElsewhere(Exception):  # noqa: N818 - no error
 class _Run:
     """A run of the flow: its steps one after the other, and what is known so far."""
 
-    def __init__(self, root: Path, asked: str) -> None:
+    def __init__(self, root: Path, asked: str, presence: Presence) -> None:
         self.root = root
+        self.presence = presence
         self.asked = asked
         self.model = root.name
         self.remarks: list[str] = []
@@ -157,13 +172,24 @@ class _Run:
             return self._judged(examined.errors, decision.reasons, trained)
 
     def _train(self) -> RunResult:
-        state: Any = training_flow(str(self.root), return_state=True, wait_for=self.last)
+        """Run the training flow; without its server its stages run as those of this run, which nobody watches."""
+        self._check_cancelled()
+
+        def run() -> Any:
+            if self.presence.leave():
+                return training_flow.fn(str(self.root))
+            return training_flow(str(self.root), return_state=True, wait_for=self.last)
+
+        state = run_to_state(self.root, run)
         self._last = state
         found = state.result(raise_on_failure=False)
         if isinstance(found, BaseException):
             raise _StepError("training", f"{type(found).__name__}: {found}", BUG)
         result = msgspec.convert(found, RunResult)
-        self.remarks += result.unrecorded
+        # what Prefect was not told is said of the whole retraining, at its end
+        self.remarks += [line for line in result.unrecorded if line not in self.presence.describe()]
+        if result.state == "Cancelled":
+            raise lease.RunCancelled(result.message)
         if result.state != "Completed":
             raise _StepError("training", result.message, result.exit_code or BUG)
         return result
@@ -183,6 +209,7 @@ class _Run:
         if isinstance(judgement, PoseError):
             settled = self._do(steps.settle_unjudged, str(self.root), "; ".join(reasons), str(judgement))
             return self._committed(settled, str(judgement), (), "", trained)
+        self.presence.leave()  # the next steps show things in Prefect
         page = self._do(steps.gate, str(self.root), quote(judgement), reasons)
         settled = self._do(steps.settle, str(self.root), quote(judgement), reasons)
         verdict = judgement.verdict
@@ -220,6 +247,7 @@ class _Run:
 
     def _do(self, step: Any, *given: Any) -> Any:
         """Run a step after the one before it; what it came to, or an error that says which step failed."""
+        self._check_cancelled()
         if self._turn is not None:
             self._turn.confirm()
         state = step(*given, return_state=True, wait_for=self.last)
@@ -231,6 +259,10 @@ class _Run:
             message = str(found) if isinstance(found, BaseException) and str(found) else str(state.message)
             raise _StepError(str(step.name), message, USER_ERROR if fault else BUG)
         return found
+
+    def _check_cancelled(self) -> None:
+        if self.presence.cancelled:
+            raise lease.RunCancelled("the run was cancelled in Prefect")
 
     @contextmanager
     def _holding_workspace(self) -> Iterator[None]:
@@ -244,9 +276,18 @@ class _Run:
         write_outcome(self.root, outcome)
         steps.tell(str(self.root), quote(outcome), return_state=True, wait_for=self.last)
 
+    def ended(self, outcome: Outcome) -> Any:
+        """Return the state to end in; where the server is gone, a later run tells it."""
+        state = to_state(outcome)
+        run = _flow_run()
+        if self.presence.leave() and run is not None:
+            note_end(self.root, Unsettled(str(run.id), state.type.value, outcome.reason))
+        return state
+
     def end(self, kind: Kind, title: str, reason: str, **more: Any) -> Outcome:
         """Return the outcome."""
         run = _flow_run()
+        self.presence.leave()  # people may be told through Prefect
         return Outcome(
             kind=kind,
             title=title,
@@ -256,7 +297,7 @@ class _Run:
             workspace=str(self.root),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             flow_run=str(run.name) if run else "",
-            remarks=tuple(self.remarks),
+            remarks=(*self.remarks, *self.presence.describe()),
             **more,
         )
 

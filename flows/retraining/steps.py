@@ -18,6 +18,7 @@ from flows.notifications.notice import from_outcome
 from flows.outcome import Outcome
 from flows.pipeline.stage_task import while_busy
 from flows.retraining.record import to_rows, to_table
+from flows.services.presence import is_cut_off
 from keypipe.errors import PoseError
 from keypipe.gate.telling import to_markdown, to_tags
 from tasks.progress import tell_in_lines
@@ -163,13 +164,18 @@ def gate(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     about = {"registered model": model, "in use": f"v{judgement.champion}" if judgement.champion else "none"}
     page = write_page(workspace, judgement, reasons, about)
     key = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in model.lower()).strip("-")
+    if not is_cut_off():
+        _show(verdict, key)
+    get_run_logger().info("%s: %s", verdict.outcome, verdict.reason)
+    return Completed(name=verdict.outcome.capitalize(), message=verdict.reason, data=page.as_posix())
+
+
+def _show(verdict: Any, key: str) -> None:
     try:
         create_table_artifact(to_table(to_rows(verdict)), key=f"gate-{key}", description=verdict.reason)
         create_markdown_artifact(to_markdown(verdict), key=f"verdict-{key}")
     except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from showing it, the verdict stands
         get_run_logger().warning("Prefect has no table of the gate: %s", type(error).__name__)
-    get_run_logger().info("%s: %s", verdict.outcome, verdict.reason)
-    return Completed(name=verdict.outcome.capitalize(), message=verdict.reason, data=page.as_posix())
 
 
 @step("register")

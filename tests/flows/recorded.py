@@ -19,7 +19,7 @@ from tests.workspace import git, make_workspace, set_params
 
 TRAIN = '''\
 """Stands for a training: its weights follow from data, code and parameters, and from nothing else."""
-import hashlib, os, pathlib, random
+import hashlib, os, pathlib, random, time
 from tasks.tracking import runs as tracking
 from tasks.tracking.machine import machine_type
 from tasks.workspace import params as read
@@ -46,6 +46,9 @@ def main(root):
     with tracking.ending(live):
         if os.environ.get("TOY_FAULT") == "train":
             raise MemoryError("the stand-in was told to fail")
+        if sleep := float(os.environ.get("TOY_SLEEP_TRAIN", "0")):
+            (root / ".keypipe/asleep-train").write_text(str(os.getpid()))
+            time.sleep(sleep)
         seed = f"{read_split(root, 'train')} {document['seed']} {dict(document['train'])} {drift}"
         draw = random.Random(hashlib.sha256(seed.encode()).hexdigest())
         headline = f"{document['train']['epochs']} epochs"

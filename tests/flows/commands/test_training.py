@@ -13,10 +13,6 @@ from typing import Any
 
 import pytest
 
-from flows.commands.training import run_flow
-from flows.pipeline.run_result import LAST_RUN, RunResult
-from flows.services import presence
-from flows.system.state_files import write_record
 from tests.flows.toy import Api, Toy
 from tests.workspace import dvc, environment, git, make_workspace, run_stage, set_params
 
@@ -292,21 +288,3 @@ def test_an_address_of_mlflow_that_is_none_is_told_in_one_line_at_the_start(ran:
         assert len(output.splitlines()) == 1
     assert ran.ran() == []
     assert "killed" not in ran.keypipe("status")
-
-
-def test_a_run_without_its_server_takes_its_own_record_and_no_earlier_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(presence, "is_cut_off", lambda: True)
-    write_record(tmp_path / LAST_RUN, RunResult("earlier", "1", "2026-01-01T10:00:00+00:00"))
-
-    def die() -> None:
-        raise OSError("no space left on device")
-
-    def end_without_server() -> None:
-        write_record(tmp_path / LAST_RUN, RunResult("this", "2", "2026-01-01T11:00:00+00:00"))
-        raise ConnectionError
-
-    with pytest.raises(OSError, match="no space left"):
-        run_flow(tmp_path, die)
-    assert run_flow(tmp_path, end_without_server)["name"] == "this"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.pipeline.run_result import LAST_RUN, RunResult
+from flows.system.state_files import write_record
 from tests.flows.fixtures import FirstRun
 from tests.flows.toy import STAGES, Toy, dvc, run, write_raw
 
@@ -215,3 +217,23 @@ def test_a_raw_folder_that_cannot_be_used(ran: Toy, spoil, message: str) -> None
 def dvc_remove(path: Path) -> None:
     path.chmod(0o644)
     path.unlink()
+
+
+def test_a_run_without_its_server_takes_its_own_record_and_no_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.pipeline.flow import run_to_state
+
+    monkeypatch.setattr("flows.pipeline.flow.is_cut_off", lambda: True)
+    write_record(tmp_path / LAST_RUN, RunResult("earlier", "1", "2026-01-01T10:00:00+00:00"))
+
+    def die() -> None:
+        raise OSError("no space left on device")
+
+    def end_without_server() -> None:
+        write_record(tmp_path / LAST_RUN, RunResult("this", "2", "2026-01-01T11:00:00+00:00"))
+        raise ConnectionError
+
+    with pytest.raises(OSError, match="no space left"):
+        run_to_state(tmp_path, die)
+    assert run_to_state(tmp_path, end_without_server).data["name"] == "this"

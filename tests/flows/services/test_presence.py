@@ -37,9 +37,9 @@ def running_server(root: Path, port: int | None = None) -> Iterator[tuple[Tree, 
 class Watched:
     """A run whose lines are taken with the time at which they come."""
 
-    def __init__(self, toy: Toy, stage: str, url: str, seconds: float) -> None:
+    def __init__(self, toy: Toy, stage: str, url: str, seconds: float, *command: str) -> None:
         sleep = {f"TOY_SLEEP_{stage.upper()}": str(seconds), "TOY_TICKS": "1"}
-        self.process = toy.start("run", PREFECT_API_URL=url, **sleep)
+        self.process = toy.start(*(command or ("run",)), PREFECT_API_URL=url, **sleep)
         self.lines: list[tuple[float, str]] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -50,11 +50,20 @@ class Watched:
         for line in self.process.stdout:
             self.lines.append((time.time(), line.rstrip()))
 
+    def wait_for(self, part: str, seconds: float = PATIENCE) -> None:
+        """Wait for a line that has this part."""
+        wait_until(lambda: any(part in line for _, line in self.lines), f"a line with {part!r}", seconds)
+
     def end(self) -> str:
         """Wait for the end; returns what was printed."""
         self.process.wait(PATIENCE)
         self._reader.join()
         return "\n".join(line for _, line in self.lines)
+
+    def lines_after(self, part: str) -> str:
+        """Return what was printed after a line that has this part."""
+        lines = [line for _, line in self.lines]
+        return "\n".join(lines[next(place for place, line in enumerate(lines) if part in line) :])
 
     def delays(self) -> list[float]:
         """Return how long each line of the stage was on its way."""
@@ -111,6 +120,26 @@ def test_a_run_goes_on_and_ends_without_its_server(
 
 
 @pytest.mark.faults
+def test_a_server_that_is_slow_for_a_while_is_waited_for(ran: Toy, tmp_path: Path) -> None:
+    ran.edit(label="calf")
+    with running_server(tmp_path / "server") as (tree, url), server.pointed_to(url):
+        run = Watched(ran, "train", url, 5, "run", "--until", "train")
+        flow_run_id = re.search(r'"flow_run_id": "([^"]+)"', ran.text(".keypipe/lease.json"))
+        assert flow_run_id
+        strike(tree, psutil.Process.suspend)
+        run.wait_for(AWAY)  # after five to ten seconds, in which the training ends
+        time.sleep(10)
+        strike(tree, psutil.Process.resume)
+        output = run.end()
+        assert run.process.returncode == 0, output
+        assert "Prefect's server answers again" in output
+        assert "a later run tells it the end" not in output
+        assert "Finished in state Completed" in run.lines_after("Prefect's server answers again")
+        assert wait_for_flow_state(ran, flow_run_id[1]) == "Completed"
+    assert not list((ran.root / ".keypipe").glob("unsettled/*"))
+
+
+@pytest.mark.faults
 def test_a_server_that_comes_back_is_told_the_end(ran: Toy, tmp_path: Path) -> None:
     ran.edit(label="calf")
     folder = tmp_path / "server"
@@ -118,7 +147,7 @@ def test_a_server_that_comes_back_is_told_the_end(ran: Toy, tmp_path: Path) -> N
     with running_server(folder, port) as (tree, url):
         run = Watched(ran, "train", url, 45)
         strike(tree, psutil.Process.kill)
-    wait_until(lambda: any(AWAY in line for _, line in run.lines), "the run to notice", 30)
+    run.wait_for(AWAY)
     with running_server(folder, port), server.pointed_to(url):
         flow_run_id = re.search(r'"flow_run_id": "([^"]+)"', ran.text(".keypipe/lease.json"))
         assert flow_run_id
@@ -138,7 +167,7 @@ def test_a_run_without_its_server_is_stopped_by_ctrl_c(ran: Toy, tmp_path: Path)
     with running_server(folder) as (tree, url):
         run = Watched(ran, "train", url, 600)
         strike(tree, psutil.Process.kill)
-        wait_until(lambda: any(AWAY in line for _, line in run.lines), "the run to notice", 30)
+        run.wait_for(AWAY)
         began = time.monotonic()
         os.kill(run.process.pid, signal.SIGINT)
         output = run.end()
