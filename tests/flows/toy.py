@@ -227,16 +227,21 @@ class Api:
         runs = self._read("read_task_runs", flow_run_id)
         return {run.name: (run.state_name, run.run_count) for run in runs}
 
-    def open_runs(self, root: Path) -> list[str]:
-        """Flow runs and task runs of a workspace that the server holds to be going on."""
+    def open_flow_runs(self, root: Path) -> list[Any]:
+        """Flow runs of a workspace that the server holds to be going on."""
+        runs = self._flow_runs(root)
+        return [run for run in runs if run.state is not None and (run.state.is_running() or run.state.is_pending())]
+
+    def _flow_runs(self, root: Path) -> list[Any]:
         from prefect.client.orchestration import get_client
 
-        found: list[str] = []
         with get_client(sync_client=True) as client:
-            flow_runs = [run for run in client.read_flow_runs(limit=200) if run.parameters.get("root") == str(root)]
-        for run in flow_runs:
-            if run.state is not None and (run.state.is_running() or run.state.is_pending()):
-                found.append(run.name)
+            return [run for run in client.read_flow_runs(limit=200) if run.parameters.get("root") == str(root)]
+
+    def open_runs(self, root: Path) -> list[str]:
+        """Flow runs and task runs of a workspace that the server holds to be going on."""
+        found = [run.name for run in self.open_flow_runs(root)]
+        for run in self._flow_runs(root):
             found += [task.name for task in self._read("read_task_runs", str(run.id)) if not task.state.is_final()]
         return found
 

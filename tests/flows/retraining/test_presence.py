@@ -82,3 +82,22 @@ def test_a_server_that_goes_away_before_the_gate(
         strike(tree, psutil.Process.kill)
     check_promoted(farm, run, output)
     check_told(farm, toy, folder, at_least=1)
+
+
+def test_a_retraining_that_is_cancelled_in_prefect_ends_in_its_training(farm: Farm) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling
+
+    add_images(farm.root, range(500, 516))
+    run = Watched(Toy(farm.root, farm.api), "train", farm.api.url, 3600, "retrain")
+    (outer,) = [run for run in farm.api.open_flow_runs(farm.root) if run.name.startswith("retraining")]
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(outer.id, Cancelling(), force=True)
+    output = run.end()
+    assert run.process.returncode == 1, output
+    assert "keypipe: retraining was cancelled: the run was cancelled in Prefect" in output
+    assert "Traceback" not in output
+    assert read_state(farm.root).aliases == {"champion": "1"}
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(outer.id).state_name == "Cancelled"
+    assert farm.api.open_runs(farm.root) == []
