@@ -113,11 +113,19 @@ def _list_files(folder: Path) -> dict[str, Entry]:
                     if entry.is_dir(follow_symlinks=False):
                         stack.append(f"{name}/")
                     elif not entry.name.startswith("."):
-                        stat = entry.stat()
+                        stat = _stat(entry)
                         found[name] = (stat.st_size, stat.st_mtime_ns)
         except OSError:  # gone since it was listed, or not readable: looked at again soon
             continue
     return found
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    """Return size and times of a file; of a link that leads nowhere its own."""
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return entry.stat(follow_symlinks=False)
 
 
 def _digest(files: dict[str, Entry]) -> str:

@@ -30,7 +30,8 @@ from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
-from keypipe.files import atomic, texts
+from keypipe.files import atomic, listing, texts
+from keypipe.files.listing import describe_others, look_through
 from keypipe.images import depth, formats, header, lookup, media, opencv, samples
 from keypipe.images.formats import name_unread
 from keypipe.images.lookup import ImageFolder
@@ -39,16 +40,6 @@ from keypipe.keypoints.skeleton import Schema
 
 _FILES_PER_PROCESS = 1000  # below this a pool costs more than it saves
 _CHUNK = 250  # files a task
-
-
-def list_files(folder: Path) -> list[str]:
-    """List all files below a folder as sorted relative paths with forward slashes; hidden ones are left out."""
-    found: list[str] = []
-    for base, folders, inside in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(base).relative_to(folder).as_posix()
-        found += [name if prefix == "." else f"{prefix}/{name}" for name in inside if not name.startswith(".")]
-    return sorted(found)
 
 
 def _check_names(raw: Path, names: Iterable[str]) -> None:
@@ -90,13 +81,16 @@ def read_folder(
     """
     if not raw.is_dir():
         raise AnnotationError(f"{raw}: no such folder; put your labelme JSON files and images there")
-    names = list_files(raw)
-    _check_names(raw, names)
+    names, others = look_through(raw)
+    _check_names(raw, [*names, *others])
     sources = [name for name in names if name.lower().endswith(".json")]
     if not sources:
-        raise AnnotationError(f"{raw}: no labelme JSON in it ({len(names)} other files); save annotations there first")
+        lost = f", and {describe_others(others)}" if others else ""
+        raise AnnotationError(
+            f"{raw}: no labelme JSON in it ({len(names)} other files{lost}); save annotations there first"
+        )
     images = ImageFolder(name for name in names if not name.lower().endswith(".json"))
-    reader = FileReader(os.fspath(raw), images, schema, options)
+    reader = FileReader(str(raw), images, schema, options)
     reading = _FolderReading(reader, processes, cache, progress)
     reading.read(sources)
     unlabelled, unread = reading.list_unlabelled()
@@ -105,8 +99,13 @@ def read_folder(
         unlabelled, unread = [], []
     reading.keep()
     reading.read_contested_again()
-    return reading.finish(unlabelled, unread)
+    folder = reading.finish(unlabelled, unread)
+    folder.faults[:0] = [Fault(name, None, "not-readable", what, NOT_READABLE_FIX) for name, what in others.items()]
+    return folder
 
+
+NOT_READABLE_FIX = "put the file itself there, or take it out of the folder"
+"""What to do about links to nothing, links to folders, pipes, and what there is no permission to read."""
 
 _READERS = (
     atomic,
@@ -120,6 +119,7 @@ _READERS = (
     instances,
     labelme,
     linker,
+    listing,
     lookup,
     machine,
     media,

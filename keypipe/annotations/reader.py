@@ -78,9 +78,7 @@ class FileReader(msgspec.Struct, frozen=True):
         try:
             return self._read(source)
         except FileNotFoundError as error:
-            raise AnnotationError(
-                f"{error.filename}: gone since it was listed, or a link to nothing; run again"
-            ) from error
+            raise AnnotationError(f"{error.filename}: gone since it was listed; run again") from error
 
     def _read(self, source: str) -> Reading:
         content, signature = read_signed(f"{self.raw}/{source}")

@@ -39,7 +39,8 @@ def locate_faults(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
     findings: list[Finding] = []
     for source, faults in by_file.items():
         found = [msgspec.structs.replace(to_finding(fault), image=image_of.get(source, "")) for fault in faults]
-        file = _read_file(raw, source, folder.encoding) if source.lower().endswith(".json") else None
+        is_there = source.lower().endswith(".json") and faults[0].kind != "not-readable"
+        file = _read_file(raw, source, folder.encoding) if is_there else None
         if file:
             found = [_locate(item, file, schema) for item in found]
             for item in found.copy():

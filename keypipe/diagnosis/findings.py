@@ -27,6 +27,9 @@ class Kind(msgspec.Struct, frozen=True):
 
 KINDS: dict[str, Kind] = {
     "broken-json": Kind("Annotations that cannot be read", "Nothing in such a file can be used."),
+    "not-readable": Kind(
+        "What cannot be read", "Links to nothing or to folders, and files without permission, are in no version."
+    ),
     "no-image": Kind("Annotations without an image", "There is nothing to learn from."),
     "image-not-read": Kind("Images of a format that is not read", "They are there, and cannot be learnt from."),
     "image-without-range": Kind(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import time
@@ -20,10 +19,10 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from keypipe.annotations.draft import Draft, draft_schema
-from keypipe.annotations.folder import list_files
 from keypipe.annotations.labelme import EncodingError, ForeignError, LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError, format_count
 from keypipe.files.atomic import write_text
+from keypipe.files.listing import describe_others, look_through
 from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.outside import check_images_inside
@@ -81,38 +80,33 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
-    _check_files(source)
-    draft = _draft(root, source, encoding, tell)
-    check_images_inside(source, encoding)
+    names = _list(source, follow=source != raw)
+    draft = _draft(root, source, names, encoding, tell)
+    check_images_inside(source, names, encoding)
     params = with_schema((root / PARAMS_FILE).read_bytes(), draft.schema, encoding)
     now = root / REPLACED / time.strftime("%Y-%m-%d_%H.%M.%S")
-    names = chain([now], (now.with_name(f"{now.name}-{number}") for number in count(2)))
-    aside = next(path for path in names if not path.exists())
+    places = chain([now], (now.with_name(f"{now.name}-{number}") for number in count(2)))
+    aside = next(path for path in places if not path.exists())
     with scratch_folder(root, "use") as scratch:
         incoming = None if source == raw else scratch / RAW.name
         if incoming:
-            _copy_folder(source, incoming, tell)
+            _copy_folder(source, incoming, len(names), tell)
         moved = _exchange(root, aside, incoming, params)
     return _tell(draft, aside.relative_to(root), moved)
 
 
-def _check_files(folder: Path) -> None:
-    """Check that everything in a folder can be copied: links that lead nowhere or round in circles, and pipes, cannot.
+def _list(folder: Path, *, follow: bool) -> list[str]:
+    """List the files of a folder, and check that everything in it can be copied.
 
     Raises:
-        AnnotationError: something is in it that is neither a file nor a folder.
+        AnnotationError: something is in it that is no file that can be read: links that lead nowhere or round in
+            circles, and pipes; without ``follow`` links to folders as well.
     """
-    found = [name for name in list_files(folder) if not (folder / name).is_file()]
-    for base, folders, _ in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = (Path(base, name) for name in folders if Path(base, name).is_symlink())
-        found += [link.relative_to(folder).as_posix() for link in links if link.parent.is_relative_to(link.resolve())]
-    if found:
-        names = ", ".join(sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
-        raise AnnotationError(
-            f"{folder}: not to be copied, since they are links to nothing or to a folder around them, or no files:"
-            f" {names}; take them out of the folder"
-        )
+    names, others = look_through(folder, follow=follow)
+    if others:
+        told = describe_others(others)
+        raise AnnotationError(f"{folder}: not to be copied: {told}; put the files themselves there, or take it out")
+    return names
 
 
 def _exchange(root: Path, aside: Path, incoming: Path | None, params: str) -> list[str]:
@@ -141,10 +135,10 @@ def _exchange(root: Path, aside: Path, incoming: Path | None, params: str) -> li
     return moved
 
 
-def _draft(root: Path, folder: Path, encoding: str | None, tell: Progress) -> Draft:
+def _draft(root: Path, folder: Path, names: Sequence[str], encoding: str | None, tell: Progress) -> Draft:
     convert = read.load_section(read.read_params(root), "convert", ConvertParams)
     unread: dict[str, LabelmeError] = {}
-    files = list(_read_all(folder, encoding, tell, unread))
+    files = list(_read_all(folder, names, encoding, tell, unread))
     if not files:
         raise AnnotationError(f"{folder}: {_tell_unread(folder, unread)}")
     draft = draft_schema(files, convert.options())
@@ -176,10 +170,9 @@ def _tell_unread(folder: Path, unread: Mapping[str, LabelmeError]) -> str:
 
 
 def _read_all(
-    folder: Path, encoding: str | None, tell: Progress, unread: dict[str, LabelmeError]
+    folder: Path, names: Sequence[str], encoding: str | None, tell: Progress, unread: dict[str, LabelmeError]
 ) -> Iterator[LabelmeFile]:
-    names = [name for name in list_files(folder) if name.lower().endswith(".json")]
-    for name in follow(names, "reading annotations", tell):
+    for name in follow([name for name in names if name.lower().endswith(".json")], "reading annotations", tell):
         try:
             yield parse_labelme((folder / name).read_bytes(), encoding)
         except EncodingError as error:  # its labels would be missing in the draft
@@ -190,9 +183,9 @@ def _read_all(
             unread[name] = error  # convert reports it, with all the other faults
 
 
-def _copy_folder(source: Path, target: Path, tell: Progress) -> None:
+def _copy_folder(source: Path, target: Path, n_files: int, tell: Progress) -> None:
     """Copy a folder without its hidden files."""
-    n_files, done = len(list_files(source)), count(1)
+    done = count(1)
 
     def copy(file: str, place: str) -> None:
         shutil.copy2(file, place)

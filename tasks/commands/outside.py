@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
-from keypipe.annotations.folder import list_files
 from keypipe.annotations.labelme import LabelmeError, parse_labelme
 from keypipe.errors import AnnotationError
 from keypipe.images.lookup import ImageFolder
 
 
-def check_images_inside(folder: Path, encoding: str | None = None) -> None:
+def check_images_inside(folder: Path, names: Sequence[str], encoding: str | None = None) -> None:
     """Check that a folder holds the images of its annotations.
 
     Args:
         folder: labelme JSON files, in any subfolders.
+        names: of its files.
         encoding: of the JSON files, where it is neither UTF-8 nor UTF-16.
 
     Raises:
         AnnotationError: an image lies outside the folder, or none of them is in it.
     """
-    names = list_files(folder)
     images = ImageFolder(name for name in names if not name.lower().endswith(".json"))
     lost: list[tuple[str, str]] = []
     n_found = 0

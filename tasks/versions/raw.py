@@ -16,6 +16,9 @@ ATTEMPTS = 3
 """How often files that people save while they are versioned are looked at anew."""
 
 
+_DEAD_LINK = "a link to nothing, which no version can hold; put the file itself there, or take it out"
+
+
 class RawChanges(NamedTuple):
     """Files of ``data/raw`` that differ from its last version."""
 
@@ -64,9 +67,7 @@ def raw_changes(root: Path) -> RawChanges | None:
         (out,) = _load(repo, root).outs
         if not out.exists:
             return None
-        from dvc_data.hashfile.build import build
-
-        _, _, now = build(out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, dry_run=True)
+        _, _, now = _build(out, None, dry_run=True)
         if now.hash_info == out.hash_info:
             return RawChanges(0, 0, 0)
         before = out.get_obj()
@@ -89,7 +90,7 @@ def version_raw(root: Path, progress: Progress | None = None) -> RawVersion:
         progress: is told how far it is.
 
     Raises:
-        DatasetError: the folder is absent, empty, a link, or has files that git tracks.
+        DatasetError: the folder is absent, empty, a link, has a link to nothing, or files that git tracks.
     """
     check_raw(root)
     with opened(root) as repo, waiting(repo), repo.scm_context(quiet=True):
@@ -137,12 +138,24 @@ def hash_raw(repo: Any, root: Path) -> str:
     return str(tree.hash_info.value)
 
 
-def _build(out: Any, progress: Progress | None) -> Any:
-    """Hash the files that are new or changed, and return where they are staged, the sizes, and the list of all."""
+def _build(out: Any, progress: Progress | None, *, dry_run: bool = False) -> Any:
+    """Hash the files that are new or changed, and return where they are staged, the sizes, and the list of all.
+
+    Raises:
+        DatasetError: a file is a link to nothing.
+        FileNotFoundError: it was listed, and gone when it was read.
+    """
     from dvc_data.hashfile.build import build
 
     callback = _callback(progress, "files hashed")
-    return build(out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, callback=callback)
+    try:
+        return build(
+            out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, callback=callback, dry_run=dry_run
+        )
+    except FileNotFoundError as error:
+        if Path(str(error.filename)).is_symlink():
+            raise DatasetError(f"{error.filename}: {_DEAD_LINK}") from error
+        raise
 
 
 def _keep(out: Any, staging: Any, tree: Any, progress: Progress | None) -> list[str]:
@@ -241,7 +254,5 @@ def list_raw(root: Path) -> dict[str, str]:
         (out,) = _load(repo, root).outs
         if not out.exists:
             return {}
-        from dvc_data.hashfile.build import build
-
-        _, _, tree = build(out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, dry_run=True)
+        _, _, tree = _build(out, None, dry_run=True)
         return {"/".join(key): str(entry.value) for key, _, entry in tree}

@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import msgspec
 
-from keypipe.annotations.folder import list_files
+from keypipe.annotations.folder import NOT_READABLE_FIX
 from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import LabelledImage, LabelSet, join_objects
+from keypipe.files.listing import list_files, look_through
 from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
 from keypipe.images.header import parse_image_header
-from keypipe.images.lookup import ImageFolder
+from keypipe.images.lookup import ImageFolder, fold
 from tasks.progress import Progress, follow
 
 _LAYOUT_FOLDERS = {"images", "labeled-data", "JPEGImages"}
@@ -39,7 +40,7 @@ class Incoming(msgspec.Struct):
 
 def list_images(folder: Path) -> list[str]:
     """List the image files below a folder as relative paths."""
-    return [name for name in list_files(folder) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    return [name for name in list_files(folder, follow=True) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
 def read_size(path: Path) -> tuple[int, int] | str:
@@ -64,7 +65,8 @@ def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[In
     Returns:
         The images that were found, in the order of the labels, and what is wrong with the others.
     """
-    there = ImageFolder(list_files(folder))
+    files, unreadable = look_through(folder, follow=True)
+    there = ImageFolder(files)
     found: dict[str, Incoming] = {}
     faults: list[Fault] = []
     images = [image for image in labels.images if not image.faulty]
@@ -75,7 +77,12 @@ def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[In
         namesakes, how = there.namesakes(image.name)
         candidates = _best_matches(image, [name for name in namesakes if not how or name not in named])
         if len(candidates) != 1:
-            faults.append(_tell_missing(image, candidates, folder, there.find_unread(image.name)))
+            lost = [name for name in unreadable if fold(Path(name).name) == fold(PureWindowsPath(image.name).name)]
+            if not candidates and lost:
+                found_there = f"{lost[0]}: {unreadable[lost[0]]}"
+                faults.append(Fault(image.name, None, "not-readable", found_there, NOT_READABLE_FIX))
+            else:
+                faults.append(_tell_missing(image, candidates, folder, there.find_unread(image.name)))
             continue
         file = candidates[0]
         size = read_size(folder / file)

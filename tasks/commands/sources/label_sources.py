@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
 import yaml
 
-from keypipe.annotations.folder import list_files
-from keypipe.errors import AnnotationError, Fault
+from keypipe.annotations.folder import NOT_READABLE_FIX
+from keypipe.errors import AnnotationError, Fault, FaultsError
 from keypipe.exchange.coco import is_coco, parse_coco_document
 from keypipe.exchange.deeplabcut import parse_collected_data
 from keypipe.exchange.foreign import FOREIGN_SUFFIXES, describe_file, describe_json
@@ -19,6 +20,7 @@ from keypipe.exchange.labels import LabelSet, merge_label_sets
 from keypipe.exchange.splits import split_of_path, splits_of_data_yaml
 from keypipe.exchange.yolo import YoloOptions, YoloTexts, parse_yolo_labels
 from keypipe.exchange.yolo_rows import holds_rows
+from keypipe.files.listing import list_files, look_through
 from keypipe.files.texts import decode_text, parse_json
 from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
 from keypipe.images.lookup import ImageFolder, fold
@@ -114,9 +116,10 @@ def _read_coco(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     source = origin.labels
     if source.is_file():
         return _read_coco_file(source, options, tell)
-    names = [name for name in list_files(source) if name.lower().endswith(".json")]
+    files, unreadable = look_through(source, follow=True)
+    names = [name for name in files if name.lower().endswith(".json")]
     others: Counter[str] = Counter()
-    faults: list[Fault] = []
+    faults = [*_list_unreadable(unreadable, (".json",))]
     merged = merge_label_sets(_read_coco_files(source, names, options, others, faults, tell))
     if not merged.images and not faults:
         told = next(iter(others), None) or find_foreign(source)
@@ -174,7 +177,8 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
         raise AnnotationError(f"{origin.labels}: give the folder of the dataset, with images and labels in it")
     data = read_mapping(origin.labels, options.encoding) if origin.labels.is_file() else {}
     texts = YoloTexts({}, {}, {}, data or _find_data_yaml(source, options.encoding))
-    candidates = {name for name in list_files(source) if name.lower().endswith(".txt")}
+    files, unreadable = look_through(source, follow=True)
+    candidates = {name for name in files if name.lower().endswith(".txt")}
     unused = set(candidates)
     folded = {fold(name): name for name in sorted(candidates, reverse=True)}
     for name in follow(list_images(origin.images), _READING, tell):
@@ -182,6 +186,8 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
         if isinstance(size, str):
             continue  # found again, and told, when the image is looked for
         found, text = _find_label_file(name, source, candidates, folded, options.encoding)
+        if not found and not unreadable.keys().isdisjoint(_label_names(name)):
+            continue  # told below
         if found:
             unused.discard(found)
         texts.labels[name], texts.sizes_wh[name], texts.label_files[name] = text, size, found or name
@@ -193,8 +199,18 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     splits = splits_of_data_yaml(texts.data, texts.labels, lambda name: _read_lines(source / name, options.encoding))
     for image in labels.images:
         image.split = splits.get(image.name, "")
-    labels.faults += _check_unused(source, unused, ImageFolder(list_files(origin.images)), options.encoding)
+    labels.faults += _list_unreadable(unreadable, (".txt", *IMAGE_SUFFIXES))
+    labels.faults += _check_unused(
+        source, unused, ImageFolder(list_files(origin.images, follow=True)), options.encoding
+    )
     return labels
+
+
+def _list_unreadable(unreadable: Mapping[str, str], suffixes: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield a fault for every link, pipe or folder that hides a file with one of the suffixes."""
+    for name, what in unreadable.items():
+        if name.lower().endswith(suffixes) or "folder" in what:
+            yield Fault(name, None, "not-readable", what, NOT_READABLE_FIX)
 
 
 def _list_row_files(source: Path, names: Iterable[str]) -> list[str]:
@@ -213,7 +229,7 @@ def _refuse_without_labels(source: Path, images: Path, n_images: int, row_files:
         lacking = (
             f"no label file beside its {n_images} images" if n_images else f"no image that can be read in {images}"
         )
-        unread = [name for name in list_files(images) if name_unread(name)]
+        unread = [name for name in list_files(images, follow=True) if name_unread(name)]
         if not n_images and unread:
             told = f"the format of {unread[0]}, {name_unread(unread[0])}, is not read; {UNREAD_FIX}"
         raise AnnotationError(f"{source}: {lacking}; {told or 'give their folder with --images'}")
@@ -308,7 +324,11 @@ def _read_dlc(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSe
     source = origin.labels
     if source.is_file():
         _refuse_foreign(source, "dlc")
-    paths = [source] if source.is_file() else sorted(source.rglob("CollectedData*.csv"))
+    files, unreadable = ([], {}) if source.is_file() else look_through(source, follow=True)
+    tables = [name for name in (*files, *unreadable) if fnmatchcase(PurePosixPath(name).name, "CollectedData*.csv")]
+    if faults := [*_list_unreadable(unreadable, tuple(name.lower() for name in tables))]:
+        raise FaultsError(faults)
+    paths = [source] if source.is_file() else [source / name for name in tables]
     if not paths:
         told = find_foreign(source) or "give a DeepLabCut project or one of its videos"
         raise AnnotationError(f"{source}: no CollectedData*.csv in it; {told}")
@@ -333,7 +353,7 @@ def _read_dlc(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSe
 def _read_sleap(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSet:
     source = origin.labels
     if source.is_dir():
-        found = sorted(source.rglob("*.slp"))
+        found = [source / name for name in list_files(source, follow=True) if name.endswith(".slp")]
         if len(found) != 1:
             told = f"{len(found)} .slp files in it" if found else find_foreign(source) or "no .slp in it"
             raise AnnotationError(f"{source}: give one .slp or .pkg.slp file; {told}")
@@ -375,7 +395,7 @@ def describe(path: Path) -> str | None:
 
 def find_foreign(folder: Path) -> str | None:
     """Say what files of another tool a folder holds, and what to do; None if there are none that are known."""
-    names = [name for name in list_files(folder) if not name.lower().endswith(IMAGE_SUFFIXES)]
+    names = [name for name in list_files(folder, follow=True) if not name.lower().endswith(IMAGE_SUFFIXES)]
     for suffix in FOREIGN_SUFFIXES:
         for name in [name for name in names if name.lower().endswith(suffix)][:_MAX_LOOKED_AT]:
             if told := describe(folder / name):

@@ -35,6 +35,17 @@ def at_rest(root: Path) -> RawWatch:
     return watch
 
 
+def test_a_link_to_nothing_hides_no_other_file(root: Path) -> None:
+    for number in range(9):
+        (root / f"data/raw/{number}").symlink_to("nowhere")
+    watch = at_rest(root)
+    for number, name in enumerate(("a.json", "herd/b.json", "z.json"), start=1):
+        write(root, name, '{"shapes": [1]}')
+        assert not watch.look(100 * number)
+        assert watch.look(100 * number + QUIET)
+        watch.tell()
+
+
 def test_the_first_look_is_an_event_and_none_is_told_twice(root: Path) -> None:
     watch = RawWatch(root, QUIET)
     assert not watch.look(0)

@@ -430,13 +430,8 @@ def test_the_image_of_a_broken_json_is_not_one_without_objects(tmp_path: Path, w
     assert kinds(folder) == ["broken-json"]
 
 
-def test_a_link_to_nothing_and_a_name_that_is_no_text_are_named(tmp_path: Path, write_labelme: Write) -> None:
+def test_a_name_that_is_no_text_is_named(tmp_path: Path, write_labelme: Write) -> None:
     write_labelme("a.jpg", COW)
-    link = tmp_path / "raw/lost.json"
-    link.symlink_to("nowhere.json")
-    with pytest.raises(AnnotationError, match=r"lost\.json: gone since it was listed"):
-        read(tmp_path / "raw")
-    link.unlink()
     Path(os.fsdecode(os.fsencode(tmp_path / "raw") + b"/K\xfche.jpg")).write_bytes(b"")
     with pytest.raises(AnnotationError, match=r"K.udcfche\.jpg' is not UTF-8"):
         read(tmp_path / "raw")
@@ -455,3 +450,28 @@ def test_shares_of_the_image_are_a_fault(tmp_path: Path, write_labelme: Write) -
     write_labelme("a.jpg", [rectangle("cow", (0.1, 0.1, 0.9, 0.9)), point("nose", 0.5, 0.5)])
     (fault,) = read(tmp_path / "raw").faults
     assert (fault.file, fault.kind) == ("a.json", "not-in-pixels")
+
+
+def test_links_that_cannot_be_read_are_faults(tmp_path: Path, write_labelme: Write) -> None:
+    for name in ("good.jpg", "other.jpg"):
+        write_labelme(name, COW)
+    raw = tmp_path / "raw"
+    (raw / "good.jpg").rename(tmp_path / "good.jpg")
+    (raw / "good.jpg").symlink_to(tmp_path / "good.jpg")
+    assert not read(raw).faults
+    (raw / "dead.json").symlink_to("nowhere.json")
+    (raw / "far").symlink_to(tmp_path)
+    (tmp_path / "good.jpg").unlink()
+    folder = read(raw)
+    assert [(fault.file, fault.kind) for fault in folder.faults] == [
+        ("dead.json", "not-readable"),
+        ("far", "not-readable"),
+        ("good.jpg", "not-readable"),
+        ("good.json", "no-image"),
+    ]
+    assert "a link to nothing (nowhere.json) -> put the file itself there" in str(folder.faults[0])
+    assert paths(folder) == ["raw/other.jpg"]
+    for name in ("good.json", "other.json"):
+        (raw / name).unlink()
+    with pytest.raises(AnnotationError, match=r"no labelme JSON in it .* dead\.json, a link to nothing"):
+        read(raw)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,7 +172,9 @@ def test_annotations_that_cannot_be_read_are_named_with_the_reason(
     texts = point("nose", 20, 20) | {"points": [["20", "19"]]}
     for number in range(3):
         write_labelme(f"{number}.jpg", [rectangle("cow", (10, 10, 90, 90)), texts], folder=tmp_path / "own")
-    with pytest.raises(AnnotationError, match=r"none of its 3 JSON files can be read; 0\.json: .*shapes\[1\].*save it"):
+    with pytest.raises(
+        AnnotationError, match=r"none of its 3 JSON files can be read; 0\.json: .*shapes\[1\].*correct the value"
+    ):
         adopt_folder(drawn, tmp_path / "own")
     for path in (tmp_path / "own").glob("*.json"):
         path.write_text('{"images": [], "annotations": [], "categories": []}')
@@ -203,10 +204,29 @@ def test_what_cannot_be_copied_is_named_before_anything_is_changed(drawn: Path, 
     (own / "dead.json").symlink_to(own / "nowhere")
     (own / "day0/loop").symlink_to(own)
     os.mkfifo(own / "pipe.json")
-    with pytest.raises(AnnotationError, match=re.escape("files: day0/loop, dead.json, pipe.json; take them out")):
+    with pytest.raises(AnnotationError, match="not to be copied: day0/loop, a link to a folder around it") as caught:
         adopt_folder(drawn, own)
+    assert "; dead.json, a link to nothing" in str(caught.value)
+    assert "; pipe.json, neither a file nor a folder; put the files themselves there" in str(caught.value)
     assert (drawn / "params.yaml").read_bytes() == before
     assert not (drawn / ".keypipe/replaced").exists()
+
+
+def test_folders_that_are_links_are_copied_and_their_labels_drafted(
+    drawn: Path, own: Path, tmp_path: Path, write_labelme: Write
+) -> None:
+    for index in range(9):
+        shapes = [rectangle("pony", (0, 0, 50, 50)), point("mane", 5, 5)]
+        write_labelme(f"{index}.jpg", shapes, folder=tmp_path / "far")
+    (own / "linked").symlink_to(tmp_path / "far")
+    assert "pony: mane" in adopt_folder(drawn, own)
+    assert len(list((drawn / "data/raw").rglob("*.json"))) == 61 + 9
+    (tmp_path / "far/dead.json").symlink_to("nowhere")
+    with pytest.raises(AnnotationError, match=r"linked/dead\.json, a link to nothing \(nowhere\)"):
+        adopt_folder(drawn, own)
+    (drawn / "data/raw/link").symlink_to(own)
+    with pytest.raises(AnnotationError, match=r"link, a link to a folder \(.*own\), into which nothing looks"):
+        adopt_folder(drawn, drawn / "data/raw")
 
 
 def test_without_parameters_nothing_is_taken(tmp_path: Path, own: Path) -> None:

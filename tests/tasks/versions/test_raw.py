@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from keypipe.errors import DatasetError
-from tasks.versions.raw import raw_changes, raw_version, version_raw
+from tasks.versions.raw import list_raw, raw_changes, raw_version, version_raw
 from tests.flows.toy import Toy, dvc, run, write_raw
 
 
@@ -25,6 +25,13 @@ def test_raw_changes_are_counted(ran: Toy) -> None:
     assert raw_version(ran.root) == version.md5
     assert version_raw(ran.root) == version._replace(changed=False)
     assert raw_changes(ran.root) == (0, 0, 0)
+
+
+def test_a_link_to_nothing_is_named(ran: Toy) -> None:
+    (ran.root / "data/raw/dead.json").symlink_to("nowhere")
+    for ask in (version_raw, raw_changes, list_raw):
+        with pytest.raises(DatasetError, match=r"data/raw/dead\.json: a link to nothing, which no version can hold"):
+            ask(ran.root)
 
 
 def test_the_raw_data_stay_ordinary_files_whatever_the_type_of_dvcs_cache(ran: Toy) -> None:
@@ -94,12 +101,6 @@ def test_a_file_that_is_saved_while_it_is_versioned_is_never_kept_under_a_wrong_
         if path.is_file():
             name = f"{path.parent.name}{path.name}".removesuffix(".dir")
             assert hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == name
-
-
-def test_a_link_to_nothing_is_named(ran: Toy) -> None:
-    (ran.root / "data/raw/lost.jpg").symlink_to("nowhere.jpg")
-    with pytest.raises(DatasetError, match=r"lost\.jpg"):
-        version_raw(ran.root)
 
 
 def test_a_file_that_is_removed_while_it_is_versioned_is_no_part_of_the_version(ran: Toy) -> None:

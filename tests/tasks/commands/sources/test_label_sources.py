@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from keypipe.errors import PoseError
+from keypipe.errors import FaultsError, PoseError
 from tasks.commands.label_import import ImportOptions, Source, import_labels
 from tasks.workspace.params import load_schema, read_params
 
@@ -314,3 +314,49 @@ def test_yolo_labels_are_found_in_another_letter_case_and_their_images_called_wh
     put(source / "labels/1.txt", ROW)
     with pytest.raises(PoseError, match=r"the format of images/1\.heic, HEIC, is not read"):
         take(empty, "yolo", source, classes=("cow",), name="three")
+
+
+# ------------------------------------------------------------------------------------------------- links
+
+
+def test_links_to_nothing_are_named_and_none_becomes_an_image_without_objects(empty: Path, source: Path) -> None:
+    for number in (1, 2, 3):
+        put_image(source / f"images/{number}.jpg", number)
+        put(source / f"labels/{number}.txt", ROW)
+    for name in ("labels/2.txt", "images/3.jpg"):
+        (source / name).unlink()
+        (source / name).symlink_to("nowhere")
+    with pytest.raises(FaultsError) as caught:
+        take(empty, "yolo", source, classes=("cow",))
+    assert "images/3.jpg: a link to nothing (nowhere) -> put the file itself there" in str(caught.value)
+    assert "labels/2.txt: a link to nothing (nowhere)" in str(caught.value)
+    told = take(empty, "yolo", source, classes=("cow",), skip_faulty=True)
+    assert "1 images, 1 objects" in told
+    assert "images without a label file" not in told
+
+
+def test_folders_that_are_links_are_looked_into(empty: Path, source: Path, tmp_path: Path) -> None:
+    put_image(tmp_path / "far/images/1.jpg")
+    put(tmp_path / "far/labels/1.txt", ROW)
+    for name in ("images", "labels"):
+        (source / name).symlink_to(tmp_path / "far" / name)
+    assert "1 images, 1 objects" in take(empty, "yolo", source, classes=("cow",))
+
+
+def test_coco_and_deeplabcut_name_links_to_nothing_too(empty: Path, source: Path) -> None:
+    (source / "a.json").symlink_to("nowhere")
+    with pytest.raises(FaultsError, match=r"a\.json: a link to nothing"):
+        take(empty, "coco", source)
+    (source / "CollectedData_A.csv").symlink_to("nowhere")
+    with pytest.raises(FaultsError, match=r"CollectedData_A\.csv: a link to nothing"):
+        take(empty, "dlc", source)
+    (source / "a.json").unlink()
+    (source / "1.jpg").symlink_to("nowhere")
+    coco = {
+        "images": [{"id": 1, "file_name": "1.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [9, 9, 50, 50], "keypoints": [20, 20, 2]}],
+        "categories": [{"id": 1, "name": "cow", "keypoints": ["nose"]}],
+    }
+    put(source / "a.json", json.dumps(coco))
+    with pytest.raises(FaultsError, match=r"1\.jpg: 1\.jpg: a link to nothing \(nowhere\) -> put the file itself"):
+        take(empty, "coco", source)

@@ -1,0 +1,75 @@
+"""The files below a folder, and what lies there that is no file that can be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def list_files(folder: Path, *, follow: bool = False) -> list[str]:
+    """List the files below a folder that can be read as sorted relative paths with forward slashes.
+
+    Args:
+        folder: the folder; hidden files and folders in it are left out.
+        follow: whether to look into folders that are links.
+    """
+    return look_through(folder, follow=follow)[0]
+
+
+def look_through(folder: Path, *, follow: bool = False) -> tuple[list[str], dict[str, str]]:
+    """List all that lies below a folder; hidden files and folders are left out.
+
+    Args:
+        folder: the folder.
+        follow: whether to look into folders that are links.
+
+    Returns:
+        The files that can be read, as sorted relative paths with forward slashes; and what everything else is, by its
+        path: a link to nothing, to a folder around it or (without ``follow``) to any folder, a pipe, or what there is
+        no permission to read.
+    """
+    files: list[str] = []
+    others: dict[str, str] = {}
+    places: list[tuple[str, frozenset[str]]] = [("", frozenset({os.path.realpath(folder)}))]
+    while places:
+        place, around = places.pop()
+        try:
+            with os.scandir(folder / place) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+        except PermissionError:
+            others[place.rstrip("/")] = "a folder without permission to look into it"
+            continue
+        for entry in entries:
+            name = f"{place}{entry.name}"
+            if Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir():  # links may lead to each other
+                real = os.path.realpath(entry.path) if follow else ""
+                if entry.is_symlink() and not follow:
+                    others[name] = f"a link to a folder ({Path(entry.path).readlink()}), into which nothing looks"
+                elif real and real in around:
+                    others[name] = f"a link to a folder around it ({real})"
+                else:
+                    places.append((f"{name}/", around | {real}))
+            elif what := _tell_unreadable(entry):
+                others[name] = what
+            else:
+                files.append(name)
+    return sorted(files), dict(sorted(others.items()))
+
+
+def _tell_unreadable(entry: os.DirEntry[str]) -> str:
+    """Say why a file cannot be read; nothing if it can be."""
+    if not (Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()):
+        if entry.is_symlink():
+            return f"a link to nothing ({Path(entry.path).readlink()})"
+        return "neither a file nor a folder"
+    return "" if os.access(entry.path, os.R_OK) else "a file without permission to read it"
+
+
+def describe_others(others: Mapping[str, str]) -> str:
+    """Name what cannot be read, a few of many."""
+    shown = [f"{name}, {what}" for name, what in sorted(others.items())[:_N_SHOWN]]
+    return "; ".join(shown) + (f"; and {len(others) - _N_SHOWN} more" if len(others) > _N_SHOWN else "")
+
+
+_N_SHOWN = 5
