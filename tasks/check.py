@@ -10,6 +10,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
+from keypipe.files.texts import DOUBTFUL, is_doubtful
 from tasks.convert import ConvertParams
 from tasks.export import ExportParams
 from tasks.grading.loss_sigma import SigmaCourse
@@ -46,6 +47,8 @@ def check_workspace(root: Path) -> None:
     """
     document = read.read_params(root)
     problems = find_missing(root, document)
+    if is_doubtful((root / PARAMS_FILE).read_bytes()):
+        problems.append(f"{PARAMS_FILE}: {DOUBTFUL}")
     measured: SigmaFile | None = None
     try:
         measured = read_sigmas(root)

@@ -10,7 +10,7 @@ from typing import Any
 from keypipe.errors import ConfigError
 from keypipe.files.atomic import write_text
 from tasks.commands.params_text import assign
-from tasks.workspace.documents import parse_yaml
+from tasks.workspace.documents import decode_yaml, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
 
 
@@ -28,7 +28,7 @@ def set_params(root: Path, assignments: Sequence[str]) -> list[str]:
         ConfigError: an assignment cannot be read, or the file would not be valid; it is left as it was.
     """
     path = root / PARAMS_FILE
-    before = path.read_bytes().decode("utf-8") if path.exists() else ""
+    before = decode_yaml(path.read_bytes(), PARAMS_FILE) if path.exists() else ""
     text = before
     lines: list[str] = []
     for assignment in assignments:

@@ -40,6 +40,10 @@ _MAX_WORD = 60  # bytes
 
 ADVICE = "name the right one with --encoding NAME, or save the file as UTF-8"
 AS_UTF8 = "save it as UTF-8"
+DOUBTFUL = (
+    "a word in it fits UTF-8 and Chinese encodings alike; if it is Chinese, save the file as UTF-8, else as UTF-8 with"
+    " a byte order mark"
+)
 
 
 def decode_text(content: bytes, name: str = "", encoding: str | None = None, advice: str = ADVICE) -> str:
@@ -64,7 +68,8 @@ def decode_text(content: bytes, name: str = "", encoding: str | None = None, adv
         if known != "utf-8":
             raise AnnotationError(f"{place}byte {error.start} is not {known}{advice}") from error
         raise AnnotationError(f"{place}{_offer_readings(content)}{advice}") from error
-    if encoding is None and known == "utf-8" and (word := _find_doubtful(text)):
+    is_marked = content.startswith(codecs.BOM_UTF8)
+    if encoding is None and known == "utf-8" and not is_marked and (word := _find_doubtful(text)):
         raise AnnotationError(
             f"{place}fits UTF-8 and gb18030 alike; its first label is {word!r} (utf-8) or"
             f" {word.encode().decode('gb18030')!r} (gb18030){advice}"
@@ -73,9 +78,12 @@ def decode_text(content: bytes, name: str = "", encoding: str | None = None, adv
 
 
 def is_doubtful(content: bytes) -> bool:
-    """Tell whether bytes fit UTF-8, and are Chinese in another encoding all the same."""
+    """Tell whether bytes without a mark fit UTF-8, and are Chinese in another encoding all the same."""
     try:
-        return not content.isascii() and _find_doubtful(content.decode("utf-8")) is not None
+        return (
+            not (content.isascii() or content.startswith(codecs.BOM_UTF8))
+            and _find_doubtful(content.decode("utf-8")) is not None
+        )
     except UnicodeDecodeError:
         return False
 

@@ -17,7 +17,7 @@ from tasks.check import SECTIONS, find_missing
 from tasks.commands.params_text import assign
 from tasks.versions.acceptance import Differences, find_differences
 from tasks.versions.stages import stage_names
-from tasks.workspace.documents import format_value
+from tasks.workspace.documents import decode_yaml, format_value
 from tasks.workspace.models import read_record
 from tasks.workspace.params import read_params
 from tasks.workspace.places import PARAMS_FILE
@@ -63,7 +63,7 @@ def add_missing_params(root: Path) -> list[str]:
         ConfigError: one of them has no default.
     """
     names = [line.split(": ")[1] for line in find_missing(root, read_params(root))]
-    text = before = (root / PARAMS_FILE).read_bytes().decode("utf-8")
+    text = before = decode_yaml((root / PARAMS_FILE).read_bytes(), PARAMS_FILE)
     told: list[str] = []
     for name in names:
         section, _, key = name.partition(".")

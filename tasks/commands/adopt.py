@@ -23,7 +23,7 @@ from keypipe.annotations.labelme import EncodingError, ForeignError, LabelmeErro
 from keypipe.errors import AnnotationError, ConfigError, format_count
 from keypipe.files.atomic import write_text
 from keypipe.files.listing import describe_others, look_through
-from keypipe.files.texts import AS_UTF8, decode_text
+from keypipe.files.texts import DOUBTFUL, is_doubtful
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.outside import check_images_inside
 from tasks.commands.params_text import assign
@@ -31,7 +31,7 @@ from tasks.commands.sources.label_sources import describe, find_foreign
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
-from tasks.workspace.documents import parse_document, parse_yaml
+from tasks.workspace.documents import decode_yaml, parse_document, parse_yaml
 from tasks.workspace.places import (
     COCO,
     DATASET,
@@ -239,7 +239,9 @@ def with_schema(content: bytes, schema: Schema, encoding: str | None = None) -> 
     document = parse_document(content, PARAMS_FILE)
     if not isinstance(document.get("schema"), dict | None):
         raise ConfigError(f"{PARAMS_FILE}: schema: expected a section with classes; remove the value behind `schema:`")
-    text = decode_text(content, PARAMS_FILE, advice=AS_UTF8)
+    if is_doubtful(content):
+        raise ConfigError(f"{PARAMS_FILE}: {DOUBTFUL}")
+    text = decode_yaml(content, PARAMS_FILE)
     section = _to_yaml(schema)
     text = assign(text, ["schema", "classes"], section["classes"])
     if schema.aliases or "aliases" in (document.get("schema") or {}):  # old ones would stand for names that are gone

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
-import yaml
 
 from keypipe.splits.manifest import Manifest, parse_manifest
 from tasks.registry.registration import GATE, SETTLED
@@ -21,6 +20,7 @@ from tasks.versions.raw import list_raw
 from tasks.versions.repository import opened, relative
 from tasks.versions.stages import load_stage
 from tasks.versions.store import fetch_folder, list_folders
+from tasks.workspace.documents import parse_yaml
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import LOCK, MANIFEST, PARAMS_FILE, RAW
 
@@ -127,8 +127,8 @@ def _stems(names: Iterable[str]) -> set[str]:
 
 
 def _compare_params(root: Path, entries: Mapping[str, Any], same_param: SameParam) -> list[str]:
-    document = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8")) or {}
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    document = parse_yaml((root / PARAMS_FILE).read_bytes(), PARAMS_FILE) or {}
+    stages = parse_yaml((root / "dvc.yaml").read_bytes(), "dvc.yaml")["stages"]
     found: list[str] = []
     for stage in LEARNING:
         locked = (entries.get(stage, {}).get("params") or {}).get(PARAMS_FILE, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ def parse_document(content: bytes, name: str) -> CommentedMap:
     """Parse YAML with sections, keeping comments and line numbers; an empty file is an empty mapping.
 
     Args:
-        content: the YAML, UTF-8 or UTF-16 by its mark.
+        content: the YAML.
         name: of its file, for messages.
 
     Raises:
-        ConfigError: no YAML, a key twice, or not a mapping.
+        ConfigError: no YAML, not in UTF-8, a key twice, or not a mapping.
     """
     if b"*" in content:
         parse_yaml(content, name)  # which refuses an alias inside of what it stands for; here that would be None
@@ -51,13 +52,35 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
     ``parse_document``; ``data.yaml`` alone is Ultralytics' and read by YAML 1.1.
 
     Args:
-        content: the YAML; bytes are UTF-8, or UTF-16 by their mark.
+        content: the YAML.
         name: of its file, for messages.
 
     Raises:
-        ConfigError: no YAML, or a key twice.
+        ConfigError: no YAML, not in UTF-8, or a key twice.
     """
     return _load(YAML(typ="safe"), content, name)
+
+
+def decode_yaml(content: bytes, name: str) -> str:
+    """Return the text of a YAML file in UTF-8, with or without a byte order mark, which is left out.
+
+    DVC reads nothing else: Windows' editors save Chinese in GBK, and "Unicode" is UTF-16 there.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        ConfigError: it is in another encoding; says which line is the first that is not UTF-8.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:64]:
+        raise ConfigError(f"{name}: UTF-16 or no text at all; save it as UTF-8")
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        shown = content.splitlines()[line - 1].decode("ascii", "backslashreplace").strip()[:80]
+        raise ConfigError(f"{name}:{line}: not UTF-8 ({shown}); save the file as UTF-8") from error
 
 
 def format_yaml(values: Any) -> str:
@@ -83,9 +106,10 @@ def format_value(value: Any) -> str:
 
 
 def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
+    text = decode_yaml(content, name) if isinstance(content, bytes) else content
     try:
-        value = yaml.load(content)
-        if b"*" in (content.encode() if isinstance(content, str) else content):
+        value = yaml.load(text)
+        if "*" in text:
             _refuse_circles(value, name, set(), set())
         return value
     except MarkedYAMLError as error:
@@ -93,7 +117,10 @@ def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
         place = f"{name}:{mark.line + 1}" if mark else name
         raise ConfigError(f"{place}: {error.problem or error.context}") from error
     except ReaderError as error:
-        raise ConfigError(f"{name}: not UTF-8; save it as UTF-8") from error
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"{name}:{line}: the character U+{error.character:04X} is none of YAML's; remove it"
+        ) from error
     except RecursionError as error:
         raise ConfigError(f"{name}: brackets in brackets by the hundred") from error
     except (YAMLError, ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key

@@ -82,6 +82,8 @@ def test_chinese_that_happens_to_fit_utf_8_is_not_read_in_silence(label: str) ->
 def test_other_languages_in_utf_8_leave_no_doubt(text: str) -> None:
     assert decode_text(text.encode()) == text
     assert not is_doubtful(text.encode())
+    assert not is_doubtful("ţͷ".encode("utf-8-sig"))
+    assert decode_text("ţͷ".encode("utf-8-sig")) == "ţͷ"
 
 
 def test_files_in_utf_8_stay_so_beside_others() -> None:

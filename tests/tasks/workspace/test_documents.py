@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import loads_yaml
 
+from flows.commands.set_params import set_params
 from keypipe.errors import ConfigError
+from tasks.commands.adopt import with_schema
 from tasks.versions.lockfile import Files, join_locks
 from tasks.workspace.changes import read_last_schema, schema_changes
 from tasks.workspace.documents import format_value, format_yaml, parse_document, parse_yaml
@@ -85,3 +87,39 @@ def test_a_stage_fits_the_parameters_that_it_ran_with() -> None:
     begun = format_yaml({"schema": "2.0", "stages": {"train": {"cmd": "old"}}})
     joined = join_locks(begun, lock, ["train", "validate"], "train", files, {})
     assert joined.stages == {"train", "validate"}
+
+
+NAMES = "seed: 0\nschema:\n  classes: {牛: {keypoints: [鼻子, 尾巴]}}\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_utf_8_is_read_with_and_without_a_mark(encoding: str) -> None:
+    assert parse_yaml(NAMES.encode(encoding), "params.yaml") == parse_yaml(NAMES, "params.yaml")
+    assert parse_document(NAMES.encode(encoding), "params.yaml")["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("gbk", r"params\.yaml:3: not UTF-8 \(classes: \{\\xc5\\xa3: .*\); save the file as UTF-8"),
+        ("utf-16", r"params\.yaml: UTF-16 or no text at all; save it as UTF-8"),
+        ("utf-16-le", r"params\.yaml: UTF-16"),
+    ],
+)
+def test_other_encodings_are_refused_by_every_reader_alike(tmp_path: Path, encoding: str, message: str) -> None:
+    content = NAMES.encode(encoding)
+    (tmp_path / "params.yaml").write_bytes(content)
+    for read in (
+        lambda: parse_yaml(content, "params.yaml"),
+        lambda: parse_document(content, "params.yaml"),
+        lambda: read_params(tmp_path),
+        lambda: with_schema(content, load_schema(parse_yaml(NAMES, "params.yaml"))),
+        lambda: set_params(tmp_path, ["seed=1"]),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read()
+
+
+def test_a_character_that_yaml_does_not_take_is_named_with_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml:2: the character U\+0007 is none"):
+        parse_yaml(b"seed: 0\nname: \x07\n", "params.yaml")
