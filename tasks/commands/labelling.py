@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.annotations.folder import list_files
 from keypipe.annotations.labelme import LabelmeError, parse_labelme
 from keypipe.annotations.machine import find_untouched
 from keypipe.annotations.readings import Folder
@@ -23,6 +22,7 @@ from keypipe.diagnosis.columns import Gathering
 from keypipe.diagnosis.outliers import Examiner, learn_shapes
 from keypipe.diagnosis.shape_model import spread_evenly
 from keypipe.errors import AnnotationError, ConfigError, format_count
+from keypipe.files.listing import list_files
 from keypipe.images.depth import Depth
 from keypipe.images.formats import IMAGE_SUFFIXES
 from keypipe.images.media import is_video, read_image
