@@ -31,8 +31,6 @@ from tasks.workspace.program import USER_ERROR
 FLOW_NAME = "keypipe-training"
 RAW_TASK = "version raw data"
 BUG = 1
-SUPERSEDED = object()
-"""What a run comes to that does nothing, since a later one is due."""
 
 
 def flow_run_name() -> str:
@@ -68,7 +66,7 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     gc.freeze()
     with watched(run.flow_run_id or None, _api_url()) as presence:
         try:
-            if _run(workspace, until, force, run, presence) is SUPERSEDED:
+            if not _run(workspace, until, force, run, presence):
                 return Cancelled(name=SUPERSEDED_NAME, message="a later run of the same schedule is due")
         except PoseError as error:
             run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
@@ -102,11 +100,11 @@ def run_to_state(root: Path, run: Callable[[], Any]) -> Any:
         return _to_state(found)
 
 
-def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, presence: Presence) -> object:
-    """Version the raw data and go through the stages, holding the workspace."""
+def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, presence: Presence) -> bool:
+    """Version the raw data and go through the stages, holding the workspace; False where a later run is due instead."""
     with _holding(root, run, get_run_logger().info) as held:
         if is_superseded():
-            return SUPERSEDED
+            return False
         plan = check_start(root, until, force)
         provenance.deliver_records(root)
         tell_ends(root)
@@ -117,7 +115,7 @@ def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, pr
         with stage_task.keeping_lease(held, presence):
             _run_stages(root, plan, set(force), raw, run, held, versioned)
         provenance.keep_snapshot(root, run, files)
-    return None
+    return True
 
 
 def _to_state(run: RunResult) -> Any:

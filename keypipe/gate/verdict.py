@@ -165,7 +165,7 @@ def decide(
             found += _keep_margins(rules, compare(there, measure(best, theirs)), theirs, "best", seed)
         if rules.veto_drop is not None and units.count >= MIN_GROUPS:
             vetoes = find_vetoes(comparison, [n for n in comparison.names if n not in HEADLINES], rules.veto_drop, seed)
-        found += _keep_calibration(rules, challenger, champion)
+        found += _keep_calibration(rules, challenger, champion, units)
     found += _keep_limits(rules, facts)
     outcome, reason = _sum_up(found, vetoes, units)
     asks = outcome == "promoted" and rules.approval == "required"
@@ -287,14 +287,15 @@ def _say_difference(against: str, bound: Bounds, reference: float, limit: float)
     return f"{value:.3f}, the {against} {reference:.3f}: {bound.value:+.3f}{between}; {wanted}"
 
 
-def _keep_calibration(rules: Rules, challenger: Scored, champion: Scored) -> list[Rule]:
-    """Compare how well the keypoint confidence keeps its word."""
+def _keep_calibration(rules: Rules, challenger: Scored, champion: Scored, units: Units) -> list[Rule]:
+    """Compare how well the keypoint confidence keeps its word; a figure of few groups decides nothing."""
     if rules.ece_rise is None:
         return []
     value, reference = (measure_reliability(scored.tables).ece_labelled for scored in (challenger, champion))
     if value is None or reference is None:
         return [_not_measured("calibration", "champion")]
     state: State = "passed" if value - reference <= rules.ece_rise else "failed"
+    state = state if units.count >= MIN_GROUPS else "undecided"
     text = f"calibration error {value:.3f}, the champion {reference:.3f}; it may rise by {rules.ece_rise:.3f}"
     return [
         Rule(

@@ -15,11 +15,13 @@ from typing import Any
 
 import msgspec
 
+from keypipe.errors import PoseError
 from tasks.tracking.client import (
     EXPERIMENT,
     all_pages,
     answering,
     experiment_id,
+    first_line,
     is_untouched,
     open_client,
     tracking_uri,
@@ -193,7 +195,12 @@ class Registry:
             self._client.delete_model_version(self.name, number)
 
     def read_file(self, number: str, path: str) -> bytes | None:
-        """Return a file of a version's folder; None where it has no such file."""
+        """Return a file of a version's folder; None where it has no such file, or the folder is gone.
+
+        Raises:
+            PoseError: the server does not answer, or the files cannot be read just now, as on a network folder that is
+                away.
+        """
         import mlflow.artifacts
         from mlflow.exceptions import MlflowException
 
@@ -206,10 +213,35 @@ class Registry:
                     uri, dst_path=scratch, tracking_uri=tracking, registry_uri=self.uri
                 )
             except (MlflowException, OSError) as error:
-                if isinstance(error, OSError) or "No such artifact" in str(error):
-                    return None
-                raise
+                if not self._lacks(number, path):
+                    why = f"{type(error).__name__}: {first_line(error)}"
+                    raise PoseError(f"{path} of v{number} of {self.name} cannot be read just now: {why}") from error
+                return None
             return Path(found).read_bytes() if Path(found).is_file() else None
+
+    def _lacks(self, number: str, path: str) -> bool:
+        """Tell whether a version's folder can be looked at, and has no such file.
+
+        Raises:
+            PoseError: the folder that holds the files of all versions is not there.
+        """
+        import mlflow.artifacts
+        from mlflow.utils.file_utils import local_file_uri_to_path
+        from mlflow.utils.uri import is_local_uri
+
+        version = self.find_version(number)
+        if version is None:
+            return True
+        run = self._tracking.get_run(version.run_id)
+        store = self._tracking.get_experiment(run.info.experiment_id).artifact_location
+        if is_local_uri(store) and not (place := Path(local_file_uri_to_path(store))).is_dir():
+            raise PoseError(
+                f"the folder of MLflow's artifacts is not there: {place}; is it one of a network, and away?"
+            )
+        folder = self._client.get_model_version_download_uri(self.name, number).rstrip("/")
+        above = f"{folder}/{path}".rpartition("/")[0]
+        there = mlflow.artifacts.list_artifacts(above, tracking_uri=tracking_uri(self.root))
+        return all(Path(item.path).name != Path(path).name for item in there)
 
     # ---------------------------------------------------------------- names that only one can create
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import stat
 from pathlib import Path
 
@@ -237,3 +238,18 @@ def test_a_run_without_its_server_takes_its_own_record_and_no_earlier_one(
     with pytest.raises(OSError, match="no space left"):
         run_to_state(tmp_path, die)
     assert run_to_state(tmp_path, end_without_server).data["name"] == "this"
+
+
+def test_a_run_that_a_schedule_starts_says_that_it_left_the_work_to_a_later_one(
+    ran: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect hands a flow to its process as a copy, which has values of its module that are not the module's own."""
+    from prefect.utilities.callables import cloudpickle_wrapped_call
+
+    from flows.pipeline.flow import training_flow
+
+    monkeypatch.setattr("flows.pipeline.flow.is_superseded", lambda: True)
+    call = cloudpickle_wrapped_call(training_flow, str(ran.root), return_state=True)
+    state = pickle.loads(call())  # as its process does
+    assert (state.name, state.message) == ("Superseded", "a later run of the same schedule is due")
+    assert ran.ran() == []

@@ -173,6 +173,16 @@ def test_confidence_that_no_longer_keeps_its_word_is_rejected() -> None:
     assert (verdict.outcome, states(verdict)["calibration/champion"]) == ("rejected", "failed")
 
 
+@pytest.mark.parametrize(("n_images", "state"), [(19, "undecided"), (20, "failed")])
+def test_the_confidence_of_few_images_rejects_nothing(n_images: int, state: str) -> None:
+    truth = draw_truth(n_images)
+    units, unsure = images_of(truth), scored(truth, 15, seed=2, confidence=0.5)
+    lenient = Rules(margin_ap=0.9, margin_close=0.9, ece_rise=0.05)
+    verdict = decide(lenient, units, unsure, scored(truth, 15, seed=1), facts=SOUND)
+    assert states(verdict)["calibration/champion"] == state
+    assert verdict.outcome == {"undecided": "undecided", "failed": "rejected"}[state]
+
+
 def test_approval() -> None:
     required = decide(replace(RULES, approval="required"), UNITS, EQUAL, CHAMPION, facts=SOUND)
     assert (required.outcome, required.needs_approval, required.moves) == ("promoted", True, False)
