@@ -33,7 +33,6 @@ Commands work from any folder of the workspace. A command of a group has two nam
 PLANNED = {
     "sweep": ("sweep", "Pipeline", "Search parameters; each trial is a run."),
     "init": ("data init [FOLDER]", "Data", "Propose parameters that fit the data. `use FOLDER` becomes its alias."),
-    "relabel": ("data relabel", "Data", "List the labels that are likely wrong."),
     "guide": ("data guide", "Data", "Make a page for annotators."),
     "drift": ("drift", "Models", "Compare what the model sees with what it was measured on."),
     "up": ("up", "Services", "Keep the dashboards up in the background. `ui` becomes `up --foreground`."),

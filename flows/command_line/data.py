@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from flows.command_line.menu import group
 from keypipe.errors import ConfigError
 from keypipe.files.texts import check_encoding
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
+
+if TYPE_CHECKING:
+    from tasks.commands.labelme_window import Window
 
 
 @group("data", examples=["keypipe data export coco ~/for-others"])
@@ -198,7 +201,6 @@ def label(
     from flows.system.progress_bar import progress_bar
     from keypipe.inference.predictor import Thresholds
     from tasks.commands.labelling import Request, count_done
-    from tasks.commands.labelme_window import open_window
 
     request = Request(count, source, among, Thresholds(conf=conf, keypoint_conf=keypoint_conf))
     with progress_bar("reading annotations") as progress:
@@ -208,15 +210,53 @@ def label(
         click.echo("no model yet: the images were chosen by how they look alone")
     if prepared.window is None:
         return
-    if not prepared.window.installed:
+    images = prepared.work.images
+    sys.exit(
+        _work_through(root, prepared.window, lambda: f"{count_done(root, images)} of {len(images)}", opened=opened)
+    )
+
+
+def _work_through(root: Path, window: Window, count: Callable[[], str], *, opened: bool) -> int:
+    """Open labelme on a list, wait, and say how many images are done; or say how it is opened. Return the exit code."""
+    from tasks.commands.labelme_window import open_window
+
+    if not window.installed:
         click.echo("labelme is not installed; `make labelme` does that")
-    if not (opened and prepared.window.installed and prepared.window.display):
-        click.echo(f"to annotate them: {prepared.window}")
-        return
-    code = open_window(root, prepared.window)
-    done = count_done(root, prepared.work.images)
-    click.echo(f"{done} of {len(prepared.work.images)} images done; next: keypipe run")
-    sys.exit(code)
+    if not (opened and window.installed and window.display):
+        click.echo(f"to work through them: {window}")
+        return 0
+    code = open_window(root, window)
+    click.echo(f"{count()} images done; next: keypipe run")
+    return code
+
+
+@data.command("relabel", examples=["keypipe relabel", "keypipe relabel --next 30 --epochs 40"])
+@click.option("--next", "count", default=50, show_default=True, help="Images on the list at most.")
+@click.option("--epochs", type=int, metavar="N", help="Of the training of each fold; default: train.epochs.")
+@click.option("--open/--no-open", "opened", default=True, help="Open labelme, where there is a display.")
+@click.pass_obj
+def relabel(root: Path, count: int, epochs: int | None, opened: bool) -> None:
+    """List labels that are likely wrong, show them, open labelme.
+
+    A model is trained for each fold of split.folds and looks at the images that it has not learnt from. Trainings are
+    kept in .keypipe/held_out; one that was stopped goes on.
+    """
+    from flows.commands.prediction import label_options
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.labelling import LABELLING, hash_labels
+    from tasks.commands.labelme_window import prepare_window
+    from tasks.commands.relabelling import relabel as find_wrong_labels
+    from tasks.workspace import params as read
+
+    with changing(root), progress_bar("reading the folds") as progress:
+        found = find_wrong_labels(root, count, progress, epochs)
+    click.echo(f"{found}; the page with both versions: {found.page.relative_to(root)}")
+    if found.images:
+        schema = read.load_schema(read.read_params(root))
+        window = prepare_window(root, LABELLING, found.images, schema, label_options(root))
+        before = hash_labels(root, found.images)
+        after = lambda: f"{len(hash_labels(root, found.images) - before)} of {len(before)}"  # noqa: E731
+        sys.exit(_work_through(root, window, after, opened=opened))
 
 
 @contextmanager

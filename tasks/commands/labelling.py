@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from keypipe.annotations.labelme import LabelmeError, parse_labelme
 from keypipe.annotations.machine import find_untouched
 from keypipe.annotations.readings import Folder
-from keypipe.batch.labels import LabelFolder, LabelTarget
+from keypipe.batch.labels import LabelFolder, LabelTarget, read_if_there
 from keypipe.batch.sources import find_sources, source_name
 from keypipe.diagnosis.columns import Gathering
 from keypipe.diagnosis.outliers import Examiner, learn_shapes
@@ -212,6 +213,12 @@ def write_list(root: Path, choice: Choice, predictor: Predictor | None, threshol
 def count_done(root: Path, images: Sequence[str], encoding: str | None = None) -> int:
     """Count the images of a list that a person has looked through: with labels, and none of them a model's alone."""
     return sum(_is_done((root / RAW / name).with_suffix(".json"), encoding) for name in images)
+
+
+def hash_labels(root: Path, images: Sequence[str]) -> set[tuple[str, str]]:
+    """Return each image of a list with the hash of its JSON: those that change are those that somebody worked on."""
+    contents = ((name, read_if_there((root / RAW / name).with_suffix(".json"))) for name in images)
+    return {(name, hashlib.sha256(content or b"").hexdigest()) for name, content in contents}
 
 
 def _is_done(path: Path, encoding: str | None) -> bool:

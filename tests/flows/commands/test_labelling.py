@@ -173,7 +173,7 @@ def test_labelme_is_opened_where_there_is_a_display(workspace: Path, monkeypatch
     program.chmod(program.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("DISPLAY", ":99")
     assert "1 of 3 images done; next: keypipe run" in label(workspace, "--next", "3").output
-    assert "to annotate them" in label(workspace, "--next", "3", "--no-open").output
+    assert "to work through them" in label(workspace, "--next", "3", "--no-open").output
 
 
 def test_numbers_that_make_no_sense(workspace: Path) -> None:

@@ -1,0 +1,305 @@
+"""Labels that are likely wrong: where they differ from what a model says that has never seen them.
+
+A model that learnt from a wrong label says the same again, so only predictions of images that were held out tell
+(confident learning uses out-of-sample probabilities for the same reason: C. Northcutt et al., Journal of Artificial
+Intelligence Research 70, 2021).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from keypipe.keypoints.boxes import Box, box_iou
+from keypipe.keypoints.instances import AnnotatedImage, Instance
+from keypipe.keypoints.predictions import DEFAULT_CONF, Prediction
+from keypipe.keypoints.skeleton import Schema
+
+Kind = Literal["moved", "exchanged", "missing-keypoint", "other-class", "not-found", "not-labelled"]
+Point = tuple[float, float]
+
+KINDS: dict[Kind, str] = {
+    "exchanged": "keypoints that probably bear each other's names",
+    "moved": "keypoints far from where the model sees them",
+    "other-class": "objects that the model takes for another class",
+    "missing-keypoint": "keypoints that the model sees and nobody labelled",
+    "not-labelled": "objects that the model sees and nobody labelled",
+    "not-found": "labelled objects that the model does not see",
+}
+
+LIMIT = 6.0
+"""From this score on a label is suspected. A keypoint's score is its distance from where the model sees it, in the
+usual distances of that keypoint (their median over the dataset), times the model's confidence in it."""
+MIN_DISTANCE = 0.04
+"""Box diagonals; a keypoint nearer to where the model sees it is right enough."""
+FLOOR = 0.008
+"""Box diagonals that a keypoint is usually off at least: no hand is steadier."""
+MATCH_IOU = 0.3
+"""Boxes may be wrong as well, so less than in an evaluation is enough."""
+SURE = 0.97
+"""Share of the times that a model was right when it was as sure as here, from which its word against a person's on what
+is there at all is worth a look."""
+
+_ENOUGH = 20  # objects that a keypoint's usual distance is taken from; with fewer, that of all keypoints
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """An annotated image, and what a model that has not learnt from it found there."""
+
+    image: AnnotatedImage
+    predictions: list[Prediction]
+
+
+class Suspect(msgspec.Struct, frozen=True, kw_only=True):
+    """An object whose label is likely wrong.
+
+    Attributes:
+        image: its path relative to ``data/``.
+        source: its JSON, relative to ``data/raw``.
+        kind: what is wrong, a key of ``KINDS``.
+        score: the more, the likelier; from ``LIMIT`` on.
+        class_name: of the label, or of what the model sees where there is none.
+        box_xyxy: of the object, pixels.
+        keypoints: names of those at fault.
+        labelled: where they are, pixels; none for those that are not labelled.
+        predicted: where the model sees them.
+        number: of the object in its image; None for one that is not labelled.
+    """
+
+    image: str
+    source: str
+    kind: Kind
+    score: float
+    class_name: str
+    box_xyxy: Box
+    keypoints: tuple[str, ...] = ()
+    labelled: tuple[Point, ...] = ()
+    predicted: tuple[Point, ...] = ()
+    number: int | None = None
+
+
+class _Pair(msgspec.Struct, frozen=True):
+    seen: Seen
+    number: int
+    instance: Instance
+    found: Prediction
+
+    @property
+    def diagonal(self) -> float:
+        return _diagonal(self.instance.box_xyxy)
+
+    def distances(self) -> dict[str, tuple[float, float]]:
+        """Return for every labelled keypoint its distance, in box diagonals, and the model's confidence."""
+        distances: dict[str, tuple[float, float]] = {}
+        for point in self.found.keypoints:
+            label = self.instance.keypoints.get(point.name)
+            if label is not None:
+                away = float(np.hypot(label.x - point.x, label.y - point.y)) / self.diagonal
+                distances[point.name] = (away, point.confidence)
+        return distances
+
+
+def _diagonal(box: Box) -> float:
+    return max(float(np.hypot(box[2] - box[0], box[3] - box[1])), 1.0)
+
+
+def find_suspects(seen: Sequence[Seen], schema: Schema, conf: float = DEFAULT_CONF) -> list[Suspect]:
+    """Find labels that are likely wrong.
+
+    Args:
+        seen: every image with what a model found that has not learnt from it.
+        schema: classes and skeletons.
+        conf: score from which a detection counts.
+
+    Returns:
+        One for each object at most, the likeliest first; of equal score in the images' order.
+    """
+    pairs: list[_Pair] = []
+    lost: list[tuple[Seen, int, Instance]] = []
+    extra: list[tuple[Seen, Prediction]] = []
+    for item in seen:
+        matched, alone, left = _match(item, conf)
+        pairs += matched
+        lost += [(item, number, item.image.instances[number]) for number in alone]
+        extra += [(item, found) for found in left]
+    usual = _usual_distances(pairs, schema)
+    calibration = _calibrate(pairs)
+    suspects = [found for pair in pairs if (found := _examine(pair, usual, calibration)) is not None]
+    suspects += _of_whole_objects(pairs, lost, extra)
+    return sorted(suspects, key=lambda found: -found.score)
+
+
+def _match(item: Seen, conf: float) -> tuple[list[_Pair], list[int], list[Prediction]]:
+    """Give each labelled object the prediction of its class that covers it best; return what is left of both."""
+    found = [prediction for prediction in item.predictions if prediction.score >= conf]
+    instances = item.image.instances
+    if not found or not instances:
+        return [], list(range(len(instances))), found
+    first = np.array([instance.box_xyxy for instance in instances], dtype=np.float64)
+    second = np.array([prediction.box_xyxy for prediction in found], dtype=np.float64)
+    overlap = box_iou(first[:, None], second[None])
+    same = np.array([[a.class_name == b.class_name for b in found] for a in instances])
+    overlap = np.where(same, overlap, 0.0)
+    pairs: list[_Pair] = []
+    rows, columns = set(range(len(instances))), set(range(len(found)))
+    for place in np.argsort(-overlap, axis=None, kind="stable").tolist():
+        row, column = divmod(place, len(found))
+        if overlap[row, column] < MATCH_IOU:
+            break
+        if row in rows and column in columns:
+            rows.discard(row)
+            columns.discard(column)
+            pairs.append(_Pair(item, row, instances[row], found[column]))
+    return pairs, sorted(rows), [found[column] for column in sorted(columns)]
+
+
+def _usual_distances(pairs: Iterable[_Pair], schema: Schema) -> dict[tuple[str, str], float]:
+    """Return the median distance of every keypoint of every class, in box diagonals."""
+    collected: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for pair in pairs:
+        for name, (away, _) in pair.distances().items():
+            collected[pair.instance.class_name, name].append(away)
+    every = [away for values in collected.values() for away in values]
+    overall = float(np.median(every)) if every else FLOOR
+    usual: dict[tuple[str, str], float] = {}
+    for class_name, skeleton in schema.classes.items():
+        for name in skeleton.keypoints:
+            values = collected.get((class_name, name), [])
+            middle = float(np.median(values)) if len(values) >= _ENOUGH else overall
+            usual[class_name, name] = max(middle, FLOOR)
+    return usual
+
+
+class _Calibration(msgspec.Struct, frozen=True):
+    """How often a keypoint was labelled when the model was so sure of it: confidences, descending, and shares."""
+
+    confidences: list[float]
+    shares: list[float]
+
+    def share(self, confidence: float) -> float:
+        """Return the share that was labelled among keypoints of this confidence or more."""
+        place = int(np.searchsorted(-np.array(self.confidences), -confidence, side="right")) - 1
+        return self.shares[place] if place >= _ENOUGH - 1 else 0.0
+
+
+def _calibrate(pairs: Iterable[_Pair]) -> dict[tuple[str, str], _Calibration]:
+    collected: dict[tuple[str, str], list[tuple[float, bool]]] = defaultdict(list)
+    for pair in pairs:
+        for point in pair.found.keypoints:
+            key = pair.instance.class_name, point.name
+            collected[key].append((point.confidence, point.name in pair.instance.keypoints))
+    found: dict[tuple[str, str], _Calibration] = {}
+    for key, values in collected.items():
+        values.sort(key=lambda item: -item[0])
+        shares = np.cumsum([labelled for _, labelled in values]) / np.arange(1, len(values) + 1)
+        found[key] = _Calibration([confidence for confidence, _ in values], shares.tolist())
+    return found
+
+
+def _examine(
+    pair: _Pair, usual: Mapping[tuple[str, str], float], calibration: Mapping[tuple[str, str], _Calibration]
+) -> Suspect | None:
+    """Examine the keypoints of an object that the model has found as well."""
+    class_name = pair.instance.class_name
+    distances = pair.distances()
+    scores = {
+        name: away / usual[class_name, name] * confidence
+        for name, (away, confidence) in distances.items()
+        if away >= MIN_DISTANCE
+    }
+    far = sorted((name for name, score in scores.items() if score >= LIMIT), key=lambda name: -scores[name])
+    places = {point.name: (point.x, point.y) for point in pair.found.keypoints}
+    if far:
+        exchanged = _find_exchanged(pair, far, places)
+        names = exchanged or far
+        return _to_suspect(pair, "exchanged" if exchanged else "moved", scores[far[0]], names, places)
+    missing = [
+        (share, point.name)
+        for point in pair.found.keypoints
+        if point.name not in pair.instance.keypoints
+        and (share := calibration[class_name, point.name].share(point.confidence)) >= SURE
+    ]
+    if missing:
+        missing.sort(key=lambda item: -item[0])
+        return _to_suspect(
+            pair, "missing-keypoint", LIMIT * missing[0][0] / SURE, [name for _, name in missing], places
+        )
+    return None
+
+
+def _find_exchanged(pair: _Pair, far: Sequence[str], places: Mapping[str, Point]) -> list[str]:
+    """Find keypoints that lie where the model sees another one of those that are far off, and that one elsewhere."""
+    taken: list[str] = []
+    for name in far:
+        label = pair.instance.keypoints[name]
+        own = float(np.hypot(label.x - places[name][0], label.y - places[name][1]))
+        others = [other for other in far if other != name]
+        away = {other: float(np.hypot(label.x - places[other][0], label.y - places[other][1])) for other in others}
+        if away and min(away.values()) < own / 3:
+            taken.append(name)
+    return taken if len(taken) > 1 else []
+
+
+def _to_suspect(pair: _Pair, kind: Kind, score: float, names: Sequence[str], places: Mapping[str, Point]) -> Suspect:
+    labels = pair.instance.keypoints
+    return Suspect(
+        image=pair.seen.image.path,
+        source=pair.seen.image.source,
+        kind=kind,
+        score=round(score, 3),
+        class_name=pair.instance.class_name,
+        box_xyxy=pair.instance.box_xyxy,
+        keypoints=tuple(names),
+        labelled=tuple((labels[name].x, labels[name].y) for name in names if name in labels),
+        predicted=tuple(places[name] for name in names),
+        number=pair.number,
+    )
+
+
+def _of_whole_objects(
+    pairs: Sequence[_Pair], lost: Sequence[tuple[Seen, int, Instance]], extra: Sequence[tuple[Seen, Prediction]]
+) -> list[Suspect]:
+    """Suspect objects of another class than the model's, and those that only one of the two knows."""
+    suspects: list[Suspect] = []
+    explained: set[int] = set()
+    for item, number, instance in lost:
+        rivals = [found for other, found in extra if other is item and found.class_name != instance.class_name]
+        rival = max(rivals, key=lambda found: _overlap(found.box_xyxy, instance.box_xyxy), default=None)
+        of = {"image": item.image.path, "source": item.image.source, "number": number}
+        if rival is not None and _overlap(rival.box_xyxy, instance.box_xyxy) >= 0.5:
+            explained.add(id(rival))
+            score = LIMIT * (1 + rival.score)
+            suspects.append(_whole("other-class", score, instance.class_name, instance.box_xyxy, of))
+    # Where nearly all objects are found, one that is not is worth a look; where many are not, the model is weak.
+    found_share = len(pairs) / max(len(pairs) + len(lost), 1)
+    if found_share >= SURE and len(pairs) >= _ENOUGH:
+        told = {(found.image, found.number) for found in suspects}
+        for item, number, instance in lost:
+            if (item.image.path, number) not in told:
+                of = {"image": item.image.path, "source": item.image.source, "number": number}
+                suspects.append(_whole("not-found", LIMIT * found_share, instance.class_name, instance.box_xyxy, of))
+    scores = sorted(
+        [(pair.found.score, True) for pair in pairs] + [(found.score, False) for _, found in extra], reverse=True
+    )
+    shares = np.cumsum([labelled for _, labelled in scores]) / np.arange(1, len(scores) + 1)
+    for item, found in extra:
+        place = sum(score >= found.score for score, _ in scores) - 1
+        if id(found) not in explained and place >= _ENOUGH and shares[place] >= SURE:
+            of = {"image": item.image.path, "source": item.image.source, "number": None}
+            score = LIMIT * float(shares[place]) / SURE
+            suspects.append(_whole("not-labelled", score, found.class_name, found.box_xyxy, of))
+    return suspects
+
+
+def _whole(kind: Kind, score: float, class_name: str, box: Box, of: Mapping[str, object]) -> Suspect:
+    return msgspec.convert(
+        {**of, "kind": kind, "score": round(score, 3), "class_name": class_name, "box_xyxy": box}, Suspect
+    )
+
+
+def _overlap(first: Box, second: Box) -> float:
+    return float(box_iou(np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)))
