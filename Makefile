@@ -66,9 +66,10 @@ format: install
 
 # The tests of pages want a real browser; without one they are skipped.
 browser:
-	command -v chromium chromedriver || { \
+	{ command -v chromium && command -v chromedriver; } || { \
 	sudo=$$([ $$(id -u) = 0 ] || echo sudo) && $$sudo apt-get update -q && \
-	$$sudo apt-get install -qy --no-install-recommends chromium chromium-driver; }
+	$$sudo apt-get install -qy --no-install-recommends chromium chromium-driver; } || \
+	echo "no chromium and chromium-driver from this system's packages: the tests of pages are skipped"
 
 clean:
 	rm -rf $(VENV) .venv-labelme build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.imports import ROOT
+from tests.patience import PATIENCE
 
 
 class Served(NamedTuple):
@@ -63,6 +64,6 @@ def serving(
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.communicate(timeout=30)
+                process.communicate(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()

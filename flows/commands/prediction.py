@@ -13,14 +13,12 @@ from keypipe.batch import prediction as batch
 from keypipe.batch.labels import LabelTarget
 from keypipe.errors import ModelError
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Thresholds
-from tasks.workspace.places import PARAMS_FILE
+from tasks.workspace.places import BEST, ONNX, PARAMS_FILE
 
 if TYPE_CHECKING:
     from keypipe.inference.model_info import ModelInfo
     from keypipe.inference.predictor import RawModel
 
-EXPORTED_MODEL = Path("exports/model.onnx")
-TRAINED_MODEL = Path("models/best.pt")
 PREDICTIONS = Path("predictions")
 
 
@@ -100,11 +98,11 @@ def find_model(root: Path) -> Path:
     Raises:
         ModelError: it has neither.
     """
-    for path in (EXPORTED_MODEL, TRAINED_MODEL):
+    for path in (ONNX, BEST):
         if (root / path).is_file():
             return root / path
     raise ModelError(
-        f"no model here: neither {EXPORTED_MODEL} nor {TRAINED_MODEL}; `keypipe run` makes them, `dvc pull` fetches"
+        f"no model here: neither {ONNX} nor {BEST}; `keypipe run` makes them, `dvc pull` fetches"
         " them, --model names another"
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from flows.commands.prediction import EXPORTED_MODEL
 from keypipe.errors import ConfigError
 from keypipe.serving.following.rest import MlflowRest
 from keypipe.serving.following.source import ModelRef, ModelSource, NoModelError, NoVersionError, parse_ref
@@ -13,6 +12,7 @@ from tasks.registry.history import CHAMPION
 from tasks.registry.settings import model_name
 from tasks.registry.source import WorkspaceSource
 from tasks.tracking.client import tracking_uri
+from tasks.workspace.places import ONNX
 
 
 def find_model(root: Path, named: str | None, server: str | None) -> tuple[Path | ModelRef, ModelSource | None]:
@@ -36,10 +36,10 @@ def find_model(root: Path, named: str | None, server: str | None) -> tuple[Path 
         try:
             source.find(ref)
         except NoModelError:
-            return root / EXPORTED_MODEL, None
+            return root / ONNX, None
         except NoVersionError as error:
             raise ConfigError(
-                f"{error}; `keypipe promote` puts one into use, `keypipe serve {EXPORTED_MODEL}` serves the export"
+                f"{error}; `keypipe promote` puts one into use, `keypipe serve {ONNX}` serves the export"
             ) from error
     return ref, source
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tasks.workspace.places import BEST, EXPORTS, REPORT_HTML, REPORTS
 from tasks.workspace.program import format_seconds
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ def show_result(root: Path, result: RunResult) -> None:
 
 def places(root: Path) -> list[tuple[str, str]]:
     """Return where the results of a run are, as far as they are there, and what to type next."""
-    model = root / "models" / "best.pt"
-    exports = sorted(path.name for path in (root / "exports").glob("*.onnx"))
-    reports = sorted((root / "reports").glob("*/report.html"))
-    lines = [("model", "models/best.pt")] if model.exists() else []
-    lines += [("exports", ", ".join(f"exports/{name}" for name in exports))] if exports else []
+    model = root / BEST
+    exports = sorted(path.name for path in (root / EXPORTS).glob("*.onnx"))
+    reports = sorted((root / REPORTS).glob(f"*/{REPORT_HTML}"))
+    lines = [("model", str(BEST))] if model.exists() else []
+    lines += [("exports", ", ".join(str(EXPORTS / name) for name in exports))] if exports else []
     lines += [("reports", ", ".join(str(path.relative_to(root)) for path in reports))] if reports else []
     lines.append(("dashboards", "keypipe ui"))
     if model.exists():

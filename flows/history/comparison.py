@@ -29,14 +29,21 @@ from tasks.pages.reports import parse_report
 from tasks.versions import git, snapshots
 from tasks.versions.store import opened_commit
 from tasks.workspace.documents import parse_yaml
-from tasks.workspace.places import LOCAL_FILE, PARAMS_FILE
+from tasks.workspace.places import (
+    COCO,
+    LOCAL_FILE,
+    MANIFEST,
+    PARAMS_FILE,
+    REPORT_HTML,
+    REPORT_JSON,
+    metrics_file,
+    report_folder,
+)
 from tasks.workspace.program import write_json
 
-PAGE = Path("reports/compare/report.html")
-COCO = "data/coco/keypoints.json"
-MANIFEST = "data/dataset/manifest.csv"
-METRICS = "metrics/validate.json"
-VALIDATION = "reports/validate/report.json"
+PAGE = report_folder("compare") / REPORT_HTML
+METRICS = metrics_file("validate")
+VALIDATION = report_folder("validate") / REPORT_JSON
 CODE = ("keypipe", "tasks", "flows", "dvc.yaml")
 
 SPLITS = ("val", "test")
@@ -161,7 +168,7 @@ def _resolve(root: Path, name: str) -> tuple[str, str, str]:
 
 def _to_subject(name: str, note: str, tree: str, read: Read) -> Subject:
     params = _flat_yaml(read(PARAMS_FILE)) | _flat_yaml(read(LOCAL_FILE), "local.")
-    coco, manifest, validation = read(COCO), read(MANIFEST), read(VALIDATION)
+    coco, manifest, validation = (read(path.as_posix()) for path in (COCO, MANIFEST, VALIDATION))
     lines = parse_manifest(manifest.decode()).lines if manifest else ()
     return Subject(
         name,
@@ -170,7 +177,7 @@ def _to_subject(name: str, note: str, tree: str, read: Read) -> Subject:
         params,
         parse_coco(coco) if coco else None,
         {line.image: line.split for line in lines if line.state == USED},
-        parse_figures(read(METRICS)),
+        parse_figures(read(METRICS.as_posix())),
         parse_keypoints(validation),
     )
 
@@ -213,7 +220,7 @@ def parse_figures(content: bytes | None) -> dict[str, Figure]:
 
 def parse_keypoints(content: bytes | None) -> dict[tuple[str, str, str], KeypointFigure]:
     """Read the errors of every keypoint from validate's ``report.json``, by split, class and keypoint."""
-    splits = parse_report(content, VALIDATION).get("sides", {}) if content else {}
+    splits = parse_report(content, VALIDATION.as_posix()).get("sides", {}) if content else {}
     return {
         (split, row["class_name"], row["keypoint"]): KeypointFigure(row["median_px"], row["within"])
         for split, evaluation in sorted(splits.items(), key=_by_split)

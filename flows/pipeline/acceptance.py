@@ -44,18 +44,20 @@ def _accept(root: Path, stages: Sequence[str], held: lease.Held, say: Say) -> li
     from tasks.check import check_workspace
     from tasks.commands import accept as command
 
-    for line in command.add_missing_params(root):
+    with command.params_stay_where_refused(root):
+        added = command.add_missing_params(root)
+        check_workspace(root)
+        found = command.list_differences(root)
+        for stage in stages:
+            plan_stages(list(found), force=[stage])  # refuses names of no stage
+        wanted = [stage for stage in found if stage in stages] if stages else [s for s in found if found[s].code]
+        first = [stage for stage in found if stage in command.ALWAYS_RUN]
+        command.refuse(found, [*first, *(stage for stage in wanted if stage not in first)])
+        taken_on_trust = [stage for stage in wanted if stage not in first and found[stage].code]
+        if command.TRAIN in taken_on_trust:
+            command.refuse_other_learning(root)
+    for line in added:
         say(line)
-    check_workspace(root)
-    found = command.list_differences(root)
-    for stage in stages:
-        plan_stages(list(found), force=[stage])  # refuses names of no stage
-    wanted = [stage for stage in found if stage in stages] if stages else [s for s in found if found[s].code]
-    first = [stage for stage in found if stage in command.ALWAYS_RUN]
-    command.refuse(found, [*first, *(stage for stage in wanted if stage not in first)])
-    taken_on_trust = [stage for stage in wanted if stage not in first and found[stage].code]
-    if command.TRAIN in taken_on_trust:
-        command.refuse_other_learning(root)
     if git.is_repository(root):
         snapshots.settle(root)  # what came of the training, while dvc.lock still speaks of the code that trained
     for stage in first:

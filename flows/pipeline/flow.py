@@ -25,7 +25,7 @@ from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
 from tasks.tracking.outbox import describe_waiting
 from tasks.versions.raw import RawVersion, version_raw
-from tasks.workspace.places import RAW
+from tasks.workspace.places import RAW, RECORD, REPORT_JSON, report_folder
 from tasks.workspace.program import USER_ERROR
 
 FLOW_NAME = "keypipe-training"
@@ -162,7 +162,7 @@ def _explain(state: Any) -> tuple[str, int]:
 
 def read_headline(root: Path, stage: str) -> str:
     """Return the one figure that a stage has written about itself, or nothing."""
-    path = root / ("models/train.json" if stage == "train" else f"reports/{stage}/report.json")
+    path = root / (RECORD if stage == "train" else report_folder(stage) / REPORT_JSON)
     try:
         report = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError):

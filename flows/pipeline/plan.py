@@ -18,10 +18,10 @@ from tasks.tracking.client import tracking_uri
 from tasks.versions.raw import check_raw
 from tasks.versions.repository import check_repository
 from tasks.versions.stages import stage_names
-from tasks.workspace.places import STATE
+from tasks.workspace.places import GROUPS, LOCAL_FILE, PARAMS_FILE, SIGMAS, STATE, WEIGHTS
 
 CHECKED = STATE / "checked.json"
-FILES = ("params.yaml", "local.yaml", "dvc.yaml", "data/groups.csv", "data/sigmas.yaml", "data/weights/.gitignore")
+FILES = (PARAMS_FILE, LOCAL_FILE, "dvc.yaml", GROUPS, SIGMAS, WEIGHTS / ".gitignore")
 """What the check reads, or asks for."""
 
 _CODE = Path(__file__).parents[2]

@@ -32,11 +32,11 @@ from flows.services.presence import Presence, Unsettled, note_end, tell_ends, wa
 from flows.system.process import Tree
 from keypipe.errors import PoseError
 from tasks.registry import aliases, history
-from tasks.registry.facts import ONNX_FILE
 from tasks.registry.history import CHAMPION
 from tasks.registry.lease import HeldError, Lease, LostError, hold
 from tasks.retraining.settings import read_settings
 from tasks.retraining.start import starts_from_champion
+from tasks.workspace.places import ONNX
 from tasks.workspace.program import USER_ERROR
 
 FLOW_NAME = "keypipe-retraining"
@@ -198,7 +198,7 @@ class _Run:
         """Tell whether the exported model is the one in use, byte for byte."""
         state = aliases.read_state(self.root)
         number = state.aliases.get(CHAMPION)
-        path = self.root / ONNX_FILE
+        path = self.root / ONNX
         if number is None or not path.is_file():
             return False
         same = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,7 +7,8 @@ mean the same, and today's code still learns the same from them (``LEARNS``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,15 @@ def _or_default(value: Any, default: Any) -> Any:
 
 def _defaults(section: str) -> dict[str, Any]:
     model = SECTIONS.get(section)
-    return model().model_dump(mode="json") if model else {}
+    own = model().model_dump(mode="json") if model else {}
+    return _engine_defaults() | own if section == TRAIN else own
+
+
+def _engine_defaults() -> dict[str, Any]:
+    """Return the arguments that ``train:`` hands to the engine as they are, with their defaults."""
+    from tasks.engine.door.training import engine
+
+    return {name: value for name, value in engine().read_train_arguments().items() if name not in engine().RESERVED}
 
 
 def add_missing_params(root: Path) -> list[str]:
@@ -76,6 +85,18 @@ def add_missing_params(root: Path) -> list[str]:
     if text != before:
         write_text(root / PARAMS_FILE, text)
     return told
+
+
+@contextmanager
+def params_stay_where_refused(root: Path) -> Iterator[None]:
+    """Take back what the block wrote into ``params.yaml`` where it ends in a refusal."""
+    before = (root / PARAMS_FILE).read_bytes()
+    try:
+        yield
+    except PoseError:
+        if (root / PARAMS_FILE).read_bytes() != before:
+            write_text(root / PARAMS_FILE, before.decode("utf-8"))
+        raise
 
 
 def list_differences(root: Path) -> dict[str, Differences]:

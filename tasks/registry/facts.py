@@ -18,9 +18,7 @@ from keypipe.keypoints.skeleton import schema_to_mapping
 from tasks.tracking.registry import to_tags
 from tasks.workspace.documents import parse_yaml
 from tasks.workspace.models import Summary
-from tasks.workspace.places import ANNOTATIONS, EXPORTS, LOCK, RECORD, REPORT_JSON, report_folder
-
-ONNX_FILE = EXPORTS / "model.onnx"
+from tasks.workspace.places import ANNOTATIONS, LOCK, ONNX, RECORD, REPORT_JSON, report_folder
 
 Read = Callable[[str], bytes | None]
 """Gives a file of the workspace, as it is now or was in a snapshot, by its path; None where there is none."""
@@ -191,7 +189,7 @@ def gather(read: Read, snapshot: str = "") -> Facts:
         raise ModelError("reports/validate holds no figures; run `keypipe run`")
     converted = _decode(read, report_folder("convert") / REPORT_JSON, _Converted)
     divided = _decode(read, report_folder("split") / REPORT_JSON, _Divided)
-    onnx = _read(read, ONNX_FILE)
+    onnx = _read(read, ONNX)
     lock = read(LOCK.as_posix())
     counts = {
         split: (int(side.get("images", 0)), int(side.get("objects", 0)))
@@ -240,7 +238,7 @@ def _locked(lock: bytes | None, stage: str, key: str, path: str) -> str:
 
 def _describe(onnx: bytes) -> ModelInfo:
     with tempfile.TemporaryDirectory(prefix="keypipe-") as folder:
-        path = Path(folder) / ONNX_FILE.name
+        path = Path(folder) / ONNX.name
         path.write_bytes(onnx)
         return load_onnx_model(path, device="cpu")[1]
 

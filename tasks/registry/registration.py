@@ -18,7 +18,7 @@ from keypipe.keypoints.skeleton import Schema
 from tasks.registry import history
 from tasks.registry.aliases import challenge, open_registry
 from tasks.registry.card import FILE, to_card, to_description
-from tasks.registry.facts import ONNX_FILE, Facts, Read, gather
+from tasks.registry.facts import Facts, Read, gather
 from tasks.registry.history import CHALLENGER, CHAMPION
 from tasks.registry.lease import hold
 from tasks.tracking.packaging import save_package
@@ -26,7 +26,7 @@ from tasks.tracking.registry import Registry, Version, to_tags
 from tasks.versions import git, snapshots
 from tasks.versions.stages import stage_version
 from tasks.versions.store import opened_commit
-from tasks.workspace.places import ANNOTATIONS, LOCK, MANIFEST
+from tasks.workspace.places import ANNOTATIONS, LOCK, MANIFEST, ONNX
 from tasks.workspace.program import write_json
 
 CLASSES = "keypipe.classes"
@@ -164,8 +164,8 @@ def _add(registry: Registry, read: Read, facts: Facts, who: str, gate: Mapping[s
     lineage = facts.lineage()
 
     def save(folder: Path) -> None:
-        network = folder.with_name(ONNX_FILE.name)
-        network.write_bytes(read(ONNX_FILE.as_posix()) or b"")
+        network = folder.with_name(ONNX.name)
+        network.write_bytes(read(ONNX.as_posix()) or b"")
         save_package(folder, network, _example(read), lineage)
         (folder / FILE).write_text(card, encoding="utf-8")
         write_json(folder / LINEAGE_FILE, {**lineage, "gate": dict(gate)})

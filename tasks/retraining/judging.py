@@ -28,7 +28,6 @@ from tasks.progress import Progress, tell_nobody
 from tasks.proofs.parity import max_detections, to_evaluation
 from tasks.registry import history
 from tasks.registry.aliases import State, open_registry
-from tasks.registry.facts import ONNX_FILE
 from tasks.registry.history import CHAMPION
 from tasks.retraining.jury import TEST, Chosen, choose_images
 from tasks.retraining.made_of import read_version_manifest
@@ -36,7 +35,7 @@ from tasks.tracking.registry import Registry, Version
 from tasks.validate import read_units
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_schema, read_split
-from tasks.workspace.places import LATENCY, MANIFEST, REPORT_JSON, STATE, report_folder
+from tasks.workspace.places import LATENCY, MANIFEST, ONNX, REPORT_JSON, STATE, report_folder
 
 CHALLENGER = "challenger"
 SEEN = STATE / "cache/seen"
@@ -132,7 +131,7 @@ def judge(
     if champion is not None:
         manifests["champion"] = _manifest_of(root, registry, champion)
     chosen = choose_images(truth, own, manifests)
-    mine = court.look(CHALLENGER, (root / ONNX_FILE).read_bytes(), [*chosen.common, *chosen.new])
+    mine = court.look(CHALLENGER, (root / ONNX).read_bytes(), [*chosen.common, *chosen.new])
     try:
         if champion is None:
             return _judge_first(court, rules, mine, chosen, facts, seed, own.draw)
@@ -368,7 +367,7 @@ def _gather_facts(root: Path, doctor_errors: int | None, judged: int) -> Facts:
     return Facts(
         parity=None if proven is None or "onnx" not in proven.proofs else not proven.faults,
         latency_ms=min(alone, default=None),
-        size_mb=(root / ONNX_FILE).stat().st_size / 1e6,
+        size_mb=(root / ONNX).stat().st_size / 1e6,
         doctor_errors=doctor_errors,
         judged=judged,
     )

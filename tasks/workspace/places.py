@@ -10,6 +10,7 @@ LOCAL_FILE = "local.yaml"
 RAW = Path("data/raw")
 RAW_FILE = Path("data/raw.dvc")
 GROUPS = Path("data/groups.csv")
+SIGMAS = Path("data/sigmas.yaml")
 WEIGHTS = Path("data/weights")
 LOCK = Path("dvc.lock")
 
@@ -36,6 +37,7 @@ PREFLIGHT_PICTURE = MODELS / "preflight.jpg"
 
 # What validate and export write.
 EXPORTS = Path("exports")
+ONNX = EXPORTS / "model.onnx"
 LATENCY = EXPORTS / "latency.json"
 METRICS = Path("metrics")
 REPORTS = Path("reports")

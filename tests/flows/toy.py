@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from tests.patience import PATIENCE
+
 if TYPE_CHECKING:
     from flows.pipeline.run_result import RunResult
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ["convert", "split", "train", "validate", "export"]
-
-PATIENCE = 240.0
-"""Seconds until something that should have happened is taken not to; no measure of how fast anything is."""
 
 DVC_YAML = """\
 stages:

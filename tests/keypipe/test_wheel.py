@@ -24,6 +24,7 @@ from keypipe.keypoints.predictions import Prediction
 from tests.imports import ROOT
 from tests.mlflow_server import MlflowServer
 from tests.model_versions import Versions, photo
+from tests.patience import PATIENCE
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
 from tests.served import serving
 
@@ -142,7 +143,7 @@ def test_it_serves_without_an_engine(serving_environment: Path, onnx: Path, tmp_
         assert "Drop an image here" in httpx.get(server.url).text
         for path in write_demo(tmp_path / "images", 4, seed=5, size_wh=(200, 150)):
             for body in ({"content": path.read_bytes()}, {"files": {"file": path.read_bytes()}}):
-                found = httpx.post(f"{server.url}/predict", **body, timeout=60).json()["predictions"]
+                found = httpx.post(f"{server.url}/predict", **body, timeout=PATIENCE).json()["predictions"]
                 assert_alike(found, predictor.predict_image(read_image(path)))
                 n_found += len(found)
     assert n_found > 20
@@ -166,7 +167,7 @@ def test_it_follows_a_champion_and_a_challenger_without_mlflow(
         with serving(tmp_path, versions.ref, *arguments, program=program, env=surroundings()) as server:
 
             def health() -> Any:
-                return httpx.get(f"{server.url}/healthz", timeout=60).json()
+                return httpx.get(f"{server.url}/healthz", timeout=PATIENCE).json()
 
             while not health()["shadow"]["version"]:
                 time.sleep(0.1)

@@ -24,6 +24,7 @@ from tasks.train import Progress, TrainParams, _read_progress, flatten, warn
 from tasks.workspace.models import decode_figures
 from tasks.workspace.program import write_json
 from tests.imports import TELLS
+from tests.patience import PATIENCE
 from tests.workspace import dvc, environment, keep_weights, make_workspace, run_stage, run_stages, set_params
 
 LOSSES = ("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss")
@@ -190,7 +191,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_in_the_same_mlflow_run(dr
         wait_for_epochs(drawn, process, recorded + 2)
     finally:
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=PATIENCE)
     found = re.search(r"stopped after epoch (\d+)", output)
     assert found
     reached = int(found[1])
@@ -230,7 +231,7 @@ def test_a_model_whose_recorder_falls_silent_is_kept_and_recorded_later(
         )
         wait_for_epochs(divided, process, 1)
         server.stop()
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
         assert "warning: the MLflow server" in output
         assert "the rest waits in .keypipe/outbox" in output

@@ -18,6 +18,7 @@ from keypipe.keypoints.skeleton import Schema, Skeleton
 from keypipe.serving.settings import Settings
 from tests.imports import ROOT
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
+from tests.patience import PATIENCE
 from tests.served import command, surroundings
 from tests.served import serving as served
 
@@ -39,7 +40,7 @@ def test_the_export_is_served_from_any_folder_of_the_clone(clone: Path) -> None:
     with served(clone / "photos", "--conf", "0.5") as server:
         card = httpx.get(f"{server.url}/model").json()
         server.process.terminate()
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE) == 0
         assert server.process.communicate()[1] == ""
     assert card["model"]["path"] == "model.onnx"
     assert card["thresholds"]["conf"] == 0.5

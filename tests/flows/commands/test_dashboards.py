@@ -7,7 +7,8 @@ import urllib.request
 
 import pytest
 
-from tests.flows.toy import PATIENCE, Toy, wait_until
+from tests.flows.toy import Toy, wait_until
+from tests.patience import PATIENCE
 
 
 @pytest.mark.slow

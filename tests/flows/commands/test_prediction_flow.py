@@ -18,7 +18,8 @@ from flows.services import server
 from keypipe.errors import FaultsError
 from keypipe.inference.predictor import Thresholds
 from tests.flows.services.test_presence import running_server, strike
-from tests.flows.toy import PATIENCE, REPOSITORY, Api, wait_until
+from tests.flows.toy import REPOSITORY, Api, wait_until
+from tests.patience import PATIENCE
 
 
 def test_the_flow(workspace: Path, api: Api) -> None:

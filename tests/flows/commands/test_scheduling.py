@@ -16,7 +16,8 @@ from flows.commands.scheduling import deployment_name
 from flows.services.schedule_record import SERVED, Served
 from flows.services.timetable import Timetable
 from flows.system.state_files import read_record, write_record
-from tests.flows.toy import PATIENCE, Toy, wait_until
+from tests.flows.toy import Toy, wait_until
+from tests.patience import PATIENCE
 
 
 def test_two_clones_have_different_names(tmp_path: Path) -> None:

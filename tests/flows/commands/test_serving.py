@@ -18,6 +18,7 @@ from keypipe.serving.following.source import ModelRef
 from tasks.registry.source import WorkspaceSource
 from tests.imports import ROOT
 from tests.model_versions import Versions, network, photo, score_of
+from tests.patience import PATIENCE
 from tests.served import Served, command, surroundings
 from tests.served import serving as served
 
@@ -49,12 +50,12 @@ def versions(farm: Path, tmp_path: Path) -> Versions:
 
 
 def ask(server: Served) -> httpx.Response:
-    return httpx.post(f"{server.url}/predict", content=photo(), timeout=60)
+    return httpx.post(f"{server.url}/predict", content=photo(), timeout=PATIENCE)
 
 
 def wait_for(server: Served, what: Callable[[Any], Any]) -> Any:
     for _ in range(1200):
-        if what(said := httpx.get(f"{server.url}/healthz", timeout=60).json()):
+        if what(said := httpx.get(f"{server.url}/healthz", timeout=PATIENCE).json()):
             return said
         time.sleep(0.05)
     raise AssertionError(said)
@@ -88,7 +89,7 @@ def test_the_champion_is_served_and_followed_and_compared(farm: Path, versions: 
         assert "cannot be read" in wait_for(server, lambda said: said["registry"]["away"])["registry"]["away"]
         assert score_of(ask(server)) == 0.8
         server.process.terminate()
-        assert server.process.wait(60) == 0
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_without_a_registered_model_it_is_the_export(farm: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.toy import PATIENCE, REPOSITORY, STAGES, Toy, dvc, wait_until
+from tests.flows.toy import REPOSITORY, STAGES, Toy, dvc, wait_until
+from tests.patience import PATIENCE
 
 MODEL = "models/best.pt"
 

@@ -13,8 +13,8 @@ import msgspec
 from flows.outcome import Outcome
 from flows.retraining.record import read_outcome, write_outcome
 from tests.flows.retraining.fixtures import Farm
-from tests.flows.toy import PATIENCE
 from tests.imports import ROOT
+from tests.patience import PATIENCE
 
 POOL = "keypipe"
 DEPLOYMENT = "keypipe-retraining/keypipe"

@@ -16,7 +16,8 @@ import pytest
 
 from flows.services import server
 from flows.system.process import Tree
-from tests.flows.toy import PATIENCE, Toy, wait_until
+from tests.flows.toy import Toy, wait_until
+from tests.patience import PATIENCE
 
 AWAY = "WARNING | prefect.keypipe - Prefect's server does not answer; the run goes on without it"
 

@@ -39,6 +39,7 @@ from keypipe.serving.model import ServedModel, ServedResult, open_model
 from keypipe.serving.settings import Settings
 from tests.imports import ROOT
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
+from tests.patience import PATIENCE
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
 from tests.served import Served, command, surroundings
 from tests.served import serving as served
@@ -531,7 +532,7 @@ def test_a_signal_ends_it_after_the_requests_that_run(constant: Path, tmp_path: 
         answer = part.finish()
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["predictions"]) == 2
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE) == 0
         assert server.process.communicate()[1] == ""
         idle.close()
 
@@ -581,7 +582,7 @@ def test_a_line_for_every_request_when_asked_for(constant: Path, tmp_path: Path)
     with served(tmp_path, constant, "--access-log") as server:
         httpx.get(f"{server.url}/healthz")
         server.process.send_signal(signal.SIGTERM)
-        output, errors = server.process.communicate(timeout=30)
+        output, errors = server.process.communicate(timeout=PATIENCE)
     assert '"GET /healthz HTTP/1.1" 200' in output + errors
 
 

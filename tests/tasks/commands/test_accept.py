@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from keypipe.errors import ConfigError, PoseError
-from tasks.commands.accept import add_missing_params, refuse, same_param
+from tasks.commands.accept import add_missing_params, params_stay_where_refused, refuse, same_param
 from tasks.versions.acceptance import Differences
 from tests.imports import ROOT
 
@@ -30,7 +30,9 @@ from tests.imports import ROOT
         ("validate.area_rule", None, "coco", False),
         ("validate.area_rule", "coco", "coco", True),
         ("schema", {"classes": {}}, {"classes": {"cow": {}}}, False),
-        ("train", {"epochs": 5, "mosaic": 0.0}, {"epochs": 5}, False),  # Ultralytics' own: no default of ours
+        ("train", {"epochs": 5, "mosaic": 0.0}, {"epochs": 5}, False),  # an argument of Ultralytics: 1.0 by default
+        ("train", {"epochs": 5, "mosaic": 1.0}, {"epochs": 5}, True),
+        ("train", {"epochs": 5}, {"epochs": 5, "seed": 0}, False),  # ours to set, and refused there
     ],
 )
 def test_a_parameter_that_holds_its_default_is_as_one_that_is_absent(
@@ -57,6 +59,17 @@ def test_what_dvc_yaml_names_and_params_yaml_lacks_is_written(workspace: Path) -
     assert add_missing_params(workspace) == ["params.yaml: validate.area_rule: box (default)"]
     assert yaml.safe_load(path.read_text()) == yaml.safe_load(whole)
     assert path.read_text().replace("  area_rule: box\n", "").strip() == whole.replace(line, "").strip()
+
+
+def test_a_refusal_takes_back_what_was_written(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lacking := "".join(line for line in lines if not line.startswith("  area_rule:")))
+    with pytest.raises(PoseError, match="not that"), params_stay_where_refused(workspace):
+        assert add_missing_params(workspace)
+        assert path.read_text() != lacking
+        raise PoseError("not that")
+    assert path.read_text() == lacking
 
 
 def test_line_ends_of_windows_stay(workspace: Path) -> None:

@@ -15,6 +15,7 @@ from tasks.registry.aliases import challenge, dismiss, holding, promote, read_st
 from tasks.registry.history import OUTSIDE, Move
 from tasks.tracking.registry import HISTORY_EXPERIMENT, Registry
 from tests.imports import ROOT
+from tests.patience import PATIENCE
 from tests.workspace import environment
 
 
@@ -150,7 +151,7 @@ def test_of_two_at_once_one_wins_and_the_other_is_told(registry: Registry) -> No
             assert process.stdout.readline() == "begins\n"
         time.sleep(4)  # both have seen version 1 in use and wait for their turn
         assert registry.aliases() == {"champion": "1"}
-    said = {who: process.communicate(timeout=60)[0] for who, process in both.items()}
+    said = {who: process.communicate(timeout=PATIENCE)[0] for who, process in both.items()}
     (winner,) = [who for who, process in both.items() if process.returncode == 0]
     (loser,) = {*both} - {winner}
     number = {"anna": "2", "ben": "3"}[winner]
@@ -168,7 +169,7 @@ for version in "1234":
     challenge(root, version, why=version, who=sys.argv[1])
 """
     everyone = [start(registry, code) for _ in range(3)]
-    assert [process.communicate(timeout=120)[0] for process in everyone] == [""] * 3
+    assert [process.communicate(timeout=PATIENCE)[0] for process in everyone] == [""] * 3
     entries = read_state(registry.root).entries
     assert [entry.what for entry in entries] == ["register"] * 12
     assert history.fold(entries) == registry.aliases()
@@ -183,7 +184,7 @@ def test_a_move_whose_process_was_killed_is_finished_or_dropped(
 ) -> None:
     promote(registry.root, "1", why="the first")
     killed = start(registry, DIES.format(before=before))
-    assert killed.wait(60) == -9
+    assert killed.wait(PATIENCE) == -9
     assert registry.aliases() == ({"champion": "1"} if before else {"champion": "1", "previous": "1"})
     challenge(registry.root, "3", why="new", who="ben")
     assert registry.aliases()["champion"] == champion

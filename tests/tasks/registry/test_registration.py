@@ -29,6 +29,7 @@ from tasks.registry.registration import register
 from tasks.tracking.packaging import CODE, PACKAGES
 from tasks.versions import snapshots
 from tests.imports import ROOT, closure, imported_names
+from tests.patience import PATIENCE
 from tests.registered import SCHEMA, train_again
 from tests.workspace import set_params
 
@@ -239,7 +240,7 @@ def serve_and_ask(programs: Path, uri: str, folder: Path, images: list[Path]) ->
             for contents in ([path.read_bytes() for path in images], [b"hello"]):
                 records = [{"image": base64.b64encode(content).decode()} for content in contents]
                 url = f"http://127.0.0.1:{port}/invocations"
-                answer = httpx.post(url, json={"dataframe_records": records}, timeout=60)
+                answer = httpx.post(url, json={"dataframe_records": records}, timeout=PATIENCE)
                 body = answer.json()
                 answers.append((answer.status_code, body.get("predictions", body.get("message"))))
             return answers

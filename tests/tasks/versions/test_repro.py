@@ -15,6 +15,7 @@ from tasks.versions.raw import check_raw, version_raw
 from tasks.versions.repro import Outcome, repro_command, reproduce
 from tasks.versions.stages import stage_fingerprint, stage_version
 from tests.flows.toy import Toy, dvc, wait_until, write_raw
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +77,7 @@ def test_what_is_edited_while_a_stage_runs_is_not_taken_for_what_it_ran_on(ran: 
     params = ran.root / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 40", "epochs: 41"))
     # What convert read of edited raw data is unknown, and its result would be kept as that of the old ones.
-    assert process.wait(60) == {"convert": 1, "train": 0}[stage]
+    assert process.wait(PATIENCE) == {"convert": 1, "train": 0}[stage]
     assert lockfile.locked_fingerprint(ran.text("dvc.lock"), stage) == before
     edited = {"convert": "modified: data/raw", "train": "modified: params.yaml train"}[stage]
     assert edited in stage_version(ran.root, stage).changes

@@ -18,6 +18,7 @@ import pytest
 from keypipe.serving.following.source import EXAMPLE, NETWORK
 from tests.mlflow_server import MlflowServer
 from tests.model_versions import CALVES, Versions, network, photo, score_of
+from tests.patience import PATIENCE
 from tests.served import Served, command, surroundings
 from tests.served import serving as served
 
@@ -32,13 +33,13 @@ def following(versions: Versions, folder: Path, *arguments: str | Path, poll: st
 
 
 def ask(server: Served) -> httpx.Response:
-    answer = httpx.post(f"{server.url}/predict", content=PHOTO, timeout=60)
+    answer = httpx.post(f"{server.url}/predict", content=PHOTO, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     return answer
 
 
 def health(server: Served) -> Any:
-    answer = httpx.get(f"{server.url}/healthz", timeout=60)
+    answer = httpx.get(f"{server.url}/healthz", timeout=PATIENCE)
     assert answer.status_code == 200
     return answer.json()
 
@@ -93,7 +94,7 @@ def test_it_serves_the_champion_and_follows_it(versions: Versions, tmp_path: Pat
         versions.point("champion", first)  # a rollback
         wait_for(server, lambda said: said["model"] == versions.uri("1"))
         server.process.terminate()
-        output, errors = server.process.communicate(timeout=30)
+        output, errors = server.process.communicate(timeout=PATIENCE)
     assert (
         f"{versions.ref} is {versions.uri('2')} now, which answers from here on (before: {versions.uri('1')})" in output
     )
@@ -152,7 +153,7 @@ def test_another_schema_is_put_into_use_and_told(versions: Versions, tmp_path: P
         assert (found["class_name"], len(found["keypoints"])) == ("calf", 3)
         assert list(httpx.get(f"{server.url}/model").json()["schema"]["classes"]) == ["calf"]
         server.process.terminate()
-        assert "has another schema than" in server.process.communicate(timeout=30)[0]
+        assert "has another schema than" in server.process.communicate(timeout=PATIENCE)[0]
 
 
 def test_an_alias_that_is_gone_changes_nothing_but_what_is_said(versions: Versions, tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_registry_that_goes_away_leaves_the_model_in_use(
         versions.point("champion", second)
         assert wait_for(server, lambda said: said["model"] == versions.uri("2"))["status"] == "ok"
         server.process.terminate()
-        output = server.process.communicate(timeout=30)[0]
+        output = server.process.communicate(timeout=PATIENCE)[0]
     assert output.count("the registry does not answer (") == 1
     assert f"); {versions.uri('1')} goes on" in output
     assert "the registry answers again" in output
@@ -205,7 +206,7 @@ def test_a_frozen_registry_holds_up_no_answer_and_no_end(
             said = wait_for(server, lambda said: said["registry"]["away"])
             assert "timed out" in said["registry"]["away"]
             server.process.terminate()
-            assert server.process.wait(60) == 0
+            assert server.process.wait(PATIENCE) == 0
         finally:
             mlflow_server.thaw()
 
@@ -219,7 +220,7 @@ def test_no_request_is_lost_over_switches_under_load(versions: Versions, tmp_pat
     failed: list[Exception] = []
 
     def load() -> None:
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=PATIENCE) as client:
             while not stop.is_set():
                 try:
                     answer = client.post(f"{server.url}/predict", content=PHOTO)

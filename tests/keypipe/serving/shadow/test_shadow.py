@@ -18,6 +18,7 @@ import pytest
 
 from keypipe.serving.following.source import NETWORK
 from tests.model_versions import CALVES, Versions, network, photo, score_of
+from tests.patience import PATIENCE
 from tests.served import Served
 from tests.served import serving as served
 
@@ -32,13 +33,13 @@ def shadowed(versions: Versions, folder: Path, *arguments: str, share: str = "1"
 
 
 def ask(server: Served, content: bytes = PHOTO) -> httpx.Response:
-    return httpx.post(f"{server.url}/predict", content=content, timeout=60)
+    return httpx.post(f"{server.url}/predict", content=content, timeout=PATIENCE)
 
 
 def wait_for(server: Served, what: Callable[[Any], Any]) -> Any:
     """Wait until what the server says of its shadow is as it should be, and return it."""
     for _ in range(1200):
-        if what(said := httpx.get(f"{server.url}/healthz", timeout=60).json()["shadow"]):
+        if what(said := httpx.get(f"{server.url}/healthz", timeout=PATIENCE).json()["shadow"]):
             return said
         time.sleep(0.05)
     raise AssertionError(said)
@@ -110,7 +111,7 @@ def test_nothing_that_the_challenger_does_reaches_the_client(versions: Versions,
         wait_for(server, lambda said: said["version"] == versions.uri("4"))  # and another one is started
         assert httpx.get(f"{server.url}/healthz").json()["status"] == "ok"
         server.process.terminate()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(PATIENCE) == 0
     assert not psutil.pid_exists(child.pid)
 
 
@@ -155,7 +156,7 @@ def test_what_it_writes_is_bounded_and_a_disk_that_is_full_stops_no_comparison(
         assert (said["unwritten"], said["problem"]) == (1, "")
         assert said["version"]
         server.process.terminate()
-        output = server.process.communicate(timeout=60)[0]
+        output = server.process.communicate(timeout=PATIENCE)[0]
     assert (
         f"the differences from models:/{versions.name}@challenger cannot be written (No such file or directory)"
         in output
