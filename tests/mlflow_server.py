@@ -38,7 +38,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+                env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

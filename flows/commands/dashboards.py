@@ -52,7 +52,8 @@ def _mlflow(root: Path, stack: ExitStack) -> str:
         open_client(root)  # which makes the database, also where the path has characters that MLflow trips over
     port = MLFLOW_PORT if server.is_free(MLFLOW_PORT) else server.free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Its background jobs evaluate language models: a dozen processes and gigabytes that nobody here asks for.
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     log = stack.enter_context((root / MLFLOW_LOG).open("wb"))
     tree = Tree([*command, "--backend-store-uri", uri], cwd=root, env=environment, output=log, grace=5)
     stack.callback(tree.end)

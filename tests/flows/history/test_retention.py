@@ -233,7 +233,13 @@ def test_a_tracking_server_elsewhere_lets_go_of_artifacts_and_marks_the_record(
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     places = ["--backend-store-uri", f"sqlite:///{tmp_path / 's.db'}", "--artifacts-destination", str(tmp_path / "art")]
     with log.open("wb") as output:
-        tree = Tree([*command, *places], cwd=tmp_path, env=dict(os.environ), output=output, grace=5)
+        tree = Tree(
+            [*command, *places],
+            cwd=tmp_path,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            output=output,
+            grace=5,
+        )
         try:
             server.wait_for_page(log, tree, f"http://127.0.0.1:{port}/health")
             monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")

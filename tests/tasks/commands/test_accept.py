@@ -65,10 +65,15 @@ def test_a_refusal_takes_back_what_was_written(workspace: Path) -> None:
     path = workspace / "params.yaml"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lacking := "".join(line for line in lines if not line.startswith("  area_rule:")))
-    with pytest.raises(PoseError, match="not that"), params_stay_where_refused(workspace):
-        assert add_missing_params(workspace)
-        assert path.read_text() != lacking
-        raise PoseError("not that")
+
+    def refuse_after_writing() -> None:
+        with params_stay_where_refused(workspace):
+            assert add_missing_params(workspace)
+            assert path.read_text() != lacking
+            raise PoseError("not that")
+
+    with pytest.raises(PoseError, match="not that"):
+        refuse_after_writing()
     assert path.read_text() == lacking
 
 
