@@ -52,7 +52,7 @@ cli.add_section(
     pipeline.schedule,
     pipeline.notify,
 )
-cli.add_section("Models", models.predict, models.serve, registered)
+cli.add_section("Models", models.predict, models.serve, models.drift, registered)
 cli.add_section("Runs", runs)
 cli.add_section("Services", services.ui)
 

@@ -12,6 +12,7 @@ from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
 from keypipe.files.texts import DOUBTFUL, is_doubtful
 from tasks.convert import ConvertParams
+from tasks.drift.settings import DriftParams
 from tasks.export import ExportParams
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.sigmas import read_sigmas
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[read.Section]] = {
     "validate": ValidateParams,
     "export": ExportParams,
     "registry": RegistryParams,
+    "drift": DriftParams,
     "retrain": RetrainParams,
 }
 

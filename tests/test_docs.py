@@ -102,7 +102,7 @@ PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 PLACE = re.compile(r"`((?:keypipe|tasks|flows|tests|benchmarks|tools)/[\w/.]*)`")
 """What is written like a path of the project; one with ``<…>`` or ``…`` in it stands for many."""
-PLANNED = {"keypipe/drift/", "keypipe/tracks/", "flows/runners/"}
+PLANNED = {"keypipe/tracks/", "flows/runners/"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, D
 )
 @click.option("--device", help="Such as cpu or cuda:0.")
 @click.option("--to-labelme", metavar="DIR", help="Write labelme JSON of the images there as well, to be corrected.")
+@click.option("--log/--no-log", default=None, help="Log what is predicted, for `keypipe drift`; default: `drift.log`.")
 @click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
 @click.pass_obj
 def predict(
@@ -39,6 +41,7 @@ def predict(
     output: str | None,
     device: str | None,
     to_labelme: str | None,
+    log: bool | None,
     flow: bool,
     **settings: Any,
 ) -> None:
@@ -54,7 +57,7 @@ def predict(
     from flows.commands.prediction import Wish, predict_main
     from keypipe.inference.predictor import Thresholds
 
-    wish = Wish(model, output, Thresholds(**settings), device, to_labelme)
+    wish = Wish(model, output, Thresholds(**settings), device, to_labelme, log)
     if flow:
         from flows.commands.prediction_flow import run_prediction
 
@@ -103,9 +106,17 @@ def predict(
     help="Takes a line for each: how much the two differ.",
 )
 @click.option("--shadow-mb", default=64.0, show_default=True, help="What that takes on the disk at most.")
+@click.option("--log/--no-log", default=None, help="Log what is answered, for `keypipe drift`; default: `drift.log`.")
 @click.pass_obj
 def serve(
-    root: Path, /, model: str | None, conf: float, keypoint_conf: float, device: str | None, **settings: Any
+    root: Path,
+    /,
+    model: str | None,
+    conf: float,
+    keypoint_conf: float,
+    device: str | None,
+    log: bool | None,
+    **settings: Any,
 ) -> None:
     """Answer HTTP requests with keypoints, until Ctrl-C.
 
@@ -116,9 +127,41 @@ def serve(
     from keypipe.inference.predictor import Thresholds
     from keypipe.serving.server import serve as serve_model
     from keypipe.serving.settings import DEFAULT_SHADOW_LOG, Settings
+    from tasks.drift.settings import read_log_settings
 
     thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
     chosen, source = find_model(root, model, settings["tracking_uri"])
     if settings["shadow_log"] == DEFAULT_SHADOW_LOG:
         settings["shadow_log"] = root / DEFAULT_SHADOW_LOG
+    settings["log"] = read_log_settings(root, log)
     serve_model(chosen, Settings(**settings), thresholds, device, click.echo, source)
+
+
+@command(
+    "drift",
+    examples=["keypipe drift", "keypipe drift --window 24h --json"],
+    exit_codes={1: "with --fail: drift was found"},
+)
+@click.option("--window", metavar="TIME", help="How far back, such as 24h or 7d; default: `drift.days`.")
+@click.option("--until", metavar="TIME", help="Where the window ends, ISO 8601; default: now.")
+@click.option(
+    "--log",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="A log that lies elsewhere, such as one fetched from a server; default: predictions/log.",
+)
+@click.option("--fail", is_flag=True, help="End with exit code 1 where drift is found, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
+@click.pass_obj
+def drift(root: Path, window: str | None, until: str | None, log: Path | None, fail: bool, as_json: bool) -> None:
+    """Compare what the model in use sees with what it was measured on.
+
+    Reads the log of predictions, writes reports/drift/report.html and says which accuracy is to be expected
+    (docs/drift.md).
+    """
+    from flows.services import server
+
+    server.configure(root)
+    from flows.commands import drift as module
+
+    sys.exit(module.run_drift(root, module.Wish(window, until, log, fail, as_json)))

@@ -145,10 +145,10 @@ def accept(root: Path, stages: Sequence[str]) -> None:
 @click.option("--timezone", help="IANA name, such as Europe/Berlin, that --cron and --every count in. [default: UTC]")
 @click.option(
     "--flow",
-    type=click.Choice(["retraining", "training"]),
+    type=click.Choice(["retraining", "training", "drift"]),
     default="retraining",
     show_default=True,
-    help="What to run: as `keypipe retrain` does, or as `keypipe run`.",
+    help="What to run: as `keypipe retrain` does, as `keypipe run`, or as `keypipe drift`.",
 )
 @click.pass_obj
 def schedule(

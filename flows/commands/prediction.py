@@ -13,6 +13,7 @@ from keypipe.batch import prediction as batch
 from keypipe.batch.labels import LabelTarget
 from keypipe.errors import ModelError
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Thresholds
+from tasks.drift.settings import read_log_settings
 from tasks.workspace.places import BEST, ONNX, PARAMS_FILE
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Wish(msgspec.Struct, frozen=True):
         thresholds: what is kept and drawn.
         device: such as ``cpu`` or ``cuda:0``; None takes a GPU where the model's engine has one.
         to_labelme: folder for labelme files of the images, to be corrected by hand; None: none.
+        log: whether what is predicted is logged; None: as ``drift.log`` says.
     """
 
     model: str | None = None
@@ -38,6 +40,7 @@ class Wish(msgspec.Struct, frozen=True):
     thresholds: Thresholds = DEFAULT_THRESHOLDS
     device: str | None = None
     to_labelme: str | None = None
+    log: bool | None = None
 
 
 USUAL = Wish()
@@ -79,6 +82,7 @@ def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Pr
         exclude=[root / PREDICTIONS],
         progress=progress,
         labels=LabelTarget(Path(wish.to_labelme), label_options(root)) if wish.to_labelme else None,
+        log=read_log_settings(root, wish.log),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from flows.drift.record import reason_to_retrain
 from flows.outcome import Outcome
 from flows.retraining.record import read_outcome, to_table
 
@@ -21,7 +23,7 @@ def show_decision(root: Path, asked: str) -> None:
     from tasks.versions.repository import check_repository
 
     check_repository(root)
-    found = decide_in(root, read_settings(root), same_param, asked)
+    found = decide_in(root, read_settings(root), same_param, asked, partial(reason_to_retrain, root))
     click.echo(f"{'train' if found.train else 'skip'}: {found.reason}")
     for note in found.notes:
         click.echo(f"note: {note}")

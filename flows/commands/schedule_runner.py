@@ -47,6 +47,7 @@ class ServedFlow(NamedTuple):
 
 FLOWS = {
     "retraining": ServedFlow("flows.retraining.flow", "retraining_flow", "keypipe-retraining"),
+    "drift": ServedFlow("flows.drift.flow", "drift_flow", "keypipe-drift"),
     "training": ServedFlow("flows.pipeline.flow", "training_flow", "keypipe-training"),
 }
 

@@ -24,6 +24,7 @@ from flows.outcome import Kind, Outcome
 from flows.pipeline import lease
 from flows.pipeline.flow import is_superseded, run_to_state, training_flow
 from flows.pipeline.run_result import RunResult
+from flows.pipeline.steps import run_page
 from flows.retraining import steps
 from flows.retraining.crash import tell_crash
 from flows.retraining.record import read_outcome, to_rows, write_outcome
@@ -293,7 +294,7 @@ class _Run:
             title=title,
             reason=reason,
             model=self.model,
-            run_url=_page_of(self.root, run),
+            run_url=run_page(self.root, run),
             workspace=str(self.root),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             flow_run=str(run.name) if run else "",
@@ -348,16 +349,3 @@ def _api_url() -> str:
     from prefect.settings import get_current_settings
 
     return str(get_current_settings().api.url or "")
-
-
-def _page_of(root: Path, run: Any) -> str:
-    """Return the address of a run's page; "" where its server is a temporary one, which has none."""
-    from prefect.utilities.urls import url_for
-
-    from flows.services import server
-
-    record = server.recorded_server(root)
-    api = _api_url()
-    if run is None or not api or (record is None and api.startswith(("http://127.0.0.1", "http://localhost"))):
-        return ""
-    return url_for("flow-run", obj_id=run.id) or ""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
+from flows.drift.record import reason_to_retrain
 from flows.notifications.delivery import notify
 from flows.notifications.notice import from_outcome
 from flows.outcome import Outcome
 from flows.pipeline.stage_task import while_busy
+from flows.pipeline.steps import step
 from flows.retraining.record import to_rows, to_table
 from flows.services.presence import is_cut_off
 from keypipe.errors import PoseError
@@ -54,24 +54,6 @@ class Settled(msgspec.Struct, frozen=True):
     champion: str
 
 
-def step(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function a task; a fault of the input becomes a failed state with one message, and no traceback."""
-
-    def decorate(work: Callable[..., Any]) -> Any:
-        @functools.wraps(work)
-        def attempt(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return work(*args, **kwargs)
-            except PoseError as error:
-                get_run_logger().error("%s", error)
-                return Failed(message=str(error), data=error)
-
-        made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE)
-        return made(attempt)
-
-    return decorate
-
-
 @step("bring up to date")
 def update(root: str, wanted: bool) -> Any:
     """Version what people have in ``data/raw``, and pull what others have pushed."""
@@ -94,7 +76,8 @@ def decide(root: str, asked: str) -> Any:
         over = approvals.expire(workspace)
         if over is not None:
             log.warning("v%s waited for a person's word until %s; the champion stays", over.version, over.until)
-    found: Decision = while_busy(lambda: decide_in(workspace, read_settings(workspace), same_param, asked))
+    drifted = functools.partial(reason_to_retrain, workspace)
+    found: Decision = while_busy(lambda: decide_in(workspace, read_settings(workspace), same_param, asked, drifted))
     log.info("%s: %s", "train" if found.train else "nothing to train", found.reason)
     for note in found.notes:
         log.warning("%s", note)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keypipe.batch.labels import LabelTarget
 from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults
+from keypipe.drift.options import add_log_options, to_log_settings
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, DEFAULT_MAX_DET
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
             exclude=[Path("predictions")],
             progress=_tell_on_stderr(),
             labels=LabelTarget(options.to_labelme) if options.to_labelme else None,
+            log=to_log_settings(options),
         )
         raise_for_faults(summary)
     except PoseError as error:
@@ -79,4 +81,5 @@ def _parser() -> argparse.ArgumentParser:
         help="smallest confidence of a keypoint that is drawn (%(default)s); the JSON has them all",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where this onnxruntime serves one)")
+    add_log_options(parser)
     return parser

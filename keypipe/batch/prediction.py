@@ -14,6 +14,7 @@ from PIL import Image
 from keypipe.batch.labels import LabelCounts, LabelFolder, LabelTarget
 from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
 from keypipe.drawing.pictures import draw_predictions
+from keypipe.drift.log import LogSettings, PredictionLog
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
 from keypipe.files.atomic import replacing_file
 from keypipe.images.media import BgrImage, VideoWriter, open_video, read_image
@@ -57,6 +58,7 @@ class Summary(msgspec.Struct):
         faults: the files that could not be read.
         skipped: the files that are no image and no video that is read.
         labels: what became of labelme files, where some were asked for.
+        unlogged: why predictions could not be logged; empty if they were, or were not to be.
     """
 
     output: Path
@@ -64,12 +66,14 @@ class Summary(msgspec.Struct):
     faults: list[Fault]
     skipped: list[Path] = []
     labels: LabelCounts | None = None
+    unlogged: str = ""
 
     def __str__(self) -> str:
         objects = sum(entry.objects for entry in self.files)
         text = f"{format_count(objects, 'object')} in {format_count(len(self.files), 'file')}, results in {self.output}"
         text += f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else ""
         text += f"; skipped {describe_files(self.skipped)}" if self.skipped else ""
+        text += f"; not logged ({self.unlogged})" if self.unlogged else ""
         return text + (f"\n{self.labels}" if self.labels else "")
 
 
@@ -84,6 +88,7 @@ def predict(
     exclude: Sequence[Path] = (),
     progress: Progress = tell_nobody,
     labels: LabelTarget | None = None,
+    log: LogSettings | None = None,
 ) -> Summary:
     """Predict on files and write drawn pictures and JSON.
 
@@ -97,6 +102,7 @@ def predict(
         exclude: folders in which no source is looked for.
         progress: is told what is being done, how many are done, and how many there are; 0 for an unknown number.
         labels: where to write labelme files of the images as well; None: nowhere.
+        log: where predictions are logged; None: nowhere.
 
     Returns:
         What was read and what could not be; the latter stops nothing.
@@ -112,7 +118,16 @@ def predict(
     raw_model, info = load_model(model, device, loaders or {})
     heading = make_heading(model, info, thresholds)
     folder = LabelFolder(labels, thresholds.keypoint_conf, heading.model.sha256[:12]) if labels else None
-    return Batch(Predictor(raw_model, info), heading, output, progress, folder).run(sources, outputs, found.skipped)
+    prediction_log = PredictionLog(log) if log else None
+    batch = Batch(Predictor(raw_model, info), heading, output, progress, folder, prediction_log)
+    try:
+        summary = batch.run(sources, outputs, found.skipped)
+    finally:
+        if prediction_log:
+            prediction_log.close()
+    if prediction_log and prediction_log.problem:
+        summary.unlogged = prediction_log.problem
+    return summary
 
 
 def make_heading(model: Path, info: ModelInfo, thresholds: Thresholds) -> Heading:
@@ -187,12 +202,14 @@ class Batch:
         output: Path,
         progress: Progress,
         labels: LabelFolder | None = None,
+        log: PredictionLog | None = None,
     ) -> None:
         self._predictor = predictor
         self._heading = heading
         self._output = output
         self._progress = progress
         self._labels = labels
+        self._log = log
 
     def run(self, sources: Sequence[Source], outputs: Sequence[Output], skipped: Sequence[Path] = ()) -> Summary:
         """Do all files; the index is written before and after, also when interrupted."""
@@ -219,7 +236,7 @@ class Batch:
         path = source.path
         image = read_image(path, self._predictor.info.depth)
         height, width = image.shape[:2]
-        predictions = self._predict(image)
+        predictions = self._predict(image, str(path))
         drawn = self._draw(image, predictions, LEGIBLE_PX if max(width, height) < LEGIBLE_PX else None)
         result = ImageResult(
             file=str(path),
@@ -257,7 +274,7 @@ class Batch:
             )
             frame_file = FrameFile(json_file, head)
             for number, frame in enumerate(_until_interrupted(frames) if source.stream else frames):
-                predictions = self._predict(frame)
+                predictions = self._predict(frame, f"{source}#{number}", group=str(source))
                 writer.write(_swap_channels(self._draw(frame, predictions, None)))
                 frame_file.write(Frame(number, round(number / video.fps, 4), predictions))
                 objects += len(predictions)
@@ -265,9 +282,21 @@ class Batch:
             frame_file.close()
         return objects
 
-    def _predict(self, image_bgr: NDArray[np.uint8]) -> list[Prediction]:
+    def _predict(self, image_bgr: NDArray[np.uint8], name: str, group: str = "") -> list[Prediction]:
         found = self._predictor.predict_image(image_bgr, self._heading.thresholds)
-        return [round_prediction(prediction) for prediction in found]
+        predictions = [round_prediction(prediction) for prediction in found]
+        if self._log is not None and self._log.wants():
+            self._log.observe(
+                self._predictor,
+                image_bgr,
+                predictions,
+                model=self._heading.model,
+                thresholds=self._heading.thresholds,
+                source="predict",
+                group=group,
+                image=name,
+            )
+        return predictions
 
     def _draw(
         self, image_bgr: NDArray[np.uint8], predictions: Sequence[Prediction], longest_side_px: int | None

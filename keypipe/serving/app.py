@@ -29,6 +29,7 @@ from keypipe.serving.model import (
 )
 from keypipe.serving.openapi import ANSWERS, REQUEST_BODY, describe_api
 from keypipe.serving.queue import BoundedQueue, FullError, GoneError
+from keypipe.serving.recording import Recorder
 from keypipe.serving.settings import Settings
 from keypipe.serving.shadow.shadow import Shadow
 from keypipe.serving.uploads import THRESHOLDS, SlowBodyError, read_image
@@ -41,7 +42,13 @@ _PAGE_POLICY = (
 )
 
 
-def make_app(model: ServedModel | InUse, settings: Settings, token: str = "", shadow: Shadow | None = None) -> FastAPI:
+def make_app(
+    model: ServedModel | InUse,
+    settings: Settings,
+    token: str = "",
+    shadow: Shadow | None = None,
+    recorder: Recorder | None = None,
+) -> FastAPI:
     """Build the application around a model.
 
     Args:
@@ -49,13 +56,14 @@ def make_app(model: ServedModel | InUse, settings: Settings, token: str = "", sh
         settings: limits; where to listen is none of its business.
         token: what clients must know; empty: all are answered.
         shadow: is offered what was answered.
+        recorder: is offered it as well.
 
     Returns:
         The application, with a queue of requests that lives as long as it does.
     """
     in_use = model if isinstance(model, InUse) else InUse(model)
     queue = BoundedQueue(settings.parallel, settings.queue)
-    metrics = Metrics(queue, in_use, shadow)
+    metrics = Metrics(queue, in_use, shadow, recorder)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -72,14 +80,20 @@ def make_app(model: ServedModel | InUse, settings: Settings, token: str = "", sh
     app.add_middleware(ReadOn)
     app.add_middleware(Counted, metrics=metrics)
     _answer_errors(app)
-    _answer_images(app, in_use, queue, metrics, int(settings.max_mb * MEGA), shadow)
-    _answer_questions(app, in_use, queue, metrics, shadow)
+    _answer_images(app, in_use, queue, metrics, int(settings.max_mb * MEGA), shadow, recorder)
+    _answer_questions(app, in_use, queue, metrics, shadow, recorder)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
     return app
 
 
 def _answer_images(
-    app: FastAPI, in_use: InUse, queue: BoundedQueue, metrics: Metrics, max_bytes: int, shadow: Shadow | None
+    app: FastAPI,
+    in_use: InUse,
+    queue: BoundedQueue,
+    metrics: Metrics,
+    max_bytes: int,
+    shadow: Shadow | None,
+    recorder: Recorder | None,
 ) -> None:
     """Let an image be answered by what is on it."""
 
@@ -92,6 +106,9 @@ def _answer_images(
         keypoint_conf: Annotated[
             float | None, Query(ge=0, le=1, description="for whoever draws; the answer has all keypoints")
         ] = None,
+        group: Annotated[
+            str, Query(max_length=200, description="what belongs together, such as a camera's day; for the log alone")
+        ] = "",
     ) -> Response:
         """Find the objects on an image, and their keypoints."""
         _refuse_unknown(request.query_params.keys())
@@ -101,19 +118,27 @@ def _answer_images(
         with queue.place():
             content, file = await read_image(request, max_bytes)
 
-            def job(waited_s: float) -> tuple[ServedResult, bytes]:
-                result = in_use.model.predict(content, file, thresholds, waited_s)
-                return result, msgspec.json.encode(result)
+            def job(waited_s: float) -> tuple[ServedModel, ServedResult, bytes]:
+                model = in_use.model  # another may take its place meanwhile
+                result = model.predict(content, file, thresholds, waited_s)
+                return model, result, msgspec.json.encode(result)
 
-            result, body = await queue.run(job, request.is_disconnected)
+            model, result, body = await queue.run(job, request.is_disconnected)
         metrics.note(result)
         if shadow:
             shadow.offer(content, result)
+        if recorder:
+            recorder.offer(model, content, result, group)
         return Response(body, headers={MODEL_HEADER: header_name(result.model.path)}, media_type="application/json")
 
 
 def _answer_questions(
-    app: FastAPI, in_use: InUse, queue: BoundedQueue, metrics: Metrics, shadow: Shadow | None
+    app: FastAPI,
+    in_use: InUse,
+    queue: BoundedQueue,
+    metrics: Metrics,
+    shadow: Shadow | None,
+    recorder: Recorder | None,
 ) -> None:
     """Let questions about the model and the server be answered, and show the page."""
 
@@ -128,6 +153,8 @@ def _answer_questions(
         following = in_use.following
         well = following is None or following.is_well
         told: dict[str, Any] = {"status": "ok" if well else "behind", "places": queue.places, "taken": queue.taken}
+        if recorder:
+            told["log"] = msgspec.to_builtins(recorder.now())
         if following is None:
             return told
         told |= {"model": in_use.model.stamp.path, "registry": msgspec.to_builtins(following)}
@@ -161,9 +188,10 @@ def _page() -> Template:
 
 
 def _refuse_unknown(names: Collection[str]) -> None:
-    unknown = sorted(set(names) - THRESHOLDS)
+    known = THRESHOLDS | {"group"}
+    unknown = sorted(set(names) - known)
     if unknown:
-        raise ConfigError(f"unknown parameter {', '.join(unknown)}; known are {', '.join(sorted(THRESHOLDS))}")
+        raise ConfigError(f"unknown parameter {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
 _STATUS: dict[type[PoseError], int] = {

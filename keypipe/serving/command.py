@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from keypipe.drift.options import add_log_options, to_log_settings
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         server = import_server()
         options = _parser().parse_args(arguments)
+        options.log = to_log_settings(options)
         settings = Settings(**{name: getattr(options, name) for name in Settings.__struct_fields__})
         thresholds = Thresholds(conf=options.conf, keypoint_conf=options.keypoint_conf)
         model = parse_ref(options.model) or Path(options.model)
@@ -113,4 +115,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shadow-mb", type=float, default=default.shadow_mb, help="what that takes on the disk at most (%(default)s)"
     )
+    add_log_options(parser)
     return parser

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from keypipe.serving.following.in_use import InUse
 from keypipe.serving.model import ServedResult
 from keypipe.serving.queue import BoundedQueue
+from keypipe.serving.recording import Recorder
 from keypipe.serving.shadow.shadow import BOUNDS, Shadow
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -22,7 +23,9 @@ class Metrics:
 
     media_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, queue: BoundedQueue, in_use: InUse, shadow: Shadow | None = None) -> None:
+    def __init__(
+        self, queue: BoundedQueue, in_use: InUse, shadow: Shadow | None = None, recorder: Recorder | None = None
+    ) -> None:
         """Start at zero; what the queue and the model are is read when it is asked for."""
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -42,6 +45,8 @@ class Metrics:
         self._registry.register(_OfTheModel(in_use))
         if shadow:
             self._registry.register(_OfTheShadow(shadow))
+        if recorder:
+            self._registry.register(_OfTheLog(recorder))
 
     def count(self, status: int) -> None:
         """An answer went out."""
@@ -88,6 +93,22 @@ class _OfTheModel(Collector):
         yield CounterMetricFamily(
             "keypipe_model_switch_failures", "Tries to put a version into use that failed.", following.failures
         )
+
+
+class _OfTheLog(Collector):
+    """What became of images for the prediction log."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def collect(self) -> Iterator[Metric]:
+        """Read it off."""
+        state = self._recorder.now()
+        images = CounterMetricFamily("keypipe_log_images", "Images for the prediction log.", labels=["outcome"])
+        for outcome in ("logged", "dropped", "failed"):
+            images.add_metric([outcome], getattr(state, outcome))
+        yield images
+        yield GaugeMetricFamily("keypipe_log_up", "1 where the log can be written.", not state.problem)
 
 
 class _OfTheShadow(Collector):

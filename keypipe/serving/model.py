@@ -120,7 +120,7 @@ class ServedModel:
             max_pixels: images with more are refused before they are decoded.
             registered: which version it is; None for a file.
         """
-        self._predictor = Predictor(model, info)
+        self.predictor = Predictor(model, info)
         self._heading = heading
         self._max_pixels = max_pixels
         self.registered = registered
@@ -139,11 +139,11 @@ class ServedModel:
     @property
     def schema(self) -> Schema:
         """Classes and keypoints that it finds."""
-        return self._predictor.info.schema
+        return self.predictor.info.schema
 
     def card(self) -> ModelCard:
         """Return what the model says of itself."""
-        info = self._predictor.info
+        info = self.predictor.info
         return ModelCard(
             model=self._heading.model,
             schema=schema_to_mapping(info.schema),
@@ -176,8 +176,8 @@ class ServedModel:
             AnnotationError: it is no image.
             ModelError: they are not, or do not fit the model's classes and keypoints.
         """
-        tensor, _ = self._predictor.prepare(self._decode(content))
-        if not np.isfinite(self._predictor.model(tensor)).all():
+        tensor, _ = self.predictor.prepare(self.decode(content))
+        if not np.isfinite(self.predictor.model(tensor)).all():
             raise ModelError("what it says of its input example is not all numbers")
         self.predict(content, "", self.thresholds)
 
@@ -199,9 +199,9 @@ class ServedModel:
             ModelError: the model's output does not fit its classes and keypoints.
         """
         started = time.perf_counter()
-        image = self._decode(content)
+        image = self.decode(content)
         decoded = time.perf_counter()
-        found = self._predictor.predict_image(image, thresholds)
+        found = self.predictor.predict_image(image, thresholds)
         predictions = [round_prediction(prediction) for prediction in found]
         ended = time.perf_counter()
         return ServedResult(
@@ -213,7 +213,13 @@ class ServedModel:
             **(self._heading.fields() | {"thresholds": thresholds}),
         )
 
-    def _decode(self, content: bytes) -> NDArray[np.uint8]:
+    def decode(self, content: bytes) -> NDArray[np.uint8]:
+        """Decode an image as the model takes it, uint8 (height, width, 3), BGR, upright.
+
+        Raises:
+            AnnotationError: not an image, or a damaged one.
+            TooLargeError: it has more pixels than are allowed.
+        """
         if not content:
             raise AnnotationError("no image: the body is empty; send the bytes of an image file")
         width, height = parse_image_header(content).size_wh
@@ -221,7 +227,7 @@ class ServedModel:
             raise TooLargeError(
                 f"the image has {width}x{height} px; this server takes up to {self._max_pixels / MEGA:g} megapixels"
             )
-        return decode_image(content, self._predictor.info.depth)
+        return decode_image(content, self.predictor.info.depth)
 
 
 def open_model(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from keypipe.drift.log import PredictionLog
 from keypipe.errors import ConfigError
 from keypipe.inference.predictor import Thresholds
 from keypipe.serving.app import make_app
@@ -19,6 +20,7 @@ from keypipe.serving.following.in_use import InUse
 from keypipe.serving.following.rest import MlflowRest, find_address
 from keypipe.serving.following.source import ModelRef, ModelSource
 from keypipe.serving.model import MEGA, Registered, ServedModel, open_model
+from keypipe.serving.recording import Recorder
 from keypipe.serving.settings import Settings, read_token
 from keypipe.serving.shadow.journal import Journal
 from keypipe.serving.shadow.shadow import Shadow
@@ -70,7 +72,8 @@ def serve(
             follower, shadow, in_use = None, None, InUse(open_file(model))
         listener = stack.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
         stack.enter_context(_signals_that_end_nothing())
-        beside = [stack.enter_context(contextlib.closing(one)) for one in (follower, shadow) if one]
+        recorder = Recorder(PredictionLog(settings.log), say) if settings.log else None
+        beside = [stack.enter_context(contextlib.closing(one)) for one in (follower, shadow, recorder) if one]
 
         def begin() -> None:
             say(f"serving {in_use.model.stamp.path} on {_address(listener)}")  # before anything that they say
@@ -78,7 +81,7 @@ def serve(
                 one.start()
 
         config = uvicorn.Config(
-            make_app(in_use, settings, token, shadow),
+            make_app(in_use, settings, token, shadow, recorder),
             log_level="info" if settings.access_log else "warning",
             access_log=settings.access_log,
             server_header=False,

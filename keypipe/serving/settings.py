@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from keypipe.drift.log import LogSettings
 from keypipe.errors import ConfigError
 from keypipe.serving.model import (
     DEFAULT_MAX_MEGAPIXELS,
@@ -42,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True):
         shadow_share: of the images that it sees, 0 to 1.
         shadow_log: takes a line for each of them.
         shadow_mb: what that file and the one before it take on the disk at most.
+        log: where and how much of the predictions is logged; None: nothing.
     """
 
     host: str = DEFAULT_HOST
@@ -58,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
     shadow_share: float = DEFAULT_SHADOW_SHARE
     shadow_log: Path = DEFAULT_SHADOW_LOG
     shadow_mb: float = DEFAULT_SHADOW_MB
+    log: LogSettings | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,17 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return "; ".join(self.reasons)
 
 
-def decide_in(root: Path, settings: RetrainParams, same_param: SameParam, asked: str = "") -> Decision:
+Drifted = Callable[[str], str]
+"""Says of the version in use why drift that was seen of it is a reason to train anew; "" where it is none."""
+
+
+def decide_in(
+    root: Path,
+    settings: RetrainParams,
+    same_param: SameParam,
+    asked: str = "",
+    drifted: Drifted = lambda _version: "",
+) -> Decision:
     """Decide for a workspace as it is now.
 
     Args:
@@ -41,13 +52,15 @@ def decide_in(root: Path, settings: RetrainParams, same_param: SameParam, asked:
         settings: the section ``retrain``.
         same_param: see ``find_change``.
         asked: why a person asks for it; "" where nobody does.
+        drifted: asked where ``retrain.drift`` is on.
 
     Raises:
         PoseError: the registry does not answer.
     """
     state = read_state(root)
     champion, last = _find(root, state, same_param)
-    return decide(settings, champion, last, asked)
+    drift = drifted(champion.version) if settings.drift and champion else ""
+    return decide(settings, champion, last, asked, drift)
 
 
 def _find(root: Path, state: State, same_param: SameParam) -> tuple[Change | None, Change | None]:
@@ -63,23 +76,32 @@ def _find(root: Path, state: State, same_param: SameParam) -> tuple[Change | Non
     )
 
 
-def decide(settings: RetrainParams, champion: Change | None, last: Change | None, asked: str = "") -> Decision:
+def decide(
+    settings: RetrainParams, champion: Change | None, last: Change | None, asked: str = "", drift: str = ""
+) -> Decision:
     """Decide.
 
     A version that was judged since the champion counts as well: what it learnt from is not worth a second training.
+    Drift is a reason as soon as there is anything new to learn from, however little: the same data give the same model.
 
     Args:
         settings: the section ``retrain``.
         champion: how the workspace differs from what the version in use was made of; None: none is in use.
         last: the same of the version that was judged last, if that was after the champion; None: none.
         asked: why a person asks for it; "" where nobody does.
+        drift: what was seen of the version in use; "" for nothing.
     """
     number = champion.version if champion else ""
     notes = [note for change in (champion, last) if change for note in _notes(change)]
     if asked:
         return Decision(train=True, reasons=(f"asked for: {asked}",), notes=tuple(notes), champion=number)
-    reasons = ["no model is in use yet"] if champion is None else find_reasons(settings, champion, "the champion")
-    if reasons and last is not None and not find_reasons(settings, last, f"v{last.version}"):
+    if champion is None:
+        reasons = ["no model is in use yet"]
+    else:
+        reasons = find_reasons(settings, champion, "the champion", drift)
+        if drift and champion.none:
+            notes.append(f"{drift}; there is nothing new to learn from yet: label some of the new images")
+    if reasons and last is not None and not find_reasons(settings, last, f"v{last.version}", drift):
         told = f"v{last.version} was trained on what is here and was {last.gate}; {tell_little(last)} since"
         return Decision(train=False, reasons=(told,), notes=tuple(notes), champion=number)
     if reasons:
@@ -90,8 +112,8 @@ def decide(settings: RetrainParams, champion: Change | None, last: Change | None
     )
 
 
-def find_reasons(settings: RetrainParams, change: Change, whose: str) -> list[str]:
-    """Return the reasons to train anew that lie in how a version differs from the workspace."""
+def find_reasons(settings: RetrainParams, change: Change, whose: str, drift: str = "") -> list[str]:
+    """Return the reasons to train anew that lie in how a version differs from the workspace, and in drift."""
     reasons: list[str] = []
     if change.images is None:
         reasons.append(f"what changed since {whose}'s data cannot be told")
@@ -113,6 +135,8 @@ def find_reasons(settings: RetrainParams, change: Change, whose: str) -> list[st
     old = settings.max_age_days is not None and change.age_days >= settings.max_age_days
     if old and not change.none:
         reasons.append(f"{whose} is {change.age_days:.1f} days old (trained from {settings.max_age_days:g} on)")
+    if drift and not change.none:
+        reasons.append(drift)
     return reasons
 
 

@@ -18,6 +18,7 @@ class RetrainParams(read.Section):
     changed_images: int | None = Field(default=50, ge=1)
     changed_share: float | None = Field(default=0.1, gt=0, le=1)
     max_age_days: float | None = Field(default=None, gt=0)
+    drift: bool = False
     pull: bool = True
     branch: str | None = Field(default=None, min_length=1)
     push: bool = False

@@ -292,7 +292,7 @@ def test_what_is_no_image_is_refused_in_one_line(server: Served, content: bytes,
         ("?conf=nan", "conf: "),
         ("?iou=half&max_det=0", "iou: Input should be a valid number"),
         ("?iou=half&max_det=0", "max_det: Input should be greater than or equal to 1"),
-        ("?confidence=0.5", "unknown parameter confidence; known are conf, iou, keypoint_conf, max_det"),
+        ("?confidence=0.5", "unknown parameter confidence; known are conf, group, iou, keypoint_conf, max_det"),
     ],
 )
 def test_parameters_are_checked(server: Served, query: str, message: str) -> None:
