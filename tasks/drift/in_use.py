@@ -10,10 +10,10 @@ import msgspec
 from keypipe.errors import ConfigError, ModelError
 from keypipe.splits.manifest import USED, Manifest, read_manifest
 from tasks.registry.aliases import open_registry, read_state
-from tasks.registry.facts import ONNX_FILE
 from tasks.registry.history import CHAMPION
 from tasks.retraining.made_of import read_version_manifest
-from tasks.workspace.places import MANIFEST
+from tasks.workspace.models import read_run_id
+from tasks.workspace.places import MANIFEST, ONNX
 
 _PACKED_ONNX = "artifacts/model.onnx"
 
@@ -54,15 +54,12 @@ def find_model_in_use(root: Path) -> ModelInUse:
     registry = open_registry(root)
     state = read_state(root)
     if registry.untouched or not state.versions:
-        path = root / ONNX_FILE
+        path = root / ONNX
         if not path.is_file():
-            raise ModelError(
-                f"no model here: {ONNX_FILE} is not there, and none is registered; `keypipe run` makes one"
-            )
+            raise ModelError(f"no model here: {ONNX} is not there, and none is registered; `keypipe run` makes one")
         content = path.read_bytes()
-        return ModelInUse(
-            f"the export ({ONNX_FILE})", "", _sha256(content), content, _splits(read_manifest(root / MANIFEST))
-        )
+        splits = _splits(read_manifest(root / MANIFEST))
+        return ModelInUse(f"the export ({ONNX})", "", _sha256(content), content, splits, read_run_id(root) or "")
     number = state.aliases.get(CHAMPION)
     version = next((version for version in state.versions if version.number == number), None)
     if version is None:
