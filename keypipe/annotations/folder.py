@@ -30,7 +30,7 @@ from keypipe.annotations.linking.placement import learn_places
 from keypipe.annotations.reader import FileReader
 from keypipe.annotations.readings import Files, Folder, Ingested, decode_reading
 from keypipe.errors import AnnotationError, Fault
-from keypipe.files import atomic, listing, texts
+from keypipe.files import atomic, foreign, listing, texts
 from keypipe.files.listing import describe_others, look_through
 from keypipe.images import depth, formats, header, lookup, media, opencv, samples
 from keypipe.images.formats import name_unread
@@ -114,6 +114,7 @@ _READERS = (
     derived_boxes,
     drawing_order,
     errors,
+    foreign,
     formats,
     header,
     instances,

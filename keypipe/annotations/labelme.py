@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from keypipe.errors import AnnotationError
+from keypipe.files.foreign import describe_json
 from keypipe.files.texts import decode_text
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import Instance, Keypoint, Visibility
@@ -184,7 +185,8 @@ def parse_labelme(content: bytes, encoding: str | None = None) -> LabelmeFile:
         return _DECODER.decode(_to_json(content, encoding))
     except msgspec.ValidationError as error:
         if " - at `$" not in str(error):  # the file as a whole: no object, or one without shapes
-            raise ForeignError(f"not as labelme writes it: {error}") from error
+            told = describe_json(json.loads(_to_json(content, encoding)))
+            raise ForeignError(f"this is {told}" if told else f"not as labelme writes it: {error}") from error
         place = _SHAPE_IN_PATH.search(str(error))
         raise LabelmeError(f"not as labelme writes it: {error}", int(place[1]) if place else None, CORRECT) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -12,7 +12,6 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from keypipe.errors import AnnotationError
-from keypipe.exchange.foreign import describe_json
 from keypipe.exchange.labels import (
     SCHEMA_KEY,
     EntryFault,
@@ -24,6 +23,7 @@ from keypipe.exchange.labels import (
     parse_carried_schema,
     read_visibilities,
 )
+from keypipe.files.foreign import describe_json
 from keypipe.files.texts import parse_json
 from keypipe.keypoints.boxes import Box
 from keypipe.keypoints.instances import Keypoint, Visibility

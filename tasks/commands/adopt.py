@@ -27,7 +27,7 @@ from keypipe.files.texts import DOUBTFUL, is_doubtful
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.outside import check_images_inside
 from tasks.commands.params_text import assign
-from tasks.commands.sources.label_sources import describe, find_foreign
+from tasks.commands.sources.label_sources import find_foreign
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.workspace import params as read
@@ -150,10 +150,9 @@ def _draft(root: Path, folder: Path, names: Sequence[str], encoding: str | None,
             + (", ..." if len(labels) > 20 else "")
             + "".join(f"; {note}" for note in draft.notes)
         )
-    if foreign := [name for name, error in unread.items() if isinstance(error, ForeignError)]:
+    if foreign := [f"{name} ({error})" for name, error in unread.items() if isinstance(error, ForeignError)]:
         names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-        told = describe(folder / foreign[0])
-        note = f"no annotations of labelme's, at which convert stops: {names}" + (f" ({told})" if told else "")
+        note = f"no annotations of labelme's, at which convert stops: {names}"
         draft = msgspec.structs.replace(draft, notes=(*draft.notes, f"{note}; take them out of {RAW}"))
     if draft.faults:
         raise AnnotationError(f"{folder}: {'; '.join(draft.faults)}")

@@ -13,6 +13,8 @@ from tasks.versions.weights import CONFIGS, MODEL, SUFFIX, TEACHER, hash_file, r
 from tasks.workspace.params import load_schema, read_params
 from tasks.workspace.places import WEIGHTS
 
+_MAX_NAME_BYTES = 200  # names of 255 are too long for the files beside them
+
 
 class Taken(NamedTuple):
     """A file in its place.
@@ -64,8 +66,12 @@ def _check_name(file: Path, name: str, *, teacher: bool) -> None:
     known = (SUFFIX,) if teacher else (SUFFIX, *CONFIGS)
     if file.suffix not in known:
         raise ConfigError(f"{file}: expected {' or '.join(known)}")
-    if Path(name).name != name or Path(name).suffix != file.suffix or name.startswith("."):
-        raise ConfigError(f"--name {name}: expected a name without a folder that ends in {file.suffix}")
+    is_plain = name.isprintable() and name == name.strip() and len(name.encode()) <= _MAX_NAME_BYTES
+    if not is_plain or Path(name).name != name or Path(name).suffix != file.suffix or name.startswith("."):
+        raise ConfigError(
+            f"--name {name if name.isprintable() else ascii(name)}: expected a name on one line that ends in"
+            f" {file.suffix}, without a folder, of {_MAX_NAME_BYTES} bytes at most"
+        )
 
 
 def _describe(root: Path, file: Path, *, teacher: bool) -> str:

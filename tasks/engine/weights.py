@@ -28,7 +28,7 @@ def load_weights(weights: Path) -> Any:
     try:
         model = YOLO(str(weights), task="pose")
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ModelError(f"{weights}: {explain_refusal(error)}") from error
+        raise ModelError(f"{weights}: {_tell_content(weights) or explain_refusal(error)}") from error
     if not hasattr(model.model, "kpt_shape"):
         raise ModelError(f"{weights}: not a pose model")
     return model
@@ -53,12 +53,37 @@ def explain_refusal(error: BaseException) -> str:
         error: what loading it raised.
     """
     asked = re.search(r"(?:GLOBAL |unsafe )([^\s(]+(?:\([^)]*\))?)", f"{error.__cause__}\n{error}")
+    if asked is None and "outside the supported Ultralytics checkpoint format" in str(error):
+        return "no network of Ultralytics in it; use weights that Ultralytics or keypipe saved"
     if asked is None:
-        return f"not weights that Ultralytics can load ({first_line(error)})"
+        return f"not weights that Ultralytics can load ({first_line(error).removeprefix('ERROR ❌️ ')[:300]})"
     return (
         f"not loaded, since it could run any program: it asks for {asked[1]}, which no model of Ultralytics has;"
         " use weights that Ultralytics or keypipe saved"
     )
+
+
+def _tell_content(path: Path) -> str | None:
+    """Say what a file is that is plainly neither weights nor a model YAML; None if that cannot be told."""
+    if not path.is_file():
+        return "a folder, not weights" if path.is_dir() else None
+    if path.suffix in {".yaml", ".yml"}:
+        keys = {*re.findall(rb"^(\w+)\s*:", path.read_bytes(), re.MULTILINE)}
+        what = "the YAML of a dataset, not of a model" if keys & _OF_A_DATASET else "not the YAML of a model"
+        return None if {b"backbone", b"head"} <= keys else f"{what}: a model's has `backbone` and `head`"
+    with path.open("rb") as file:
+        start = file.read(_START)
+    return next((told for pattern, told in _NO_WEIGHTS if re.match(pattern, start)), None)
+
+
+_OF_A_DATASET = {b"names", b"kpt_shape", b"train", b"val"}
+_NO_WEIGHTS = (
+    (rb"\Z", "an empty file, not weights"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the weights themselves; `git lfs pull` brings them"),
+    (rb"(?i)\s*<(!doctype|html|\?xml)", "a web page, not weights, as a failed download leaves it; download it again"),
+    (rb"[\t\n\r\x20-\x7e]+\Z", "a text, not weights"),
+)
+_START = 512  # bytes
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -72,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise ModelError(f"{path}: {explain_refusal(error)}") from error
+        raise ModelError(f"{path}: {_tell_content(path) or explain_refusal(error)}") from error
     return dict(checkpoint)
 
 

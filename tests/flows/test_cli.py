@@ -126,3 +126,30 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_the_page_of_commands_is_what_the_program_would_write() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(), "run `python tools/commands.py`"
+
+
+def _list_said() -> list[tuple[str, str]]:
+    """Return every command of keypipe's that stands in backticks in the texts of the code, with its place."""
+    found: dict[str, str] = {}
+    for path in sorted(path for package in ("keypipe", "tasks", "flows") for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [part.value if isinstance(part, ast.Constant) else "{}" for part in parts]
+            text = "".join(str(text) for text in texts)
+            for said in re.findall(r"`keypipe ([a-z-][^`]*)`", text):
+                found.setdefault(said, f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
+    return sorted(found.items())
+
+
+@pytest.mark.parametrize(("said", "place"), _list_said())
+def test_a_command_that_a_message_advises_exists(said: str, place: str) -> None:
+    words = re.split(r"[\s{]", said)
+    command: click.Command | None = cli
+    context = click.Context(cli)
+    while isinstance(command, click.Group) and words and words[0][:1].isalpha() and words[0].islower():
+        command = command.get_command(context, words.pop(0))
+        assert command is not None, f"{place}: there is no `keypipe {said}`"
+        context = click.Context(command, parent=context)
+    assert command is not None
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+    assert {word for word in words if word.startswith("--")} <= known, place

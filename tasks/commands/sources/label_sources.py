@@ -15,11 +15,11 @@ from keypipe.annotations.folder import NOT_READABLE_FIX
 from keypipe.errors import AnnotationError, Fault, FaultsError
 from keypipe.exchange.coco import is_coco, parse_coco_document
 from keypipe.exchange.deeplabcut import parse_collected_data
-from keypipe.exchange.foreign import FOREIGN_SUFFIXES, describe_file, describe_json
 from keypipe.exchange.labels import LabelSet, merge_label_sets
 from keypipe.exchange.splits import split_of_path, splits_of_data_yaml
 from keypipe.exchange.yolo import YoloOptions, YoloTexts, parse_yolo_labels
 from keypipe.exchange.yolo_rows import holds_rows
+from keypipe.files.foreign import FOREIGN_SUFFIXES, describe_file, describe_json
 from keypipe.files.listing import list_files, look_through
 from keypipe.files.texts import decode_text, parse_json
 from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread

@@ -239,7 +239,7 @@ def test_json_of_other_tools_among_the_annotations_is_said(drawn: Path, own: Pat
     (own / "coco.json").write_text('{"images": [], "annotations": [], "categories": []}')
     (own / "package.json").write_text("{}")
     told = adopt_folder(drawn, own)
-    assert "convert stops: coco.json, package.json (COCO: `keypipe import coco` reads it); take them out of" in told
+    assert "convert stops: coco.json (this is COCO: `keypipe import coco` reads it), package.json (not as lab" in told
 
 
 @pytest.mark.parametrize("value", ["[]", "[cow]", "cow"])

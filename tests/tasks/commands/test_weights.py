@@ -146,3 +146,13 @@ def test_weights_of_one_name_are_not_exchanged_in_silence(root: Path, pose: Path
         take_weights(root, other)
     take_weights(root, pose, "x.pt")
     assert find_unkept(root, {"model": "data/weights/x.pt"}) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.pt", "a\tb.pt", " a.pt", "a\0.pt", "../a.pt", ".a.pt", "a.onnx", "x" * 250 + ".pt"]
+)
+def test_names_that_no_file_should_have_are_refused(root: Path, pose: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected a name on one line that ends in \.pt") as caught:
+        take_weights(root, pose, name)
+    assert len(str(caught.value).splitlines()) == 1
+    assert [path.name for path in (root / "data/weights").iterdir()] == [".gitignore"]

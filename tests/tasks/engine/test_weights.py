@@ -63,7 +63,7 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: bytes | None
     path = tmp_path / "model.pt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ModelError, match="not weights that Ultralytics can load"):
+    with pytest.raises(ModelError, match="not weights"):
         hash_weights(path)
 
 
@@ -157,3 +157,31 @@ def test_other_loads_of_ultralytics_run_no_program_either(tmp_path: Path) -> Non
         load_checkpoint(path)
     strip_optimizer(path)
     assert not (tmp_path / "it ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pt", b"these are words\n", "a text, not weights"),
+        ("a.pt", b"", "an empty file, not weights"),
+        ("a.pt", b"<!DOCTYPE html><html>", "a web page, not weights"),
+        ("a.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
+        ("c.yaml", b"names: [cow]\nkpt_shape: [3, 3]\n", "the YAML of a dataset, not of a model"),
+        ("c.yaml", b"words", "not the YAML of a model: a model's has `backbone` and `head`"),
+        ("a.pt", None, "no network of Ultralytics in it"),
+    ],
+)
+def test_what_is_no_weights_is_called_what_it_is(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    import torch
+
+    from tasks.engine.weights import load_weights
+
+    path = tmp_path / name
+    if content is None:
+        torch.save(torch.nn.Linear(2, 2).state_dict(), path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        load_weights(path)

@@ -93,6 +93,9 @@ _OBJECTS: tuple[tuple[set[str], str], ...] = (
     ({"dm_format_version"}, "Datumaro's JSON: export to COCO, which `keypipe import coco` reads"),
     ({"items", "categories"}, "Datumaro's JSON: export to COCO, which `keypipe import coco` reads"),
     ({"objects", "size"}, "Supervisely's JSON: export to COCO, which `keypipe import coco` reads"),
+    ({"people", "version"}, "keypoints that OpenPose found: they are no annotations"),
+    ({"metadata", "instances"}, "SuperAnnotate's JSON: export it there as COCO, and `keypipe import coco` reads that"),
+    ({"project", "file", "metadata"}, _VIA),
     ({"meta_info", "instance_info"}, "predictions of MMPose: they are no annotations"),
     ({"images", "annotations"}, "COCO without categories, such as captions: it has neither boxes nor keypoints"),
 )
@@ -109,4 +112,6 @@ def _describe_list(document: list[Any]) -> str | None:
             return f"{_LABEL_STUDIO} (JSON-MIN is no better)"
         if {"image_id", "score"} <= entry.keys():
             return _RESULTS
+        if {"image", "annotations"} <= entry.keys():
+            return "CreateML's JSON, which has boxes and no keypoints"
     return None
