@@ -33,7 +33,6 @@ Commands work from any folder of the workspace. A command of a group has two nam
 PLANNED = {
     "sweep": ("sweep", "Pipeline", "Search parameters; each trial is a run."),
     "init": ("data init [FOLDER]", "Data", "Propose parameters that fit the data. `use FOLDER` becomes its alias."),
-    "guide": ("data guide", "Data", "Make a page for annotators."),
     "up": ("up", "Services", "Keep the dashboards up in the background. `ui` becomes `up --foreground`."),
     "down": ("down", "Services", "End what `up` started."),
     "gc": ("none", "Runs", "Will be an alias of `runs prune`, which then needs no `--keep` where a policy is set."),

@@ -259,6 +259,18 @@ def relabel(root: Path, count: int, epochs: int | None, opened: bool) -> None:
         sys.exit(_work_through(root, window, after, opened=opened))
 
 
+@data.command("guide", examples=["keypipe guide"])
+@click.pass_obj
+def guide(root: Path) -> None:
+    """Write a page for annotators: skeleton, examples, rules."""
+    from flows.system.progress_bar import progress_bar
+    from tasks.commands.guide import write_guide
+
+    with progress_bar("reading annotations") as progress:
+        written = write_guide(root, progress)
+    click.echo(f"{written}; the page: {written.page.relative_to(root)}")
+
+
 @contextmanager
 def changing(root: Path) -> Iterator[None]:
     """Hold the workspace while the block changes what runs read.

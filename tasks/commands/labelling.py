@@ -19,8 +19,6 @@ from keypipe.annotations.machine import find_untouched
 from keypipe.annotations.readings import Folder
 from keypipe.batch.labels import LabelFolder, LabelTarget, read_if_there
 from keypipe.batch.sources import find_sources, source_name
-from keypipe.diagnosis.columns import Gathering
-from keypipe.diagnosis.outliers import Examiner, learn_shapes
 from keypipe.diagnosis.shape_model import spread_evenly
 from keypipe.errors import AnnotationError, ConfigError, format_count
 from keypipe.files.listing import list_files
@@ -34,6 +32,7 @@ from keypipe.keypoints.skeleton import Schema
 from keypipe.ranking.appearance import describe_appearance, pick_spread
 from keypipe.ranking.frames import choose_frames, describe_frames, read_frames
 from keypipe.ranking.looks import Look, look_at, score_looks
+from tasks.commands.gathered import gather_objects, learn_examiners
 from tasks.convert import ConvertParams, read_raw
 from tasks.progress import Progress
 from tasks.workspace import params as read
@@ -159,7 +158,7 @@ def choose_next(root: Path, request: Request, predictor: Predictor | None, progr
     folder = _read_folder(root, params, schema, progress)
     candidates = _find_candidates(root, request, folder, progress)
     shown = [candidates[index] for index in spread_evenly(len(candidates), request.among)] if candidates else []
-    examiners = _learn_examiners(folder, schema) if folder and predictor else {}
+    examiners = learn_examiners(gather_objects(folder), schema) if folder and predictor else {}
     entries: list[Chosen] = []
     appearances: list[NDArray[np.uint8]] = []
     unread: list[str] = []
@@ -318,24 +317,6 @@ def _take_frames(root: Path, video: Path, request: Request, progress: Progress) 
         cv2.imwrite(str(frames / name), frame, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         candidates.append(Candidate(frames / name, folder / name))
     return candidates
-
-
-def _learn_examiners(folder: Folder, schema: Schema) -> dict[str, Examiner]:
-    """Learn what shapes are usual from all that is annotated."""
-    gathering = Gathering(folder.files)
-    at_fault = {fault.file for fault in folder.faults}
-    for number, reading in enumerate(folder.files.readings()):
-        if reading.file.image and reading.file.source not in at_fault:
-            gathering.add(number, reading.file.image.size_wh, reading.objects, "")
-    examiners: dict[str, Examiner] = {}
-    for name, skeleton in schema.classes.items():
-        column = {keypoint: number for number, keypoint in enumerate(skeleton.keypoints)}
-        partners = skeleton.partners()
-        flip = [column[partners.get(keypoint, keypoint)] for keypoint in skeleton.keypoints]
-        examiner = learn_shapes(gathering.by_class[name].rows.points, flip)
-        if examiner:
-            examiners[name] = examiner
-    return examiners
 
 
 def _see_annotated(root: Path, folder: Folder | None, depth: Depth) -> NDArray[np.uint8] | None:
