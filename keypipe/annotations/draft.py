@@ -17,10 +17,11 @@ from keypipe.annotations.labelme import (
     LabelmeShape,
     is_in_shares,
 )
+from keypipe.annotations.sides import find_sides
 from keypipe.errors import format_count
 from keypipe.keypoints.boxes import Box, bounds, contains
 from keypipe.keypoints.names import OWN_NAMES, find_look_alikes
-from keypipe.keypoints.skeleton import Schema, Skeleton, find_pairs
+from keypipe.keypoints.skeleton import Schema, Skeleton
 
 MIN_SHARE = 0.02
 """A point label on a smaller share of a class's objects is taken for a slip, not for a keypoint."""
@@ -222,20 +223,35 @@ class _Seen:
         for (class_name, name), found in self._places.items():
             places[class_of.get(class_name, class_name), name_of.get(name, name)] += found
         classes: dict[str, Skeleton] = {}
+        side_notes: list[str] = []
         for class_name, total in objects.most_common():
             of_class = {name: found for (owner, name), found in places.items() if owner == class_name}
             names = [name for name, found in of_class.items() if len(found) >= MIN_SHARE * total]
             order = tuple(sorted(names, key=lambda name: _order(name, of_class[name])))
             if order:
-                classes[class_name] = Skeleton(order, (), find_pairs(order))
+                sides = find_sides(order)
+                classes[class_name] = Skeleton(order, (), sides.pairs)
+                side_notes += _describe_doubts(class_name, sides.doubts)
         aliases = _keep_used(class_of | name_of, Schema(classes))
-        notes = (*class_notes, *name_notes) if classes else ()
+        notes = (*class_notes, *name_notes, *side_notes) if classes else ()
         faults = tuple(self._find_namesakes(classes, class_of))
         if 2 * len(self._in_shares) > self._n_files:
             told = f"{len(self._in_shares)} of {format_count(self._n_files, 'file')}, such as that of"
             faults = (f"{told} {self._in_shares[0]}, hold shares of the image: {IN_PIXELS}",)
         notes = (*notes, *self._describe_outlines())
         return Draft(Schema(classes, aliases), notes, faults, self._describe_shapes())
+
+
+def _describe_doubts(class_name: str, doubts: Sequence[tuple[str, str]]) -> list[str]:
+    """Say which names of a class may be left and right."""
+    if not doubts:
+        return []
+    named = ", ".join(f"{a!r} and {b!r}" for a, b in doubts)
+    example = ", ".join(f"[{a}, {b}]" for a, b in doubts)
+    return [
+        f"{named} may be left and right of one thing, or mean something else; if the first, write"
+        f" pairs: [{example}] for {class_name!r} (what is paired swaps when a training mirrors an image)"
+    ]
 
 
 def _keep_used(aliases: Mapping[str, str], schema: Schema) -> dict[str, str]:

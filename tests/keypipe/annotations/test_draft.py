@@ -123,3 +123,11 @@ def test_shares_of_the_image_are_no_pixels() -> None:
     (fault,) = draft(shares, shares, cow("nose")).faults
     assert fault.startswith("2 of 3 files, such as that of 0.jpg, hold shares of the image: labelme's positions are")
     assert draft(shares, cow("nose")).faults == ()
+
+
+def test_left_and_right_are_paired_in_other_spellings_and_doubts_are_told() -> None:
+    drafted = draft(cow("nose", "L_ear", "R_ear", "LH", "RH", "L1", "R1"))
+    assert drafted.schema.classes["cow"].pairs == (("L_ear", "R_ear"), ("LH", "RH"))
+    (note,) = drafted.notes
+    assert note.startswith("'L1' and 'R1' may be left and right of one thing")
+    assert "pairs: [[L1, R1]] for 'cow'" in note
