@@ -1,4 +1,4 @@
-"""The README's commands are run as they stand, by a shell, in a workspace as a newcomer has it."""
+"""The commands of README and docs/troubleshooting.md are run as they stand, by a shell, in a newcomer's workspace."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ class Block(NamedTuple):
     reason: str | None
 
 
-def blocks() -> Iterator[Block]:
-    for match in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")):
+PAGES = (ROOT / "README.md", ROOT / "docs/troubleshooting.md")
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
         yield Block(match["code"].strip(), match["mark"], match["reason"])
 
 
@@ -36,7 +39,7 @@ def as_parameter(block: Block) -> Any:
     return pytest.param(block.code, marks=marks, id=block.code.splitlines()[0])
 
 
-RUN = [as_parameter(block) for block in blocks() if block.mark != "skip"]
+RUN = [as_parameter(block) for page in PAGES for block in blocks(page) if block.mark != "skip"]
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +69,16 @@ def shell(root: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not (ROOT / ".venv").exists(), reason="needs the environment of `make install`")
 @pytest.mark.parametrize("code", RUN)
-def test_a_command_of_the_readme_works(newcomer: Path, code: str) -> None:
+def test_a_command_works(newcomer: Path, code: str) -> None:
     set_params(newcomer, **{"train.epochs": 2})
     done = shell(newcomer, code)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_block_that_is_not_run_says_why() -> None:
-    found = list(blocks())
-    assert len(found) >= 8
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_that_is_not_run_says_why(page: Path) -> None:
+    found = list(blocks(page))
+    assert len(found) >= 7
     assert all(block.reason for block in found if block.mark)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     assert len(re.findall(r"^```sh$", text, re.MULTILINE)) == len(found)
