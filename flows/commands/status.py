@@ -13,6 +13,7 @@ from flows.commands.standing import InUse, describe_in_use, read_in_use, read_po
 from flows.notifications.record import TOLD, Told
 from flows.outcome import Outcome
 from flows.pipeline import lease
+from flows.pipeline.afterwards import describe_untold
 from flows.pipeline.run_result import LAST_RUN, RunResult
 from flows.retraining.record import read_outcome
 from flows.services import server
@@ -24,7 +25,7 @@ from tasks.tracking.outbox import describe_waiting
 from tasks.versions.acceptance import find_differences, is_code, only_code_changed
 from tasks.versions.raw import raw_changes, raw_version
 from tasks.versions.repository import BusyError
-from tasks.versions.stages import StageVersion, stage_names, stage_version
+from tasks.versions.stages import StageVersion, stage_names, stage_versions
 from tasks.workspace.changes import schema_changes
 from tasks.workspace.places import STATE
 
@@ -78,7 +79,7 @@ class Status(msgspec.Struct):
         killed: a run that was killed holding it, or stopped by somebody; the next one clears up after it.
         last_run: the last run that ended.
         last_retraining: what became of the last retraining.
-        unrecorded: what MLflow was not told yet, one line for each server.
+        unrecorded: what MLflow and Prefect were not told yet, one line for each server.
         server: address of the Prefect server that serves this workspace.
         schedule: the schedule that is being served.
         upcoming: the next times that it runs.
@@ -121,7 +122,7 @@ def read_status(root: Path) -> Status:
         killed=killed,
         last_run=read_record(root / LAST_RUN, RunResult),
         last_retraining=read_outcome(root),
-        unrecorded=describe_waiting(root),
+        unrecorded=[*describe_waiting(root), *describe_untold(root)],
         server=record.url if record else None,
         schedule=active_schedule(root),
         upcoming=upcoming(root),
@@ -149,12 +150,12 @@ def _running_stages(root: Path, running: lease.Lease) -> list[StageStatus]:
 
 def _resting_stages(root: Path) -> list[StageStatus]:
     try:
-        found = [(stage, stage_version(root, stage)) for stage in stage_names(root)]
+        found = stage_versions(root)
     except BusyError:
         return [StageStatus(stage, "unknown", "another DVC command is at work") for stage in stage_names(root)]
     stages: list[StageStatus] = []
     stale: str | None = None
-    for stage, version in found:
+    for stage, version in found.items():
         status = _describe(root, stage, version)
         if status.state == "up to date" and stale is not None:
             status = StageStatus(stage, "up to date", f"unless {stale} comes out differently")

@@ -27,7 +27,9 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     from flows.services.presence import is_cut_off
 
     # The flow checks as well; here the user is told before a server is started.
-    check_start(root, until, force)
+    plan = check_start(root, until, force)
+    if not force and answer_at_once(root, plan, until):
+        return 0
     with server.connected(root, click.echo):
         from flows.pipeline import flow as training
 
@@ -45,6 +47,35 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
     result = msgspec.convert(outcome, RunResult)
     show_result(root, result)
     return result.exit_code
+
+
+def answer_at_once(root: Path, plan: Sequence[str], until: str | None) -> bool:
+    """Show that nothing is to do, and have a process of its own tell Prefect, where a server is in use.
+
+    Args:
+        root: the workspace, checked.
+        plan: the stages to go through.
+        until: the last one, where one was named.
+
+    Returns:
+        False where something is to do, or cannot be told without Prefect; nothing was shown then.
+    """
+    from flows.pipeline import afterwards, unchanged
+    from flows.services import quick_settings, server
+
+    try:
+        url = quick_settings.configured_url()
+    except quick_settings.UnclearError:
+        return False
+    if url is not None and not server.answers(url):
+        return False  # which the user is told where the flow is run
+    found = unchanged.find_nothing_to_do(root, plan)
+    if found is None:
+        return False
+    show_result(root, found[0])
+    if url is not None or server.recorded_server(root):
+        afterwards.tell(root, afterwards.Untold(*found, until))
+    return True
 
 
 def show_result(root: Path, result: RunResult) -> None:

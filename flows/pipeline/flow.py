@@ -6,7 +6,6 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,15 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.pipeline import lease, provenance, stage_task
 from flows.pipeline.plan import check_start
-from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult
+from flows.pipeline.run_result import (
+    LAST_RUN,
+    RunResult,
+    StageResult,
+    flow_run_name,
+    read_headline,
+    summarise,
+    time_now,
+)
 from flows.services.late_runs import SUPERSEDED_NAME, due_filter, read_last_ended
 from flows.services.presence import Presence, Unsettled, is_cut_off, note_end, tell_ends, watched
 from flows.system.state_files import read_record, write_record
@@ -25,17 +32,12 @@ from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
 from tasks.tracking.outbox import describe_waiting
 from tasks.versions.raw import RawVersion, version_raw
-from tasks.workspace.places import RAW, RECORD, REPORT_JSON, report_folder
+from tasks.workspace.places import RAW
 from tasks.workspace.program import USER_ERROR
 
 FLOW_NAME = "keypipe-training"
 RAW_TASK = "version raw data"
 BUG = 1
-
-
-def flow_run_name() -> str:
-    """Return the name of a run that starts now."""
-    return f"training {datetime.now():%Y-%m-%d %H:%M:%S}"
 
 
 @task(name=RAW_TASK, task_run_name=RAW_TASK)
@@ -74,7 +76,7 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
             run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
         if presence.leave() and run.flow_run_id:
             note_end(workspace, Unsettled(run.flow_run_id, run.state.upper(), run.message))
-        run.finished = _now()
+        run.finished = time_now()
         run.unrecorded = [*describe_waiting(workspace), *presence.describe()]
         write_record(workspace / LAST_RUN, run)
     return _to_state(run)
@@ -121,7 +123,7 @@ def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, pr
 def _to_state(run: RunResult) -> Any:
     data = msgspec.to_builtins(run)
     if run.state == "Completed":
-        return Completed(message=_summarise(run.stages), data=data)
+        return Completed(message=summarise(run.stages), data=data)
     if run.state == "Cancelled":
         return Cancelled(message=run.message, data=data)
     return Failed(message=run.message, data=data)
@@ -158,16 +160,6 @@ def _explain(state: Any) -> tuple[str, int]:
     """Return the message of a failed task and the exit code it stands for."""
     error = state.result(raise_on_failure=False)
     return str(error) or str(state.message), USER_ERROR if isinstance(error, PoseError) else BUG
-
-
-def read_headline(root: Path, stage: str) -> str:
-    """Return the one figure that a stage has written about itself, or nothing."""
-    path = root / (RECORD if stage == "train" else report_folder(stage) / REPORT_JSON)
-    try:
-        report = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return ""
-    return str(report.get("headline", "")) if isinstance(report, dict) else ""
 
 
 def is_superseded() -> bool:
@@ -207,14 +199,4 @@ def _new_result() -> RunResult:
     context = FlowRunContext.get()
     # Without its server a training is no run of its own: what is there is that of the retraining.
     flow_run = context.flow_run if context and not is_cut_off() else None
-    return RunResult(str(flow_run.name) if flow_run else "", str(flow_run.id) if flow_run else "", _now())
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _summarise(stages: Sequence[StageResult]) -> str:
-    """Return how many stages ran, such as ``1 ran, 4 cached``."""
-    states = [result.state for result in stages]
-    return ", ".join(f"{states.count(name)} {name.lower()}" for name in dict.fromkeys(states)) or "nothing to do"
+    return RunResult(str(flow_run.name) if flow_run else "", str(flow_run.id) if flow_run else "", time_now())

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 from prefect import get_run_logger
 
+from flows.pipeline.known_training import read_known, write_known
 from flows.pipeline.run_result import RunResult
-from flows.system.state_files import read_record, write_record
 from tasks.tracking.outbox import count_waiting, is_box_name
 from tasks.versions import git, lockfile, snapshots
 from tasks.workspace.models import read_run_id
-from tasks.workspace.places import DATABASE, LOCK, STATE
-
-RECORDED = STATE / "recorded.json"
-
-
-class Recorded(msgspec.Struct):
-    """A training that the tracking server is known to know.
-
-    Attributes:
-        uri: of the server.
-        database: inode of its file, 0 for a server elsewhere.
-        run_id: of the training, as ``models/train.json`` has it.
-        known_as: the server's own id of it, another one where the training was brought here from elsewhere.
-    """
-
-    uri: str
-    database: int
-    run_id: str
-    known_as: str
+from tasks.workspace.places import LOCK
 
 
 def record_training(root: Path) -> str:
@@ -44,23 +25,15 @@ def record_training(root: Path) -> str:
     run_id = read_run_id(root)
     if not run_id:
         return ""
-    from tasks.tracking.client import tracking_uri
+    if known_as := read_known(root, run_id):
+        return known_as
     from tasks.tracking.runs import find_run
 
-    uri = tracking_uri(root)
-    database = root / DATABASE
-    local = uri.startswith("sqlite") and database.exists()
-    recorded = Recorded(uri, database.stat().st_ino if local else 0, run_id, "")
-    before = read_record(root / RECORDED, Recorded)
-    if local and before is not None and before == msgspec.structs.replace(recorded, known_as=before.known_as):
-        return before.known_as
     found = find_run(root)
     if found.silence:  # the model is there; a tracking server that is not must not undo that
         get_run_logger().warning("the training could not be looked for in MLflow: %s", found.silence)
-        return recorded.run_id
-    if uri.startswith("sqlite"):
-        recorded.database, recorded.known_as = database.stat().st_ino, found.run_id
-        write_record(root / RECORDED, recorded)
+        return run_id
+    write_known(root, run_id, found.run_id)
     if is_box_name(run_id):
         snapshots.rename(root, run_id, found.run_id)
     return found.run_id

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
 import msgspec
 
-from tasks.workspace.places import STATE
+from tasks.workspace.places import RECORD, REPORT_JSON, STATE, report_folder
 
 LAST_RUN = STATE / "last-run.json"
 
@@ -51,3 +55,29 @@ class RunResult(msgspec.Struct):
     message: str = ""
     unrecorded: list[str] = []
     exit_code: int = 0
+
+
+def flow_run_name() -> str:
+    """Return the name of a run that starts now."""
+    return f"training {datetime.now():%Y-%m-%d %H:%M:%S}"
+
+
+def time_now() -> str:
+    """Return the time as a result has it: ISO 8601 with offset, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def read_headline(root: Path, stage: str) -> str:
+    """Return the one figure that a stage has written about itself, or nothing."""
+    path = root / (RECORD if stage == "train" else report_folder(stage) / REPORT_JSON)
+    try:
+        report = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return ""
+    return str(report.get("headline", "")) if isinstance(report, dict) else ""
+
+
+def summarise(stages: Sequence[StageResult]) -> str:
+    """Return how many stages ran, such as ``1 ran, 4 cached``."""
+    states = [result.state for result in stages]
+    return ", ".join(f"{states.count(name)} {name.lower()}" for name in dict.fromkeys(states)) or "nothing to do"

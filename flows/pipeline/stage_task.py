@@ -156,15 +156,29 @@ def stage_state(
     if code:
         told = "%s: only keypipe's own code changed (%s); Ctrl-C and `keypipe accept` keep its outputs"
         get_run_logger().warning(told, stage, ", ".join(code))
+    return enter_stage(root, stage, version.fingerprint, clean=version.clean, force=force, raw=raw, after=after)
+
+
+def enter_stage(
+    root: Path,
+    stage: str,
+    fingerprint: str | None,
+    *,
+    clean: bool,
+    force: bool = False,
+    raw: RawVersion | None = None,
+    after: State[Any] | None = None,
+) -> State[Any]:
+    """Run the Prefect task of a stage whose version is known; see ``stage_state`` and ``run_stage``."""
     this = _run_stage.with_options(
         name=stage,
         task_run_name=stage,
         description=f"DVC stage `{stage}`: python -m tasks.{stage}",
-        refresh_cache=force or not version.clean,
+        refresh_cache=force or not clean,
         result_storage=(root / RESULTS).resolve(),
     )
     # Quoted, the raw data are no edge of the graph, which would be a star.
-    given = (str(root), stage, version.fingerprint, version.clean, force, quote(raw))
+    given = (str(root), stage, fingerprint, clean, force, quote(raw))
     state: State[Any] = this(*given, return_state=True, wait_for=[after] if after is not None else None)
     return state
 

@@ -131,6 +131,29 @@ def version_raw(root: Path, progress: Progress | None = None) -> RawVersion:
         return version
 
 
+def kept_version(repo: Any, root: Path) -> RawVersion | None:
+    """Return the raw data where they are what was versioned last and DVC's cache has all of them; nothing is written.
+
+    Args:
+        repo: DVC's, open and locked.
+        root: the workspace.
+
+    Returns:
+        None where ``version_raw`` has something to do.
+    """
+    before = raw_version(root)
+    if before is None:
+        return None
+    (out,) = _load(repo, root).outs
+    try:
+        _, meta, tree = _build(out, None)
+    except FileNotFoundError:  # listed, and gone when it was read
+        return None
+    if tree.hash_info.value != before or out.changed_cache():
+        return None
+    return RawVersion(before, int(meta.nfiles), int(meta.size), changed=False)
+
+
 def hash_raw(repo: Any, root: Path) -> str:
     """Return the md5 of the raw data as they are now, which DVC's state makes a walk without reading."""
     (out,) = _load(repo, root).outs

@@ -19,7 +19,7 @@ from tasks.versions import git
 from tasks.workspace.access import check_place
 from tasks.workspace.places import LOCK, STATE
 
-_COPIES = STATE / "being-written"
+COPIES = STATE / "being-written"
 _READ_TRIES = 5
 LOCK_PATIENCE_SECONDS = 60.0
 """DVC holds its repository lock while it hashes, not while a stage runs: a minute is long."""
@@ -158,7 +158,7 @@ def written_whole(root: Path, path: Path) -> Iterator[None]:
         root: the workspace.
         path: the file, relative to it; it may be absent.
     """
-    copy = root / _COPIES / path
+    copy = root / COPIES / path
     with replacing_file(copy) as temporary:
         temporary.write_bytes((root / path).read_bytes() if (root / path).exists() else b"")
     try:
@@ -176,8 +176,8 @@ def bring_back_files(root: Path) -> list[str]:
         Which they are, relative to the workspace.
     """
     found: list[str] = []
-    for copy in sorted(path for path in (root / _COPIES).rglob("*") if path.is_file()):
-        path = copy.relative_to(root / _COPIES)
+    for copy in sorted(path for path in (root / COPIES).rglob("*") if path.is_file()):
+        path = copy.relative_to(root / COPIES)
         if path.name.startswith("."):  # killed before the copy was whole: the file was not touched yet
             copy.unlink()
             continue

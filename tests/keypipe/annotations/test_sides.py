@@ -52,4 +52,7 @@ def test_a_name_that_could_go_with_two_goes_with_none() -> None:
 
 
 def test_order_follows_the_schema() -> None:
-    assert find_sides(["ear_r", "nose", "L_hoof", "ear_l", "R_hoof"]).pairs == (("ear_r", "ear_l"), ("L_hoof", "R_hoof"))
+    assert find_sides(["ear_r", "nose", "L_hoof", "ear_l", "R_hoof"]).pairs == (
+        ("ear_r", "ear_l"),
+        ("L_hoof", "R_hoof"),
+    )
