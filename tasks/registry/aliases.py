@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,9 @@ from tasks.registry import history
 from tasks.registry.history import CHALLENGER, CHAMPION, OUTSIDE, PREVIOUS, Entry, Move, What
 from tasks.registry.lease import HeldError, Lease, hold
 from tasks.registry.settings import model_name
+from tasks.tracking.history import try_show
 from tasks.tracking.registry import Registry, Version
+from tasks.tracking.tags import CHAMPION as CHAMPION_TAG
 
 INTENT = "keypipe.lease.intent"
 """Tag of the lease: the entry whose moves are under way, for whoever finds the lease if its holder dies."""
@@ -124,6 +126,7 @@ class Held:
             raise
         self.aliases = self._registry.aliases()
         self._lease.note(INTENT, "")
+        _tell_trainings(self._registry, entry)
         if moved := self._notice("at the same moment, noticed"):
             raise MovedError(
                 f"{', '.join(map(str, entry.moves))} was done and recorded, but somebody moved aliases in MLflow at the"
@@ -170,6 +173,18 @@ def carry_out(registry: Registry, move: Move) -> None:
         registry.delete_alias(move.alias)
     else:
         registry.set_alias(move.alias, move.after)
+
+
+def _tell_trainings(registry: Registry, entry: Entry) -> None:
+    """Say in the run of a training whether its version is in use; the registry knows it, whatever becomes of this."""
+    for move in entry.moves:
+        if move.alias == CHAMPION:
+            for number, how in ((move.before, "was in use until"), (move.after, "is in use since")):
+                told = f"v{number} of {registry.name} {how} {entry.at[:16].replace('T', ' ')} UTC"
+                with suppress(PoseError):
+                    version = registry.find_version(number) if number else None
+                    if version is not None and (run_id := version.tags.get("keypipe.run")):
+                        try_show(registry.root, run_id, {CHAMPION_TAG: told})
 
 
 # ------------------------------------------------------------------------------------------- what people ask for

@@ -21,8 +21,10 @@ from tasks.registry.card import FILE, to_card, to_description
 from tasks.registry.facts import Facts, Read, gather
 from tasks.registry.history import CHALLENGER, CHAMPION
 from tasks.registry.lease import hold
+from tasks.tracking.history import try_show
 from tasks.tracking.packaging import save_package
 from tasks.tracking.registry import Registry, Version, to_tags
+from tasks.tracking.tags import REGISTERED
 from tasks.versions import git, snapshots
 from tasks.versions.stages import stage_version
 from tasks.versions.store import opened_commit
@@ -95,6 +97,8 @@ def register(
         with hold(registry, "registration", who):
             known = _find(registry.versions(), facts)
             number = known or _add(registry, read, facts, who, gate or {})
+    if not known:
+        try_show(root, run_id, {REGISTERED: f"v{number} of {registry.name}"})
     if challenger and number not in {registry.aliases().get(alias) for alias in (CHALLENGER, CHAMPION)}:
         challenge(root, number, why, who)
     return Registered(registry.name, number, not known, facts.headline())

@@ -17,12 +17,18 @@ from tasks.workspace.places import ARTIFACTS, DATABASE
 
 EXPERIMENT = "keypipe"
 OWN = "the workspace's own database"
+OWN_PAGES = "http://127.0.0.1:5000"
+"""Where ``keypipe ui`` shows it, unless another program has that port."""
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _EXAMPLES = "such as http://HOST:5000 or sqlite:////FOLDER/mlflow.db, or unset it to record in the workspace"
 _TIMEOUT, _RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag by which MLflow's pages take an experiment for trainings of models, and not for traces of language models."""
+MODEL_TRAINING = "workflowType=machine_learning"
+"""The same in an address, for the versions of MLflow whose pages go by it, or by what their reader chose last."""
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     _RETRIES: "2",  # MLflow's seven take minutes
@@ -98,6 +104,7 @@ def server_name(root: Path) -> str:
 
 def load() -> None:
     """Import MLflow, which takes seconds."""
+    _set_defaults()  # whether usage is reported it decides when it is imported
     import mlflow  # noqa: F401
 
 
@@ -250,10 +257,31 @@ def experiment_id(client: Any, root: Path, name: str | None = None) -> str:
                 raise ConfigError(
                     f"the MLflow experiment {name!r} is deleted; restore it, or set MLFLOW_EXPERIMENT_NAME"
                 )
+            _show_as_trainings(client, found)
             return str(found.experiment_id)
         local = urlsplit(tracking_uri(root)).scheme == "sqlite"
         location = (root / ARTIFACTS).resolve().as_uri() if local else None
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
+
+
+def _show_as_trainings(client: Any, experiment: Any) -> None:
+    """Have MLflow's pages open an experiment among trainings, unless somebody has said otherwise."""
+    from mlflow.exceptions import MlflowException
+
+    for key, value in _KIND.items():
+        if key not in experiment.tags:
+            try:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
+            except MlflowException as error:
+                if not is_refusal(error) and error.error_code != "PERMISSION_DENIED":
+                    raise
+
+
+def run_page(root: Path, experiment: str, run_id: str) -> str:
+    """Return the address of a run's page; for a workspace's own database the one that ``keypipe ui`` gives it."""
+    uri = tracking_uri(root)
+    server = hide_password(uri).rstrip("/") if uri.startswith(("http:", "https:")) else OWN_PAGES
+    return f"{server}/#/experiments/{experiment}/runs/{run_id}?{MODEL_TRAINING}"
 
 
 def is_untouched(root: Path) -> bool:

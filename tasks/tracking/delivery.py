@@ -22,18 +22,16 @@ from tasks.tracking.client import (
     open_client,
     server_name,
 )
+from tasks.tracking.figures import log_figures
+from tasks.tracking.logged_model import log_onnx_model
 from tasks.tracking.machine import package_versions
+from tasks.tracking.note import describe
 from tasks.tracking.outbox import Box, RunInfo
+from tasks.tracking.tags import BOX, DATA, FINGERPRINT, PARENT, REASON, RESTORED, STAGE
 from tasks.workspace.models import TrainingRecord, read_record
 from tasks.workspace.places import MODELS
 from tasks.workspace.program import say, write_json
 
-FINGERPRINT = "keypipe.fingerprint"
-REASON = "keypipe.reason"
-RESTORED = "keypipe.restored"
-STAGE = "keypipe.stage"
-BOX = "keypipe.box"
-PARENT = "mlflow.parentRunId"
 PACKAGES_FILE = "packages.json"
 
 QUICK_SECONDS = 5
@@ -194,6 +192,7 @@ def _restore(root: Path, fingerprint: str) -> str:
         box.add(outbox.Metrics(dict(figures), number, outbox.now()))
     box.add(outbox.Files(MODELS.name), root / MODELS)
     box.add(outbox.Status("FINISHED", "", outbox.now()))
+    box.add(outbox.Note())
     try:
         send(root, box)
     finally:
@@ -204,7 +203,8 @@ def _restore(root: Path, fingerprint: str) -> str:
 
 def open_training(root: Path, record: TrainingRecord, tags: dict[str, str] | None = None) -> Box:
     """Make the box of a new training, with what it is made of; the server is told nothing yet."""
-    all_tags = {**record.tags, FINGERPRINT: record.fingerprint, **(tags or {})}
+    data = {DATA: record.raw_version} if record.raw_version else {}
+    all_tags = {**record.tags, FINGERPRINT: record.fingerprint, **data, **(tags or {})}
     name = f"train {record.fingerprint[:8]}"
     run = RunInfo(server_name(root), experiment_name(), record.fingerprint, name, tags=all_tags)
     box = outbox.open_box(root, run)
@@ -214,6 +214,7 @@ def open_training(root: Path, record: TrainingRecord, tags: dict[str, str] | Non
     write_json(packages, package_versions())
     box.add(outbox.Files(None), packages)
     packages.unlink()
+    box.add(outbox.Note())
     return box
 
 
@@ -230,7 +231,9 @@ def _perform(client: Any, run_id: str, item: outbox.Item, files: Path) -> None:
         case outbox.Files():
             client.log_artifacts(run_id, str(files), item.to)
         case outbox.OnnxModel():
-            _log_onnx_model(client, run_id, item, next(files.iterdir()))
+            log_onnx_model(client, run_id, item, next(files.iterdir()))
+        case outbox.Note():
+            describe(client, run_id)
         case outbox.Status(status="RUNNING"):
             client.update_run(run_id, status="RUNNING")
         case outbox.Status():
@@ -240,16 +243,14 @@ def _perform(client: Any, run_id: str, item: outbox.Item, files: Path) -> None:
 
 
 def _log_batches(client: Any, run_id: str, item: outbox.Params | outbox.Metrics) -> None:
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Param
 
     if isinstance(item, outbox.Params):
         params = [Param(key, value) for key, value in item.params.items()]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
     else:
-        metrics = [Metric(name, value, item.time, item.step) for name, value in item.figures.items()]
-        for start in range(0, len(metrics), 1000):
-            client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        log_figures(client, run_id, item)
 
 
 def _log_data(client: Any, run_id: str, data: outbox.Data) -> None:
@@ -263,27 +264,3 @@ def _log_data(client: Any, run_id: str, data: outbox.Data) -> None:
         profile=msgspec.json.encode(data.counts).decode(),
     )
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-
-
-def _log_onnx_model(client: Any, run_id: str, item: outbox.OnnxModel, path: Path) -> None:
-    """Log an ONNX file as an MLflow model with its signature, once."""
-    import mlflow.onnx
-    import numpy as np
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    run = client.get_run(run_id)
-    if client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'"):
-        return
-    graph = onnx.load(str(path))
-    size = (item.height, item.width)
-    inputs = Schema([TensorSpec(np.dtype("float32"), (-1, 3, *size), graph.graph.input[0].name)])
-    shape = [dim.dim_value or -1 for dim in graph.graph.output[0].type.tensor_type.shape.dim]
-    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, *shape[1:]), graph.graph.output[0].name)])
-    with mlflow.start_run(run_id=run_id):
-        mlflow.onnx.log_model(
-            graph, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=["onnxruntime"]
-        )
-    # start_run() ended the run when its block did; it goes on until its own end is told.
-    client.update_run(run_id, status="RUNNING")

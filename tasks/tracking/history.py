@@ -19,9 +19,10 @@ from tasks.tracking.client import (
     open_client,
     tracking_uri,
 )
-from tasks.tracking.delivery import REASON, deliver_all
+from tasks.tracking.delivery import PACKAGES_FILE, deliver_all
 from tasks.tracking.machine import process_is_dead
-from tasks.tracking.runs import LEASE, PACKAGES_FILE, PROCESS
+from tasks.tracking.note import describe
+from tasks.tracking.tags import EXPORT, LEASE, PROCESS, REASON
 
 
 class TrackedRun(msgspec.Struct, frozen=True):
@@ -126,6 +127,17 @@ def try_tag_run(root: Path, run_id: str, tags: Mapping[str, str | None]) -> str:
     return ""
 
 
+def try_show(root: Path, run_id: str, tags: Mapping[str, str | None]) -> str:
+    """Do the same, and have the run's description say it."""
+    try:
+        tag_run(root, run_id, tags)
+        with answering(root):
+            describe(open_client(root), run_id)
+    except PoseError as error:
+        return first_line(error)
+    return ""
+
+
 def artifact_bytes(root: Path, run_id: str) -> int:
     """Return the size of a run's artifacts and of the models that it logged, in bytes."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -143,11 +155,14 @@ def _artifact_bytes(repository: Any, path: str | None = None) -> int:
 
 
 def _logged_models(client: Any, run_id: str) -> list[Any]:
+    """Return the models that go with a run: those that it exported, and those that it logged itself."""
     experiment = client.get_run(run_id).info.experiment_id
-    filter_string = f"source_run_id = '{run_id}'"
-    return all_pages(
-        lambda token: client.search_logged_models([experiment], filter_string=filter_string, page_token=token)
-    )
+
+    def search(which: str) -> list[Any]:
+        return all_pages(lambda token: client.search_logged_models([experiment], filter_string=which, page_token=token))
+
+    own = [model for model in search(f"source_run_id = '{run_id}'") if EXPORT not in model.tags]
+    return [*search(f"tags.`{EXPORT}` = '{run_id}'"), *own]
 
 
 def remove_run(root: Path, run_id: str) -> bool:

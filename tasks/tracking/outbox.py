@@ -58,12 +58,28 @@ class RunInfo(msgspec.Struct):
     begun_as: str = ""
 
 
+class Split(msgspec.Struct, frozen=True):
+    """A split that figures were measured on: the md5 of its annotations, and how much they hold."""
+
+    md5: str
+    images: int
+    objects: int
+
+
 class Metrics(msgspec.Struct, tag="metrics"):
-    """Figures of an epoch, or of a whole run; a time of milliseconds since the epoch."""
+    """Figures of an epoch, or of a whole run.
+
+    Attributes:
+        figures: by their names.
+        step: the epoch; 0 for a whole run.
+        time: milliseconds since the epoch.
+        splits: what those were measured on whose names begin with a split's.
+    """
 
     figures: dict[str, float]
     step: int
     time: int
+    splits: dict[str, Split] = {}
 
 
 class Params(msgspec.Struct, tag="params"):
@@ -106,7 +122,11 @@ class Status(msgspec.Struct, tag="status"):
     time: int
 
 
-Item = Metrics | Params | Tags | Data | Files | OnnxModel | Status
+class Note(msgspec.Struct, tag="note"):
+    """Say anew in words what the run is and what came of it, from what the server knows when it is told."""
+
+
+Item = Metrics | Params | Tags | Data | Files | OnnxModel | Status | Note
 
 
 class Box:
@@ -243,6 +263,7 @@ def end_abandoned(root: Path) -> None:
             with box.held() as free:
                 if free:
                     box.add(Status("KILLED", "its process is gone", now()))
+                    box.add(Note())
 
 
 def count_waiting(root: Path) -> Mapping[str, int]:

@@ -26,9 +26,9 @@ from tasks.tracking.client import (
     open_client,
     tracking_uri,
 )
-from tasks.tracking.delivery import PARENT, STAGE, find_training
+from tasks.tracking.delivery import find_training
 from tasks.tracking.machine import own_process
-from tasks.tracking.runs import PROCESS
+from tasks.tracking.tags import PARENT, PROCESS, STAGE
 
 HISTORY_EXPERIMENT = f"{EXPERIMENT} registry"
 HISTORY_OF = "keypipe.registry"

@@ -18,35 +18,49 @@ from tasks.tracking.client import (
     server_name,
 )
 from tasks.tracking.courier import Courier
-from tasks.tracking.delivery import (
+from tasks.tracking.delivery import PACKAGES_FILE, QUICK_SECONDS, deliver_all, open_training
+from tasks.tracking.figures import choose_headlines, describe_splits
+from tasks.tracking.machine import own_process
+from tasks.tracking.outbox import Box, RunInfo
+from tasks.tracking.tags import (
     BOX,
     FINGERPRINT,
-    PACKAGES_FILE,
+    HEADLINE,
+    KEPT,
+    LEASE,
+    MACHINE,
     PARENT,
-    QUICK_SECONDS,
+    PROCESS,
     REASON,
     RESTORED,
     STAGE,
-    deliver_all,
-    open_training,
+    START,
+    START_KEYPOINTS,
+    START_TEACHER,
+    START_WEIGHTS,
 )
-from tasks.tracking.machine import own_process
-from tasks.tracking.outbox import Box, RunInfo
 from tasks.workspace.models import TrainingRecord, read_record
 from tasks.workspace.places import OUTBOX
 from tasks.workspace.program import say
 
-__all__ = ["BOX", "FINGERPRINT", "PACKAGES_FILE", "PARENT", "REASON", "RESTORED", "STAGE"]
-
-PROCESS = "keypipe.process"
-LEASE = "keypipe.lease"
-MACHINE = "keypipe.machine"
-KEPT = "keypipe.kept"
-HEADLINE = "keypipe.headline"
-START = "keypipe.start"
-START_WEIGHTS = "keypipe.start.weights"
-START_KEYPOINTS = "keypipe.start.keypoints"
-START_TEACHER = "keypipe.start.teacher"
+__all__ = [
+    "BOX",
+    "FINGERPRINT",
+    "HEADLINE",
+    "KEPT",
+    "LEASE",
+    "MACHINE",
+    "PACKAGES_FILE",
+    "PARENT",
+    "PROCESS",
+    "REASON",
+    "RESTORED",
+    "STAGE",
+    "START",
+    "START_KEYPOINTS",
+    "START_TEACHER",
+    "START_WEIGHTS",
+]
 
 
 class Run:
@@ -58,6 +72,7 @@ class Run:
     """
 
     def __init__(self, root: Path, box: Box) -> None:
+        self._root = root
         self._box = box
         self._courier = Courier(root, box)
 
@@ -77,8 +92,16 @@ class Run:
         return self._courier.away
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log figures."""
-        self._tell(outbox.Metrics(dict(metrics), step, outbox.now()))
+        """Log figures.
+
+        A training that was there before takes the headline figures of what is measured of it; all of them stay with
+        the child run that measured them.
+        """
+        if self._box.run.guest:
+            metrics = choose_headlines(metrics)
+        if metrics:
+            splits = describe_splits(self._root, metrics)
+            self._tell(outbox.Metrics(dict(metrics), step, outbox.now(), splits))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -100,6 +123,7 @@ class Run:
     def end(self, status: str, reason: str = "") -> None:
         """End the run as FINISHED, FAILED or KILLED, saying why."""
         self._box.add(outbox.Status(status, reason, outbox.now()))
+        self._box.add(outbox.Note())
         if not self._courier.finish():
             say(
                 f"MLflow was not told all of this run ({self._courier.away}): the rest waits in {OUTBOX}, and the next"

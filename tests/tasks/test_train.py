@@ -141,9 +141,10 @@ def test_one_mlflow_run_with_children(trained_once: Path) -> None:
     assert parent.data.params["local.device"] == "cpu"
     for name in ("train/kobj_loss", "val/pose_loss", "val_ultralytics/pose_mAP50-95", "lr/pg0", "val_coco/oks_AP50"):
         assert name in parent.data.metrics
-    assert "export_onnx/anchors_max_px" in parent.data.metrics
-    (dataset,) = parent.inputs.dataset_inputs
-    assert dataset.dataset.digest.endswith(".dir")
+    assert not any(name.startswith("export") for name in parent.data.metrics), "they are on the child run"
+    data = {item.dataset.name: item.dataset.digest for item in parent.inputs.dataset_inputs}
+    assert data["data/raw"].endswith(".dir")
+    assert {"val split", "test split"} <= data.keys()
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {record["run_id"]}
     assert {run.info.run_name for run in runs.values()} == {"validate", "export"}
 
@@ -262,7 +263,7 @@ def test_a_model_whose_recorder_falls_silent_is_kept_and_recorded_later(
             "models/best.pt"
         }
         (model,) = server.client().search_logged_models([training.info.experiment_id])
-        assert model.source_run_id == children[1].info.run_id
+        assert (model.source_run_id, model.tags["keypipe.export"]) == (training.info.run_id, children[1].info.run_id)
         assert not list((divided / ".keypipe/outbox").iterdir())
         again = subprocess.run(command, cwd=divided, env=environment(**uri), capture_output=True, text=True)
         assert "was told" not in again.stdout

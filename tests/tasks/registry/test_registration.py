@@ -26,6 +26,7 @@ from keypipe.inference.tables import predict_rows
 from tasks.registry.aliases import open_registry, promote, read_state
 from tasks.registry.card import MAX_DESCRIPTION, to_description
 from tasks.registry.registration import register
+from tasks.tracking.history import list_runs
 from tasks.tracking.packaging import CODE, PACKAGES
 from tasks.versions import snapshots
 from tests.imports import ROOT, closure, imported_names
@@ -74,6 +75,19 @@ def test_a_version_knows_what_it_was_made_of(registrable: Path) -> None:
     state = read_state(registrable)
     assert state.aliases == {"challenger": "1"}
     assert [(entry.what, entry.why) for entry in state.entries] == [("register", "new barn")]
+    run = next(run for run in list_runs(registrable) if run.id == training["run_id"])
+    assert run.tags["keypipe.registered"] == "v1 of farm"
+    assert "Registered as v1 of farm." in run.tags["mlflow.note.content"]
+
+
+def test_the_run_of_a_training_says_whether_its_version_is_in_use(registrable: Path) -> None:
+    register(registrable)
+    promote(registrable, "1", why="the first")
+    train_again(registrable, 3)
+    register(registrable)
+    promote(registrable, "2", why="better")
+    said = [run.tags["keypipe.champion"] for run in list_runs(registrable) if "keypipe.champion" in run.tags]
+    assert [text[:-20] for text in said] == ["v2 of farm is in use since", "v1 of farm was in use until"]
 
 
 def test_a_model_is_registered_once(registrable: Path) -> None:
