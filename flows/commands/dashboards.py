@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from flows.services import server
-from flows.system.process import Tree
+from flows.system.process import UNTRACKED, Tree
 from tasks.workspace.places import STATE
 
 MLFLOW_PORT = 5000
@@ -53,7 +53,7 @@ def _mlflow(root: Path, stack: ExitStack) -> str:
     port = MLFLOW_PORT if server.is_free(MLFLOW_PORT) else server.free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # Its background jobs evaluate language models: a dozen processes and gigabytes that nobody here asks for.
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **UNTRACKED, **os.environ}
     log = stack.enter_context((root / MLFLOW_LOG).open("wb"))
     tree = Tree([*command, "--backend-store-uri", uri], cwd=root, env=environment, output=log, grace=5)
     stack.callback(tree.end)

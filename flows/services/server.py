@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from flows.system.process import Tree
+from flows.system.process import UNTRACKED, Tree
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
 from tasks.tracking.machine import is_alive, start_mark
@@ -73,12 +73,11 @@ def settings(root: Path) -> dict[str, str]:
     return {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{(root / DATABASE).resolve()}",
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str((root / RESULTS).resolve()),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
         "PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS": "10",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_CLI_PROMPT": "false",
-        "DO_NOT_TRACK": "1",
+        **UNTRACKED,
     }
 
 

@@ -170,15 +170,24 @@ def clean_line(line: bytes) -> str:
     return ESCAPE.sub("", line.decode("utf-8", "replace")).rstrip()
 
 
+UNTRACKED = {
+    "DO_NOT_TRACK": "true",  # Prefect takes "1" as well, MLflow this word alone
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DVC_NO_ANALYTICS": "1",
+}
+"""By what no program that keypipe starts reports how it is used; what the user has set of it stays."""
+
+
 def program_environment() -> dict[str, str]:
     """Return the environment in which DVC and the stages run on the interpreter that runs this."""
     return {
+        **UNTRACKED,
         **os.environ,
         # `python` in dvc.yaml is looked up here
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "KEYPIPE_RUN": "1",
         "PYTHONUNBUFFERED": "1",
-        "DVC_NO_ANALYTICS": "1",
     }
 
 

@@ -17,7 +17,7 @@ import pytest
 # Prefect reads its settings when it is imported, which test modules do.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="keypipe-prefect-home-")
 os.environ["PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS"] = "0"
-os.environ["DO_NOT_TRACK"] = "1"
+os.environ["DO_NOT_TRACK"] = "true"
 os.environ.pop("PREFECT_API_URL", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 # A shell's background job ignores SIGINT, and so would every run that a test starts and interrupts.
