@@ -43,11 +43,12 @@ def _prefect(root: Path, stack: ExitStack, say: server.Say) -> str:
 
 
 def _mlflow(root: Path, stack: ExitStack) -> str:
-    from tasks.tracking.client import is_untouched, open_client, tracking_uri
+    """Start MLflow's pages of the workspace's database; returns where its trainings are, there or on a server."""
+    from tasks.tracking.client import experiment_page, is_untouched, open_client, tracking_uri
 
     uri = tracking_uri(root)
     if uri.startswith(("http:", "https:")):
-        return uri
+        return experiment_page(root, uri)
     if is_untouched(root):
         open_client(root)  # which makes the database, also where the path has characters that MLflow trips over
     port = MLFLOW_PORT if server.is_free(MLFLOW_PORT) else server.free_port()
@@ -57,5 +58,6 @@ def _mlflow(root: Path, stack: ExitStack) -> str:
     log = stack.enter_context((root / MLFLOW_LOG).open("wb"))
     tree = Tree([*command, "--backend-store-uri", uri], cwd=root, env=environment, output=log, grace=5)
     stack.callback(tree.end)
+    page = experiment_page(root, f"http://127.0.0.1:{port}")
     server.wait_for_page(root / MLFLOW_LOG, tree, f"http://127.0.0.1:{port}/health")
-    return f"http://127.0.0.1:{port}"
+    return page

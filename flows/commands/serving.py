@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keypipe.errors import ConfigError
 from keypipe.serving.following.rest import MlflowRest
-from keypipe.serving.following.source import ModelRef, ModelSource, NoModelError, NoVersionError, parse_ref
+from keypipe.serving.following.source import AwayError, ModelRef, ModelSource, NoModelError, NoVersionError, parse_ref
 from tasks.registry.history import CHAMPION
 from tasks.registry.settings import model_name
 from tasks.registry.source import WorkspaceSource
@@ -26,7 +26,7 @@ def find_model(root: Path, named: str | None, server: str | None) -> tuple[Path 
 
     Raises:
         ConfigError: versions are registered, and none of them is in use.
-        PoseError: the registry does not answer.
+        PoseError: the workspace's model cannot be named.
     """
     ref = parse_ref(named) if named else ModelRef(model_name(root), CHAMPION)
     if ref is None:
@@ -35,6 +35,8 @@ def find_model(root: Path, named: str | None, server: str | None) -> tuple[Path 
     if not named:
         try:
             source.find(ref)
+        except AwayError:  # the server may have kept what was in use here last
+            return ref, source
         except NoModelError:
             return root / ONNX, None
         except NoVersionError as error:

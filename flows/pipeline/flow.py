@@ -25,11 +25,15 @@ from flows.pipeline.run_result import (
     summarise,
     time_now,
 )
+from flows.pipeline.shown import show_pictures, show_results, show_training
+from flows.services.board import Board, opened
 from flows.services.late_runs import SUPERSEDED_NAME, due_filter, read_last_ended
 from flows.services.presence import Presence, Unsettled, is_cut_off, note_end, tell_ends, watched
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
+from tasks.retraining.settings import read_settings
+from tasks.tracking.client import first_line
 from tasks.tracking.outbox import describe_waiting
 from tasks.versions.raw import RawVersion, version_raw
 from tasks.workspace.places import RAW
@@ -66,15 +70,18 @@ def training_flow(root: str, until: str | None = None, force: Sequence[str] = ()
     run = _new_result()
     # What Prefect and DVC have imported stays; looking at it again and again takes longer than walking the raw data.
     gc.freeze()
-    with watched(run.flow_run_id or None, _api_url()) as presence:
+    with watched(run.flow_run_id or None, _api_url()) as presence, opened() as board:
         try:
-            if not _run(workspace, until, force, run, presence):
+            if not _run(workspace, until, force, run, presence, board):
                 return Cancelled(name=SUPERSEDED_NAME, message="a later run of the same schedule is due")
         except PoseError as error:
             run.state, run.message, run.exit_code = "Failed", str(error), USER_ERROR
         except lease.RunCancelled as error:
             run.state, run.message, run.exit_code = "Cancelled", str(error), BUG
-        if presence.leave() and run.flow_run_id:
+        left = presence.leave()
+        if left:
+            board.give_up()
+        if left and run.flow_run_id:
             note_end(workspace, Unsettled(run.flow_run_id, run.state.upper(), run.message))
         run.finished = time_now()
         run.unrecorded = [*describe_waiting(workspace), *presence.describe()]
@@ -102,7 +109,7 @@ def run_to_state(root: Path, run: Callable[[], Any]) -> Any:
         return _to_state(found)
 
 
-def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, presence: Presence) -> bool:
+def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, presence: Presence, board: Board) -> bool:
     """Version the raw data and go through the stages, holding the workspace; False where a later run is due instead."""
     with _holding(root, run, get_run_logger().info) as held:
         if is_superseded():
@@ -114,10 +121,25 @@ def _run(root: Path, until: str | None, force: Sequence[str], run: RunResult, pr
         raw: RawVersion = versioned.result()
         run.raw_version = raw.md5
         files = provenance.read_files(root) if "train" in plan else None
-        with stage_task.keeping_lease(held, presence):
+        with stage_task.keeping_lease(held, presence, board):
             _run_stages(root, plan, set(force), raw, run, held, versioned)
+        _show(root, run, board)
         provenance.keep_snapshot(root, run, files)
     return True
+
+
+def _show(root: Path, run: RunResult, board: Board) -> None:
+    """Show what came of the run on its page; whatever keeps that from being done, the run has its results."""
+    try:
+        done = {result.stage: result for result in run.stages if result.state != "Failed"}
+        if "validate" in done:
+            show_results(root, board, done["validate"].headline)
+            pictures = read_settings(root).pictures
+            show_pictures(root, board, pictures.in_prefect(_api_url()))
+        if run.training:
+            show_training(root, board, run.training)
+    except Exception as error:  # noqa: BLE001
+        get_run_logger().warning("the run's page does not show all of its results: %s", first_line(error))
 
 
 def _to_state(run: RunResult) -> Any:

@@ -17,7 +17,9 @@ from prefect.utilities.annotations import quote
 
 from flows.pipeline.last_good import last_good_outputs
 from flows.pipeline.lease import LEASE_VARIABLE, Held, RunCancelled, end_tracked_runs
+from flows.pipeline.shown import progress_teller
 from flows.pipeline.stage_process import run_stage_process
+from flows.services.board import Board
 from flows.services.presence import Presence
 from flows.services.server import RESULTS
 from flows.system.process import Tree, program_environment
@@ -108,6 +110,7 @@ _run_stage: Any = task(
 
 _held: Held | None = None
 _presence: Presence | None = None
+_board: Board | None = None
 
 T = TypeVar("T")
 
@@ -126,14 +129,17 @@ def while_busy(ask: Callable[[], T]) -> T:
 
 
 @contextmanager
-def keeping_lease(held: Held, presence: Presence) -> Iterator[None]:
-    """Have the stages that run inside the block write themselves into the run's lease, and end when it is cancelled."""
-    global _held, _presence  # noqa: PLW0603 - a Prefect task has no other way to something that is no parameter
-    _held, _presence = held, presence
+def keeping_lease(held: Held, presence: Presence, board: Board) -> Iterator[None]:
+    """Have the stages that run inside the block write themselves into the run's lease, and end when it is cancelled.
+
+    They show on the board how far they are.
+    """
+    global _held, _presence, _board  # noqa: PLW0603 - a Prefect task has no other way to what is no parameter
+    _held, _presence, _board = held, presence, board
     try:
         yield
     finally:
-        _held = _presence = None
+        _held = _presence = _board = None
 
 
 def stage_state(
@@ -205,9 +211,13 @@ def _run_process(root: Path, stage: str, force: bool, raw: RawVersion | None, sa
         if _held is not None:
             _held.update(session=tree.session, stage=stage)
 
-    outcome = run_stage_process(
-        root, stage, stage_environment(), say, force=force, raw=raw, started=started, poll=_check_cancelled
-    )
+    tell = progress_teller(root, _board) if _board is not None else lambda: None
+
+    def poll() -> None:
+        _check_cancelled()
+        tell()
+
+    outcome = run_stage_process(root, stage, stage_environment(), say, force=force, raw=raw, started=started, poll=poll)
     if _held is not None:
         _held.update(stage=stage)
     return outcome

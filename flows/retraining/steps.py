@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed, Failed
 
 from flows.drift.record import reason_to_retrain
@@ -18,7 +17,7 @@ from flows.outcome import Outcome
 from flows.pipeline.stage_task import while_busy
 from flows.pipeline.steps import step
 from flows.retraining.record import to_rows, to_table
-from flows.services.presence import is_cut_off
+from flows.services.board import opened
 from keypipe.errors import PoseError
 from keypipe.gate.telling import to_markdown, to_tags
 from tasks.progress import tell_in_lines
@@ -28,7 +27,8 @@ from tasks.registry.registration import Registered, mark_settled, register, tag_
 from tasks.retraining import start, upstream
 from tasks.retraining.decision import Decision, decide_in
 from tasks.retraining.settings import RetrainParams, read_notify, read_settings
-from tasks.tracking.history import try_tag_run
+from tasks.tracking.history import try_show
+from tasks.tracking.tags import JUDGED_AGAINST
 from tasks.workspace.places import RAW
 
 
@@ -146,19 +146,11 @@ def gate(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     model = aliases.open_registry(workspace).name
     about = {"registered model": model, "in use": f"v{judgement.champion}" if judgement.champion else "none"}
     page = write_page(workspace, judgement, reasons, about)
-    key = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in model.lower()).strip("-")
-    if not is_cut_off():
-        _show(verdict, key)
+    with opened() as board:
+        board.show_table(f"gate {model}", to_table(to_rows(verdict)), verdict.reason)
+        board.show_markdown(f"verdict {model}", to_markdown(verdict))
     get_run_logger().info("%s: %s", verdict.outcome, verdict.reason)
     return Completed(name=verdict.outcome.capitalize(), message=verdict.reason, data=page.as_posix())
-
-
-def _show(verdict: Any, key: str) -> None:
-    try:
-        create_table_artifact(to_table(to_rows(verdict)), key=f"gate-{key}", description=verdict.reason)
-        create_markdown_artifact(to_markdown(verdict), key=f"verdict-{key}")
-    except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from showing it, the verdict stands
-        get_run_logger().warning("Prefect has no table of the gate: %s", type(error).__name__)
 
 
 @step("register")
@@ -171,7 +163,8 @@ def settle(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     made = _register(workspace, reasons, tags)
     version = next(v for v in aliases.read_state(workspace).versions if v.number == made.version)
     run = {f"keypipe.gate.{name}": text for name, text in tags.items()} | {"keypipe.version": f"v{made.version}"}
-    if silent := try_tag_run(workspace, version.tags.get("keypipe.run", ""), run):
+    run[JUDGED_AGAINST] = f"v{judgement.champion} of {made.name}" if judgement.champion else "the floors alone"
+    if silent := try_show(workspace, version.tags.get("keypipe.run", ""), run):
         get_run_logger().warning("the training's run was not told of the gate: %s", silent)
     told = f"{verdict.outcome}: {verdict.reason}"
     approvals.note_verdict(workspace, made.version, told, judgement.draw)

@@ -87,6 +87,11 @@ class _OfTheModel(Collector):
         )
         yield GaugeMetricFamily("keypipe_registry_up", "1 where the registry answers.", not following.away)
         yield GaugeMetricFamily(
+            "keypipe_model_from_cache",
+            "1 where the registry has not answered since the start, and what was in use here last goes on.",
+            following.from_cache,
+        )
+        yield GaugeMetricFamily(
             "keypipe_registry_answered_timestamp_seconds", "When it answered last.", following.answered
         )
         yield CounterMetricFamily("keypipe_model_switches", "Versions put into use.", following.switches)

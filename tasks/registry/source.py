@@ -25,6 +25,12 @@ class WorkspaceSource:
         """Take a workspace; nothing is asked yet."""
         self._root = root
 
+    @property
+    def address(self) -> str:
+        """Where the workspace's registry is."""
+        name = client.server_name(self._root)
+        return str(self._root.resolve()) if name == client.OWN else name
+
     def find(self, ref: ModelRef) -> Version:
         """Return the version that is meant now; see ``ModelSource``."""
         registry = Registry(self._root, ref.name)

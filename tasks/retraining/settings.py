@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -10,6 +12,23 @@ from keypipe.gate.rules import Rules
 from tasks.retraining.notification import NotifyParams
 from tasks.workspace import params as read
 from tasks.workspace.places import PARAMS_FILE
+
+
+class PicturesParams(read.Section):
+    """How many pictures are shown besides the workspace, and to whom.
+
+    Attributes:
+        prefect: what the model sees on so many images, on the page of a training in Prefect; 0: none.
+        prefect_server: which servers may have them: ``own``, on this machine, or ``any``.
+    """
+
+    prefect: int = Field(default=6, ge=0, le=50)
+    prefect_server: Literal["own", "any"] = "own"
+
+    def in_prefect(self, api_url: str) -> int:
+        """Return how many pictures a Prefect server may have."""
+        own = (urlsplit(api_url).hostname or "") in {"127.0.0.1", "localhost", "::1"}
+        return self.prefect if own or self.prefect_server == "any" else 0
 
 
 class RetrainParams(read.Section):
@@ -25,6 +44,7 @@ class RetrainParams(read.Section):
     approval_days: float = Field(default=7.0, gt=0)
     gate: Rules = Rules()
     notify: NotifyParams = NotifyParams()
+    pictures: PicturesParams = PicturesParams()
 
 
 def read_settings(root: Path) -> RetrainParams:

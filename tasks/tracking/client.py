@@ -277,6 +277,22 @@ def _show_as_trainings(client: Any, experiment: Any) -> None:
                     raise
 
 
+def experiment_page(root: Path, server: str) -> str:
+    """Return the address of the trainings among a server's pages; that of the server where it does not answer at once.
+
+    Args:
+        root: the workspace.
+        server: the address of the pages.
+    """
+    shown = hide_password(server).rstrip("/")
+    try:
+        with answering(root), limited(2, 0):
+            found = open_client(root).get_experiment_by_name(experiment_name())
+    except PoseError:
+        return shown
+    return f"{shown}/#/experiments/{found.experiment_id}/runs?{MODEL_TRAINING}" if found else shown
+
+
 def run_page(root: Path, experiment: str, run_id: str) -> str:
     """Return the address of a run's page; for a workspace's own database the one that ``keypipe ui`` gives it."""
     uri = tracking_uri(root)

@@ -17,6 +17,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from keypipe.errors import PoseError
+from tasks.tracking.client import answering, limited, open_client, run_page, tracking_uri
 from tasks.tracking.registry import HISTORY_EXPERIMENT, HISTORY_OF, Registry, Version
 from tasks.workspace.places import DATABASE
 
@@ -55,6 +57,23 @@ def glance(registry: Registry) -> Glance:
     elif not _may_be_on_server(registry.uri, registry.name):
         return nothing
     return Glance(registry.versions(), registry.aliases(), registry.read_history())
+
+
+def find_run_page(root: Path, run_id: str) -> str:
+    """Return the address of a run's page in MLflow; "" where the server does not tell it at once."""
+    uri, own = tracking_uri(root), (root / DATABASE).resolve()
+    if uri == f"sqlite:///{own}":
+        try:
+            with closing(sqlite3.connect(f"file:{quote(str(own))}?mode=ro", uri=True, timeout=_PATIENCE_S)) as database:
+                found = database.execute("SELECT experiment_id FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+        except sqlite3.Error:
+            return ""
+        return run_page(root, str(found[0]), run_id) if found else ""
+    try:
+        with answering(root), limited(int(_PATIENCE_S), 0):
+            return run_page(root, open_client(root).get_run(run_id).info.experiment_id, run_id)
+    except PoseError:
+        return ""
 
 
 def _read_database(path: Path, name: str) -> Glance:

@@ -212,6 +212,18 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def read_artifacts(flow_run_id: str) -> dict[str, Any]:
+    """Return what a run shows on its page, by key."""
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    which = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run_id)]))
+    with get_client(sync_client=True) as client:
+        return {str(artifact.key): artifact for artifact in client.read_artifacts(artifact_filter=which)}
+
+
 class Api:
     """Reads what the session's Prefect server knows."""
 

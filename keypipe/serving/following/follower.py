@@ -14,6 +14,7 @@ import msgspec
 
 from keypipe.errors import ModelError, PoseError
 from keypipe.keypoints.skeleton import compare_schemas
+from keypipe.serving.following.cache import Cache
 from keypipe.serving.following.fetching import fetch_version, without_folder
 from keypipe.serving.following.in_use import Following, InUse
 from keypipe.serving.following.patience import Patience
@@ -26,14 +27,17 @@ Open = Callable[[Path, Registered], ServedModel]
 _PATIENCE_S = 15.0  # for the thread to come to an end
 
 
-def load_version(source: ModelSource, version: Version, alias: str, open_file: Open) -> ServedModel:
+def load_version(
+    source: ModelSource, version: Version, ref: ModelRef, open_file: Open, cache: Cache | None = None
+) -> ServedModel:
     """Fetch a version's network, open it, and try it on its input example.
 
     Args:
         source: the registry.
         version: what to fetch.
-        alias: by which it was found, or empty.
+        ref: by what it was found.
         open_file: opens the file.
+        cache: is looked into first, and keeps it.
 
     Returns:
         The model, which has run.
@@ -43,12 +47,15 @@ def load_version(source: ModelSource, version: Version, alias: str, open_file: O
         AwayError: the registry does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="keypipe-model-") as folder:
-        path, example = fetch_version(source, version, Path(folder))
+        kept = cache.find(version) if cache else None
+        path, example = kept or fetch_version(source, version, Path(folder))
         try:
-            model = open_file(path, Registered(version.name, version.number, alias))
+            model = open_file(path, Registered(version.name, version.number, ref.alias))
             model.check(example)
         except PoseError as error:
             raise ModelError(f"{version}: {without_folder(error, path)}") from error
+        if cache:
+            cache.keep(ref, version, path, example)
     return model
 
 
@@ -62,8 +69,9 @@ class Follower:
         open_file: Open,
         poll_s: float,
         say: Callable[[str], None],
+        cache: Cache | None = None,
     ) -> None:
-        """Load the version that is meant now; nothing is followed yet.
+        """Load the version that is meant now, or was meant here last if the registry is away; nothing is followed yet.
 
         Args:
             source: the registry.
@@ -71,31 +79,54 @@ class Follower:
             open_file: opens a network's file.
             poll_s: seconds between two looks.
             say: is told of every change, in one line.
+            cache: what was in use here earlier.
 
         Raises:
-            PoseError: there is none, it cannot be used, or the registry does not answer.
+            PoseError: there is none, it cannot be used, or the registry does not answer and nothing is kept.
         """
         self._source, self._ref, self._open, self._poll_s, self._say = source, ref, open_file, poll_s, say
-        self._version = source.find(ref)
-        model = load_version(source, self._version, ref.alias, open_file)
-        self.in_use = InUse(model, Following(str(ref), str(self._version), answered=time.time()))
+        self._cache = cache
+        self._version, self.in_use = self._load_first()
         self._patience = Patience(poll_s)
-        self._end = threading.Event()
+        self._end, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
+
+    def _load_first(self) -> tuple[Version, InUse]:
+        try:
+            version = self._source.find(self._ref)
+            model = load_version(self._source, version, self._ref, self._open, self._cache)
+            return version, InUse(model, Following(str(self._ref), str(version), answered=time.time()))
+        except AwayError as error:
+            kept = self._cache.last(self._ref) if self._cache else None
+            if self._cache is None or kept is None or self._cache.find(kept.version) is None:
+                raise
+            model = load_version(self._source, kept.version, self._ref, self._open, self._cache)
+            self._tell(f"{error}; {kept.version}, which was in use here last, answers from this machine's cache")
+            state = Following(str(self._ref), "", away=error.short, answered=kept.answered, from_cache=True)
+            return kept.version, InUse(model, state)
 
     def start(self) -> None:
         """Begin to follow."""
-        if self._ref.alias:
+        if self._ref.alias or self._state.from_cache:
             self._thread.start()
+
+    def look_now(self) -> None:
+        """Have the thread look at once instead of at its next time."""
+        self._wake.set()
 
     def close(self) -> None:
         """Stop following; a version that is being tried is not put into use any more."""
         self._end.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(_PATIENCE_S)
 
     def _run(self) -> None:
-        while not self._end.wait(self._poll_s):
+        while True:
+            self._wake.wait(self._poll_s)
+            if self._end.is_set():
+                return
+            self._wake.clear()
             self.look()
 
     def look(self) -> None:
@@ -109,7 +140,7 @@ class Follower:
         except Exception as error:  # noqa: BLE001 - a thread that dies would follow nothing, and say nothing
             self._note(away=f"cannot be asked ({type(error).__name__}: {error})")
         else:
-            self._note(wanted=str(found), away="", answered=time.time())
+            self._note(wanted=str(found), away="", answered=time.time(), from_cache=False)
             self._go_to(found)
 
     def _go_to(self, found: Version) -> None:
@@ -120,7 +151,7 @@ class Follower:
         if not self._patience.allows(found):
             return
         try:
-            model = load_version(self._source, found, self._ref.alias, self._open)
+            model = load_version(self._source, found, self._ref, self._open, self._cache)
         except AwayError as error:
             self._note(away=error.short)
         except Exception as error:  # noqa: BLE001 - see above; a network may fail in ways that onnxruntime alone knows

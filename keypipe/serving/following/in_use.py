@@ -19,6 +19,7 @@ class Following(msgspec.Struct, frozen=True):
         note: what one should know of the last switch, such as another schema.
         switches: versions that were put into use after the first.
         failures: tries to put one into use that came to nothing.
+        from_cache: the registry has not answered since the server started with what was in use here last.
     """
 
     ref: str
@@ -29,6 +30,7 @@ class Following(msgspec.Struct, frozen=True):
     note: str = ""
     switches: int = 0
     failures: int = 0
+    from_cache: bool = False
 
     @property
     def is_well(self) -> bool:

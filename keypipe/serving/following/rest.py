@@ -80,6 +80,11 @@ class MlflowRest:
         self._credentials = _credentials(unquote(parts.username or ""), unquote(parts.password or ""))
         self._opener = urllib.request.build_opener(_NoDetour, urllib.request.HTTPSHandler(context=_tls()))
 
+    @property
+    def address(self) -> str:
+        """Where the server is."""
+        return self._base
+
     def find(self, ref: ModelRef) -> Version:
         """Return the version that is meant now; see ``ModelSource``."""
         if ref.alias:

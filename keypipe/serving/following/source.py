@@ -79,7 +79,12 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class ModelSource(Protocol):
-    """A registry of models."""
+    """A registry of models, known by its address."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, without a password."""
+        ...
 
     def find(self, ref: ModelRef) -> Version:
         """Return the version that is meant now.

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.flows.toy import Api, Toy
+from flows.pipeline.run_result import LAST_RUN
+from flows.services.board import to_key
+from flows.services.server import pointed_to
+from tests.flows.toy import Api, Toy, read_artifacts
 from tests.workspace import dvc, environment, git, make_workspace, run_stage, set_params
 
 STAGES = ("convert", "split", "train", "validate", "export")
@@ -59,6 +62,20 @@ def workspace(ready: tuple[Path, str]) -> Path:
 @pytest.fixture
 def url(ready: tuple[Path, str]) -> str:
     return ready[1]
+
+
+def test_the_page_of_the_run_in_prefect_shows_what_came_of_it(workspace: Path, url: str) -> None:
+    flow_run = json.loads((workspace / LAST_RUN).read_text())["flow_run_id"]
+    with pointed_to(url):
+        found = read_artifacts(flow_run)
+    name = to_key(workspace.name)
+    assert set(found) == {f"{what}-{name}" for what in ("epochs", "results", "predictions", "mlflow")}
+    assert (found[f"epochs-{name}"].type, found[f"epochs-{name}"].data) == ("progress", 100.0)
+    figures = json.loads((workspace / "metrics/validate.json").read_text())["test"]["coco"]
+    assert json.loads(found[f"results-{name}"].data)[0]["on test"].startswith(f"{figures['oks_AP']:.3f}")
+    assert found[f"predictions-{name}"].data.count("](data:image/jpeg;base64,") >= 2
+    training = json.loads((workspace / "models/train.json").read_text())["run_id"]
+    assert f"/runs/{training}?workflowType=machine_learning)" in found[f"mlflow-{name}"].data
 
 
 def test_after_a_run_nothing_is_left_to_do_and_git_shows_what_to_commit(workspace: Path, url: str) -> None:

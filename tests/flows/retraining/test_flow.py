@@ -12,6 +12,7 @@ from flows.outcome import Outcome
 from tasks.registry.aliases import MovedError, read_state, rollback
 from tasks.registry.approvals import approve, find_waiting
 from tests.flows.retraining.fixtures import Farm
+from tests.flows.toy import read_artifacts
 from tests.retrained import add_images, edit, labels_of, move_a_little, set_gate, spoil
 from tests.workspace import git, set_params
 
@@ -43,6 +44,15 @@ def test_the_first_champion_has_to_rise_above_the_floors(first_champion: tuple[F
     assert "within_0.1_diagonals" in page
     report = json.loads((farm.root / "reports/retraining/report.json").read_text())
     assert report["verdict"]["outcome"] == "promoted"
+
+
+def test_the_page_of_the_run_in_prefect_has_the_gates_table(first_champion: tuple[Farm, Outcome]) -> None:
+    farm, outcome = first_champion
+    found = read_artifacts(str(farm.state.state_details.flow_run_id))
+    rows = json.loads(found["gate-farm"].data)
+    assert {row["rule"]: row["verdict"] for row in rows} == {row.rule: row.verdict for row in outcome.rows}
+    assert found["gate-farm"].description == outcome.reason
+    assert found["verdict-farm"].type == "markdown"
 
 
 def test_what_keypipe_wrote_is_committed_and_nothing_is_left_unclean(first_champion: tuple[Farm, Outcome]) -> None:
