@@ -21,8 +21,9 @@ class MlflowServer:
         url: its address, the same after every start.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        self._settings = settings
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -38,7 +39,9 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env=environment
+                | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+                | self._settings,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

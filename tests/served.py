@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 from tests.imports import ROOT
 from tests.patience import PATIENCE
@@ -32,8 +36,10 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def surroundings() -> dict[str, str]:
-    """Return an environment in which this clone's library is found from any folder."""
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    """Return an environment in which this clone's library is found from any folder, with a cache of its own."""
+    caches = Path(tempfile.gettempdir()) / f"keypipe-caches-{os.getpid()}"
+    atexit.register(shutil.rmtree, caches, ignore_errors=True)
+    return os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(caches / uuid4().hex)}
 
 
 @contextmanager

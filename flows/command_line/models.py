@@ -95,6 +95,19 @@ def predict(
 )
 @click.option("--tracking-uri", metavar="URL", help="MLflow's server; default: the workspace's.")
 @click.option("--poll", default=10.0, show_default=True, help="Seconds between looks where the alias leads.")
+@click.option(
+    "--webhook-secret-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What MLflow signs its webhooks with, to /webhooks/mlflow; default: the variable KEYPIPE_WEBHOOK_SECRET.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Keeps what is in use, for a restart while the registry is away; default: ~/.cache/keypipe/serving.",
+)
+@click.option("--no-cache", is_flag=True, help="Keep nothing.")
 @click.option("--shadow", metavar="ALIAS", help="A version that sees some of the images as well, such as challenger.")
 @click.option("--shadow-share", default=0.1, show_default=True, help="Of the images that it sees.")
 @click.option(
@@ -116,6 +129,7 @@ def serve(
     keypoint_conf: float,
     device: str | None,
     log: bool | None,
+    no_cache: bool,
     **settings: Any,
 ) -> None:
     """Answer HTTP requests with keypoints, until Ctrl-C.
@@ -125,12 +139,14 @@ def serve(
     """
     from flows.commands.serving import find_model
     from keypipe.inference.predictor import Thresholds
+    from keypipe.serving.following.cache import default_folder
     from keypipe.serving.server import serve as serve_model
     from keypipe.serving.settings import DEFAULT_SHADOW_LOG, Settings
     from tasks.drift.settings import read_log_settings
 
     thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
     chosen, source = find_model(root, model, settings["tracking_uri"])
+    settings["cache"] = None if no_cache else settings["cache"] or default_folder()
     if settings["shadow_log"] == DEFAULT_SHADOW_LOG:
         settings["shadow_log"] = root / DEFAULT_SHADOW_LOG
     settings["log"] = read_log_settings(root, log)

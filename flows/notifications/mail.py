@@ -15,6 +15,7 @@ from flows.notifications.errors import DeliveryError
 from flows.notifications.notice import Notice, to_html, to_text
 from keypipe.errors import ConfigError
 from tasks.retraining.notification import Mail, look_up
+from tasks.retraining.settings import PICTURES
 
 PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 ATTACHED_MB = 10.0
@@ -65,19 +66,19 @@ def to_message(notice: Notice, mail: Mail) -> EmailMessage:
     message["Message-ID"] = f"<{notice.id}@{mail.sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
     message["X-Keypipe-Event"] = notice.event
-    report = _report(notice) if mail.attach_report else None
+    report = _attachable(Path(notice.report)) if mail.attach_report and notice.report else None
+    pictures = (
+        _attachable(Path(notice.report).with_name(PICTURES.name)) if mail.attach_pictures and notice.report else None
+    )
     message.set_content(to_text(notice))
     message.add_alternative(to_html(notice, attached=report is not None), subtype="html")
-    if report is not None:
-        message.add_attachment(report.read_bytes(), maintype="text", subtype="html", filename=report.name)
+    for page in filter(None, (report, pictures)):
+        message.add_attachment(page.read_bytes(), maintype="text", subtype="html", filename=page.name)
     return message
 
 
-def _report(notice: Notice) -> Path | None:
-    path = Path(notice.report) if notice.report else None
-    if path is None or not path.is_file() or path.stat().st_size > ATTACHED_MB * 1e6:
-        return None
-    return path
+def _attachable(path: Path) -> Path | None:
+    return path if path.is_file() and path.stat().st_size <= ATTACHED_MB * 1e6 else None
 
 
 def _parse_server(address: str) -> tuple[str, str, int]:

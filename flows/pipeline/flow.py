@@ -135,7 +135,7 @@ def _show(root: Path, run: RunResult, board: Board) -> None:
         if "validate" in done:
             show_results(root, board, done["validate"].headline)
             pictures = read_settings(root).pictures
-            show_pictures(root, board, pictures.in_prefect(_api_url()))
+            show_pictures(root, board, pictures.in_prefect(_api_url()), pictures.keep_days)
         if run.training:
             show_training(root, board, run.training)
     except Exception as error:  # noqa: BLE001

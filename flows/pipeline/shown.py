@@ -90,8 +90,16 @@ def show_training(root: Path, board: Board, run_id: str) -> None:
         board.show_link(f"mlflow {root.name}", page, f"Training {run_id[:8]} in MLflow", text)
 
 
-def show_pictures(root: Path, board: Board, most: int) -> None:
-    """Show what the model sees on random images of the test split, else of the validation split."""
+def show_pictures(root: Path, board: Board, most: int, keep_days: float) -> None:
+    """Show what the model sees on random images of the test split, else of the validation split.
+
+    Args:
+        root: the workspace.
+        board: of the run.
+        most: how many.
+        keep_days: those of earlier runs that are older are deleted there.
+    """
+    board.forget(f"predictions {root.name}", keep_days)
     pictures = [f"![{path.stem}](data:image/jpeg;base64,{_shrink(path)})" for path in find_pictures(root, most)]
     if pictures:
         text = f"Random images: annotated on the left, predicted on the right; more in `{report_folder('validate')}`"

@@ -69,6 +69,7 @@ def update(root: str, wanted: bool) -> Any:
 def decide(root: str, asked: str) -> Any:
     """Decide whether to train, and say why."""
     from tasks.commands.accept import same_param
+    from tasks.retraining.pictures import expire
 
     log = get_run_logger()
     workspace = Path(root)
@@ -76,6 +77,8 @@ def decide(root: str, asked: str) -> Any:
         over = approvals.expire(workspace)
         if over is not None:
             log.warning("v%s waited for a person's word until %s; the champion stays", over.version, over.until)
+    if expire(workspace, read_settings(workspace).pictures.keep_days):
+        log.info("the pictures of an earlier retraining are removed: they were kept for their time")
     drifted = functools.partial(reason_to_retrain, workspace)
     found: Decision = while_busy(lambda: decide_in(workspace, read_settings(workspace), same_param, asked, drifted))
     log.info("%s: %s", "train" if found.train else "nothing to train", found.reason)
@@ -145,12 +148,28 @@ def gate(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     verdict = judgement.verdict
     model = aliases.open_registry(workspace).name
     about = {"registered model": model, "in use": f"v{judgement.champion}" if judgement.champion else "none"}
-    page = write_page(workspace, judgement, reasons, about)
+    page = write_page(workspace, judgement, reasons, about, _draw(workspace, judgement.champion))
     with opened() as board:
         board.show_table(f"gate {model}", to_table(to_rows(verdict)), verdict.reason)
         board.show_markdown(f"verdict {model}", to_markdown(verdict))
     get_run_logger().info("%s: %s", verdict.outcome, verdict.reason)
     return Completed(name=verdict.outcome.capitalize(), message=verdict.reason, data=page.as_posix())
+
+
+def _draw(root: Path, champion: str) -> list[Any]:
+    """Draw where the models differ; whatever keeps that from being done, the verdict stands."""
+    from tasks.retraining.pictures import draw_differences
+
+    settings = read_settings(root).pictures
+    used = next((v for v in aliases.read_state(root).versions if v.number == champion), None)
+    if used is None or not settings.gate:
+        return []
+    try:
+        sha256 = used.tags.get("keypipe.onnx_sha256", "")
+        return draw_differences(root, sha256, settings.gate, settings.budget_mb)
+    except (PoseError, OSError, ValueError) as error:
+        get_run_logger().warning("there is no page of pictures: %s", error)
+        return []
 
 
 @step("register")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -30,9 +31,9 @@ class Item(msgspec.Struct, frozen=True):
     """An artifact.
 
     Attributes:
-        kind: ``progress``, ``table``, ``markdown`` or ``image``, as Prefect calls them.
+        kind: ``progress``, ``table`` or ``markdown``, as Prefect calls them; or ``forget``.
         key: it goes by; what is shown again by the same key takes the place of what was shown, if it is a progress.
-        data: what Prefect shows: a share from 0 to 100, rows, Markdown, or an address.
+        data: what Prefect shows: a share from 0 to 100, rows, or Markdown; or days.
         text: said above it, in Markdown.
         flow_run: whose page shows it.
         task_run: the task that it is of; None: the flow's own.
@@ -72,6 +73,10 @@ class Board:
         """Show Markdown, whose images may be data."""
         self._put("markdown", key, text, description)
 
+    def forget(self, key: str, older_days: float) -> None:
+        """Have what was shown by a key so many days ago, or earlier, be deleted there."""
+        self._put("forget", key, older_days, "")
+
     def show_link(self, key: str, address: str, title: str, text: str) -> None:
         """Show a link."""
         self._put("markdown", key, f"[{title}]({address})", text)
@@ -106,6 +111,9 @@ class Board:
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
             get_client(httpx_settings={"timeout": _TIMEOUT_SECONDS}, sync_client=True) as client,
         ):
+            if item.kind == "forget":
+                _delete(client, item.key, item.data)
+                return
             known = self._known.get(item.key) if item.kind == "progress" else None
             if known is not None:
                 client.update_artifact(known, ArtifactUpdate(data=item.data, description=item.text))
@@ -134,6 +142,17 @@ class Board:
         if time.monotonic() - self._failed >= _AGAIN_SECONDS:
             self._thread.join(_LAST_SECONDS)
         self._thread = None
+
+
+def _delete(client: Any, key: str, older_days: float) -> None:
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    which, order = ArtifactFilter(key=ArtifactFilterKey(any_=[key])), ArtifactSort.CREATED_DESC
+    limit = datetime.now(UTC) - timedelta(days=older_days)
+    for artifact in client.read_artifacts(artifact_filter=which, sort=order, limit=200):
+        if artifact.created < limit:
+            client.delete_artifact(artifact.id)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from keypipe.drift.options import add_log_options, to_log_settings
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
+from keypipe.serving.following.cache import default_folder
 from keypipe.serving.following.source import parse_ref
-from keypipe.serving.settings import TOKEN_VARIABLE, Settings
+from keypipe.serving.settings import TOKEN_VARIABLE, WEBHOOK_VARIABLE, Settings
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -101,6 +102,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--poll", type=float, default=default.poll, help="seconds between looks where the alias leads (%(default)s)"
     )
+    parser.add_argument(
+        "--webhook-secret-file",
+        type=Path,
+        metavar="FILE",
+        help=f"what MLflow signs its webhooks with, to /webhooks/mlflow; default: the variable {WEBHOOK_VARIABLE}",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=default_folder(),
+        metavar="FOLDER",
+        help="keeps what is in use, for a restart while the registry is away (%(default)s)",
+    )
+    parser.add_argument("--no-cache", dest="cache", action="store_const", const=None, help="keep nothing")
     parser.add_argument("--shadow", metavar="ALIAS", help="a version that sees some of the images as well: challenger")
     parser.add_argument(
         "--shadow-share", type=float, default=default.shadow_share, help="of the images that it sees (%(default)s)"

@@ -20,6 +20,9 @@ from keypipe.serving.metrics import Metrics
 OPEN_TO_ALL = "/healthz"
 """What is answered without the token: what watches a server should not hold its secrets."""
 
+WEBHOOK = "/webhooks/mlflow"
+"""Is answered without the token as well: who calls is known by a signature."""
+
 MODEL_HEADER = "Keypipe-Model"
 """Header of every answer: the version, such as ``models:/cows/3``, or the name of the file, percent-encoded."""
 
@@ -99,7 +102,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it before its body is read."""
-        if scope["type"] != "http" or scope["path"] == OPEN_TO_ALL or self._knows(scope):
+        if scope["type"] != "http" or scope["path"] in (OPEN_TO_ALL, WEBHOOK) or self._knows(scope):
             await self._app(scope, receive, send)
             return
         message = "the token is missing or wrong; send the header Authorization: Bearer TOKEN"

@@ -15,13 +15,15 @@ from keypipe.drift.log import PredictionLog
 from keypipe.errors import ConfigError
 from keypipe.inference.predictor import Thresholds
 from keypipe.serving.app import make_app
+from keypipe.serving.following.cache import Cache
 from keypipe.serving.following.follower import Follower
 from keypipe.serving.following.in_use import InUse
 from keypipe.serving.following.rest import MlflowRest, find_address
 from keypipe.serving.following.source import ModelRef, ModelSource
+from keypipe.serving.following.webhook import answer_webhooks
 from keypipe.serving.model import MEGA, Registered, ServedModel, open_model
 from keypipe.serving.recording import Recorder
-from keypipe.serving.settings import Settings, read_token
+from keypipe.serving.settings import WEBHOOK_VARIABLE, Settings, read_token
 from keypipe.serving.shadow.journal import Journal
 from keypipe.serving.shadow.shadow import Shadow
 
@@ -55,6 +57,11 @@ def serve(
     """
     say = say or (lambda _text: None)
     token = read_token(settings.token_file)
+    secret = read_token(settings.webhook_secret_file, WEBHOOK_VARIABLE)
+    early: list[str] | None = []  # what is to be said after the address, for which others wait
+
+    def tell(text: str) -> None:
+        say(text) if early is None else early.append(text)
 
     def open_file(path: Path, registered: Registered | None = None) -> ServedModel:
         return open_model(path, thresholds, device, settings.max_megapixels, settings.parallel, registered)
@@ -62,7 +69,8 @@ def serve(
     with contextlib.ExitStack() as stack:
         if isinstance(model, ModelRef):
             source = source or MlflowRest(find_address(settings.tracking_uri))
-            follower = Follower(source, model, open_file, settings.poll, say)
+            cache = Cache(settings.cache, source.address, tell) if settings.cache else None
+            follower = Follower(source, model, open_file, settings.poll, tell, cache)
             in_use, shadow = follower.in_use, _make_shadow(source, model, follower.in_use, settings, say)
         elif settings.shadow:
             raise ConfigError(
@@ -76,12 +84,19 @@ def serve(
         beside = [stack.enter_context(contextlib.closing(one)) for one in (follower, shadow, recorder) if one]
 
         def begin() -> None:
+            nonlocal early
             say(f"serving {in_use.model.stamp.path} on {_address(listener)}")  # before anything that they say
+            for text in early or []:
+                say(text)
+            early = None
             for one in beside:
                 one.start()
 
+        app = make_app(in_use, settings, token, shadow, recorder)
+        if secret and follower and isinstance(model, ModelRef) and model.alias:
+            answer_webhooks(app, secret, model, follower.look_now)
         config = uvicorn.Config(
-            make_app(in_use, settings, token, shadow, recorder),
+            app,
             log_level="info" if settings.access_log else "warning",
             access_log=settings.access_log,
             server_header=False,

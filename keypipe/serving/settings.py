@@ -23,6 +23,7 @@ DEFAULT_SHADOW_SHARE = 0.1
 DEFAULT_SHADOW_MB = 64.0
 DEFAULT_SHADOW_LOG = Path("predictions/shadow.jsonl")
 TOKEN_VARIABLE = "KEYPIPE_SERVE_TOKEN"
+WEBHOOK_VARIABLE = "KEYPIPE_WEBHOOK_SECRET"
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -39,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True):
         token_file: holds the token that clients must know; None: see ``read_token``.
         tracking_uri: MLflow's server, for a registered model; None: MLflow's own variables say.
         poll: seconds between two looks where the alias leads.
+        webhook_secret_file: holds the secret that MLflow signs its webhooks with; None: see ``read_token``.
+        cache: folder that keeps what is in use, for a restart while the registry is away; None: nothing is kept.
         shadow: alias of a version that sees some of the images as well; None: none does.
         shadow_share: of the images that it sees, 0 to 1.
         shadow_log: takes a line for each of them.
@@ -56,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True):
     token_file: Path | None = None
     tracking_uri: str | None = None
     poll: float = DEFAULT_POLL_S
+    webhook_secret_file: Path | None = None
+    cache: Path | None = None
     shadow: str | None = None
     shadow_share: float = DEFAULT_SHADOW_SHARE
     shadow_log: Path = DEFAULT_SHADOW_LOG
@@ -75,21 +80,22 @@ class Settings(msgspec.Struct, frozen=True):
             raise ConfigError(f"shadow-share should be above 0 and at most 1, got {self.shadow_share:g}")
 
 
-def read_token(file: Path | None) -> str:
-    """Return the token: what a file holds, else the environment variable; empty if there is none.
+def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str:
+    """Return the token, or another secret: what a file holds, else an environment variable; empty if there is none.
 
     Blanks and line ends around it do not count. A command line would show it to everybody on the machine.
 
     Args:
         file: the file; None: the variable.
+        variable: its name.
 
     Raises:
         ConfigError: the file cannot be read, or what is given is empty or not of printable ASCII characters.
     """
     if file is None:
-        if TOKEN_VARIABLE not in os.environ:
+        if variable not in os.environ:
             return ""
-        where, content = TOKEN_VARIABLE, os.environ[TOKEN_VARIABLE]
+        where, content = variable, os.environ[variable]
     else:
         where = str(file)
         try:

@@ -329,6 +329,14 @@ class _Memory(msgspec.Struct):
     seen: dict[str, list[Detection]]
 
 
+def recall(root: Path, sha256: str) -> dict[str, list[Detection]]:
+    """Return what a model that has judged saw on test images, by their md5."""
+    try:
+        return msgspec.msgpack.decode((root / SEEN / f"{sha256}.msgpack").read_bytes(), type=_Memory).seen
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
 def _recall(path: Path, limit: int) -> dict[str, list[Detection]]:
     try:
         memory = msgspec.msgpack.decode(path.read_bytes(), type=_Memory)

@@ -81,7 +81,8 @@ class Mail(Section):
         server: scheme, host and port; the scheme says how the connection is encrypted.
         user: for the login; there is none where the variable is not set.
         password: for the login.
-        attach_report: the report page comes with it.
+        attach_report: the report page comes with it, which holds no pictures.
+        attach_pictures: the page of pictures comes with it, if there is one.
         events: what is told there.
     """
 
@@ -91,6 +92,7 @@ class Mail(Section):
     user: Secret = "env:KEYPIPE_SMTP_USER"
     password: Secret = "env:KEYPIPE_SMTP_PASSWORD"
     attach_report: bool = False
+    attach_pictures: bool = False
     events: Events = ALWAYS
 
 

@@ -9,17 +9,25 @@ from typing import Any
 import msgspec
 
 from keypipe.gate.telling import to_sections
-from keypipe.report.page import Figure, KeyValues, Note, Notes, Report, Section, Table
+from keypipe.report.page import Figure, KeyValues, Note, Notes, Picture, Report, Section, Table
 from keypipe.splits.power import HEADLINES
 from tasks.pages.reports import write_report
 from tasks.retraining.judging import Judgement, Part
+from tasks.retraining.pictures import to_page
+from tasks.retraining.settings import PICTURES
 from tasks.workspace.places import REPORT_HTML, report_folder
 from tasks.workspace.program import replacing
 
 REPORT = report_folder("retraining")
 
 
-def write_page(root: Path, judgement: Judgement, reasons: Sequence[str], about: Mapping[str, str]) -> Path:
+def write_page(
+    root: Path,
+    judgement: Judgement,
+    reasons: Sequence[str],
+    about: Mapping[str, str],
+    pictures: Sequence[Picture] = (),
+) -> Path:
     """Write ``reports/retraining``.
 
     Args:
@@ -27,6 +35,7 @@ def write_page(root: Path, judgement: Judgement, reasons: Sequence[str], about: 
         judgement: what came of the comparison.
         reasons: why the challenger was trained.
         about: what else is to stand there, such as the workspace's registered model.
+        pictures: for a page beside it.
 
     Returns:
         The page, relative to the workspace.
@@ -37,6 +46,8 @@ def write_page(root: Path, judgement: Judgement, reasons: Sequence[str], about: 
         folder.mkdir()
         page = to_report(judgement, headline, reasons, about)
         write_report(folder, {"headline": headline, "reasons": list(reasons), **_plain(judgement)}, page)
+        if pictures:
+            (folder / PICTURES.name).write_text(to_page(pictures), encoding="utf-8")
     return REPORT / REPORT_HTML
 
 

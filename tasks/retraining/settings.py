@@ -11,7 +11,10 @@ from pydantic import Field
 from keypipe.gate.rules import Rules
 from tasks.retraining.notification import NotifyParams
 from tasks.workspace import params as read
-from tasks.workspace.places import PARAMS_FILE
+from tasks.workspace.places import PARAMS_FILE, report_folder
+
+PICTURES = report_folder("retraining") / "pictures.html"
+"""Page of the test images on which the model in use and its challenger differ most."""
 
 
 class PicturesParams(read.Section):
@@ -20,10 +23,16 @@ class PicturesParams(read.Section):
     Attributes:
         prefect: what the model sees on so many images, on the page of a training in Prefect; 0: none.
         prefect_server: which servers may have them: ``own``, on this machine, or ``any``.
+        gate: test images on the page beside the gate's, as both models see them; 0: none.
+        keep_days: how long that page and those in Prefect stay.
+        budget_mb: what the pictures of that page may take.
     """
 
     prefect: int = Field(default=6, ge=0, le=50)
     prefect_server: Literal["own", "any"] = "own"
+    gate: int = Field(default=8, ge=0, le=200)
+    keep_days: float = Field(default=30.0, gt=0)
+    budget_mb: float = Field(default=5.0, gt=0)
 
     def in_prefect(self, api_url: str) -> int:
         """Return how many pictures a Prefect server may have."""

@@ -12,7 +12,7 @@ import pytest
 
 from flows.commands import dashboards
 from flows.system.process import UNTRACKED
-from tests.pages import forget_requests, picture, requests_beyond_loopback, wait_for, wait_for_text
+from tests.pages import forget_requests, picture, requests_beyond_loopback, text, wait_for, wait_for_text
 from tests.trained_runs import record_export, record_training, record_validation
 
 pytestmark = pytest.mark.slow
@@ -56,12 +56,14 @@ def test_mlflow(mlflow_pages: tuple[str, list[str]], browser: Any) -> None:
 
     browser.get(page)  # as `keypipe ui` says it
     wait_for_text(browser, "train 120100", "train 240120", "Model training")
-    assert "Traces" not in browser.find_element("css selector", "body").text, "the view of language models"
+    assert "Judges" not in text(browser), "the view of language models"
 
     browser.get(f"{server}/#/experiments/{experiment}/runs/{second}?workflowType=machine_learning")
     close_assistant(browser)
     wait_for_text(browser, "A training of yolov8n-pose.yaml for keypoints", "OKS AP", "0.610 (0.530 to 0.680)")
-    wait_for_text(browser, "data/raw", "test split", "1f2e3d4c1f2e", "how good the model is")
+    wait_for_text(browser, "data/raw", "1f2e3d4c1f2e", "how good the model is")
+    wait_for_text(browser, "Metrics (20)")
+    browser.find_element("xpath", "//*[text()='Show more']").click()
     picture(browser, "mlflow-run")
     link = browser.find_element("link text", "how good the model is").get_attribute("href")
 

@@ -54,6 +54,19 @@ def test_table_link_and_report_arrive(tmp_path: Path) -> None:
     assert attached.get_payload(decode=True) == report.read_bytes()
 
 
+def test_pictures_are_sent_to_nobody_who_has_not_asked_for_them(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("figures")
+    (tmp_path / "pictures.html").write_text("pictures")
+    notice = sample(report=str(report))
+    with mailbox() as box:
+        server = f"smtp://127.0.0.1:{box.port}"
+        send(tmp_path, notice, server=server, attach_report=True)
+        send(tmp_path, notice, server=server, attach_report=True, attach_pictures=True)
+    names = [[part.get_filename() for part in message.iter_attachments()] for _, message in box.mails]
+    assert names == [["report.html"], ["report.html", "pictures.html"]]
+
+
 def test_the_report_stays_where_it_is_by_default(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     report.write_text("x")

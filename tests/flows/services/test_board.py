@@ -57,7 +57,7 @@ def test_what_a_training_shows(api: Api, workspace: Path) -> None:
         task_run = train()
         with boards.opened() as board:
             shown.show_results(workspace, board, "OKS AP50 0.700")
-            shown.show_pictures(workspace, board, 2)
+            shown.show_pictures(workspace, board, 2, 30.0)
             board.show_link("mlflow", "http://127.0.0.1:5000/#/experiments/1", "Training", "there")
         return str(FlowRunContext.get().flow_run.id), task_run
 
@@ -106,7 +106,7 @@ def test_a_server_that_is_away_is_not_waited_for(workspace: Path, monkeypatch: p
 
 def test_without_a_run_nothing_is_shown(workspace: Path) -> None:
     with boards.opened() as board:
-        shown.show_pictures(workspace, board, 2)
+        shown.show_pictures(workspace, board, 2, 30.0)
         assert board._thread is None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import threading
@@ -15,7 +17,9 @@ import httpx
 import onnx as onnx_format
 import pytest
 
-from keypipe.serving.following.source import EXAMPLE, NETWORK
+from keypipe.serving.following.cache import Cache
+from keypipe.serving.following.source import EXAMPLE, NETWORK, ModelRef, Version
+from keypipe.serving.following.webhook import sign
 from tests.mlflow_server import MlflowServer
 from tests.model_versions import CALVES, Versions, network, photo, score_of
 from tests.patience import PATIENCE
@@ -287,3 +291,138 @@ def test_a_champion_that_fails_ends_it_at_once(versions: Versions, tmp_path: Pat
     assert "when it was registered" in fails(tmp_path, versions.ref, MLFLOW_TRACKING_URI=url)
     versions._registry._client.delete_model_version_tag(versions.name, "2", "keypipe.onnx_sha256")
     assert "has no tag keypipe.onnx_sha256" in fails(tmp_path, versions.ref, "--tracking-uri", url)
+
+
+# ------------------------------------------------------------------ started again while the registry is away
+
+
+def test_it_starts_again_while_the_registry_is_away(
+    versions: Versions, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    versions.point("champion", versions.add_seeing(0.9))
+    second = versions.add_seeing(0.8)
+    cache = tmp_path / "cache"
+    with following(versions, tmp_path, "--cache", cache) as server:
+        assert health(server)["registry"]["from_cache"] is False
+        versions.point("champion", second)
+        wait_for(server, lambda said: said["model"] == versions.uri("2"))
+    mlflow_server.stop()
+    try:
+        with following(versions, tmp_path, "--cache", cache) as server:
+            said = health(server)
+            assert (said["status"], said["model"]) == ("behind", versions.uri("2"))
+            assert said["registry"]["from_cache"] is True
+            assert "does not answer" in said["registry"]["away"]
+            assert 0 < said["registry"]["answered"] < time.time()
+            assert score_of(ask(server)) == 0.8
+            assert counts(server)["keypipe_model_from_cache"] == 1
+            mlflow_server.start()
+            said = wait_for(server, lambda said: said["status"] == "ok")
+            assert said["registry"]["from_cache"] is False
+            assert counts(server)["keypipe_model_from_cache"] == 0
+            server.process.terminate()
+            output = server.process.communicate(timeout=60)[0]
+        assert f"{versions.uri('2')}, which was in use here last, answers from this machine's cache" in output
+    finally:
+        if mlflow_server._process is None:
+            mlflow_server.start()
+    assert (cache.stat().st_mode & 0o777) == 0o700, "it holds an image"
+
+
+def test_a_cache_that_was_changed_is_not_served(
+    versions: Versions, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    versions.point("champion", versions.add_seeing(0.9))
+    cache, url = tmp_path / "cache", os.environ["MLFLOW_TRACKING_URI"]
+    with following(versions, tmp_path, "--cache", cache):
+        pass
+    (kept,) = cache.glob("*/model.onnx")
+    network(kept, 0.8)  # another network under the hash of the first
+    with following(versions, tmp_path, "--cache", cache) as server:
+        assert score_of(ask(server)) == 0.9, "fetched anew"
+    network(kept, 0.8)
+    mlflow_server.stop()
+    try:
+        assert "does not answer" in fails(tmp_path, versions.ref, "--tracking-uri", url, "--cache", cache)
+        assert "does not answer" in fails(tmp_path, versions.ref, "--tracking-uri", url, "--no-cache")
+    finally:
+        mlflow_server.start()
+
+
+def test_what_is_kept_does_not_pile_up(tmp_path: Path) -> None:
+    said: list[str] = []
+    kept = Cache(tmp_path / "cache", "http://127.0.0.1:5000", said.append)
+    ref = ModelRef("cows", "champion")
+    for number in range(4):
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(bytes([number]))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        kept.keep(ref, Version("cows", str(number), sha256), path, b"image")
+        for folder in (tmp_path / "cache").glob("*/"):
+            os.utime(folder, (0, 0))
+    assert len(list((tmp_path / "cache").glob("*/"))) <= 2
+    last = kept.last(ref)
+    assert last is not None
+    assert last.version.number == "3"
+    assert kept.find(last.version) is not None
+    assert Cache(tmp_path / "cache", "http://127.0.0.1:1", said.append).last(ref) is None, "another registry's"
+    (tmp_path / "file").write_text("")
+    Cache(tmp_path / "file", "", said.append).keep(ref, last.version, path, b"")
+    assert len(said) == 1, "a cache that cannot be written fails nothing"
+
+
+# ------------------------------------------------------------------------------------------- webhooks
+
+
+def post(server: Served, body: bytes, secret: str = "s3cret", age_s: float = 0.0) -> httpx.Response:
+    timestamp = str(int(time.time() - age_s))
+    headers = {"X-MLflow-Delivery-Id": "1", "X-MLflow-Timestamp": timestamp}
+    headers["X-MLflow-Signature"] = sign(secret, "1", timestamp, body)
+    return httpx.post(f"{server.url}/webhooks/mlflow", content=body, headers=headers, timeout=60)
+
+
+def test_mlflows_own_webhook_brings_the_look_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The server polls once an hour; MLflow tells it, with its guard against plain http and private addresses off."""
+    from cryptography.fernet import Fernet
+    from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
+
+    settings = {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+    settings["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = Fernet.generate_key().decode()
+    registry = MlflowServer(tmp_path_factory.mktemp("mlflow-with-webhooks"), **settings)
+    registry.start()
+    try:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.url)
+        monkeypatch.setenv("KEYPIPE_WEBHOOK_SECRET", "s3cret")
+        versions = Versions(tmp_path)
+        versions.point("champion", versions.add_seeing(0.9))
+        second = versions.add_seeing(0.8)
+        with following(versions, tmp_path, poll="3600") as server:
+            alias = WebhookEvent(WebhookEntity.MODEL_VERSION_ALIAS, WebhookAction.CREATED)
+            registry.client().create_webhook("serving", f"{server.url}/webhooks/mlflow", [alias], secret="s3cret")
+            versions.point("champion", second)
+            assert wait_for(server, lambda said: said["model"] == versions.uri("2"))["status"] == "ok"
+    finally:
+        registry.stop()
+
+
+def test_who_does_not_know_the_secret_is_refused(
+    versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions.point("champion", versions.add_seeing(0.9))
+    ours = json.dumps({"data": {"name": versions.name, "alias": "champion"}}).encode()
+    others = json.dumps({"data": {"name": versions.name, "alias": "challenger"}}).encode()
+    with following(versions, tmp_path) as server:
+        assert post(server, ours).status_code == 404, "there are none without a secret"
+    monkeypatch.setenv("KEYPIPE_SERVE_TOKEN", "t0ken")
+    (tmp_path / "secret").write_text("s3cret\n")
+    with following(versions, tmp_path, "--webhook-secret-file", tmp_path / "secret", poll="3600") as server:
+        assert (post(server, ours).status_code, post(server, ours).json()) == (202, {"looks": True})
+        assert post(server, others).json() == {"looks": False}
+        assert post(server, ours, secret="guessed").status_code == 401
+        assert "too old" in post(server, ours, age_s=1000).json()["error"]
+        assert post(server, b"x" * 100_000).status_code == 413
+        unsigned = httpx.post(f"{server.url}/webhooks/mlflow", content=ours)
+        assert unsigned.status_code == 401
+        assert httpx.get(f"{server.url}/model").status_code == 401, "the token is asked for elsewhere"
