@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from prefect.cache_policies import NO_CACHE
+from prefect.utilities.annotations import quote
 
 from flows.commands import dashboards
+from flows.pipeline import shown as results
+from flows.services.board import Board, opened
+from flows.services.server import pointed_to, settle
 from flows.system.process import UNTRACKED
+from keypipe.demo.scene import write_demo
+from tasks.workspace.places import report_folder
+from tasks.workspace.program import write_json
+from tests.flows.toy import Api
+from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.pages import forget_requests, picture, requests_beyond_loopback, text, wait_for, wait_for_text
-from tests.trained_runs import record_export, record_training, record_validation
+from tests.served import serving
+from tests.trained_runs import SCHEMA, record_export, record_training, record_validation
 
 pytestmark = pytest.mark.slow
 
@@ -109,4 +122,98 @@ def test_no_server_of_pages_reports_usage(mlflow_pages: tuple[str, list[str]]) -
         assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
         assert environment["DO_NOT_TRACK"] == "true"
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
-    assert os.getpid()
+
+
+@pytest.fixture
+def shown(api: Api, tmp_path: Path) -> str:
+    """The address of a run's page, whose stages are stand-ins and whose artifacts are those of a training."""
+    from prefect import flow, task
+    from prefect.context import FlowRunContext
+
+    root = tmp_path / "cows"
+    write_demo(root / report_folder("validate") / "gallery/test/random", 3, seed=3, size_wh=(480, 360))
+    (root / "metrics").mkdir(parents=True)
+    coco = {"oks_AP": 0.61, "oks_AP50": 0.83, "within_0.1_diagonals": 0.79, "detected": 0.97, "keypoints_missed": 0.04}
+    bounds = {"oks_AP_low": 0.53, "oks_AP_high": 0.68}
+    write_json(root / "metrics/validate.json", {"test": {"coco": coco, "interval": bounds}, "val": {"coco": coco}})
+
+    def stage(name: str, board: Board) -> None:
+        if name == "train":
+            for done in range(1, 6):
+                board.show_progress("epochs cows", done / 5, f"`train`: {done} of 5 epochs")
+
+    @flow(name="keypipe-training", flow_run_name="training 2026-11-30 03:00:00")
+    def run() -> str:
+        with opened() as board:
+            state: Any = None
+            for name in ("convert", "split", "train", "validate", "export"):
+                made: Any = task(stage, name=name, task_run_name=name, cache_policy=NO_CACHE)
+                state = made(name, quote(board), return_state=True, wait_for=[state] if state else None)
+            results.show_results(root, board, "val / test: OKS AP50 0.830 / 0.830")
+            results.show_pictures(root, board, 3, 30.0)
+            board.show_link("mlflow cows", "http://127.0.0.1:5000/#/experiments/1", "Training in MLflow", "`1a2b3c4d`")
+        return str(FlowRunContext.get().flow_run.id)  # type: ignore[union-attr]
+
+    with pointed_to(api.url):
+        run_id = run()
+        settle(run_id)
+    return f"{api.url.removesuffix('/api')}/runs/flow-run/{run_id}"
+
+
+def test_prefect(shown: str, browser: Any) -> None:
+    browser.set_window_size(1400, 1100)
+    forget_requests(browser)
+    browser.get(shown)
+    wait_for_text(browser, "training 2026-11-30 03:00:00", "Completed", "Artifacts")
+    click(browser, "Artifacts")
+    wait_for_text(browser, "epochs-cows", "results-cows", "predictions-cows", "mlflow-cows", "5 of 5 epochs")
+    time.sleep(3)  # the graph is drawn in a canvas, which says nothing of itself
+    picture(browser, "prefect-run")
+    links = {
+        name: browser.find_element("partial link text", f"{name}-cows").get_attribute("href")
+        for name in ("results", "predictions", "mlflow")
+    }
+    browser.get(links["results"])
+    wait_for_text(browser, "OKS AP", "0.610 (0.530 to 0.680)", "keypoints missed")
+    browser.get(links["predictions"])
+    widths = "return [...document.images].filter((one) => one.src.startsWith('data:')).map((one) => one.naturalWidth)"
+    wait_for(browser, lambda: browser.execute_script(widths) == [480] * 3, "three pictures")
+    picture(browser, "prefect-predictions")
+    browser.get(links["mlflow"])
+    wait_for_text(browser, "Training in MLflow")
+    assert requests_beyond_loopback(browser) == set()
+
+
+def click(browser: Any, text_: str) -> None:
+    wait_for(browser, lambda: browser.find_elements("xpath", f"//*[text()='{text_}']"), text_)[-1].click()
+
+
+def test_the_servers_page(tmp_path: Path, browser: Any) -> None:
+    """With a network that sees what is really there: whoever reads the docs should see what the page is for."""
+    side_px, (width, height) = 480, (480, 360)
+    drawn = write_demo(tmp_path / "drawn", 4, seed=8, size_wh=(width, height))[0]
+    shapes = json.loads(drawn.with_suffix(".json").read_text())["shapes"]
+    down_px = (side_px - height) / 2  # of the letterbox
+    objects = []
+    for box in (shape for shape in shapes if shape["shape_type"] == "rectangle"):
+        (left, top), (right, bottom) = box["points"]
+        points = {
+            shape["label"]: (shape["points"][0][0], shape["points"][0][1] + down_px, 0.95)
+            for shape in shapes
+            if shape["shape_type"] == "point" and shape["group_id"] == box["group_id"]
+        }
+        unseen = {name: (0.0, 0.0, 0.1) for name in SCHEMA.slots if name not in points}
+        middle = [(left + right) / 2, (top + bottom) / 2 + down_px, right - left, bottom - top]
+        objects.append((box["label"], 0.93, middle, points | unseen))
+    model = tmp_path / "cows.onnx"
+    write_constant_model(model, raw_output(SCHEMA, objects), metadata_of(SCHEMA, side_px), side_px)
+    browser.set_window_size(1280, 900)
+    forget_requests(browser)
+    with serving(tmp_path, model) as server:
+        browser.get(server.url)
+        browser.find_element("css selector", "#file").send_keys(str(drawn))
+        count = f"{len(objects)} object{'s' if len(objects) > 1 else ''}"
+        wait_for(browser, lambda: browser.find_element("css selector", "#count").text == count, count)
+        picture(browser, "serving")
+        assert requests_beyond_loopback(browser) == set()
+        assert browser.get_log("browser") == []

@@ -697,8 +697,8 @@ def test_the_page_with_many_objects(server: Served, photos: Path, browser: Any) 
     choose(browser, photos / "turned.jpg")
     wait_for(browser, "return document.querySelectorAll('#overlay > g').length > 0")
     ARTIFACTS.mkdir(exist_ok=True)
-    browser.save_screenshot(str(ARTIFACTS / "serving.png"))
-    assert (ARTIFACTS / "serving.png").stat().st_size > 10_000
+    browser.save_screenshot(str(ARTIFACTS / "serving_many.png"))
+    assert (ARTIFACTS / "serving_many.png").stat().st_size > 10_000
     rectangles = browser.execute_script(
         "return [image, overlay].map(e => e.getBoundingClientRect()).map(r => [r.x, r.y, r.width, r.height])"
     )
