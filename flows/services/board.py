@@ -54,8 +54,8 @@ class Board:
         from prefect.context import FlowRunContext
 
         context = FlowRunContext.get()
-        known = context is not None and context.flow_run is not None and not is_cut_off()
-        self._flow_run = context.flow_run.id if known else None
+        flow_run = context.flow_run if context and not is_cut_off() else None
+        self._flow_run = flow_run.id if flow_run else None
         self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._known: dict[str, UUID] = {}
         self._failed = -_AGAIN_SECONDS

@@ -24,12 +24,12 @@ from keypipe.keypoints.skeleton import Schema
 from keypipe.report.page import Gallery, Picture, Report, render_report
 from tasks.grading.rules import GradingParams, to_grading
 from tasks.pages.validation import to_prediction
-from tasks.registry.facts import ONNX_FILE
 from tasks.retraining.judging import recall
 from tasks.retraining.jury import TEST
 from tasks.retraining.settings import PICTURES
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_schema, read_split
+from tasks.workspace.places import ONNX
 
 _SIDE_PX = 320
 
@@ -50,7 +50,7 @@ def draw_differences(root: Path, champion_sha256: str, count: int, budget_mb: fl
     document = read.read_params(root)
     params = read.load_section(document, "validate", GradingParams)
     grading = to_grading(params, schema, root)
-    challenger = hashlib.sha256((root / ONNX_FILE).read_bytes()).hexdigest()
+    challenger = hashlib.sha256((root / ONNX).read_bytes()).hexdigest()
     seen = {"in use": recall(root, champion_sha256), "challenger": recall(root, challenger)}
     both = [image for image in truth.images if all(image.md5 in memory for memory in seen.values())]
     ids = {image.id for image in both}

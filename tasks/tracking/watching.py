@@ -7,9 +7,8 @@ from pathlib import Path
 
 from keypipe.errors import PoseError
 from tasks.tracking.client import answering, first_line, open_client
-from tasks.tracking.delivery import PARENT, STAGE
 from tasks.tracking.machine import own_process
-from tasks.tracking.runs import PROCESS
+from tasks.tracking.tags import PARENT, PROCESS, STAGE
 
 
 def try_record(
