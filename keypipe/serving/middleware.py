@@ -15,13 +15,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keypipe.serving.following.in_use import InUse
+from keypipe.serving.following.webhook import WEBHOOK
 from keypipe.serving.metrics import Metrics
 
 OPEN_TO_ALL = "/healthz"
 """What is answered without the token: what watches a server should not hold its secrets."""
-
-WEBHOOK = "/webhooks/mlflow"
-"""Is answered without the token as well: who calls is known by a signature."""
 
 MODEL_HEADER = "Keypipe-Model"
 """Header of every answer: the version, such as ``models:/cows/3``, or the name of the file, percent-encoded."""

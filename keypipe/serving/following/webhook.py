@@ -16,8 +16,9 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from keypipe.serving.following.source import ModelRef
-from keypipe.serving.middleware import WEBHOOK
 
+WEBHOOK = "/webhooks/mlflow"
+"""Is answered without the token: who calls is known by a signature."""
 MAX_BYTES = 1 << 16
 TOLERANCE_S = 300.0
 """How old a delivery may be, and how far the clocks may be apart; Standard Webhooks' own value."""
