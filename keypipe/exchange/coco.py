@@ -105,6 +105,7 @@ class _CocoReader:
         images = self._read_images()
         lift = self._visibility(flat)
         in_shares = self._find_shares(annotations, flat, images)
+        self._refuse_corners(annotations, images)
         for annotation, values, shares in zip(annotations, flat, in_shares, strict=True):
             if shares:
                 self._fault(annotation, f"it has {_SHARES}", _TO_PIXELS)
@@ -156,6 +157,29 @@ class _CocoReader:
             f"{self.name}: {sum(found)} of {len(found)} annotations have {_SHARES}, such as id"
             f" {_shown(first.get('id'))} of the image {name}; {_TO_PIXELS}"
         )
+
+    def _refuse_corners(self, annotations: Sequence[Mapping[str, Any]], images: Mapping[str, LabelledImage]) -> None:
+        """Refuse a file whose boxes are left, top, right, bottom, as scripts write them.
+
+        Raises:
+            AnnotationError: all boxes fit their images in that way, and some lie far beyond them in COCO's.
+        """
+        boxes: list[tuple[Mapping[str, Any], list[float], LabelledImage]] = []
+        for annotation in annotations:
+            image, box = images.get(_key(annotation.get("image_id"))), annotation.get("bbox")
+            if image and image.size_wh and isinstance(box, list) and len(box) == 4 and all(map(is_finite, box)):
+                boxes.append((annotation, box, image))
+        beyond = [entry for entry in boxes if _is_beyond(entry[1], entry[2].size_wh or (0, 0))]
+        if 10 * len(beyond) < len(boxes) or not beyond:
+            return
+        if all(0 <= a < c <= image.size_wh[0] + 1 and 0 <= b < d <= image.size_wh[1] + 1
+               for _, (a, b, c, d), image in boxes if image.size_wh):  # fmt: skip
+            annotation, box, image = beyond[0]
+            raise AnnotationError(
+                f"{self.name}: the boxes are left, top, right, bottom, such as {_shown(box)} of annotation id"
+                f" {_shown(annotation.get('id'))} on {image.name!r}; COCO's are left, top, width, height: subtract left"
+                " from right and top from bottom"
+            )
 
     def _is_in_shares(
         self, annotation: Mapping[str, Any], values: Sequence[float] | None, images: Mapping[str, LabelledImage]
@@ -289,12 +313,17 @@ class _CocoReader:
         by_name: dict[str, LabelledImage] = {}
         fix = "give each an id of its own, in their annotations too; joined exports can be imported one by one"
         for image in self.document["images"]:
+            is_named = isinstance(image.get("file_name"), str) and image["file_name"].strip() != ""
+            if not is_named:
+                found = f"the image with the id {_shown(image.get('id'))} has no file_name"
+                self.labels.faults.append(EntryFault(self.name, None, "no-name", found, "write its file's name there"))
             name = PureWindowsPath(_shown(image.get("file_name"))).as_posix()
             width, height = image.get("width"), image.get("height")
             size = (int(width), int(height)) if _is_size(width) and _is_size(height) else None
             if name in by_name:
                 self.labels.repairs["images listed twice"] += 1
             entry = by_name.setdefault(name, LabelledImage(name, [], size, origin=self.name))
+            entry.faulty |= not is_named
             key = _key(image.get("id"))
             first = by_id.setdefault(key, entry) if key else entry
             if first is not entry:  # annotations of the id may be of either
@@ -362,6 +391,11 @@ class _CocoReader:
             else:
                 keypoints[name] = Keypoint(float(x), float(y), state)
         return keypoints
+
+
+def _is_beyond(box: Sequence[float], size_wh: tuple[int, int]) -> bool:
+    """Tell whether a box of left, top, width, height ends by more than a twentieth outside of the image."""
+    return box[0] + box[2] > 1.05 * size_wh[0] or box[1] + box[3] > 1.05 * size_wh[1]
 
 
 def _is_whole(value: object) -> bool:

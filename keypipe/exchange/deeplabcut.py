@@ -48,7 +48,10 @@ def parse_collected_data(
     Raises:
         AnnotationError: not such a file, or a body part of one animal stands there twice or lacks a column.
     """
-    rows = [row for row in parse_csv(text.removeprefix("\ufeff"), name) if any(row)]
+    text = text.removeprefix("\ufeff").lstrip()
+    delimiter = text.removeprefix("scorer")[:1]
+    delimiter = delimiter if delimiter in {";", "\t"} else ","
+    rows = [row for row in parse_csv(text, name, delimiter) if any(row)]
     header = {row[0]: row for row in rows[:4] if row[0] in _HEADERS}
     if not {"scorer", "bodyparts", "coords"} <= header.keys():
         raise AnnotationError(f"{name}: the first rows must be {', '.join(_HEADERS)}, as DeepLabCut writes them")
@@ -60,6 +63,9 @@ def parse_collected_data(
     labels = LabelSet(_read_schema(columns, config or {}), [], Counter(), Counter(), [])
     if len(set(header["scorer"][start:])) > 1:
         labels.losses["names of scorers"] += len(set(header["scorer"][start:]))
+    if delimiter != ",":  # a spreadsheet's; then numbers may have decimal commas
+        labels.repairs["tables with semicolons or tabs between values, as spreadsheets save them"] += 1
+        rows = [[*row[:start], *(cell.replace(",", ".") for cell in row[start:])] for row in rows]
     for number, row in enumerate(rows[len(header) :], start=len(header)):
         path = "/".join(part for part in row[:start] if part)
         image = LabelledImage(PureWindowsPath(path).as_posix(), [])

@@ -61,8 +61,9 @@ def parse_rows(text: str, file: str, labels: LabelSet) -> list[Row]:
             labels.repairs["lines with several blanks, tabs, commas or semicolons between values"] += 1
         try:
             values = tuple(map(float, fields))
-        except ValueError as error:
-            labels.faults.append(LineFault(file, number, "bad-row", str(error), FIX))
+        except ValueError:
+            odd_field = next(field for field in fields if not _is_number(field))
+            labels.faults.append(LineFault(file, number, "bad-row", f"{odd_field[:40]!r} is no number", FIX))
             continue
         if not all(map(math.isfinite, values)):
             odd = next(value for value in values if not math.isfinite(value))
@@ -70,6 +71,14 @@ def parse_rows(text: str, file: str, labels: LabelSet) -> list[Row]:
         else:
             rows.append(Row(file, number, values))
     return rows
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def holds_rows(text: str) -> bool:
@@ -245,13 +254,13 @@ def check_shares(rows: Sequence[Row], shape: Shape, sizes_wh: Mapping[str, tuple
     step = shape[1]
 
     def has_pixels(row: Row) -> bool:
-        return not (are_shares(row.keypoints[::step]) and are_shares(row.keypoints[1::step]))
+        return not (_are_near(row.keypoints[::step]) and _are_near(row.keypoints[1::step]))
 
     def has_scores(row: Row) -> bool:
         return step == 3 and any(0 < value < 1 for value in row.keypoints[2::3])
 
     what: dict[str, Callable[[Row], bool]] = {
-        "boxes in pixels": lambda row: not are_shares(row.box),
+        "boxes in pixels": lambda row: not _are_near(row.box),
         "keypoints in pixels": has_pixels,
         "scores instead of visibilities": has_scores,
     }
@@ -274,6 +283,11 @@ _REMEDIES = {
     "scores instead of visibilities": "these are predictions: write 2 for what is visible, 1 for what is occluded and"
     " 0 for what is not labelled",
 }
+
+
+def _are_near(values: Sequence[float]) -> bool:
+    """Tell whether values are shares of an image, of places beyond its edge as well; pixels of a whole file are not."""
+    return all(-0.5 <= value <= 1.5 for value in values)
 
 
 def are_shares(values: Sequence[float]) -> bool:

@@ -179,16 +179,21 @@ def check_encoding(name: str) -> str:
         raise ConfigError(f"no encoding is called {name!r}; likely ones: {', '.join(LIKELY_ENCODINGS)}") from error
 
 
-def parse_csv(text: str, name: str) -> list[list[str]]:
+def parse_csv(text: str, name: str, delimiter: str = ",") -> list[list[str]]:
     """Parse the rows of a table.
+
+    Args:
+        text: of the table.
+        name: of its file, for messages.
+        delimiter: what stands between values.
 
     Raises:
         AnnotationError: it is none, such as one with a NUL or a quote that never ends.
     """
     try:
-        return list(csv.reader(io.StringIO(text, newline="")))
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
-        raise AnnotationError(f"{name}: no table of values with commas: {error}") from error
+        raise AnnotationError(f"{name}: no table of values: {error}") from error
 
 
 def parse_json(content: bytes, name: str, encoding: str | None = None) -> Any:

@@ -126,7 +126,8 @@ def _tell_missing(image: LabelledImage, candidates: Sequence[str], folder: Path,
 def _tell_mismatch(image: LabelledImage, written: tuple[int, int], size: tuple[int, int]) -> Fault:
     found = "the labels are for {}x{} px, the image is {}x{} px".format(*written, *size)
     turned = written == size[::-1]
-    hint = "the labels ignore its EXIF orientation: turn its pixels" if turned else "restore the image"
+    exchanged = "width and height are exchanged in the labels, or these ignore an EXIF orientation: correct the one, or"
+    hint = f"{exchanged} turn the image's pixels" if turned else "restore the image"
     return Fault(image.name, None, "size-mismatch", found, hint)
 
 

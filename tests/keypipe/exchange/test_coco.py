@@ -306,3 +306,18 @@ def test_a_few_annotations_in_shares_are_faults() -> None:
 def test_a_tiny_image_may_have_all_of_it_in_its_first_pixels() -> None:
     labels = parse(bbox=[0, 0, 1, 1], keypoints=[1, 1, 2, 0, 0, 0, 0, 1, 2], image={"width": 4, "height": 4})
     assert not labels.faults
+
+
+def test_boxes_of_two_corners_are_refused() -> None:
+    text = document(bbox=[10, 20, 90, 70])
+    text["annotations"].append(text["annotations"][0] | {"id": 2, "bbox": [5, 5, 40, 60]})
+    with pytest.raises(AnnotationError, match=r"boxes are left, top, right, bottom, .* of annotation id 1 on 'a\.jpg'"):
+        parse_coco_labels(json.dumps(text).encode())
+    text["annotations"].append(text["annotations"][0] | {"id": 3, "bbox": [50, 50, 20, 20]})  # no corners
+    assert len(parse_coco_labels(json.dumps(text).encode()).images[0].instances) == 3
+
+
+@pytest.mark.parametrize("name", ["", " ", None, 3])
+def test_an_image_without_a_name_is_a_fault(name: Any) -> None:
+    (fault,) = parse(image={"file_name": name}).faults
+    assert str(fault).startswith("annotations.json: the image with the id 7 has no file_name")

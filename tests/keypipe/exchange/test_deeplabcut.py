@@ -29,7 +29,13 @@ labeled-data,cage,img8.png,,,,,11,12,13,14,90,91
 """
 
 
-@pytest.mark.parametrize("text", [SINGLE, THREE_COLUMNS, "\ufeff" + SINGLE.replace("\n", "\r\n")])
+GERMAN = SINGLE.replace(",", ";").replace("10.5", "10,5").replace("30.5", "30,5")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [SINGLE, THREE_COLUMNS, "\ufeff" + SINGLE.replace("\n", "\r\n"), GERMAN, SINGLE.replace(",", "\t"), "\n" + SINGLE],
+)
 def test_one_animal(text: str) -> None:
     labels = parse_collected_data(text, class_name="mouse", margin=0.1)
     first = labels.images[0]

@@ -132,7 +132,7 @@ def test_an_image_without_a_label_file_is_one_without_objects() -> None:
     ("text", "found"),
     [
         ("0 0.5 0.5 0.1 0.1 0.5", "expected 14 values for kpt_shape [3, 3], got 6"),
-        (LINE.replace("0.45", "x"), "could not convert string to float"),
+        (LINE.replace("0.45", "x"), "'x' is no number"),
         (LINE.replace("0 0.5", "1.5 0.5", 1), "1.5 is no class id"),
         (LINE.replace(" 2 ", " 7 "), "the visibility of 'nose' is 7"),
         (LINE.replace("0.45", "nan"), "nan where a number belongs"),
@@ -307,3 +307,13 @@ def test_coco8_pose(shared_data: Callable[[str], Path]) -> None:
 def test_names_of_the_command_line_are_checked(names: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=f"--keypoints: .*{message}"):
         parse(LINE, keypoints=names)
+
+
+def test_a_keypoint_beyond_the_edge_is_not_in_pixels() -> None:
+    labels = parse(LINE.replace("0.6 0.55 1", "1.2 0.55 1"))
+    assert labels.images[0].instances[0].keypoints["tail"].x == pytest.approx(120)
+
+
+def test_a_word_in_a_row_is_named() -> None:
+    (fault,) = parse(LINE + "\n" + LINE.replace("0", "cow", 1)).faults
+    assert str(fault).startswith("a.txt line 2: 'cow' is no number")
