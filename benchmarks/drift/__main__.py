@@ -1,7 +1,7 @@
 """How often drift is found where there is none, how often where there is, and how near expected accuracy comes.
 
 ``OMP_NUM_THREADS=1 python -m benchmarks.drift --work FOLDER`` trains the demo's model on half of 360 images, predicts
-once on pools of fresh drawings, and draws windows of 60 images from them. It goes on where it was stopped, appends what
+once on pools of fresh drawings, and draws windows of 50 images from them. It goes on where it was stopped, appends what
 it measures to ``drift.jsonl`` in that folder, and prints the table of docs/drift.md.
 """
 
@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from benchmarks.drift.model import make_model
 from benchmarks.drift.pool import Pool
 from benchmarks.drift.shifts import MEANING, STRENGTHS
 from benchmarks.serving.records import Records
-from keypipe.drift.closeness import Truth, list_keypoints
-from keypipe.drift.rows import Row
-from keypipe.drift.segments import Window
+from keypipe.drift.closeness import Keypoints, expect, list_keypoints
+from keypipe.drift.comparison import compare
+from keypipe.drift.features import Feature, extract_features
 from keypipe.inference.predictor import Thresholds
-from tasks.drift.in_use import ModelInUse, find_model_in_use
+from tasks.drift.in_use import find_model_in_use
 from tasks.drift.settings import DriftParams
-from tasks.drift.validation_side import ValidationSide, look_at_validation_side
-from tasks.drift.watch import Watched, judge
+from tasks.drift.validation_side import look_at_validation_side
+from tasks.drift.watch import Prepared, prepare, to_kind
 from tasks.progress import tell_nobody
 
 FRESH_SEED = 1000
@@ -36,11 +37,11 @@ KEYPOINT_CONF = 0.5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of model, pools and measurements")
-    parser.add_argument("--fresh", type=int, default=600, help="fresh images of the same kind (%(default)s)")
-    parser.add_argument("--shifted", type=int, default=100, help="images of each shift and strength (%(default)s)")
-    parser.add_argument("--images", type=int, default=60, help="images of a window (%(default)s)")
+    parser.add_argument("--fresh", type=int, default=400, help="fresh images of the same kind (%(default)s)")
+    parser.add_argument("--shifted", type=int, default=80, help="images of each shift and strength (%(default)s)")
+    parser.add_argument("--images", type=int, default=50, help="images of a window (%(default)s)")
     parser.add_argument("--draws", type=int, default=200, help="windows of the same kind (%(default)s)")
-    parser.add_argument("--shifted-draws", type=int, default=20, help="windows of each shift (%(default)s)")
+    parser.add_argument("--shifted-draws", type=int, default=10, help="windows of each shift (%(default)s)")
     parser.add_argument("--table", action="store_true", help="print what was measured, and measure nothing")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -56,6 +57,7 @@ def measure(options: Any, records: Records) -> None:
     model = find_model_in_use(root)
     params = DriftParams()
     side = look_at_validation_side(root, model, params.splits, Thresholds(), tell_nobody, views=True)
+    ready = prepare(side, KEYPOINT_CONF, 0, views=True)
     pool = Pool(options.work / "pool", onnx, model.sha256)
     kinds = [("same", 0.0, options.fresh, FRESH_SEED, options.draws)]
     kinds += [
@@ -64,58 +66,79 @@ def measure(options: Any, records: Records) -> None:
         for strength in strengths
     ]
     for kind, strength, n, seed, draws in kinds:
+        keys = [f"{strength:g}-{number}" for number in range(draws)]
+        if all(records.has(kind, key) for key in keys):
+            continue
         rows, truth = pool.get(kind, strength, n, seed)
+        numbers, schema = range(n), side.info.schema
+        features = extract_features(rows, numbers, schema, side.shapes)
+        keypoints = list_keypoints(rows, numbers, schema, side.shapes, KEYPOINT_CONF, views=True, truth=truth)
         rng = np.random.default_rng(seed)
-        for number in range(draws):
-            chosen = np.sort(rng.choice(n, options.images, replace=False))
-            key = f"{strength:g}-{number}"
+        for number, key in enumerate(keys):
+            chosen = rng.choice(n, options.images, replace=False)
             if not records.has(kind, key):
-                values = look(model, side, [rows[i] for i in chosen], [truth[i] for i in chosen], params, number)
+                values = look(ready, features, keypoints, chosen, params, number)
                 records.add(kind, key, {"strength": strength, **values})
 
 
 def look(
-    model: ModelInUse,
-    side: ValidationSide,
-    rows: list[Row],
-    truth: list[Truth],
+    ready: Prepared,
+    features: dict[str, Feature],
+    keypoints: Keypoints,
+    chosen: NDArray[np.intp],
     params: DriftParams,
     seed: int,
 ) -> dict[str, Any]:
-    """Judge a window, and compare what is expected with what is true."""
-    window = Window(rows, len(rows), {}, [])
-    found: Watched = judge(model, side, window, 0.0, 1e6, params, KEYPOINT_CONF, None, seed)
-    keypoints = list_keypoints(
-        rows, range(len(rows)), side.info.schema, side.shapes, KEYPOINT_CONF, views=True, truth=truth
+    """Judge a window, and compare what is expected with what is true.
+
+    Args:
+        ready: the validation side.
+        features: of the whole pool, a unit for each image.
+        keypoints: of the whole pool.
+        chosen: the images of the window.
+        params: rules.
+        seed: of all draws.
+    """
+    place = np.full(1 + max(int(chosen.max()), int(max(f.units.max(initial=0) for f in features.values()))), -1)
+    place[chosen] = np.arange(len(chosen))
+    window = {name: _pick(feature, place) for name, feature in features.items()}
+    comparison = compare(
+        ready.features,
+        window,
+        len(set(ready.units)),
+        len(chosen),
+        alpha=params.alpha,
+        effect=params.effect,
+        seed=seed,
     )
-    unbound = judge_unbound(model, side, window, params, seed)
-    expected = found.expected
-    assert expected is not None
+    mine = place[keypoints.units] >= 0
+    numbers = place[keypoints.units[mine]]
+    shown = Keypoints(keypoints.columns[mine], keypoints.kinds[mine], numbers, numbers, keypoints.close[mine])
+    assert ready.learnt is not None
+    expected = expect(ready.learnt, shown, most_separable=1.0, most_outside=1.0, seed=seed)
+    kept_back = (expected.separable or 0.0) > params.separable or expected.outside > params.outside
+    reliability = ready.learnt.reliability
     return {
-        "kind": found.kind,
-        "clear": sorted({item.name for item in found.comparison.clear()}),
-        "separable": found.novelty.auc if found.novelty else None,
-        "closeness_separable": expected.separable,
+        "kind": to_kind(comparison),
+        "clear": sorted({item.name for item in comparison.clear()}),
+        "separable": expected.separable,
         "outside": expected.outside,
+        "kept_back": kept_back or expected.share is None,
         "expected": expected.share,
         "low": expected.low,
         "high": expected.high,
-        "would_expect": unbound,
-        "true": float(keypoints.close.mean()) if len(keypoints.close) else None,
-        "shown": len(keypoints.close),
-        "validation": found.reliability.observed if found.reliability else None,
-        "validation_error": found.reliability.error if found.reliability else None,
-        "method": found.reliability.method if found.reliability else None,
+        "true": float(shown.close.mean()) if len(shown.close) else None,
+        "shown": len(shown.close),
+        "found": float(window["count"].values.mean()),
+        "validation": reliability.observed,
+        "validation_error": reliability.error,
+        "method": reliability.method,
     }
 
 
-def judge_unbound(
-    model: ModelInUse, side: ValidationSide, window: Window, params: DriftParams, seed: int
-) -> float | None:
-    """Return what would be expected if shift never kept a number back."""
-    lenient = params.model_copy(update={"separable": 1.0, "outside": 1.0})
-    found = judge(model, side, window, 0.0, 1e6, lenient, KEYPOINT_CONF, None, seed)
-    return found.expected.share if found.expected else None
+def _pick(feature: Feature, place: NDArray[np.intp]) -> Feature:
+    mine = place[feature.units] >= 0
+    return Feature(feature.name, feature.title, feature.family, feature.values[mine], place[feature.units[mine]])
 
 
 def print_table(records: Records) -> None:
@@ -127,8 +150,8 @@ def print_table(records: Records) -> None:
             f"false alarms: {alarms} of {len(same)} ({alarms / len(same):.1%}; exact 95 % bounds {bounds.low:.1%} to"
             f" {bounds.high:.1%}); images differ: {sum(values['kind'] == 'images differ' for values in same)}"
         )
-    print("| images | strength | drift | images differ | no number | expected | true | off by | inside the interval |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| images | strength | drift | images differ | objects | expected | true | off by | kept back | inside |")
+    print(f"|{' --- |' * 2}{' ---: |' * 8}")
     groups = [("same", 0.0)] + [(kind, strength) for kind, values in STRENGTHS.items() for strength in values]
     for kind, strength in groups:
         mine = [values for _, values in records.of(kind) if values["strength"] == strength]
@@ -137,19 +160,18 @@ def print_table(records: Records) -> None:
 
 
 def _line(kind: str, strength: float, mine: list[dict[str, Any]]) -> str:
-    given = [values for values in mine if values["expected"] is not None]
-    known = [values for values in mine if values["true"] is not None]
-    off = [abs(values["would_expect"] - values["true"]) for values in known if values["would_expect"] is not None]
+    given = [values for values in mine if not values["kept_back"]]
+    known = [values for values in mine if values["true"] is not None and values["expected"] is not None]
     inside = sum(values["low"] <= values["true"] <= values["high"] for values in given)
-    would = [values["would_expect"] for values in mine if values["would_expect"] is not None]
     cells = [
         kind,
         f"{strength:g} {MEANING[kind]}" if kind in MEANING else "",
         *(f"{sum(values['kind'] == name for values in mine)} of {len(mine)}" for name in ("drift", "images differ")),
-        f"{len(mine) - len(given)} of {len(mine)}",
-        f"{np.mean(would):.3f}" if would else "–",
+        f"{np.mean([values['found'] for values in mine]):.2f}",
+        f"{np.mean([values['expected'] for values in known]):.3f}" if known else "–",
         f"{np.mean([values['true'] for values in known]):.3f}" if known else "–",
-        f"{np.mean(off):.3f}" if off else "–",
+        f"{np.mean([abs(values['expected'] - values['true']) for values in known]):.3f}" if known else "–",
+        f"{len(mine) - len(given)} of {len(mine)}",
         f"{inside} of {len(given)}" if given else "–",
     ]
     return f"| {' | '.join(cells)} |"

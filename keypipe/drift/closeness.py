@@ -244,14 +244,15 @@ def learn_closeness(keypoints: Keypoints, n_kinds: int, seed: int = 0) -> Closen
         from sklearn.metrics import log_loss
     used = np.flatnonzero([_tells(column) for column in keypoints.columns.T])
     keypoints = msgspec.structs.replace(keypoints, columns=keypoints.columns[:, used])
-    results = {method: _cross_fit(method, keypoints, used, n_kinds) for method in _METHODS}
-    best = min(results, key=lambda method: log_loss(keypoints.close, results[method], labels=[False, True]))
-    rng = np.random.default_rng(seed)
-    members = _members(keypoints.units)
-    models = [_fit(best, keypoints, used, np.arange(len(keypoints.close)), n_kinds)]
-    for _ in range(_RESAMPLES):
-        chosen = np.concatenate([members[index] for index in rng.integers(0, len(members), len(members))])
-        models.append(_fit(best, keypoints, used, chosen, n_kinds))
+    with _one_thread():
+        results = {method: _cross_fit(method, keypoints, used, n_kinds) for method in _METHODS}
+        best = min(results, key=lambda method: log_loss(keypoints.close, results[method], labels=[False, True]))
+        rng = np.random.default_rng(seed)
+        members = _members(keypoints.units)
+        models = [_fit(best, keypoints, used, np.arange(len(keypoints.close)), n_kinds)]
+        for _ in range(_RESAMPLES):
+            chosen = np.concatenate([members[index] for index in rng.integers(0, len(members), len(members))])
+            models.append(_fit(best, keypoints, used, chosen, n_kinds))
     reliability = _judge(keypoints, results[best], best, n_units)
     return Closeness(keypoints, used, reliability, results[best], n_kinds, models)
 
@@ -315,8 +316,7 @@ def _fit(method: str, keypoints: Keypoints, used: NDArray[np.intp], rows: NDArra
             early_stopping=False,
             random_state=0,
         )
-    with _one_thread():
-        return model.fit(cases, close)
+    return model.fit(cases, close)
 
 
 def _one_thread() -> Any:
@@ -335,8 +335,7 @@ def _expect(fitted: Any, columns: Array, kinds: NDArray[np.intp], n_kinds: int) 
         return np.full(len(columns), fitted)
     if not len(columns):
         return np.empty(0)
-    with _one_thread():
-        return np.asarray(fitted.predict_proba(_with_kinds(columns, kinds, n_kinds))[:, 1], dtype=np.float64)
+    return np.asarray(fitted.predict_proba(_with_kinds(columns, kinds, n_kinds))[:, 1], dtype=np.float64)
 
 
 def _judge(keypoints: Keypoints, expected: Array, method: str, n_units: int) -> Reliability:
@@ -423,7 +422,8 @@ def expect(learnt: Closeness, window: Keypoints, *, most_separable: float, most_
         )
     if why_not:
         return Expected(None, None, None, len(window.columns), n_units, separable, outside, tuple(why_not))
-    share, draws = _draw(learnt, window, seed)
+    with _one_thread():
+        share, draws = _draw(learnt, window, seed)
     low, high = np.percentile(draws, [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2])
     return Expected(
         share,

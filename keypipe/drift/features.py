@@ -108,16 +108,16 @@ def _declare(gather: _Collector, schema: Schema) -> None:
             gather.declare(f"{name}/count", f"objects of {name} on an image", "outputs")
         gather.declare(f"{name}/score", f"score{of}", "outputs")
         gather.declare(f"{name}/confidence", f"mean keypoint confidence{of}", "outputs")
-        gather.declare(f"{name}/shown", f"share of keypoints that are shown{of}", "outputs")
-        gather.declare(f"{name}/mirrored", f"movement of keypoints when mirrored{of}", "outputs")
-        gather.declare(f"{name}/smaller", f"movement of keypoints when smaller{of}", "outputs")
+        gather.declare(f"{name}/shown", f"share of keypoints shown{of}", "outputs")
+        gather.declare(f"{name}/mirrored", f"movement when mirrored{of}", "outputs")
+        gather.declare(f"{name}/smaller", f"movement when smaller{of}", "outputs")
         gather.declare(f"{name}/size", f"size in the image{of}", "geometry")
         gather.declare(f"{name}/aspect", f"width through height{of}", "geometry")
         gather.declare(f"{name}/oddity", f"oddity of the shape{of}", "geometry")
         for keypoint in skeleton.keypoints:
             gather.declare(f"{name}/{keypoint}/confidence", f"confidence of {keypoint}{of}", "outputs")
-            gather.declare(f"{name}/{keypoint}/x", f"{keypoint} from left to right in the box{of}", "geometry")
-            gather.declare(f"{name}/{keypoint}/y", f"{keypoint} from top to bottom in the box{of}", "geometry")
+            gather.declare(f"{name}/{keypoint}/x", f"{keypoint} across the box{of}", "geometry")
+            gather.declare(f"{name}/{keypoint}/y", f"{keypoint} down the box{of}", "geometry")
     for key, title in _PIXELS.items():
         gather.declare(key, title, "pixels")
 

@@ -59,7 +59,7 @@ def find_model_in_use(root: Path) -> ModelInUse:
             raise ModelError(f"no model here: {ONNX} is not there, and none is registered; `keypipe run` makes one")
         content = path.read_bytes()
         splits = _splits(read_manifest(root / MANIFEST))
-        return ModelInUse(f"the export ({ONNX})", "", _sha256(content), content, splits, read_run_id(root) or "")
+        return ModelInUse(f"the export ({ONNX})", "", _sha256(content), content, splits, read_run_id(root))
     number = state.aliases.get(CHAMPION)
     version = next((version for version in state.versions if version.number == number), None)
     if version is None:

@@ -16,7 +16,7 @@ from keypipe.drift.comparison import Difference, unit_weights
 from keypipe.drift.features import Feature
 from keypipe.drift.rows import Row, keypoints_px
 from keypipe.drift.segments import PICTURES
-from keypipe.errors import AnnotationError
+from keypipe.errors import AnnotationError, format_count
 from keypipe.evaluation.keypoint_errors import CLOSE_SHARE
 from keypipe.images.media import read_image
 from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
@@ -170,15 +170,13 @@ def _to_notes(watched: Watched) -> list[Note]:
             )
         )
     for why, count in watched.window.others.items():
-        notes.append(Note("info", f"{count} images were left out: {why}."))
+        notes.append(Note("info", f"Left out: {format_count(count, 'image')} {why}."))
     if watched.window.found > len(watched.window.rows):
         notes.append(
             Note("info", f"{len(watched.window.rows)} of {watched.window.found} images, by chance (drift.most_images).")
         )
-    if watched.window.unreadable:
-        notes.append(
-            Note("warning", f"{len(watched.window.unreadable)} segments of the log are damaged and were passed over.")
-        )
+    if damaged := watched.window.unreadable:
+        notes.append(Note("warning", f"{format_count(len(damaged), 'segment')} of the log could not be read."))
     return notes
 
 
@@ -239,7 +237,7 @@ def _to_table(watched: Watched) -> Table:
             _round(found.reference),
             _round(found.window),
             round(found.effect, 2),
-            _round(found.adjusted),
+            f"{found.adjusted:.2g}",
             "counts" if found.is_clear(comparison.alpha, comparison.effect) else "",
         ]
         for found in comparison.differences

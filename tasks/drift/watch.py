@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from keypipe.drift.closeness import Expected, Keypoints, Reliability, expect, learn_closeness, list_keypoints
+from keypipe.drift.closeness import Closeness, Expected, Reliability, expect, learn_closeness, list_keypoints
 from keypipe.drift.comparison import MIN_UNITS, Comparison, compare
 from keypipe.drift.features import Feature, extract_features
 from keypipe.drift.novelty import Novelty, tell_apart
@@ -122,26 +122,22 @@ def judge(
     seed: int,
 ) -> Watched:
     """Compare rows with the validation side; see ``watch``."""
+    views = all(row.views for row in window.rows)
+    ready = prepare(side, keypoint_conf, seed, views=views)
     schema = side.info.schema
     units = [name_unit(row, group_by) for row in window.rows]
-    before, now = _number(side.units), _number(units)
-    features = (
-        extract_features(side.rows, before, schema, side.shapes),
-        extract_features(window.rows, now, schema, side.shapes),
-    )
+    now = _number(units)
+    features = (ready.features, extract_features(window.rows, now, schema, side.shapes))
     comparison = compare(
-        *features, len(set(before)), len(set(now)), alpha=params.alpha, effect=params.effect, seed=seed
+        *features, len(set(ready.units)), len(set(now)), alpha=params.alpha, effect=params.effect, seed=seed
     )
-    views = all(row.views for row in window.rows)
-    novelty = tell_apart(
-        _by_image(side.rows, schema, side, views=views), _by_image(window.rows, schema, side, views=views), before, now
-    )
-    learnt = learn_closeness(_list(side, before, schema, keypoint_conf, views=views), _count_kinds(schema), seed)
-    expected = None
+    images = [_by_image(rows, schema, side, views=views) for rows in (side.rows, window.rows)]
+    novelty = tell_apart(images[0], images[1], ready.units, now)
+    learnt, expected = ready.learnt, None
     if learnt is not None:
         keypoints = list_keypoints(window.rows, now, schema, side.shapes, keypoint_conf, views=views)
         expected = expect(learnt, keypoints, most_separable=params.separable, most_outside=params.outside, seed=seed)
-    kind = _to_kind(comparison)
+    kind = to_kind(comparison)
     return Watched(
         kind,
         describe(kind, comparison, model.name),
@@ -159,6 +155,35 @@ def judge(
         expected,
         learnt.reliability if learnt else None,
     )
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """What every window is compared with.
+
+    Attributes:
+        units: position of the unit of each image of the validation side.
+        features: of the validation side.
+        learnt: what makes a keypoint close; None where there is too little to learn from.
+    """
+
+    units: list[int]
+    features: dict[str, Feature]
+    learnt: Closeness | None
+
+
+def prepare(side: ValidationSide, keypoint_conf: float, seed: int, *, views: bool) -> Prepared:
+    """Compute what every window is compared with.
+
+    Args:
+        side: the validation side.
+        keypoint_conf: confidence from which a keypoint is shown.
+        seed: of the units that are drawn anew.
+        views: whether the window has looked at the mirrored and the smaller image as well.
+    """
+    schema, units = side.info.schema, _number(side.units)
+    keypoints = list_keypoints(side.rows, units, schema, side.shapes, keypoint_conf, views=views, truth=side.truth)
+    learnt = learn_closeness(keypoints, _count_kinds(schema), seed)
+    return Prepared(units, extract_features(side.rows, units, schema, side.shapes), learnt)
 
 
 def name_unit(row: Row, group_by: str | None) -> str:
@@ -191,12 +216,6 @@ def _count_kinds(schema: Schema) -> int:
     return sum(len(skeleton.keypoints) for skeleton in schema.classes.values())
 
 
-def _list(
-    side: ValidationSide, units: Sequence[int], schema: Schema, keypoint_conf: float, *, views: bool
-) -> Keypoints:
-    return list_keypoints(side.rows, units, schema, side.shapes, keypoint_conf, views=views, truth=side.truth)
-
-
 def _by_image(rows: Sequence[Row], schema: Schema, side: ValidationSide, *, views: bool) -> np.ndarray:
     """Return the mean of every feature on every image, float64 (n_rows, n_features); NaN where it has none."""
     features = extract_features(rows, range(len(rows)), schema, side.shapes)
@@ -210,7 +229,8 @@ def _by_image(rows: Sequence[Row], schema: Schema, side: ValidationSide, *, view
     return np.stack(columns, axis=1)
 
 
-def _to_kind(comparison: Comparison) -> Kind:
+def to_kind(comparison: Comparison) -> Kind:
+    """Return what a comparison came to."""
     if not comparison.enough:
         return "cannot tell"
     if comparison.alarm:
@@ -226,7 +246,8 @@ def describe(kind: Kind, comparison: Comparison, model: str) -> str:
         units = f"{comparison.window_units} units in the window, {comparison.reference_units} on the validation side"
         return f"too few units to tell anything ({units}; {MIN_UNITS} are needed on both)"
     if kind == "drift":
-        return f"{_few(clear)} of {model} {'is' if len(clear) == 1 else 'are'} not what it was on the validation side"
+        were = "is not what it was" if len(clear) == 1 else "are not what they were"
+        return f"{_few(clear)}: with {model} {were} on the validation side"
     if kind == "images differ":
         return (
             f"{_few(pixels)} {'is' if len(pixels) == 1 else 'are'} new, and {model} answers as on the validation side"

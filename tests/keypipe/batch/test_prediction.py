@@ -336,3 +336,20 @@ def test_the_command(
     (photos / "a/bad.jpg").write_text("hello")
     assert predict_command.main(["photos", "--model", str(model)]) == 2
     assert "bad.jpg" in capsys.readouterr().err
+
+
+def test_predictions_are_logged_images_by_themselves_and_frames_with_their_video(
+    tmp_path: Path, model: Path, photos: Path
+) -> None:
+    from keypipe.drift.segments import read_segment
+
+    write_video(photos / "film.avi", 3)
+    arguments = [str(photos), "--model", str(model), "--output", str(tmp_path / "out"), "--log", str(tmp_path / "log")]
+    assert predict_command.main(arguments) == 0
+    (segment,) = (tmp_path / "log").glob("*.parquet")
+    rows = read_segment(segment)
+    assert [row.group for row in rows] == ["", "", "", *[str(photos / "film.avi")] * 3]
+    assert [row.image for row in rows[3:]] == [f"{photos / 'film.avi'}#{number}" for number in range(3)]
+    assert {row.source for row in rows} == {"predict"}
+    assert rows[0].sha256 == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert rows[0].objects[0].keypoints[0].name == "nose"
