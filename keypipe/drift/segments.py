@@ -160,7 +160,8 @@ def _read_table(path: Path, columns: list[str] | None = None) -> Any:
 
 
 def _schema(arrow: Any) -> Any:
-    number, text = arrow.float32(), arrow.string()
+    # Of twice the width that they need: rounded values have to come back as they were, or ties would be none.
+    number, text = arrow.float64(), arrow.string()
     keypoint = arrow.struct(
         [("name", text), *((name, number) for name in ("x", "y", "confidence", "mirrored", "smaller"))]
     )

@@ -43,9 +43,9 @@ def test_what_is_logged_is_read_back(tmp_path: Path) -> None:
     assert [row.image for row in found] == [row.image for row in rows]
     assert found[0].group == "barn"
     assert found[0].thresholds == rows[0].thresholds
-    assert found[0].objects[0].box_xyxy == pytest.approx(rows[0].objects[0].box_xyxy)
-    assert [point.name for point in found[0].objects[0].keypoints] == [p.name for p in rows[0].objects[0].keypoints]
-    assert found[0].objects[0].keypoints[1].mirrored == pytest.approx(rows[0].objects[0].keypoints[1].mirrored)
+    # To the last digit: what the model always says the same would else differ from the validation side.
+    assert [row.objects for row in found] == [row.objects for row in rows]
+    assert found[0].pixels == rows[0].pixels
     assert found[0].at == pytest.approx(rows[0].at, abs=0.001)
 
 
