@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
-from flows.system.process import Tree, read_lines
+from flows.services.server import settings
+from flows.system.process import UNTRACKED, Tree, program_environment, read_lines
 from tests.flows.toy import wait_until
 
 FORKER = """
@@ -62,3 +64,13 @@ def test_lines_are_split_at_carriage_returns_as_well(tmp_path: Path) -> None:
     with process:
         lines = list(read_lines(process.stdout, lambda: None, 0.1, lambda: process.poll() is not None))
     assert lines == ["one", "two 1%", "two 2%", "three"]
+
+
+def test_no_program_reports_usage_unless_its_user_asks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in UNTRACKED:
+        monkeypatch.delenv(name, raising=False)
+    for environment in (program_environment(), settings(tmp_path)):  # of stages and DVC, of Prefect and its server
+        assert environment.items() >= UNTRACKED.items()
+    assert UNTRACKED["DO_NOT_TRACK"] == "true", "MLflow takes no other word"
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
+    assert program_environment()["MLFLOW_DISABLE_TELEMETRY"] == "false"

@@ -126,7 +126,7 @@ def test_descriptions_say_what_it_is_what_came_of_it_and_where_the_pages_are(
     assert text.startswith("**A training of `yolov8n-pose.yaml` for keypoints**")
     assert "started from random weights" in text
     assert "It finished: 12 epochs, best 12 by oks_AP 0.668 on val." in text
-    assert "| OKS AP | 0.600 (0.520 to 0.670) | 0.600 |" in text
+    assert "| OKS AP&emsp; | 0.600 (0.520 to 0.670)&emsp; | 0.600 |" in text
     report = f"#/experiments/{experiment}/runs/{validate.info.run_id}/artifacts/reports/validate/report.html"
     assert f"[how good the model is]({report}?" in text
     assert "- Data: `data/raw` as DVC's `0a1b2c3d4e5f.dir`" in text
