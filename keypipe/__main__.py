@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def main() -> None:
 
 def _outside() -> int:
     """Predict or serve with the library alone; for everything else say what is needed."""
+    if "_KEYPIPE_COMPLETE" in os.environ:  # a shell asks what could be typed: a message would land in its prompt
+        return 0
     module = ANYWHERE.get(sys.argv[1]) if len(sys.argv) > 1 else None
     if module:
         return int(importlib.import_module(module).main(sys.argv[2:]))

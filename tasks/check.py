@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from ruamel.yaml.comments import CommentedMap
 from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
 from keypipe.files.texts import DOUBTFUL, is_doubtful
+from keypipe.gate.rules import Rules
 from tasks.convert import ConvertParams
 from tasks.drift.settings import DriftParams
 from tasks.export import ExportParams
@@ -124,6 +128,7 @@ def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> 
     sections = {
         name: read.check_section(document, (name,), model, PARAMS_FILE, problems) for name, model in SECTIONS.items()
     }
+    problems[:] = map(_add_guess, problems)
     slots: tuple[str, ...] | None = None
     for load in (read.load_seed, read.load_schema):
         try:
@@ -137,6 +142,17 @@ def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> 
             for location, error in _find_unfitting_sigmas(sections, slots, measured).items()
         ]
     return problems
+
+
+def _add_guess(problem: str) -> str:
+    """Say what may have been meant by an unknown key, where one that is known looks like it."""
+    match = re.search(r"(\w+): unknown (?:parameter|section) \(known: ([^)]*)\)$", problem)
+    if rule := re.search(r"retrain\.gate\.(\w+): Unexpected keyword argument", problem):  # pydantic's word for it
+        rules = [field.name for field in dataclasses.fields(Rules)]
+        guess = difflib.get_close_matches(rule[1], rules, n=1) or ["one of " + ", ".join(rules)]
+        return f"{problem[: rule.end(1)]}: unknown rule; did you mean {guess[0]}?"
+    close = difflib.get_close_matches(match[1], match[2].split(", "), n=1) if match else []
+    return f"{problem}; did you mean {close[0]}?" if close else problem
 
 
 def _find_unfitting_sigmas(

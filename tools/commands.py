@@ -27,7 +27,13 @@ Made from the code by `tools/commands.py`; edit the commands in `flows/command_l
 
 Commands work from any folder of the workspace. A command of a group has two names, the full one and a short one:
 `keypipe runs keep` is `keypipe keep`. `keypipe --help` shows what is used every day, `keypipe data --help` and
-`keypipe runs --help` the rest. A name that is misspelt ends with exit code 2 and the names that are like it.
+`keypipe runs --help` the rest. A name that is misspelt ends with exit code 2 and the names that are like it; so does a
+parameter's.
+
+Commands that report have `--json`: one JSON document on stdout and nothing else, messages on stderr, the same exit
+code; figures are numbers, what is absent is null. Without it a terminal gets tables; one that is too narrow for the
+longest word of a table gets a paragraph for each row instead, so that names of files are never cut. `NO_COLOR=1` leaves
+colours out. `keypipe completion bash`, `zsh` or `fish` prints what lets a shell complete commands, options and stages.
 """
 
 PLANNED = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.command_line.menu import group
+from flows.command_line.menu import group, json_option
 from keypipe.errors import ConfigError
 from keypipe.files.texts import check_encoding
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
@@ -65,7 +65,7 @@ def use(root: Path, folder: Path, encoding: str | None) -> None:
 @click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
 @click.pass_obj
 def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> None:
-    """Bring labels of COCO, YOLO-pose, DeepLabCut or SLEAP into data/raw.
+    """Bring COCO, YOLO-pose, DeepLabCut or SLEAP labels into data/raw.
 
     They become labelme files in a folder of their own.
     """
@@ -118,7 +118,7 @@ def export_labels(root: Path, kind: Any, target: Path, images: Any) -> None:
     exit_codes={0: "no findings, or harmless ones", 2: "findings as grave as `doctor.fail_on` says"},
 )
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option("the findings")
 @click.option("--encoding", metavar="NAME", help="Of JSON that is neither UTF-8 nor UTF-16; default: convert.encoding.")
 @click.pass_obj
 def doctor(root: Path, folder: Path | None, as_json: bool, encoding: str | None) -> None:

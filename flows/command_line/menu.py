@@ -6,12 +6,15 @@ same command. The menu shows the short names of every day; ``keypipe runs --help
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 PROGRAM = "keypipe"
+COMPLETION_VARIABLE = "_KEYPIPE_COMPLETE"
+"""Environment variable by which a shell asks for completions, as click has it."""
 
 
 class _Exemplified(click.Command):
@@ -138,3 +141,29 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Comman
 def group(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Group]:
     """Make a group of commands; see ``click.Group`` for the settings."""
     return click.group(name, cls=Group, **settings)
+
+
+def complete_stage(context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """Return the stages of the workspace that begin so, for a shell's completion."""
+    path = context.find_root().obj / "dvc.yaml"
+    text = path.read_text(encoding="utf-8").partition("stages:")[2] if path.is_file() else ""
+    return [name for name in re.findall(r"^  (\w+):", text, flags=re.MULTILINE) if name.startswith(begun)]
+
+
+def json_option(what: str = "it") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option ``--json`` of a command that reports; its function gets ``as_json``.
+
+    What every such command keeps to: one JSON document on stdout and nothing else, messages on stderr, the same exit
+    code, figures as numbers and absent ones as null.
+
+    Args:
+        what: is printed.
+    """
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON, and nothing else.")
+
+
+def echo_json(value: Any) -> None:
+    """Print a value, a ``msgspec.Struct`` or plain ones, as one JSON document."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from flows.command_line.data import changing
-from flows.command_line.menu import command
+from flows.command_line.menu import command, complete_stage, echo_json, json_option
 
 
 @command(
     "run",
     examples=["keypipe run", "keypipe run --set train.epochs=2 --until train", "keypipe run --force export"],
 )
-@click.option("--until", metavar="STAGE", help="Stop after this stage.")
-@click.option("--force", metavar="STAGE", multiple=True, help="Run this stage even when nothing changed; repeatable.")
+@click.option("--until", metavar="STAGE", shell_complete=complete_stage, help="Stop after this stage.")
+@click.option(
+    "--force",
+    metavar="STAGE",
+    multiple=True,
+    shell_complete=complete_stage,
+    help="Run this stage even when nothing changed; repeatable.",
+)
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="First write this to params.yaml.")
+@json_option("what became of it")
 @click.pass_obj
-def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequence[str]) -> None:
+def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
     """Bring the pipeline up to date; only what changed runs."""
     if assignments:
         from flows.commands.set_params import set_params
 
         for line in set_params(root, assignments):
-            click.echo(line)
+            click.echo(line, err=as_json)
     from flows.commands.training import run_training
 
-    sys.exit(run_training(root, until, force))
+    sys.exit(run_training(root, until, force, as_json=as_json))
 
 
 @command("retrain", examples=["keypipe retrain --dry-run", 'keypipe retrain --force --why "new camera"'])
@@ -37,24 +45,27 @@ def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequen
 @click.option("--force", is_flag=True, help="Train whatever has changed; needs --why.")
 @click.option("--why", default="", help="The reason for --force, for the history.")
 @click.option("--no-pull", is_flag=True, help="Take code and data as they are here.")
+@json_option("the decision of --dry-run")
 @click.pass_obj
-def retrain(root: Path, dry_run: bool, force: bool, why: str, no_pull: bool) -> None:
+def retrain(root: Path, dry_run: bool, force: bool, why: str, no_pull: bool, as_json: bool) -> None:
     """Train anew where there is reason to; a model that passes is used.
 
     What is a reason, and which rules, says the section `retrain` of params.yaml (docs/retraining.md).
     """
     if force != bool(why.strip()):
         raise click.UsageError("--force and --why go together: the history keeps the reason")
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run; what became of a retraining is in `keypipe status --json`")
     from flows.commands import retraining
 
     if dry_run:
-        retraining.show_decision(root, why.strip())
+        retraining.show_decision(root, why.strip(), as_json=as_json)
         return
     sys.exit(retraining.run_retraining(root, why.strip(), pull=False if no_pull else None))
 
 
 @command("status", examples=["keypipe status", "keypipe status --json"])
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option()
 @click.pass_obj
 def status(root: Path, as_json: bool) -> None:
     """Say what is up to date, what is not and why."""
@@ -62,9 +73,7 @@ def status(root: Path, as_json: bool) -> None:
 
     found = module.read_status(root)
     if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        echo_json(found)
     else:
         module.show_status(found)
 
@@ -114,7 +123,7 @@ def weights(root: Path, file: Path | None, champion: bool, name: str | None, tea
 
 
 @command("accept", examples=["keypipe accept", "keypipe accept train"])
-@click.argument("stages", metavar="[STAGE]...", nargs=-1)
+@click.argument("stages", metavar="[STAGE]...", nargs=-1, shell_complete=complete_stage)
 @click.pass_obj
 def accept(root: Path, stages: Sequence[str]) -> None:
     """Keep outputs as they are where only keypipe's own code changed.
@@ -180,8 +189,9 @@ def schedule(
     exit_codes={2: "the section retrain.notify is at fault, or a test did not arrive"},
 )
 @click.option("--test", "event", metavar="EVENT", help="Send a test of this event.")
+@json_option("who is told, or what became of the test,")
 @click.pass_obj
-def notify(root: Path, event: str | None) -> None:
+def notify(root: Path, event: str | None, as_json: bool) -> None:
     """Show who is told what became of a retraining, or try it out.
 
     Who is told stands under `retrain.notify` in params.yaml. EVENT is promoted, rejected, undecided, failed, drift,
@@ -190,11 +200,16 @@ def notify(root: Path, event: str | None) -> None:
     from flows.commands import notifying
 
     if event is not None:
-        deliveries = notifying.try_out(root, event, click.echo)
+        deliveries = notifying.try_out(root, event, partial(click.echo, err=as_json))
+        if as_json:
+            echo_json(deliveries)
         if not all(delivery.arrived for delivery in deliveries):
             sys.exit(2)
         return
     who = notifying.read_who(root)
+    if as_json:
+        echo_json(who)
+        return
     for name, events in who.ways:
         click.echo(f"{name}: {', '.join(events)}")
     if not who.ways:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flows.command_line.menu import group
+from flows.command_line.menu import echo_json, group, json_option
 
 
 @group(
@@ -15,7 +15,7 @@ from flows.command_line.menu import group
     examples=["keypipe models", "keypipe models register"],
 )
 @click.option("--history", is_flag=True, help="Show every move of an alias: who, when, why.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@json_option("all of it")
 @click.pass_context
 def models(context: click.Context, history: bool, as_json: bool) -> None:
     """List the registered versions and which one is in use."""
@@ -26,9 +26,7 @@ def models(context: click.Context, history: bool, as_json: bool) -> None:
 
     state = read_state(context.obj)
     if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(module.to_json(state)), indent=2).decode())
+        echo_json(module.to_json(state))
     elif history:
         module.show_history(state)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.system.progress_bar import progress_bar
+from flows.system.tables import print_table
 from tasks.commands.doctor import Examined
 
 FOUND = 2
@@ -41,24 +42,20 @@ def doctor_main(root: Path, folder: Path | None, *, as_json: bool, encoding: str
 
 def _show(root: Path, examined: Examined) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     from keypipe.diagnosis.findings import describe_kind
 
     console = Console(highlight=False)
     counts = examined.summary["counts"]
     if examined.findings:
-        table = Table("severity")
-        for name in ("kind", "count"):
-            table.add_column(name, no_wrap=True)
-        for name in ("what", "for example"):
-            table.add_column(name, overflow="fold")
+        rows: list[list[str]] = []
         for severity, kinds in counts.items():
             for kind, count in kinds.items():
                 example = next(f for f in examined.findings if (f.kind, f.severity) == (kind, severity))
                 place = example.file + ("" if example.shape is None else f" shape {example.shape}")
                 title = describe_kind(kind).title
-                table.add_row(f"[{_COLOURS[severity]}]{severity}[/]", kind, str(count), title, place)
-        console.print(table)
+                rows.append([f"[{_COLOURS[severity]}]{severity}[/]", kind, str(count), escape(title), escape(place)])
+        print_table(console, ("severity", "kind", "count", "what", "for example"), rows)
     page = examined.page.relative_to(root)
     console.print(f"{examined.headline}; the page with pictures: {page}", markup=False, soft_wrap=True)

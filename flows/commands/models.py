@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from flows.history.known_runs import WORKSPACE, find_run, find_snapshot, list_runs
+from flows.system.tables import print_table
 from tasks.registry.aliases import State
 from tasks.registry.approvals import find_waiting
 from tasks.registry.history import CHALLENGER, CHAMPION, PREVIOUS, last_champion_move
@@ -56,24 +57,25 @@ def show_models(state: State) -> None:
     """Print the versions, and which one is in use."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     console = Console(highlight=False)
     if not state.versions:
         console.print(f"{state.name} has no version yet; `keypipe register` makes the first", markup=False)
         return
-    table = Table("version", "registered", "alias", "OKS AP (95 %)", "close (95 %)", "run")
+    rows: list[list[str]] = []
     for version in state.versions:
         aliases = ", ".join(_aliases_of(state.aliases, version.number))
-        table.add_row(
-            f"v{version.number}",
-            datetime.fromtimestamp(version.created).strftime("%Y-%m-%d %H:%M"),
-            f"[green]{escape(aliases)}[/]" if CHAMPION in aliases else escape(aliases),
-            _figure(version, "oks_AP"),
-            _figure(version, "within_0.1_diagonals"),
-            version.tags.get("keypipe.run", version.run_id)[:8],
+        rows.append(
+            [
+                f"v{version.number}",
+                datetime.fromtimestamp(version.created).strftime("%Y-%m-%d %H:%M"),
+                f"[green]{escape(aliases)}[/]" if CHAMPION in aliases else escape(aliases),
+                _figure(version, "oks_AP"),
+                _figure(version, "within_0.1_diagonals"),
+                version.tags.get("keypipe.run", version.run_id)[:8],
+            ]
         )
-    console.print(table)
+    print_table(console, ("version", "registered", "alias", "OKS AP (95 %)", "close (95 %)", "run"), rows)
     console.print("figures on the test images of each; close: keypoints within 0.1 box diagonals", markup=False)
     for line in describe_use(state):
         console.print(line, markup=False)
@@ -104,15 +106,22 @@ def show_history(state: State) -> None:
     """Print every move of an alias, the newest last."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table("when", "who", "what", "moves", "why")
-    for entry in state.entries:
-        why = "; ".join(part for part in (entry.why, entry.note) if part)
-        table.add_row(
-            _local(entry.at), escape(entry.who), entry.what, escape("\n".join(map(str, entry.moves))), escape(why)
-        )
-    Console(highlight=False).print(table if state.entries else f"{state.name} has no history yet")
+    console = Console(highlight=False)
+    rows = [
+        [
+            _local(entry.at),
+            escape(entry.who),
+            entry.what,
+            escape("; ".join(map(str, entry.moves))),
+            escape("; ".join(part for part in (entry.why, entry.note) if part)),
+        ]
+        for entry in state.entries
+    ]
+    if rows:
+        print_table(console, ("when", "who", "what", "moves", "why"), rows)
+    else:
+        console.print(f"{state.name} has no history yet")
     if state.remark:
         Console(highlight=False).print(state.remark, markup=False)
 

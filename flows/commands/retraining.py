@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flows.command_line.menu import echo_json
 from flows.drift.record import reason_to_retrain
 from flows.outcome import Outcome
 from flows.retraining.record import read_outcome, to_table
@@ -15,8 +16,8 @@ from flows.retraining.record import read_outcome, to_table
 BUG = 1
 
 
-def show_decision(root: Path, asked: str) -> None:
-    """Print whether `keypipe retrain` would train, and why."""
+def show_decision(root: Path, asked: str, *, as_json: bool = False) -> None:
+    """Print whether `keypipe retrain` would train, and why; as text or as JSON."""
     from tasks.commands.accept import same_param
     from tasks.retraining.decision import decide_in
     from tasks.retraining.settings import read_settings
@@ -24,6 +25,9 @@ def show_decision(root: Path, asked: str) -> None:
 
     check_repository(root)
     found = decide_in(root, read_settings(root), same_param, asked, partial(reason_to_retrain, root))
+    if as_json:
+        echo_json(found)
+        return
     click.echo(f"{'train' if found.train else 'skip'}: {found.reason}")
     for note in found.notes:
         click.echo(f"note: {note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.system.tables import print_table
 from keypipe.evaluation.sigmas import SIGMAS_FILE
 
 
@@ -17,27 +18,29 @@ def sigmas_main(root: Path, folders: Sequence[Path], output: Path | None) -> Non
         output: the YAML file; None for the workspace's own.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     from tasks.commands.sigma_estimation import estimate
 
     found = estimate(root, folders, output)
-    table = Table("keypoint", "repetitions", "sigma", "95 %", "median, px", "largest, px", "in")
+    rows: list[list[str]] = []
     for entry in found.sigmas:
         if entry.sigma is None:
-            table.add_row(entry.keypoint, "0", "–", "", "", "", "")
+            rows.append([escape(entry.keypoint), "0", "–", "", "", "", ""])
             continue
-        table.add_row(
-            entry.keypoint,
-            str(entry.repetitions),
-            f"{entry.sigma:.4f}",
-            f"{entry.low:.4f} to {entry.high:.4f}",
-            f"{entry.median_px:.1f}",
-            f"{entry.largest_px:.1f}",
-            entry.largest_path,
+        rows.append(
+            [
+                escape(entry.keypoint),
+                str(entry.repetitions),
+                f"{entry.sigma:.4f}",
+                f"{entry.low:.4f} to {entry.high:.4f}",
+                f"{entry.median_px:.1f}",
+                f"{entry.largest_px:.1f}",
+                escape(entry.largest_path),
+            ]
         )
     console = Console(highlight=False)
-    console.print(table)
+    print_table(console, ("keypoint", "repetitions", "sigma", "95 %", "median, px", "largest, px", "in"), rows)
     alone = f"; {found.alone} objects that one person alone has are left out" if found.alone else ""
     rule = f"area {found.area_factor:g} of the box" if found.area_rule == "box" else "area of the whole box"
     console.print(

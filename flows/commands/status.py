@@ -19,6 +19,7 @@ from flows.retraining.record import read_outcome
 from flows.services import server
 from flows.services.schedule_record import ScheduleRecord, active_schedule, upcoming
 from flows.system.state_files import read_record
+from flows.system.tables import print_table
 from keypipe.errors import PoseError
 from keypipe.splits.power import Power
 from tasks.tracking.outbox import describe_waiting
@@ -211,15 +212,15 @@ def _schema_changes(root: Path) -> list[str]:
 def show_status(status: Status) -> None:
     """Print a status as a table and a few lines."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     console = Console(highlight=False)
-    table = Table("stage", "state", "detail")
+    rows: list[list[str]] = []
     colours = {"up to date": "green", "running": "cyan", "failed": "red"}
     for stage in status.stages:
         colour = colours.get(stage.state, "yellow")
-        table.add_row(stage.stage, f"[{colour}]{stage.state}[/]", stage.detail)
-    console.print(table)
+        rows.append([stage.stage, f"[{colour}]{stage.state}[/]", escape(stage.detail)])
+    print_table(console, ("stage", "state", "detail"), rows)
     version = f"version {status.raw_version[:8]}, " if status.raw_version else ""
     console.print(f"raw data   {version}{status.raw_changes}")
     for number, change in enumerate(status.schema_changes):

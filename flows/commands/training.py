@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.command_line.menu import echo_json
+from flows.system.tables import print_table
 from tasks.workspace.places import BEST, EXPORTS, REPORT_HTML, REPORTS
 from tasks.workspace.program import format_seconds
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 BUG = 1
 
 
-def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
+def run_training(root: Path, until: str | None, force: Sequence[str], *, as_json: bool = False) -> int:
     """Run the training flow in this process and show what became of it; returns the exit code."""
     import msgspec
 
@@ -28,9 +31,9 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
 
     # The flow checks as well; here the user is told before a server is started.
     plan = check_start(root, until, force)
-    if not force and answer_at_once(root, plan, until):
+    if not force and answer_at_once(root, plan, until, as_json=as_json):
         return 0
-    with server.connected(root, click.echo):
+    with server.connected(root, partial(click.echo, err=as_json)):
         from flows.pipeline import flow as training
 
         def run() -> Any:
@@ -45,17 +48,18 @@ def run_training(root: Path, until: str | None, force: Sequence[str]) -> int:
         click.echo(f"keypipe: this is a bug: {type(outcome).__name__}: {outcome}", err=True)
         return BUG
     result = msgspec.convert(outcome, RunResult)
-    show_result(root, result)
+    show_result(root, result, as_json=as_json)
     return result.exit_code
 
 
-def answer_at_once(root: Path, plan: Sequence[str], until: str | None) -> bool:
+def answer_at_once(root: Path, plan: Sequence[str], until: str | None, *, as_json: bool = False) -> bool:
     """Show that nothing is to do, and have a process of its own tell Prefect, where a server is in use.
 
     Args:
         root: the workspace, checked.
         plan: the stages to go through.
         until: the last one, where one was named.
+        as_json: show it as JSON.
 
     Returns:
         False where something is to do, or cannot be told without Prefect; nothing was shown then.
@@ -72,26 +76,29 @@ def answer_at_once(root: Path, plan: Sequence[str], until: str | None) -> bool:
     found = unchanged.find_nothing_to_do(root, plan)
     if found is None:
         return False
-    show_result(root, found[0])
+    show_result(root, found[0], as_json=as_json)
     if url is not None or server.recorded_server(root):
         afterwards.tell(root, afterwards.Untold(*found, until))
     return True
 
 
-def show_result(root: Path, result: RunResult) -> None:
-    """Print the table of stages, where things are and what to type next."""
+def show_result(root: Path, result: RunResult, *, as_json: bool = False) -> None:
+    """Print the table of stages, where things are and what to type next; or all that is known of the run as JSON."""
+    if as_json:
+        echo_json(result)
+        return
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     console = Console(highlight=False)
     colours = {"Failed": "red", "Skipped": "yellow", "Ran": "green"}
     if result.stages:
-        table = Table("stage", "state", "time", "headline")
+        rows: list[list[str]] = []
         for stage in result.stages:
             colour = colours.get(stage.state, "cyan")
             seconds = format_seconds(stage.seconds) if stage.state != "Skipped" else ""
-            table.add_row(stage.stage, f"[{colour}]{stage.state}[/]", seconds, stage.headline)
-        console.print(table)
+            rows.append([stage.stage, f"[{colour}]{stage.state}[/]", seconds, escape(stage.headline)])
+        print_table(console, ("stage", "state", "time", "headline"), rows)
     for line in result.unrecorded:
         click.echo(f"not recorded: {line}", err=True)
     if result.message:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from flows.history.known_runs import LATEST, WORKSPACE, find_run, find_snapshot, list_runs
+from flows.system.tables import print_table
 from keypipe.dataset.changes import DatasetChanges, compare_datasets
 from keypipe.dataset.coco import CocoFile, parse_coco
 from keypipe.errors import ConfigError, PoseError
@@ -424,7 +425,6 @@ def show(found: Comparison) -> None:
     """Print a comparison: everything but Ultralytics' own figures and the single images."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table as RichTable
 
     console = Console(highlight=False)
     for name, note in zip(found.names, found.notes, strict=True):
@@ -434,17 +434,16 @@ def show(found: Comparison) -> None:
     for name, files in found.code.items():
         shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
         console.print(f"code       {name}: {shown or 'equal'}", markup=False)
-    params = RichTable("parameter", *found.names)
-    for name, values in found.params.items():
-        params.add_row(name, *(escape(value) if value is not None else "–" for value in values))
-    figures = RichTable("figure", *found.names)
+    params = [
+        [name, *(escape(value) if value is not None else "–" for value in values)]
+        for name, values in found.params.items()
+    ]
+    figures: list[list[str]] = []
     for name, row in found.figures.items():
         if not name.endswith(")"):
             cells = (format_figure(figure, None if index == 0 else row[0]) for index, figure in enumerate(row))
-            figures.add_row(name, *(escape(cell) for cell in cells))
-    keypoints = RichTable("keypoint, median px", *found.names)
-    for name, figures_ in found.keypoints.items():
-        keypoints.add_row(name, *_format_medians(figures_))
-    for table in (params, figures, keypoints):
-        if table.row_count:
-            console.print(table)
+            figures.append([name, *(escape(cell) for cell in cells)])
+    keypoints = [[name, *_format_medians(figures_)] for name, figures_ in found.keypoints.items()]
+    for heading, rows in (("parameter", params), ("figure", figures), ("keypoint, median px", keypoints)):
+        if rows:
+            print_table(console, [heading, *found.names], rows)

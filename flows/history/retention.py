@@ -14,6 +14,7 @@ import msgspec
 
 from flows.history.known_runs import Child, Run, find_run, list_runs
 from flows.pipeline import lease
+from flows.system.tables import print_table
 from keypipe.errors import ConfigError, PoseError
 from tasks.registry.retention import delete_versions, find_needed
 from tasks.tracking import runs as tracking
@@ -241,9 +242,8 @@ def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = Non
     """Print trainings and why they stay."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table("run", "began", "state", "headline", "snapshot", "stays because")
+    rows: list[list[str]] = []
     for verdict in verdicts:
         run = verdict.run
         size = (sizes or {}).get(run.id, 0) + sum((sizes or {}).get(child.id, 0) for child in run.children)
@@ -252,8 +252,9 @@ def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = Non
         goes = f"[red]goes[/], {format_bytes(size)} in MLflow" if sizes is not None else "[yellow]nothing[/]"
         snapshot = run.snapshot.commit[:8] if run.snapshot else "none"
         reasons = escape(why) if why else goes
-        table.add_row(run.name, run.when, run.status.lower(), escape(run.headline), snapshot, reasons)
-    Console(highlight=False).print(table)
+        rows.append([run.name, run.when, run.status.lower(), escape(run.headline), snapshot, reasons])
+    headings = ("run", "began", "state", "headline", "snapshot", "stays because")
+    print_table(Console(highlight=False), headings, rows)
 
 
 def show_pruned(pruned: Pruned, *, dry_run: bool, say: Say) -> None:
@@ -294,8 +295,8 @@ def format_bytes(count: int) -> str:
     return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
-def show_kept(root: Path) -> None:
-    """Print every training and why it stays, whatever a pruning is asked to keep."""
+def list_kept(root: Path) -> list[Verdict]:
+    """Return every training and why it stays, whatever a pruning is asked to keep; newest first."""
     snapshots.settle(root)
     runs = list_runs(root)
-    show_runs(decide(runs, 0, registered_models(root), needed_fingerprints(root), find_needed(root, len(runs))))
+    return list(decide(runs, 0, registered_models(root), needed_fingerprints(root), find_needed(root, len(runs))))
