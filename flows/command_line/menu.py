@@ -160,10 +160,3 @@ def json_option(what: str = "it") -> Callable[[Callable[..., Any]], Callable[...
         what: is printed.
     """
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON, and nothing else.")
-
-
-def echo_json(value: Any) -> None:
-    """Print a value, a ``msgspec.Struct`` or plain ones, as one JSON document."""
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from flows.command_line.data import changing
-from flows.command_line.menu import command, complete_stage, echo_json, json_option
+from flows.command_line.menu import command, complete_stage, json_option
+from flows.system.json_output import echo_json
 
 
 @command(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from flows.command_line.menu import echo_json, group, json_option
+from flows.command_line.menu import group, json_option
+from flows.system.json_output import echo_json
 
 DIFFERS = 1
 

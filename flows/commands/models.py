@@ -113,7 +113,7 @@ def show_history(state: State) -> None:
             _local(entry.at),
             escape(entry.who),
             entry.what,
-            escape("; ".join(map(str, entry.moves))),
+            escape("\n".join(map(str, entry.moves))),
             escape("; ".join(part for part in (entry.why, entry.note) if part)),
         ]
         for entry in state.entries

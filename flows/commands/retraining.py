@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from flows.command_line.menu import echo_json
 from flows.drift.record import reason_to_retrain
 from flows.outcome import Outcome
 from flows.retraining.record import read_outcome, to_table
+from flows.system.json_output import echo_json
 
 BUG = 1
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.command_line.menu import echo_json
+from flows.system.json_output import echo_json
 from flows.system.tables import print_table
 from tasks.workspace.places import BEST, EXPORTS, REPORT_HTML, REPORTS
 from tasks.workspace.program import format_seconds
