@@ -91,6 +91,7 @@ class PredictionLog:
         self.problem = ""
         self._lock = threading.Lock()
         self._rows: list[Row] = []
+        self._unwritten = False
         self._next_write = 0.0
         self._segment = Path()
         self._writer = f"{socket.gethostname().split('.')[0]}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -165,6 +166,7 @@ class PredictionLog:
                 self._segment = self.settings.folder / f"{round(row.at * 1000):013d}-{self._writer}{SUFFIX}"
                 self._next_write = time.monotonic() + _WRITE_S
             self._rows.append(row)
+            self._unwritten = True
             self.logged += 1
             if time.monotonic() >= self._next_write:
                 self._write()
@@ -182,10 +184,11 @@ class PredictionLog:
         self.flush()
 
     def _write(self) -> None:
-        if not self._rows:
+        if not self._unwritten:
             return
         self._next_write = time.monotonic() + _WRITE_S
         write_segment(self._segment, self._rows)
+        self._unwritten = False
         self.problem = ""
         self._make_room()
 

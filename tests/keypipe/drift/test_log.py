@@ -81,6 +81,25 @@ def test_an_image_and_its_small_picture(tmp_path: Path) -> None:
     assert log.logged == 1
 
 
+def test_what_is_written_is_not_written_again_and_a_segment_grows_until_it_is_full(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    log = PredictionLog(LogSettings(tmp_path))
+    now = time.time()
+    log.add(make_row(rng, at=now))
+    log.flush()
+    (first,) = segments(tmp_path)
+    first.unlink()
+    log.flush()
+    assert segments(tmp_path) == []  # nothing new has come
+    log.add(make_row(rng, at=now + 1))
+    log.add(make_row(rng, at=now + 2))
+    log.flush()
+    assert [len(read_segment(path)) for path in segments(tmp_path)] == [3]
+    log.add(make_row(rng, at=now + 3601))
+    log.close()
+    assert [len(read_segment(path)) for path in segments(tmp_path)] == [3, 1]
+
+
 def test_sampling_takes_about_the_share(tmp_path: Path) -> None:
     log = PredictionLog(LogSettings(tmp_path, share=0.25))
     assert 800 < sum(log.wants() for _ in range(4000)) < 1200
