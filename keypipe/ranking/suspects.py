@@ -31,16 +31,19 @@ KINDS: dict[Kind, str] = {
     "not-found": "labelled objects that the model does not see",
 }
 
-LIMIT = 6.0
+LIMIT = 5.0
 """From this score on a label is suspected. A keypoint's score is its distance from where the model sees it, in the
 usual distances of that keypoint (their median over the dataset), times the model's confidence in it."""
 MIN_DISTANCE = 0.04
 """Box diagonals; a keypoint nearer to where the model sees it is right enough."""
+GAIN = 12.0
+"""By how much an exchange of names must lower the sum of the squared distances, each in its usual distance, to count as
+one; several exchanges of an object add up."""
 FLOOR = 0.008
 """Box diagonals that a keypoint is usually off at least: no hand is steadier."""
 MATCH_IOU = 0.3
 """Boxes may be wrong as well, so less than in an evaluation is enough."""
-SURE = 0.97
+SURE = 0.99
 """Share of the times that a model was right when it was as sure as here, from which its word against a person's on what
 is there at all is worth a look."""
 
@@ -181,9 +184,9 @@ class _Calibration(msgspec.Struct, frozen=True):
     shares: list[float]
 
     def share(self, confidence: float) -> float:
-        """Return the share that was labelled among keypoints of this confidence or more."""
+        """Return the share that was labelled among the other keypoints of this confidence or more."""
         place = int(np.searchsorted(-np.array(self.confidences), -confidence, side="right")) - 1
-        return self.shares[place] if place >= _ENOUGH - 1 else 0.0
+        return self.shares[place] * (place + 1) / place if place >= _ENOUGH else 0.0
 
 
 def _calibrate(pairs: Iterable[_Pair]) -> dict[tuple[str, str], _Calibration]:
@@ -205,18 +208,18 @@ def _examine(
 ) -> Suspect | None:
     """Examine the keypoints of an object that the model has found as well."""
     class_name = pair.instance.class_name
-    distances = pair.distances()
+    places = {point.name: (point.x, point.y) for point in pair.found.keypoints}
+    exchanged, gain = _find_exchanged(pair, usual)
+    if gain >= GAIN:
+        return _to_suspect(pair, "exchanged", LIMIT * float(np.sqrt(gain / GAIN)), exchanged, places)
     scores = {
         name: away / usual[class_name, name] * confidence
-        for name, (away, confidence) in distances.items()
+        for name, (away, confidence) in pair.distances().items()
         if away >= MIN_DISTANCE
     }
     far = sorted((name for name, score in scores.items() if score >= LIMIT), key=lambda name: -scores[name])
-    places = {point.name: (point.x, point.y) for point in pair.found.keypoints}
     if far:
-        exchanged = _find_exchanged(pair, far, places)
-        names = exchanged or far
-        return _to_suspect(pair, "exchanged" if exchanged else "moved", scores[far[0]], names, places)
+        return _to_suspect(pair, "moved", scores[far[0]], far, places)
     missing = [
         (share, point.name)
         for point in pair.found.keypoints
@@ -231,17 +234,37 @@ def _examine(
     return None
 
 
-def _find_exchanged(pair: _Pair, far: Sequence[str], places: Mapping[str, Point]) -> list[str]:
-    """Find keypoints that lie where the model sees another one of those that are far off, and that one elsewhere."""
-    taken: list[str] = []
-    for name in far:
-        label = pair.instance.keypoints[name]
-        own = float(np.hypot(label.x - places[name][0], label.y - places[name][1]))
-        others = [other for other in far if other != name]
-        away = {other: float(np.hypot(label.x - places[other][0], label.y - places[other][1])) for other in others}
-        if away and min(away.values()) < own / 3:
-            taken.append(name)
-    return taken if len(taken) > 1 else []
+def _find_exchanged(pair: _Pair, usual: Mapping[tuple[str, str], float]) -> tuple[list[str], float]:
+    """Find keypoints that fit the model's places far better under each other's names, two by two, the best first.
+
+    Returns:
+        Their names, and by how much the sum of the squared distances falls, each in its usual distance and weighed by
+        the model's confidence.
+    """
+    class_name = pair.instance.class_name
+    names = list(pair.distances())
+    found = {point.name: point for point in pair.found.keypoints}
+    labels = np.array([complex(pair.instance.keypoints[name].x, pair.instance.keypoints[name].y) for name in names])
+    seen = np.array([complex(found[name].x, found[name].y) for name in names])
+    if len(names) < 2:
+        return [], 0.0
+    scale = np.array([usual[class_name, name] for name in names]) * pair.diagonal
+    weight = np.array([found[name].confidence for name in names])
+    # cost[i, j]: the label of i, if it were the keypoint j
+    cost = np.abs(labels[:, None] - seen[None]) ** 2 / scale[None] ** 2 * weight[None]
+    away = np.abs(labels[:, None] - seen[None]) >= MIN_DISTANCE * pair.diagonal
+    names_of = np.arange(len(names))  # of each label, the keypoint that it is taken for
+    total = 0.0
+    for _ in names:
+        now, off = cost[np.arange(len(names)), names_of], away[np.arange(len(names)), names_of]
+        under = cost[:, names_of]
+        gains = np.where(off[:, None] & off[None], now[:, None] + now[None] - under - under.T, 0.0)
+        i, j = divmod(int(np.argmax(np.triu(gains, 1))), len(names))
+        if gains[i, j] < GAIN / 3:
+            break
+        total += float(gains[i, j])
+        names_of[[i, j]] = names_of[[j, i]]
+    return [name for index, name in enumerate(names) if names_of[index] != index], total
 
 
 def _to_suspect(pair: _Pair, kind: Kind, score: float, names: Sequence[str], places: Mapping[str, Point]) -> Suspect:
@@ -275,22 +298,25 @@ def _of_whole_objects(
             score = LIMIT * (1 + rival.score)
             suspects.append(_whole("other-class", score, instance.class_name, instance.box_xyxy, of))
     # Where nearly all objects are found, one that is not is worth a look; where many are not, the model is weak.
-    found_share = len(pairs) / max(len(pairs) + len(lost), 1)
+    found_share = len(pairs) / max(len(pairs) + len(lost) - 1, 1)
     if found_share >= SURE and len(pairs) >= _ENOUGH:
         told = {(found.image, found.number) for found in suspects}
         for item, number, instance in lost:
             if (item.image.path, number) not in told:
                 of = {"image": item.image.path, "source": item.image.source, "number": number}
-                suspects.append(_whole("not-found", LIMIT * found_share, instance.class_name, instance.box_xyxy, of))
+                suspects.append(
+                    _whole("not-found", LIMIT * found_share / SURE, instance.class_name, instance.box_xyxy, of)
+                )
     scores = sorted(
         [(pair.found.score, True) for pair in pairs] + [(found.score, False) for _, found in extra], reverse=True
     )
     shares = np.cumsum([labelled for _, labelled in scores]) / np.arange(1, len(scores) + 1)
     for item, found in extra:
         place = sum(score >= found.score for score, _ in scores) - 1
-        if id(found) not in explained and place >= _ENOUGH and shares[place] >= SURE:
+        share = float(shares[place]) * (place + 1) / max(place, 1)  # among the others
+        if id(found) not in explained and place >= _ENOUGH and share >= SURE:
             of = {"image": item.image.path, "source": item.image.source, "number": None}
-            score = LIMIT * float(shares[place]) / SURE
+            score = LIMIT * share / SURE
             suspects.append(_whole("not-labelled", score, found.class_name, found.box_xyxy, of))
     return suspects
 
