@@ -148,7 +148,8 @@ class Examiner:
             few keypoints are labelled.
         """
         scores = self._model.score_best(_take(shapes, self._columns))
-        return np.where(scores.freedom > 0, scores.distance, np.nan)
+        known = (scores.freedom > 0) & (scores.squared >= 0)
+        return np.sqrt(np.where(known, scores.squared, np.nan) / np.maximum(scores.freedom, 1))
 
 
 def learn_shapes(shapes: Shapes, partners: Sequence[int], edges: Sequence[Pair] = ()) -> Examiner | None:

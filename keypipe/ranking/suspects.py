@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from keypipe.diagnosis.outliers import learn_shapes
 from keypipe.keypoints.boxes import Box, box_iou
 from keypipe.keypoints.instances import AnnotatedImage, Instance
 from keypipe.keypoints.predictions import DEFAULT_CONF, Prediction
@@ -47,6 +48,10 @@ SURE = 0.99
 """Share of the times that a model was right when it was as sure as here, from which its word against a person's on what
 is there at all is worth a look."""
 
+UNUSUAL = 3.0
+"""Usual deviations from the shapes of the labels, from which a shape that the model sees is one that hardly occurs."""
+
+_SANE = (0.2, 5.0)  # of the median deviation of the labels themselves, which is about 1
 _ENOUGH = 20  # objects that a keypoint's usual distance is taken from; with fewer, that of all keypoints
 
 
@@ -131,7 +136,12 @@ def find_suspects(seen: Sequence[Seen], schema: Schema, conf: float = DEFAULT_CO
         extra += [(item, found) for found in left]
     usual = _usual_distances(pairs, schema)
     calibration = _calibrate(pairs)
-    suspects = [found for pair in pairs if (found := _examine(pair, usual, calibration)) is not None]
+    examined = zip(pairs, _trust(pairs, schema), strict=True)
+    suspects = [
+        found
+        for pair, trusted in examined
+        if (found := _examine(pair, usual, calibration, trusted=trusted)) is not None
+    ]
     suspects += _of_whole_objects(pairs, lost, extra)
     return sorted(suspects, key=lambda found: -found.score)
 
@@ -203,10 +213,49 @@ def _calibrate(pairs: Iterable[_Pair]) -> dict[tuple[str, str], _Calibration]:
     return found
 
 
+def _trust(pairs: Sequence[_Pair], schema: Schema) -> list[bool]:
+    """Tell for each object whether the model's word on its shape counts.
+
+    Where the model sees a shape that hardly occurs among the labels, and the label one that does, the model is wrong.
+    """
+    trusted = [True] * len(pairs)
+    for name, skeleton in schema.classes.items():
+        rows = [row for row, pair in enumerate(pairs) if pair.instance.class_name == name]
+        column = {keypoint: number for number, keypoint in enumerate(skeleton.keypoints)}
+        partners = skeleton.partners()
+        labels = np.full((len(rows), len(column)), np.nan, dtype=np.complex128)
+        seen = labels.copy()
+        for at, row in enumerate(rows):
+            pair = pairs[row]
+            for point in pair.found.keypoints:
+                label = pair.instance.keypoints.get(point.name)
+                if label is not None:  # the same keypoints of both, so that their shapes can be compared
+                    labels[at, column[point.name]] = complex(label.x, label.y)
+                    seen[at, column[point.name]] = complex(point.x, point.y)
+        flip = [column[partners.get(keypoint, keypoint)] for keypoint in skeleton.keypoints]
+        examiner = learn_shapes(labels, flip) if rows else None
+        if examiner is None:
+            continue
+        ours, theirs = examiner.distances(labels), examiner.distances(seen)
+        if not _SANE[0] <= np.median(ours[np.isfinite(ours)]) <= _SANE[1]:  # labels that are copies of each other
+            continue
+        with np.errstate(invalid="ignore"):
+            odd = (theirs > UNUSUAL) & (theirs > ours)
+        for row in np.array(rows)[odd].tolist():
+            trusted[row] = False
+    return trusted
+
+
 def _examine(
-    pair: _Pair, usual: Mapping[tuple[str, str], float], calibration: Mapping[tuple[str, str], _Calibration]
+    pair: _Pair,
+    usual: Mapping[tuple[str, str], float],
+    calibration: Mapping[tuple[str, str], _Calibration],
+    *,
+    trusted: bool,
 ) -> Suspect | None:
     """Examine the keypoints of an object that the model has found as well."""
+    if not trusted:
+        return None
     class_name = pair.instance.class_name
     places = {point.name: (point.x, point.y) for point in pair.found.keypoints}
     exchanged, gain = _find_exchanged(pair, usual)

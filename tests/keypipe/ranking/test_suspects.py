@@ -21,7 +21,9 @@ def seen(number: int, rng: np.random.Generator) -> Seen:
     """Return an image with two animals that a model sees as they are labelled, but for a pixel."""
     instances, predictions = [], []
     for dy in (0.0, 60.0):
-        labels = {name: Keypoint(x, y + dy) for name, (x, y) in PLACES.items()}
+        labels = {
+            name: Keypoint(x + rng.normal(0, 1.5), y + dy + rng.normal(0, 1.5)) for name, (x, y) in PLACES.items()
+        }
         box = (5.0, 5.0 + dy, 95.0, 35.0 + dy)
         instances.append(Instance("cow", box, labels))
         points = [
@@ -106,6 +108,15 @@ def test_what_a_model_is_unsure_of_is_not_held_against_a_person() -> None:
 
 def test_a_weak_model_says_nothing_of_what_is_there_at_all() -> None:
     items = [Seen(item.image, item.predictions[: number % 2]) for number, item in enumerate(dataset(60))]
+    assert find_suspects(items, SCHEMA) == []
+
+
+def test_a_model_that_sees_a_shape_that_never_occurs_is_not_believed() -> None:
+    items = dataset()
+    first, second = items[7].predictions
+    turned = {"nose": (88.0, 80.0), "tail": (12.0, 81.0), "left_ear": (50.0, 78.0), "right_ear": (52.0, 79.0)}
+    points = [PredictedKeypoint(name, *turned[name], 0.97) for name in NAMES]
+    items[7] = Seen(items[7].image, [first, msgspec.structs.replace(second, keypoints=points)])
     assert find_suspects(items, SCHEMA) == []
 
 
