@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from keypipe.splits.manifest import Manifest, parse_manifest
+from tasks.registry.aliases import open_registry
 from tasks.registry.registration import GATE, SETTLED
 from tasks.tracking.registry import Registry, Version
 from tasks.versions import git, snapshots
@@ -29,6 +30,10 @@ LEARNING = ("convert", "split", "train")
 
 _NOT_LEARNT = ("doctor",)
 """Sections that these stages read and that change no weight."""
+
+SAME_RUN = "keypipe.same_run"
+SAME_DATA = "keypipe.same_data"
+"""Tags of a version: the last training that gave its model again, byte for byte, and the data of that training."""
 
 _DAY_SECONDS = 86400.0
 
@@ -62,6 +67,17 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return self.images == 0 and not self.params and self.code == ()
 
 
+def note_same(root: Path, number: str, data: str) -> None:
+    """Write down that the workspace's training gave the model of a version again; later data are compared with its.
+
+    Args:
+        root: the workspace.
+        number: of the version.
+        data: DVC's name for the raw data of the training.
+    """
+    open_registry(root).tag_version(number, {SAME_RUN: read_run_id(root) or "", SAME_DATA: data})
+
+
 def read_kept(root: Path, registry: Registry, version: Version, path: Path) -> bytes | None:
     """Return a file that a version was made with: out of its folder in the registry, else out of its snapshot."""
     content = registry.read_file(version.number, path.name)
@@ -85,9 +101,10 @@ def find_change(root: Path, registry: Registry, version: Version, same_param: Sa
         version: the version.
         same_param: tells whether a key of ``params.yaml`` means the same with two values; None: it is absent.
     """
-    data = version.tags.get("keypipe.data", "")
+    data = version.tags.get(SAME_DATA) or version.tags.get("keypipe.data", "")
     images, of = _compare_data(root, data)
-    own = read_run_id(root) == version.tags.get("keypipe.run", "-") and (root / LOCK).exists()
+    runs = {version.tags.get(name) or "-" for name in ("keypipe.run", SAME_RUN)}
+    own = read_run_id(root) in runs and (root / LOCK).exists()
     # the workspace's own entry says so where outputs of earlier code were accepted as those of today's
     lock = (root / LOCK).read_bytes() if own else read_kept(root, registry, version, LOCK)
     entries = parse_lock(lock.decode("utf-8")) if lock else {}

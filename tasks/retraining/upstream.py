@@ -8,11 +8,8 @@ before, and merged file by file: a file that was changed here and there stops ev
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +24,12 @@ from tasks.retraining.start import NOTE, starts_from_champion
 from tasks.versions import git
 from tasks.versions.acceptance import ACCEPTED, CODE
 from tasks.versions.raw import RawVersion, raw_version, read_md5, version_raw
+from tasks.versions.remote import GIT_SECONDS, run_limited
+from tasks.versions.repository import BusyError
 from tasks.versions.stages import all_outputs
 from tasks.versions.store import checkout, copy_cached, fetch_folder, has_remote, list_folders, push_data
 from tasks.versions.weights import list_versioned
-from tasks.workspace.places import LOCK, MANIFEST, RAW, RAW_FILE, STATE
+from tasks.workspace.places import LOCK, MANIFEST, PARAMS_FILE, RAW, RAW_FILE, STATE
 
 ASIDE = STATE / "pull.json"
 TRAILER = "Keypipe-Retraining"
@@ -38,8 +37,6 @@ TRAILER = "Keypipe-Retraining"
 
 _WHO = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
         for what, value in (("NAME", "keypipe"), ("EMAIL", "keypipe@localhost"))}  # fmt: skip
-REMOTE_SECONDS = 600.0
-"""Time that a remote may take, so that one that hangs does not hold the workspace for ever."""
 
 
 class Pulled(msgspec.Struct, frozen=True):
@@ -50,12 +47,14 @@ class Pulled(msgspec.Struct, frozen=True):
         commit: what the branch stands on now; "" outside git.
         files: what the new commits changed, relative to the workspace.
         raw: number of files of ``data/raw`` that came, changed or went.
+        remarks: what people are to know of the workspace as it is now, sentences.
     """
 
     text: str
     commit: str = ""
     files: tuple[str, ...] = ()
     raw: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def code_changed(self) -> bool:
@@ -116,7 +115,7 @@ def bring_up_to_date(root: Path, progress: Progress | None = None, *, wanted: bo
     return (version_raw(root, progress) if pulled.raw else raw), pulled
 
 
-def pull(root: Path, remote_seconds: float = REMOTE_SECONDS) -> Pulled:
+def pull(root: Path, remote_seconds: float = GIT_SECONDS) -> Pulled:
     """Bring the workspace up to what others have pushed; the workspace must be held.
 
     Args:
@@ -161,24 +160,9 @@ def _ask_remote(root: Path, seconds: float, *arguments: str) -> None:
     env = {**os.environ, "LANGUAGE": "en", "GIT_TERMINAL_PROMPT": "0"}
     if not {"GIT_SSH_COMMAND", "GIT_SSH"} & env.keys() and git.ask(root, "config", "core.sshCommand") is None:
         env["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes"
-    with subprocess.Popen(
-        ["git", "-C", str(root), *arguments],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            _, said = process.communicate(timeout=seconds)
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)  # git takes its lock files away
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise PoseError(f"git {arguments[0]}: the remote has not answered or ended in {seconds:g} s") from None
-    if process.returncode != 0:
-        lines = said.decode("utf-8", "replace").strip().splitlines() or [f"exit code {process.returncode}"]
+    said = run_limited(["git", "-C", str(root), *arguments], seconds, f"git {arguments[0]}", env=env)
+    if said.code != 0:
+        lines = said.err.decode("utf-8", "replace").strip().splitlines() or [f"exit code {said.code}"]
         raise git.GitError(f"git {arguments[0]}: {lines[-1]}")
 
 
@@ -471,7 +455,47 @@ def _tree_with_own(root: Path, commit: str) -> str:
         return git.read(root, "write-tree", env=env).strip()
 
 
-def push(root: Path, branch: str | None = None, remote_seconds: float = REMOTE_SECONDS) -> str:
+def find_unpushed(root: Path, branch: str | None = None) -> int:
+    """Return how many commits of results wait to be pushed; 0 where commits of people wait as well, which they push."""
+    current = (git.ask(root, "symbolic-ref", "--short", "--quiet", "HEAD") or "").strip()
+    remote = (git.ask(root, "config", f"branch.{current}.remote") or "").strip()
+    target = branch or current
+    upstream = find_upstream(root) if target == current else f"{remote}/{target}"
+    known = git.ask(root, "rev-parse", "--verify", "--quiet", f"refs/remotes/{upstream}") if upstream else None
+    if not remote or remote == "." or known is None:
+        return 0
+    commits = f"{known.strip()}..refs/heads/{target}"
+    if git.ask(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{target}") is None:
+        return 0
+    return 0 if _commits_of_people(root, commits) else int(git.read(root, "rev-list", "--count", commits))
+
+
+def push_late(root: Path, branch: str | None = None) -> str:
+    """Push results that a run before could not; returns what is still wrong, "" where nothing is.
+
+    Raises:
+        BusyError: another DVC command is at work.
+    """
+    waiting = find_unpushed(root, branch)
+    if not waiting:
+        return ""
+    try:
+        push(root, branch)
+    except BusyError:
+        raise
+    except PoseError as error:
+        return f"{waiting} commit{'s' if waiting > 1 else ''} of results could not be pushed: {error}"
+    return ""
+
+
+def tell_uncommitted(root: Path) -> str:
+    """Return that the parameters have edits which are not committed; "" where they have none."""
+    if (git.ask(root, "diff", "--name-only", "HEAD", "--", PARAMS_FILE) or "").strip():
+        return f"{PARAMS_FILE} has edits that are not committed: others do not see what the results were made with"
+    return ""
+
+
+def push(root: Path, branch: str | None = None, remote_seconds: float = GIT_SECONDS) -> str:
     """Push results: their data to DVC's remote first, then the branch to git's; says what was done.
 
     Raises:

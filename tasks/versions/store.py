@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from keypipe.errors import DatasetError
 from keypipe.files.atomic import replacing_file
-from tasks.versions.repository import BusyError, opened, relative, waiting
+from tasks.versions.remote import ask_dvc
+from tasks.versions.repository import opened, relative, waiting
 
 
 class Unused(NamedTuple):
@@ -106,22 +107,24 @@ def checkout(root: Path, *targets: str) -> list[str]:
     Returns:
         What neither of them has.
     """
-    from dvc.exceptions import CheckoutError, DvcException
+    from dvc.exceptions import CheckoutError
 
-    paths = [str(root / target) for target in targets] or None
+    paths = [str(root / target) for target in targets]
+    with opened(root) as repo:
+        has_one = bool(repo.config["core"].get("remote"))
+        with suppress(CheckoutError):
+            repo.checkout(paths or None, force=True)
+            return []
+    if has_one:
+        with suppress(DatasetError):  # what it could not bring is named below
+            ask_dvc(root, "fetch-files", paths)
     with opened(root) as repo:
         try:
-            repo.checkout(paths, force=True)
-        except CheckoutError:
-            if repo.config["core"].get("remote"):
-                with suppress(DvcException):  # what it could not bring is named below
-                    repo.fetch(paths)
-            try:
-                repo.checkout(paths, force=True)
-            except CheckoutError as error:
-                never_made = {relative(root, out) for out in repo.index.outs if not out.hash_info}
-                missing = {Path(os.path.relpath(path, root)).as_posix() for path in error.target_infos}
-                return sorted(missing - never_made)
+            repo.checkout(paths or None, force=True)
+        except CheckoutError as error:
+            never_made = {relative(root, out) for out in repo.index.outs if not out.hash_info}
+            missing = {Path(os.path.relpath(path, root)).as_posix() for path in error.target_infos}
+            return sorted(missing - never_made)
     return []
 
 
@@ -168,25 +171,19 @@ def fetch_folder(root: Path, md5: str) -> bool:
 
     with opened(root) as repo:
         cache, info = repo.cache.local, HashInfo("md5", md5)
-        _pull(repo, {info})
+        _pull(root, repo, {info})
         if not cache.exists(md5):
             return False
         wanted = {entry for _, (_, entry) in Tree.load(cache, info).iteritems()}
-        _pull(repo, wanted)
+        _pull(root, repo, wanted)
         return all(cache.exists(entry.value) for entry in wanted)
 
 
-def _pull(repo: Any, names: set[Any]) -> None:
+def _pull(root: Path, repo: Any, names: set[Any]) -> None:
     """Bring objects from the remote that the cache lacks, where there is a remote."""
-    from dvc.exceptions import DvcException
-
-    missing = {name for name in names if not repo.cache.local.exists(name.value)}
-    if not missing or not repo.config["core"].get("remote"):
-        return
-    try:
-        repo.cloud.pull(missing)
-    except (DvcException, OSError) as error:
-        raise DatasetError(f"DVC's remote: {error}") from error
+    missing = {name.value for name in names if not repo.cache.local.exists(name.value)}
+    if missing and repo.config["core"].get("remote"):
+        ask_dvc(root, "fetch", missing)
 
 
 def copy_cached(root: Path, md5: str, target: Path) -> None:
@@ -198,20 +195,15 @@ def copy_cached(root: Path, md5: str, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def push_data(root: Path) -> None:
+def push_data(root: Path, seconds: float | None = None) -> None:
     """Push what the workspace's ``.dvc`` files and ``dvc.lock`` name to DVC's remote.
+
+    Args:
+        root: the workspace.
+        seconds: time that the remote may take; None: as ``ask_dvc`` has it.
 
     Raises:
         BusyError: another DVC command is at work.
         DatasetError: the remote does not take it.
     """
-    from dvc.exceptions import DvcException
-    from dvc.lock import LockError
-
-    with opened(root) as repo:
-        try:
-            repo.push()  # waits for nobody by itself
-        except LockError as error:
-            raise BusyError(str(error)) from error
-        except (DvcException, OSError) as error:
-            raise DatasetError(f"DVC's remote does not take the data: {error}") from error
+    ask_dvc(root, "push", seconds=seconds)

@@ -331,6 +331,68 @@ def test_a_remote_that_never_answers_is_given_up(pair: Pair) -> None:
     assert pair.head() == head
 
 
+def test_a_remote_of_dvc_that_never_answers_is_given_up(pair: Pair) -> None:
+    edit(pair.root, "new.json", "from here")
+    version_raw(pair.root)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dvc(pair.root, "remote", "add", "--local", "-d", "silent", f"http://127.0.0.1:{silent.getsockname()[1]}/store")
+        with pytest.raises(DatasetError, match="dvc push: the remote has not answered or ended in 20 s"):
+            push_data(pair.root, 20)
+    dvc(pair.root, "remote", "default", "--local", "store")
+    push_data(pair.root)  # no lock is left
+    dvc(pair.root, "remote", "modify", "--local", "store", "url", "/proc/no-such-place")
+    edit(pair.root, "new.json", "another")
+    version_raw(pair.root)
+    with pytest.raises(DatasetError, match="DVC's remote: "):
+        push_data(pair.root)
+
+
+def test_results_that_could_not_be_pushed_are_pushed_by_the_next_run(pair: Pair, tmp_path: Path) -> None:
+    assert upstream.push_late(pair.root) == ""
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: tonight}}\n")
+    assert commit_results(pair.root, "v2 is in use")
+    assert upstream.find_unpushed(pair.root) == 1
+    (tmp_path / "hub.git").rename(tmp_path / "away.git")
+    assert upstream.push_late(pair.root).startswith("1 commit of results could not be pushed: git push: ")
+    (tmp_path / "away.git").rename(tmp_path / "hub.git")
+    assert upstream.push_late(pair.root) == ""
+    assert git(tmp_path / "hub.git", "rev-parse", "main").strip() == pair.head()
+    assert upstream.find_unpushed(pair.root) == 0
+
+
+def test_results_of_a_branch_of_their_own_are_pushed_later_as_well(pair: Pair, tmp_path: Path) -> None:
+    for cmd in ("tonight", "tomorrow"):
+        (pair.root / "dvc.lock").write_text(f"schema: '2.0'\nstages: {{convert: {{cmd: {cmd}}}}}\n")
+        commit_results(pair.root, cmd, branch="results")
+        if cmd == "tonight":
+            upstream.push(pair.root, "results")
+    assert upstream.find_unpushed(pair.root, "results") == 1
+    assert upstream.push_late(pair.root, "results") == ""
+    assert upstream.find_unpushed(pair.root, "results") == 0
+
+
+def test_commits_of_people_are_left_to_them(pair: Pair, tmp_path: Path) -> None:
+    before = git(tmp_path / "hub.git", "rev-parse", "main")
+    (pair.root / "README.txt").write_text("mine")
+    git(pair.root, "add", "README.txt")
+    git(pair.root, "commit", "--quiet", "--message", "mine")
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: tonight}}\n")
+    assert commit_results(pair.root, "v2 is in use")
+    assert upstream.find_unpushed(pair.root) == 0
+    assert upstream.push_late(pair.root) == ""
+    assert git(tmp_path / "hub.git", "rev-parse", "main") == before
+
+
+def test_parameters_that_are_not_committed_are_told(pair: Pair) -> None:
+    assert upstream.tell_uncommitted(pair.root) == ""
+    (pair.root / "params.yaml").write_text((pair.root / "params.yaml").read_text() + "# mine\n")
+    assert upstream.tell_uncommitted(pair.root).startswith("params.yaml has edits that are not committed")
+    git(pair.root, "add", "params.yaml")
+    assert upstream.tell_uncommitted(pair.root).startswith("params.yaml has edits that are not committed")
+    git(pair.root, "commit", "--quiet", "--message", "mine")
+    assert upstream.tell_uncommitted(pair.root) == ""
+
+
 def test_ssh_asks_nobody_and_the_users_own_command_stays(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
