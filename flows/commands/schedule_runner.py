@@ -94,13 +94,38 @@ async def run_runner(given: RunnerTask) -> None:
         times = await timetable.times(datetime.now(UTC), most=SHOWN)
         if times:
             _say(f"next: {', '.join(format_time(time, timetable.timezone) for time in times)}")
-        keeping = asyncio.create_task(keeper.keep())
+        beside = [asyncio.create_task(keeper.keep())]
+        if given.flow == "retraining":
+            beside.append(asyncio.create_task(serve_answers(given)))
+            await asyncio.sleep(0)  # it comes first, so that it is the other runner that ends on SIGTERM
         try:
             await runner.start()
         finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
+            for task in beside:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+
+async def serve_answers(given: RunnerTask) -> None:
+    """Serve what people answer with in Prefect's UI, by a runner of its own: it waits for no training."""
+    from prefect.runner import Runner
+
+    from flows.retraining.answer import approval_flow
+
+    runner = Runner(name=given.name, limit=1, pause_on_shutdown=False)
+    try:
+        await runner.aadd_flow(
+            approval_flow,
+            name=given.name,
+            parameters={"root": given.root},
+            description="Run it to answer for the version that waits for a person's word: approve or reject.",
+            tags=["keypipe"],
+        )
+        await runner.start()
+    except Exception as error:  # noqa: BLE001 - the schedule goes on without it
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        _say(f"answers in Prefect's UI are not served ({text}); `keypipe approve` and `keypipe reject` do the same")
 
 
 async def retire(client: Any, names: Iterable[str]) -> None:

@@ -5,7 +5,6 @@ The command keeps a server (when the user has none) and a runner, each in a proc
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ import msgspec
 
 from flows.commands.schedule_runner import FLOWS, RunnerTask
 from flows.services import server
-from flows.services.schedule_record import SCHEDULE, ScheduleRecord, active_schedule
+from flows.services.schedule_record import SCHEDULE, ScheduleRecord, active_schedule, deployment_name
 from flows.services.timetable import Timetable
 from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree
@@ -31,12 +30,6 @@ LOCK = STATE / "schedule.lock"
 RUNNER = Path(__file__).with_name("schedule_runner.py")
 RUNNER_GRACE_SECONDS = 30.0
 """More than a stage gets: the runner waits for the run, which waits for its stage."""
-
-
-def deployment_name(root: Path) -> str:
-    """Return a name that tells clones apart: the folder's, and a hash of its path."""
-    path = root.resolve()
-    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def serve(root: Path, timetable: Timetable, flow: str, say: server.Say) -> None:

@@ -37,6 +37,7 @@ from tasks.registry.history import CHAMPION
 from tasks.registry.lease import HeldError, Lease, LostError, hold
 from tasks.retraining.settings import read_settings
 from tasks.retraining.start import starts_from_champion
+from tasks.tracking.client import AwayError
 from tasks.workspace.places import ONNX
 from tasks.workspace.program import USER_ERROR
 
@@ -80,12 +81,13 @@ def retraining_flow(root: str, asked: str = "", pull: bool | None = None) -> Any
             write_outcome(workspace, outcome)  # who cancelled it knows
             return run.ended(outcome)
         except _StepError as error:
-            outcome = run.end("failed", f"{error.step} failed", str(error), exit_code=error.exit_code)
+            outcome = run.fail(error.title, str(error), error.exit_code)
+        except AwayError as error:
+            outcome = run.fail("MLflow does not answer", str(error), USER_ERROR)
         except PoseError as error:
-            outcome = run.end("failed", "retraining failed", str(error), exit_code=USER_ERROR)
+            outcome = run.fail("retraining failed", str(error), USER_ERROR)
         except Exception as error:
-            reason = f"a bug: {type(error).__name__}: {error}"
-            outcome = run.end("failed", "retraining failed", reason, exit_code=BUG)
+            outcome = run.fail("retraining failed", f"a bug: {type(error).__name__}: {error}", BUG)
             run.tell(outcome)
             run.ended(outcome)
             raise
@@ -106,9 +108,9 @@ def to_state(outcome: Outcome) -> Any:
 class _StepError(Exception):
     """A step failed; says which, and the exit code it stands for."""
 
-    def __init__(self, step: str, message: str, exit_code: int) -> None:
+    def __init__(self, step: str, message: str, exit_code: int, *, away: bool = False) -> None:
         super().__init__(message)
-        self.step = step
+        self.title = f"{step}: MLflow does not answer" if away else f"{step} failed"
         self.exit_code = exit_code
 
 
@@ -129,6 +131,8 @@ class _Run:
         self.asked = asked
         self.model = root.name
         self.remarks: list[str] = []
+        self.champion: str | None = None
+        """Number of the version in use as the run began, "" for none; None: not known yet."""
         self._turn: Lease | None = None
         self._last: Any = None
         self._kept: list[Any] = []
@@ -143,6 +147,7 @@ class _Run:
         self.model = registry.name
         with self._holding_workspace():
             pulled = self._do(steps.update, str(self.root), settings.pull if pull is None else pull)
+        self.remarks += pulled.remarks
         if pulled.code_changed:
             get_run_logger().info("code changed (%s): the rest runs in a new process", pulled.text)
             raise _EndedElsewhere(go_on_in_new_process(self.root, self.asked))
@@ -153,8 +158,13 @@ class _Run:
             return self.end("skipped", "another retraining is under way", str(error))
 
     def _decided(self) -> Outcome:
-        decision = self._do(steps.decide, str(self.root), self.asked)
+        decision, over = self._do(steps.decide, str(self.root), self.asked)
+        self.champion = decision.champion
         self.remarks += decision.notes
+        if over is not None:
+            reason = f"nobody answered until {over.until}; the gate had said: {over.reason}"
+            title = f"v{over.version} waited for a person's word in vain, {_stays(decision.champion)}"
+            self._send(self.end("undecided", title, reason, version=over.version, champion=decision.champion))
         if not decision.train:
             return self.end("skipped", "nothing to train", decision.reason, champion=decision.champion)
         examined = self._do(steps.examine, str(self.root))
@@ -165,6 +175,7 @@ class _Run:
         if self._is_champion():
             reason = f"the training gave the model that is in use, byte for byte ({decision.reason})"
             with self._holding_workspace():
+                self._note_same(decision.champion, trained.raw_version)
                 self._commit("the model in use is up to date", reason)
             return self.end(
                 "skipped", "nothing to train", reason, champion=decision.champion, training=trained.training
@@ -233,6 +244,12 @@ class _Run:
             training=trained.training,
         )
 
+    def _note_same(self, champion: str, data: str) -> None:
+        try:
+            self._do(steps.note_same, str(self.root), champion, data)
+        except _StepError as error:
+            self.remarks.append(f"the next run may train on the same data again: {error}")
+
     def _commit(self, title: str, reason: str) -> None:
         try:
             self._do(steps.commit, str(self.root), f"Retraining: {title}", reason)
@@ -258,7 +275,7 @@ class _Run:
         if not state.is_completed():
             fault = isinstance(found, PoseError)
             message = str(found) if isinstance(found, BaseException) and str(found) else str(state.message)
-            raise _StepError(str(step.name), message, USER_ERROR if fault else BUG)
+            raise _StepError(str(step.name), message, USER_ERROR if fault else BUG, away=isinstance(found, AwayError))
         return found
 
     def _check_cancelled(self) -> None:
@@ -275,7 +292,21 @@ class _Run:
     def tell(self, outcome: Outcome) -> None:
         """Write the outcome down, and tell people."""
         write_outcome(self.root, outcome)
+        self._send(outcome)
+
+    def _send(self, outcome: Outcome) -> None:
         steps.tell(str(self.root), quote(outcome), return_state=True, wait_for=self.last)
+
+    def fail(self, title: str, reason: str, exit_code: int) -> Outcome:
+        """Return the outcome of a run that ended with an error, with the version that is in use now."""
+        try:
+            registry = aliases.open_registry(self.root)
+            champion = "" if registry.untouched else registry.aliases().get(CHAMPION, "")
+        except PoseError:
+            where = "`keypipe models` says which version is in use, once MLflow answers"
+            return self.end("failed", title, f"{reason}\n{where}", exit_code=exit_code)
+        in_use = _stays(champion) if self.champion in (None, champion) else f"v{champion} is in use"
+        return self.end("failed", f"{title}, {in_use}", reason, champion=champion, exit_code=exit_code)
 
     def ended(self, outcome: Outcome) -> Any:
         """Return the state to end in; where the server is gone, a later run tells it."""
@@ -304,13 +335,17 @@ class _Run:
 
 
 def _to_title(kind: str, version: str, champion: str) -> str:
-    stays = f"v{champion} stays in use" if champion else "no model is in use"
+    stays = _stays(champion)
     return {
         "promoted": f"v{version} is in use",
         "rejected": f"v{version} rejected, {stays}",
         "undecided": f"v{version} undecided, {stays}",
         "approval wanted": f"v{version} waits for a person's word, {stays}",
     }[kind]
+
+
+def _stays(champion: str) -> str:
+    return f"v{champion} stays in use" if champion else "no model is in use"
 
 
 def go_on_in_new_process(root: Path, asked: str) -> Outcome:

@@ -16,15 +16,17 @@ from flows.notifications.notice import from_outcome
 from flows.outcome import Outcome
 from flows.pipeline.stage_task import while_busy
 from flows.pipeline.steps import step
+from flows.retraining.answer import find_page
 from flows.retraining.record import to_rows, to_table
 from flows.services.board import opened
+from flows.services.presence import is_cut_off
 from keypipe.errors import PoseError
 from keypipe.gate.telling import to_markdown, to_tags
 from tasks.progress import tell_in_lines
 from tasks.registry import aliases, approvals
 from tasks.registry.history import CHALLENGER, CHAMPION
 from tasks.registry.registration import Registered, mark_settled, register, tag_gate
-from tasks.retraining import start, upstream
+from tasks.retraining import made_of, start, upstream
 from tasks.retraining.decision import Decision, decide_in
 from tasks.retraining.settings import RetrainParams, read_notify, read_settings
 from tasks.tracking.history import try_show
@@ -59,20 +61,26 @@ def update(root: str, wanted: bool) -> Any:
     """Version what people have in ``data/raw``, and pull what others have pushed."""
     log = get_run_logger()
     tell = tell_in_lines(str(RAW), log.info)
-    raw, pulled = while_busy(lambda: upstream.bring_up_to_date(Path(root), tell, wanted=wanted))
+    workspace, settings = Path(root), read_settings(Path(root))
+    raw, pulled = while_busy(lambda: upstream.bring_up_to_date(workspace, tell, wanted=wanted))
     log.info("%s; %s: %d files, version %s", pulled.text, RAW, raw.files, raw.md5[:8])
+    late = while_busy(lambda: upstream.push_late(workspace, settings.branch)) if settings.push else ""
+    pulled = msgspec.structs.replace(pulled, remarks=tuple(filter(None, [late, upstream.tell_uncommitted(workspace)])))
+    for remark in pulled.remarks:
+        log.warning("%s", remark)
     name = "Up to date" if not pulled.files else "Pulled"
     return Completed(name=name, message=pulled.text, data=pulled)
 
 
 @step("decide")
 def decide(root: str, asked: str) -> Any:
-    """Decide whether to train, and say why."""
+    """Decide whether to train, and say why; ends the waiting of a version that nobody has answered."""
     from tasks.commands.accept import same_param
     from tasks.retraining.pictures import expire
 
     log = get_run_logger()
     workspace = Path(root)
+    over: approvals.Waiting | None = None
     if not aliases.open_registry(workspace).untouched and aliases.read_state(workspace).versions:
         over = approvals.expire(workspace)
         if over is not None:
@@ -84,7 +92,7 @@ def decide(root: str, asked: str) -> Any:
     log.info("%s: %s", "train" if found.train else "nothing to train", found.reason)
     for note in found.notes:
         log.warning("%s", note)
-    return Completed(name="Train" if found.train else "Nothing to do", message=found.reason, data=found)
+    return Completed(name="Train" if found.train else "Nothing to do", message=found.reason, data=(found, over))
 
 
 @step("start from the champion")
@@ -151,7 +159,7 @@ def gate(root: str, judgement: Any, reasons: tuple[str, ...]) -> Any:
     page = write_page(workspace, judgement, reasons, about, _draw(workspace, judgement.champion))
     with opened() as board:
         board.show_table(f"gate {model}", to_table(to_rows(verdict)), verdict.reason)
-        board.show_markdown(f"verdict {model}", to_markdown(verdict))
+        board.show_markdown(f"verdict {model}", f"{to_markdown(verdict)}{_say_where_to_answer(workspace, verdict)}")
     get_run_logger().info("%s: %s", verdict.outcome, verdict.reason)
     return Completed(name=verdict.outcome.capitalize(), message=verdict.reason, data=page.as_posix())
 
@@ -170,6 +178,17 @@ def _draw(root: Path, champion: str) -> list[Any]:
     except (PoseError, OSError, ValueError) as error:
         get_run_logger().warning("there is no page of pictures: %s", error)
         return []
+
+
+def _say_where_to_answer(root: Path, verdict: Any) -> str:
+    """Link to the deployment by which a person answers, where one is asked; "" where Prefect has none, or is away."""
+    if not verdict.needs_approval or is_cut_off():
+        return ""
+    try:
+        page = find_page(root)
+    except Exception:  # noqa: BLE001 - whatever keeps Prefect from showing it, the verdict stands
+        return ""
+    return f"\n\n**A person has to say.** [Approve or reject it]({page}): run that deployment." if page else ""
 
 
 @step("register")
@@ -235,6 +254,13 @@ def settle_unjudged(root: str, why: str, reason: str) -> Any:
     mark_settled(workspace, made.version)
     champion = aliases.read_state(workspace).aliases.get(CHAMPION, "")
     return Completed(name=kind.capitalize(), message=reason, data=Settled(kind, made, champion))
+
+
+@step("note the same model")
+def note_same(root: str, number: str, data: str) -> Any:
+    """Write down that what is here gives the model in use, so that nothing trains on it again."""
+    made_of.note_same(Path(root), number, data)
+    return Completed(name="Noted", message=f"the data of this training give v{number}", data=number)
 
 
 @step("commit results")

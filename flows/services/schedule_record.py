@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -53,6 +54,12 @@ class Served(msgspec.Struct, frozen=True):
     timetable: Timetable
     until: datetime
     upcoming: tuple[datetime, ...] = ()
+
+
+def deployment_name(root: Path) -> str:
+    """Return a name that tells clones apart: the folder's, and a hash of its path."""
+    path = root.resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def active_schedule(root: Path) -> ScheduleRecord | None:

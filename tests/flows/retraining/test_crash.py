@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from flows.outcome import Outcome
 from flows.pipeline.lease import read_lease
-from flows.retraining.record import read_outcome
+from flows.retraining.crash import tell_crash
+from flows.retraining.record import read_outcome, write_outcome
 from tests.flows.notifications.receivers import receiving
 from tests.flows.retraining.fixtures import Farm
 from tests.flows.toy import Toy, wait_until
@@ -37,6 +41,21 @@ def test_a_run_that_is_killed_is_told_of(farm: Farm) -> None:
     outcome = read_outcome(farm.root)
     assert outcome is not None
     assert outcome.kind == "failed"
+
+
+def test_a_run_that_was_killed_after_its_end_keeps_its_outcome(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("retrain: {}\n")
+    ended = Outcome(kind="promoted", title="v2 is in use", reason="every rule is kept", flow_run="retraining 1")
+    write_outcome(tmp_path, ended)
+    run = SimpleNamespace(parameters={"root": str(tmp_path)}, deployment_id="a schedule", name="retraining 1")
+    state = SimpleNamespace(message="killed while it told people")
+    tell_crash(None, run, state)
+    assert read_outcome(tmp_path) == ended
+    run.name = "retraining 2"
+    tell_crash(None, run, state)
+    later = read_outcome(tmp_path)
+    assert later is not None
+    assert (later.kind, later.flow_run) == ("failed", "retraining 2")
 
 
 def test_a_bug_is_told_of(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:

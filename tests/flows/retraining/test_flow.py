@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from flows.outcome import Outcome
+from flows.services.schedule_record import deployment_name
 from tasks.registry.aliases import MovedError, read_state, rollback
-from tasks.registry.approvals import approve, find_waiting
+from tasks.registry.approvals import approve, ask, find_waiting
+from tasks.tracking.client import AwayError
+from tests.flows.notifications.receivers import receiving
 from tests.flows.retraining.fixtures import Farm
 from tests.flows.toy import read_artifacts
 from tests.retrained import add_images, edit, labels_of, move_a_little, set_gate, spoil
@@ -167,12 +170,16 @@ def test_a_season(farm: Farm) -> None:
 
 @pytest.mark.timeout(3600)
 def test_a_person_is_asked_and_the_same_model_is_not_judged_twice(farm: Farm) -> None:
+    from flows.retraining.answer import approval_flow
+
+    page = approval_flow.to_deployment(name=deployment_name(farm.root)).apply()
     set_gate(farm.root, approval="required")
     for path in labels_of(farm.root, "train")[:12]:
         edit(path, move_a_little)
     asked = farm.retrain()
     assert (asked.kind, asked.version, farm.state.name) == ("approval wanted", "2", "Approval wanted"), asked
     assert aliases(farm) == {"champion": "1", "challenger": "2"}
+    assert f"/deployments/deployment/{page}" in artifacts(farm)["verdict-farm"]
     waiting = find_waiting(read_state(farm.root).entries)
     assert waiting is not None
     assert waiting.version == "2"
@@ -198,11 +205,71 @@ def test_a_verdict_that_was_not_carried_out_is_carried_out_the_next_night(
     with monkeypatch.context() as patch:
         patch.setattr("flows.retraining.steps.aliases.promote", fail)
         failed = farm.retrain()
-    assert (failed.kind, failed.title) == ("failed", "register failed")
+    assert (failed.kind, failed.title) == ("failed", "register failed, v1 stays in use")
     assert aliases(farm) == {"champion": "1", "challenger": "2"}
     outcome = farm.retrain()
     assert (outcome.kind, outcome.version, outcome.champion) == ("promoted", "2", "2"), outcome
     assert farm.retrain().kind == "skipped"
+
+
+@pytest.mark.timeout(3600)
+def test_a_failure_just_after_the_move_says_what_is_in_use(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_images(farm.root, range(500, 516))
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise AwayError(farm.root, "the connection was reset")
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise ConnectionError("Prefect takes no artifact")
+
+    monkeypatch.setattr("flows.retraining.steps.mark_settled", fail)
+    monkeypatch.setattr("flows.services.board.Board._send", refuse)  # which changes no verdict
+    failed = farm.retrain()
+    assert (failed.kind, failed.title) == ("failed", "register: MLflow does not answer, v2 is in use"), failed
+    assert failed.champion == "2"
+    assert "the connection was reset" in failed.reason
+    assert aliases(farm) == {"champion": "2", "previous": "1"}
+    states = farm.api.task_states(str(farm.state.state_details.flow_run_id))
+    assert states["gate"][0] == "Promoted"
+    assert farm.retrain().kind == "skipped"
+
+
+def test_mlflow_away_is_told_as_that(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    failed = farm.retrain()
+    assert (failed.kind, failed.title, failed.exit_code) == ("failed", "MLflow does not answer", 2)
+    assert "`keypipe models` says which version is in use, once MLflow answers" in failed.reason
+
+
+@pytest.mark.timeout(3600)
+def test_other_data_that_give_the_same_model_are_not_trained_on_twice(farm: Farm) -> None:
+    for path in labels_of(farm.root, "test")[:12]:
+        edit(path, move_a_little)
+    same = farm.retrain()
+    assert (same.kind, same.title) == ("skipped", "nothing to train")
+    assert "the training gave the model that is in use, byte for byte" in same.reason
+    again = farm.retrain()
+    assert again.reason == "nothing that a training learns from changed since v1"
+    for path in labels_of(farm.root, "test")[:9]:
+        edit(path, move_a_little)
+    assert farm.retrain().reason == "only 9 of 120 images or labels changed (8%) since v1"
+
+
+def test_people_are_told_of_a_version_that_waited_in_vain_and_of_parameters_that_nobody_committed(farm: Farm) -> None:
+    ask(farm.root, "1", "undecided: 12 images are too few", 0, ["anna"])
+    with receiving() as told:
+        set_params(farm.root, **{"retrain.notify.webhooks": [{"url": told.url}]})
+        outcome = farm.retrain()
+    (post,) = told.posts
+    body = json.loads(post.body)
+    assert (body["event"], body["title"]) == (
+        "undecided", "v1 waited for a person's word in vain, v1 stays in use",
+    )  # fmt: skip
+    assert "nobody answered until 20" in body["reason"]
+    assert "12 images are too few" in body["reason"]
+    assert outcome.kind == "skipped"
+    (remark,) = outcome.remarks
+    assert remark.startswith("params.yaml has edits that are not committed")
 
 
 def test_a_turn_that_another_took_is_noticed_before_the_next_step(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +293,8 @@ def test_what_the_doctor_stops_is_not_trained(farm: Farm) -> None:
     for path in labels_of(farm.root, "train")[:12]:
         path.write_text("{")
     failed = farm.retrain()
-    assert (failed.kind, failed.title, failed.exit_code) == ("failed", "doctor failed", 2)
+    assert (failed.kind, failed.title, failed.exit_code) == ("failed", "doctor failed, v1 stays in use", 2)
+    assert failed.champion == "1"
     assert "12 errors" in failed.reason
     assert farm.state.type.value == "FAILED"
     assert aliases(farm) == {"champion": "1"}
