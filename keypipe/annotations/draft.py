@@ -113,6 +113,7 @@ class _Seen:
         self._shapes: Counter[str] = Counter()
         self._in_shares: list[str] = []
         self._n_files = 0
+        self._unnamed = 0
         self._classes, self._keypoints = _Names(), _Names()
         self._with_points: Counter[str] = Counter()
         self._repeating: Counter[str] = Counter()
@@ -122,18 +123,19 @@ class _Seen:
     def add(self, file: LabelmeFile) -> None:
         options = self._options
         self._n_files += 1
-        if is_in_shares(file):
+        size = (file.image_width, file.image_height)
+        if is_in_shares(file, (size[0], size[1]) if size[0] and size[1] else None):
             self._in_shares.append(file.image_path or "no image")
         self._shapes.update(shape.shape_type for shape in file.shapes)
-        boxes = [
-            (shape, bounds(shape.points)) for shape in file.shapes if options.is_box(shape.shape_type) and shape.points
-        ]
+        named = [shape for shape in file.shapes if shape.name and shape.points]
+        self._unnamed += sum(not shape.name for shape in file.shapes)
+        boxes = [(shape, bounds(shape.points)) for shape in named if options.is_box(shape.shape_type)]
         members: dict[int, list[str]] = defaultdict(list)
         contested: dict[int, list[str]] = defaultdict(list)
         for shape, _ in boxes:
             self._objects[shape.name] += 1
             self._classes.add(shape)
-        points = [shape for shape in file.shapes if options.is_keypoint(shape.shape_type) and shape.points]
+        points = [shape for shape in named if options.is_keypoint(shape.shape_type)]
         for place, point in enumerate(points):
             owner = _owner(point, boxes)
             if owner is not None:
@@ -238,7 +240,8 @@ class _Seen:
         if 2 * len(self._in_shares) > self._n_files:
             told = f"{len(self._in_shares)} of {format_count(self._n_files, 'file')}, such as that of"
             faults = (f"{told} {self._in_shares[0]}, hold shares of the image: {IN_PIXELS}",)
-        notes = (*notes, *self._describe_outlines())
+        unnamed = (f"{format_count(self._unnamed, 'shape')} without a label: convert passes them over",)
+        notes = (*notes, *self._describe_outlines(), *(unnamed if self._unnamed else ()))
         return Draft(Schema(classes, aliases), notes, faults, self._describe_shapes())
 
 

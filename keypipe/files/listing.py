@@ -18,7 +18,7 @@ def list_files(folder: Path, *, follow: bool = False) -> list[str]:
 
 
 def look_through(folder: Path, *, follow: bool = False) -> tuple[list[str], dict[str, str]]:
-    """List all that lies below a folder; hidden files and folders are left out.
+    """List all that lies below a folder; hidden files and folders are left out. Below what is no folder lies nothing.
 
     Args:
         folder: the folder.
@@ -38,7 +38,9 @@ def look_through(folder: Path, *, follow: bool = False) -> tuple[list[str], dict
             with os.scandir(folder / place) as found:
                 entries = [entry for entry in found if not entry.name.startswith(".")]
         except PermissionError:
-            others[place.rstrip("/")] = "a folder without permission to look into it"
+            others[place.rstrip("/") or "."] = "a folder without permission to look into it"
+            continue
+        except (FileNotFoundError, NotADirectoryError):  # never there, or gone since its parent was listed
             continue
         for entry in entries:
             name = f"{place}{entry.name}"

@@ -96,7 +96,13 @@ def _find_doubtful(text: str) -> str | None:
     if text.isascii() or _BEYOND_PAIRS.search(text):
         return None
     words = (match[0] for match in _LETTERS.finditer(text))
-    return next((word for word in words if not word.isascii() and _is_strange(word) and _is_chinese(word)), None)
+    foreign = (word for word in words if not word.isascii())
+    return next((word for word in foreign if _is_strange(_joined(word)) and _is_chinese(word)), None)
+
+
+def _joined(word: str) -> str:
+    """Join letters with their accents, which macOS keeps apart in the names of files."""
+    return unicodedata.normalize("NFC", word)
 
 
 def _is_strange(word: str) -> bool:

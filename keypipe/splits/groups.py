@@ -58,7 +58,8 @@ def parse_groups(text: str, column: str) -> dict[str, str]:
     """Parse a CSV table of groups.
 
     Args:
-        text: with a header; the column ``image`` holds paths of images or of annotation files below ``data/raw``.
+        text: with a header, and commas, semicolons or tabs between values; the column ``image`` holds paths of images
+            or of annotation files below ``data/raw``.
         column: the column that holds the group; an empty value is none.
 
     Returns:
@@ -67,8 +68,10 @@ def parse_groups(text: str, column: str) -> dict[str, str]:
     Raises:
         DatasetError: a column is not there, or an image is in two groups.
     """
+    text = text.removeprefix("\ufeff")
+    delimiter = next((mark for mark in ",;\t" if mark in text.partition("\n")[0]), ",")
     try:
-        header, *rows = parse_csv(text.removeprefix("\ufeff"), "groups") or [[]]
+        header, *rows = parse_csv(text, "groups", delimiter) or [[]]
     except AnnotationError as error:
         raise DatasetError(str(error)) from error
     lacking = [name for name in ("image", column) if name not in header]

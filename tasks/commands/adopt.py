@@ -99,9 +99,11 @@ def _list(folder: Path, *, follow: bool) -> list[str]:
     """List the files of a folder, and check that everything in it can be copied.
 
     Raises:
-        AnnotationError: something is in it that is no file that can be read: links that lead nowhere or round in
-            circles, and pipes; without ``follow`` links to folders as well.
+        AnnotationError: it is none, or something is in it that is no file that can be read: links that lead nowhere or
+            round in circles, and pipes; without ``follow`` links to folders as well.
     """
+    if not folder.is_dir():
+        raise AnnotationError(f"{folder}: no such folder")
     names, others = look_through(folder, follow=follow)
     if others:
         told = describe_others(others)

@@ -131,3 +131,16 @@ def test_left_and_right_are_paired_in_other_spellings_and_doubts_are_told() -> N
     (note,) = drafted.notes
     assert note.startswith("'L1' and 'R1' may be left and right of one thing")
     assert "pairs: [[L1, R1]] for 'cow'" in note
+
+
+def test_shapes_without_a_label_are_counted_and_no_class() -> None:
+    drafted = draft(cow("nose"), [rectangle(" ", BOX), point("", 20, 20)])
+    assert [*drafted.schema.classes] == ["cow"]
+    assert drafted.notes == ("2 shapes without a label: convert passes them over",)
+
+
+def test_an_image_of_one_pixel_is_not_in_shares() -> None:
+    text = json.dumps({"shapes": [rectangle("cow", (0, 0, 1, 1)), point("nose", 1, 1)]})
+    for size, is_fault in (({}, True), ({"imageWidth": 1, "imageHeight": 1}, False)):
+        file = parse_labelme(json.dumps(json.loads(text) | size).encode())
+        assert bool(draft_schema([file]).faults) == is_fault

@@ -57,6 +57,10 @@ def test_links_to_folders_can_be_followed_but_not_in_circles(folder: Path) -> No
     }
 
 
+def test_below_what_is_no_folder_lies_nothing(folder: Path) -> None:
+    assert look_through(folder / "nowhere") == look_through(folder / "b.json") == ([], {})
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_told(folder: Path) -> None:
     (folder / "b.json").chmod(0)

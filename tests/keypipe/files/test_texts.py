@@ -77,6 +77,10 @@ def test_chinese_that_happens_to_fit_utf_8_is_not_read_in_silence(label: str) ->
         "10 µm",
         "½ × ³",
         "Þór",
+        "e\u0301table",  # as macOS writes names of files
+        "e\u0301",
+        "n\u0303an\u0303o",
+        "A\u030a",
     ],
 )
 def test_other_languages_in_utf_8_leave_no_doubt(text: str) -> None:

@@ -24,6 +24,12 @@ def test_groups_from_a_table() -> None:
         look_up_groups(files, table)
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_spreadsheets_put_other_marks_between_values(mark: str) -> None:
+    text = f"\ufeffimage{mark}group\r\na.jpg{mark}one, two\r\n" if mark != "," else 'image,group\na.jpg,"one, two"\n'
+    assert parse_groups(text, "group") == {"a.jpg": "one, two"}
+
+
 def test_groups_have_the_normal_form_of_labels() -> None:
     table = parse_groups("image,g\na,C\nb,C \nc,\uff23\nd, C\ufeff\ne, \nf,c\na,C \ng,day  1\n", "g")
     assert table == {"a": "C", "b": "C", "c": "C", "d": "C", "e": "", "f": "c", "g": "day 1"}
@@ -59,7 +65,7 @@ def test_versions_of_one_picture_have_a_group(path: str, group: str) -> None:
     assert find_version_group(path) == group
 
 
-@pytest.mark.parametrize("text", ["", "image\n1.jpg\n", 'image,g\n"' + "x" * 200_000, "image;g\n1.jpg;a\n"])
+@pytest.mark.parametrize("text", ["", "image\n1.jpg\n", 'image,g\n"' + "x" * 200_000, "image|g\n1.jpg|a\n"])
 def test_what_is_no_table_of_groups_is_refused(text: str) -> None:
     with pytest.raises(DatasetError, match=r"^groups: "):
         parse_groups(text, "g")

@@ -77,6 +77,8 @@ def test_folders_that_cannot_be_used_change_nothing(drawn: Path, tmp_path: Path,
     before = (drawn / "params.yaml").read_text()
     with pytest.raises(ConfigError, match="outside the workspace"):
         adopt_folder(drawn, drawn / "data")
+    with pytest.raises(AnnotationError, match="nowhere: no such folder"):
+        adopt_folder(drawn, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(AnnotationError, match="no labelme JSON in it"):
         adopt_folder(drawn, tmp_path / "empty")
