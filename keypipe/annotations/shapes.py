@@ -277,11 +277,16 @@ def _read_box(
     whole = (min(xs), min(ys), max(xs), max(ys))
     box = _clip(whole, size_wh)
     if box[2] <= box[0] or box[3] <= box[1]:
-        found = f"the box ({whole[0]:.0f}, {whole[1]:.0f}, {whole[2]:.0f}, {whole[3]:.0f}) has no area on the image"
+        found = f"the box ({', '.join(map(_shown, whole))}) has no area on the image"
         result.faults.append(Fault(name, index, "bad-box", found, "draw it again, or delete it"))
         return None
     result.clipped += box != whole
     return box
+
+
+def _shown(pixels: float) -> str:
+    """Return a coordinate in whole pixels; one beyond all images in few digits."""
+    return f"{pixels:.0f}" if abs(pixels) < 1e7 else f"{pixels:.3g}"
 
 
 def _clip(box_xyxy: Box, size_wh: tuple[int, int]) -> Box:
@@ -309,7 +314,7 @@ def _read_point(
         return x, y
     clipped = (min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height)))
     if abs(clipped[0] - x) > OUTSIDE_TOLERANCE * width or abs(clipped[1] - y) > OUTSIDE_TOLERANCE * height:
-        found = f"{shape.label!r} at ({x:.0f}, {y:.0f}) lies outside the image of {width}x{height} px"
+        found = f"{shape.label!r} at ({_shown(x)}, {_shown(y)}) lies outside the image of {width}x{height} px"
         result.faults.append(Fault(name, index, "keypoint-outside-image", found, "move it, or delete it"))
         return None
     result.clipped += 1

@@ -475,3 +475,9 @@ def test_links_that_cannot_be_read_are_faults(tmp_path: Path, write_labelme: Wri
         (raw / name).unlink()
     with pytest.raises(AnnotationError, match=r"no labelme JSON in it .* dead\.json, a link to nothing"):
         read(raw)
+
+
+def test_coordinates_beyond_all_images_are_shown_in_few_digits(tmp_path: Path, write_labelme: Write) -> None:
+    write_labelme("a.jpg", [rectangle("cow", (10, 10, 90, 90)), point("nose", 1e300, 20)])
+    (fault,) = read(tmp_path / "raw").faults
+    assert "'nose' at (1e+300, 20) lies outside the image" in str(fault)
