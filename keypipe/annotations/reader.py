@@ -24,7 +24,7 @@ from keypipe.annotations.shapes import ParsedShapes, parse_shapes
 from keypipe.errors import AnnotationError, Fault, format_count
 from keypipe.images.depth import Depth, NoRangeError
 from keypipe.images.formats import UNREAD_FIX, UnreadFormatError, check_suffix
-from keypipe.images.header import ImageHeader, parse_image_header
+from keypipe.images.header import TOO_LARGE_FIX, ImageHeader, TooLargeError, parse_image_header
 from keypipe.images.lookup import Found, ImageFolder
 from keypipe.images.media import to_trainable
 from keypipe.keypoints.instances import AnnotatedImage
@@ -178,7 +178,8 @@ def _to_fault(source: str, found: Found, error: AnnotationError) -> Fault:
     if isinstance(error, _SeveralImagesError):
         return Fault(source, None, "several-images", str(error), "correct imagePath, or put the right one beside it")
     kind = "bad-image" if found.name else "no-image"
-    return Fault(source, None, kind, f"{found.name}: {error}" if found.name else str(error), _IMAGE_FIX)
+    fix = TOO_LARGE_FIX if isinstance(error, TooLargeError) else _IMAGE_FIX
+    return Fault(source, None, kind, f"{found.name}: {error}" if found.name else str(error), fix)
 
 
 def _to_unconfirmed(source: str, found: Found, untouched: Sequence[int], options: LabelmeOptions) -> Ingested:

@@ -74,6 +74,16 @@ def parse_image_header(content: bytes) -> ImageHeader:
     return ImageHeader(image_format, size_wh, _is_complete(content, image_format), samples)
 
 
+TOO_LARGE_FIX = "cut it into tiles, or make it smaller, and annotate those"
+
+
+class TooLargeError(AnnotationError):
+    """An image of more pixels than Pillow opens."""
+
+    def __init__(self) -> None:
+        super().__init__(f"image of more than {_MAX_PIXELS // 1_000_000} megapixels")
+
+
 def _open(content: bytes, tags: Mapping[int, Any]) -> tuple[str, tuple[int, int], int, str]:
     """Return format, size, orientation and mode as Pillow has them; of a TIFF that it does not know, by the tags."""
     try:
@@ -83,7 +93,7 @@ def _open(content: bytes, tags: Mapping[int, Any]) -> tuple[str, tuple[int, int]
             # A camera's preview orientation lives in the same tag for every format that carries EXIF.
             return image.format or "unknown", image.size, image.getexif().get(ExifTags.Base.Orientation, 1), image.mode
     except Image.DecompressionBombError as error:
-        raise AnnotationError(f"image of more than {_MAX_PIXELS // 1_000_000} megapixels") from error
+        raise TooLargeError from error
     # Ultralytics, once imported, makes Pillow ask for a HEIF plugin whenever it does not know a file.
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, ImportError) as error:
         return _open_tiff(tags, error)
@@ -130,7 +140,7 @@ def _check_size(size_wh: tuple[int, int]) -> None:
     if min(size_wh) < _MIN_SIDE_PX:
         raise AnnotationError(f"image of {size_wh[0]}x{size_wh[1]} px is smaller than {_MIN_SIDE_PX} px")
     if size_wh[0] * size_wh[1] > _MAX_PIXELS:
-        raise AnnotationError(f"image of more than {_MAX_PIXELS // 1_000_000} megapixels")
+        raise TooLargeError
 
 
 def _is_complete(content: bytes, image_format: str) -> bool:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -481,3 +482,11 @@ def test_coordinates_beyond_all_images_are_shown_in_few_digits(tmp_path: Path, w
     write_labelme("a.jpg", [rectangle("cow", (10, 10, 90, 90)), point("nose", 1e300, 20)])
     (fault,) = read(tmp_path / "raw").faults
     assert "'nose' at (1e+300, 20) lies outside the image" in str(fault)
+
+
+def test_an_image_that_is_too_large_is_to_be_cut(tmp_path: Path, write_labelme: Write) -> None:
+    path = write_labelme("a.bmp", COW).with_suffix(".bmp")
+    content = path.read_bytes()
+    path.write_bytes(content[:18] + struct.pack("<ii", 40_000, 40_000) + content[26:])
+    (fault,) = read(tmp_path / "raw").faults
+    assert "a.bmp: image of more than 178 megapixels -> cut it into tiles" in str(fault)
