@@ -315,5 +315,9 @@ def _tell(draft: Draft, aside: Path, moved: list[str]) -> str:
     lines += [f"  {note}" for note in draft.notes]
     lines.append(f"What was there before is in {aside}: {', '.join(moved) or 'nothing'} and params.yaml.")
     lines.append("Next: look over schema.classes in params.yaml (order, edges to draw, classes you do not want),")
-    lines.append("      and the train section, which is the demo's (imgsz 640 is usual); then type `keypipe run`.")
+    lines.append("      and the train section, which is the demo's:")
+    if draft.sizes is not None:
+        lines.append(f"      {draft.sizes.describe()}")
+    size = draft.sizes.imgsz if draft.sizes is not None else 640
+    lines.append(f"      then type `keypipe run --set train.imgsz={size}`, which writes it there.")
     return "\n".join(lines)

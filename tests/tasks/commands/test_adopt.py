@@ -38,6 +38,8 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
     told = adopt_folder(drawn, own)
     assert (drawn / "data/groups.csv").read_text() == "image,group\n"
     assert "horse: 左耳, 右耳, tail (left/right pairs: 左耳/右耳)" in told
+    assert "at train.imgsz" in told
+    assert "keypipe run --set train.imgsz=" in told
     (aside,) = (drawn / ".keypipe/replaced").iterdir()
     assert sorted(path.name for path in (aside / "data/raw").rglob("*") if path.is_file()) == demo
     assert (aside / "params.yaml").read_text() == before
