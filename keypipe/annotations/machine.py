@@ -110,7 +110,7 @@ def find_untouched(file: LabelmeFile) -> list[int]:
     Returns:
         Their indices in ``shapes``.
     """
-    if file.checked is True or (file.flags or {}).get(CONFIRMED) is True:
+    if file.checked is True or (isinstance(file.flags, Mapping) and file.flags.get(CONFIRMED) is True):
         return []
     return [index for index, shape in enumerate(file.shapes) if _is_untouched(shape)]
 
@@ -134,5 +134,5 @@ def _is_near(said: Any, now: Iterable[Sequence[float]]) -> bool:
             for before, after in zip(said, now, strict=True)
             for a, b in zip(before, after, strict=True)
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False

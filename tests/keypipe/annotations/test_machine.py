@@ -61,6 +61,8 @@ EDITS: dict[str, tuple[Edit, list[int]]] = {
     "an object deleted": (lambda doc: doc["shapes"].__delitem__(slice(0, 3)), [0, 1, 2]),
     "record lost": (shape(1)(lambda s: s.pop("machine")), [0, 1, 2, 3, 4, 5]),
     "record spoilt": (shape(1)(lambda s: s["machine"].update(points=7)), [0, 2, 3, 4, 5]),
+    "record beyond all numbers": (shape(1)(lambda s: s["machine"].update(points=[[10**400, 1]])), [0, 2, 3, 4, 5]),
+    "flags that are none": (lambda doc: doc.update(flags=[1]), [0, 1, 2, 3, 4, 5]),
     "the editor's rounding": (shape(1)(lambda s: s.update(points=[[12.344, 8.0]])), [0, 1, 2, 3, 4, 5]),
     "flags of --label-flags": (shape(1)(lambda s: s["flags"].update(blurred=False)), [0, 1, 2, 3, 4, 5]),
 }
