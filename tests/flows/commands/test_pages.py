@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -131,8 +132,11 @@ def shown(api: Api, tmp_path: Path) -> str:
     from prefect.context import FlowRunContext
 
     root = tmp_path / "cows"
-    write_demo(root / report_folder("validate") / "gallery/test/random", 3, seed=3, size_wh=(480, 360))
-    (root / "metrics").mkdir(parents=True)
+    gallery = root / report_folder("validate") / "gallery/test/random"
+    gallery.mkdir(parents=True)
+    for image in write_demo(tmp_path / "drawn", 3, seed=3, size_wh=(480, 360)):
+        shutil.copy(image, gallery)
+    (root / "metrics").mkdir()
     coco = {"oks_AP": 0.61, "oks_AP50": 0.83, "within_0.1_diagonals": 0.79, "detected": 0.97, "keypoints_missed": 0.04}
     bounds = {"oks_AP_low": 0.53, "oks_AP_high": 0.68}
     write_json(root / "metrics/validate.json", {"test": {"coco": coco, "interval": bounds}, "val": {"coco": coco}})
