@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import AnnotationError, ConfigError, format_count
+from keypipe.files.listing import FOLDERS, NO_FILE, look_through
 from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.images.formats import IMAGE_SUFFIXES, name_unread
 from keypipe.images.media import VIDEO_SUFFIXES, is_video
@@ -57,9 +58,9 @@ def find_sources(source: str, exclude: Iterable[Path] = ()) -> Sources:
     """Find the images, videos and streams that a command line names.
 
     Args:
-        source: a file; a folder (searched with its subfolders); a pattern such as ``photos/**/*.jpg``; a text file, in
-            UTF-8 or UTF-16, that lists files, one a line, relative to it; the number of a camera; or an address such as
-            ``rtsp://...``.
+        source: a file; a folder (searched with its subfolders, and links to folders); a pattern such as
+            ``photos/**/*.jpg``; a text file, in UTF-8 or UTF-16, that lists files, one a line, relative to it; the
+            number of a camera; or an address such as ``rtsp://...``.
         exclude: folders that are not searched, such as those of earlier predictions.
 
     Returns:
@@ -75,7 +76,9 @@ def find_sources(source: str, exclude: Iterable[Path] = ()) -> Sources:
         name = Path(_stream_name(source))
         return Sources([Source(name, name, source)])
     if path.is_dir():
-        base, files = path, [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+        names, others = look_through(path, follow=True)
+        lost = [name for name, what in others.items() if what != NO_FILE and not what.startswith(FOLDERS)]
+        base, files = path, [path / name for name in (*names, *lost)]  # what is lost is told when its turn comes
     elif any(sign in source for sign in _GLOB_SIGNS):
         files = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()]  # noqa: PTH207
         base = Path(os.path.commonpath([file.parent for file in files])) if files else path

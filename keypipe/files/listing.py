@@ -6,6 +6,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+NO_FILE = "neither a file nor a folder"
+"""What a pipe is, or a socket."""
+
+
+FOLDERS = ("a link to a folder", "a folder")
+"""How what is said of folders begins."""
+
 
 def list_files(folder: Path, *, follow: bool = False) -> list[str]:
     """List the files below a folder that can be read as sorted relative paths with forward slashes.
@@ -64,7 +71,7 @@ def _tell_unreadable(entry: os.DirEntry[str]) -> str:
     if not (Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()):
         if entry.is_symlink():
             return f"a link to nothing ({Path(entry.path).readlink()})"
-        return "neither a file nor a folder"
+        return NO_FILE
     return "" if os.access(entry.path, os.R_OK) else "a file without permission to read it"
 
 

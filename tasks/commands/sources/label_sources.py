@@ -20,7 +20,7 @@ from keypipe.exchange.splits import split_of_path, splits_of_data_yaml
 from keypipe.exchange.yolo import YoloOptions, YoloTexts, parse_yolo_labels
 from keypipe.exchange.yolo_rows import holds_rows
 from keypipe.files.foreign import FOREIGN_SUFFIXES, describe_file, describe_json
-from keypipe.files.listing import list_files, look_through
+from keypipe.files.listing import FOLDERS, list_files, look_through
 from keypipe.files.texts import decode_text, parse_json
 from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
 from keypipe.images.lookup import ImageFolder, fold
@@ -209,7 +209,7 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
 def _list_unreadable(unreadable: Mapping[str, str], suffixes: tuple[str, ...]) -> Iterator[Fault]:
     """Yield a fault for every link, pipe or folder that hides a file with one of the suffixes."""
     for name, what in unreadable.items():
-        if name.lower().endswith(suffixes) or "folder" in what:
+        if name.lower().endswith(suffixes) or what.startswith(FOLDERS):
             yield Fault(name, None, "not-readable", what, NOT_READABLE_FIX)
 
 

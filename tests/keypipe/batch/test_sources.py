@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_folders_can_be_left_out(photos: Path) -> None:
         "a/x.jpg",
         "clip.MP4",
     ]
+
+
+def test_links_to_folders_are_searched_and_pipes_are_not_waited_for(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/z.jpg").write_bytes(b"")
+    (photos / "linked").symlink_to(tmp_path / "far")
+    (photos / "linked/dead.jpg").symlink_to("nowhere")
+    (photos / "round").symlink_to(photos)
+    os.mkfifo(photos / "pipe.jpg")
+    found = {item.relative.as_posix() for item in find_sources("photos").files}
+    assert {"linked/z.jpg", "linked/dead.jpg"} <= found
+    assert not any(name.startswith(("round", "pipe")) for name in found)
 
 
 @pytest.mark.parametrize(
