@@ -185,7 +185,10 @@ def parse_labelme(content: bytes, encoding: str | None = None) -> LabelmeFile:
         return _DECODER.decode(_to_json(content, encoding))
     except msgspec.ValidationError as error:
         if " - at `$" not in str(error):  # the file as a whole: no object, or one without shapes
-            told = describe_json(json.loads(_to_json(content, encoding)))
+            try:
+                told = describe_json(json.loads(_to_json(content, encoding)))
+            except (ValueError, RecursionError) as broken:  # what is wrong stands behind what was looked at
+                raise LabelmeError(f"broken JSON: {broken}") from broken
             raise ForeignError(f"this is {told}" if told else f"not as labelme writes it: {error}") from error
         place = _SHAPE_IN_PATH.search(str(error))
         raise LabelmeError(f"not as labelme writes it: {error}", int(place[1]) if place else None, CORRECT) from error

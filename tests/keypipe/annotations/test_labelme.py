@@ -346,3 +346,8 @@ def test_json_without_shapes_is_to_be_taken_out_and_not_saved_again(content: byt
     with pytest.raises(LabelmeError) as caught:
         parse_labelme(content)
     assert caught.value.fix == "it is no annotation of labelme's: take it out of the folder"
+
+
+def test_json_that_is_broken_behind_its_first_object_is_called_broken() -> None:
+    with pytest.raises(LabelmeError, match="broken JSON"):
+        parse_labelme(b'{"version": "5.1"}, {"label": "nose"}]}')
