@@ -102,7 +102,7 @@ def to_report(watched: Watched, log: Path) -> Report:
     """Build the page that a person reads."""
     sections: list[Section] = [Notes("What came of it", _to_notes(watched))]
     clear = watched.comparison.clear()
-    shown = clear[:_MAX_CURVES] or watched.comparison.differences[:_MAX_CURVES]
+    shown = clear or watched.comparison.differences
     if watched.comparison.differences:
         sections.append(_to_bars(watched))
         if curves := _to_curves(watched, shown):
@@ -118,8 +118,7 @@ def to_report(watched: Watched, log: Path) -> Report:
 
 
 _CURVES_NOTE = (
-    "Share of values in each step, every group, video or hour counting alike. Only differences that are significant"
-    " and large come first."
+    "Share of the values in each step; every group, video or hour counts alike. What is clearest comes first."
 )
 
 
@@ -199,7 +198,7 @@ def _name(found: Difference) -> str:
 
 def _to_curves(watched: Watched, shown: Sequence[Difference]) -> list[LineChart]:
     charts: list[LineChart] = []
-    for name in dict.fromkeys(found.name for found in shown):
+    for name in list(dict.fromkeys(found.name for found in shown))[:_MAX_CURVES]:
         before, now = watched.features[0][name], watched.features[1][name]
         pooled = np.concatenate([before.values, now.values])
         low, high = np.percentile(pooled, [0.5, 99.5])

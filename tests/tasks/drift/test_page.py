@@ -52,9 +52,10 @@ def a_side(folder: Path, n: int = 80) -> ValidationSide:
 def a_window(folder: Path, n: int = 40, **settings: Any) -> Window:
     rng = np.random.default_rng(2)
     now = time.time()
-    rows = [
-        make_row(rng, at=now - n + k, image=f"{k}.jpg", picture=f"{k}.jpg", move=0.01, **settings) for k in range(n)
-    ]
+    rows: list[Row] = []
+    for k in range(n):
+        move = 0.12 if rng.random() < 0.3 else 0.01
+        rows.append(make_row(rng, at=now - n + k, image=f"{k}.jpg", picture=f"{k}.jpg", move=move, **settings))
     for row in rows:
         picture(folder / "log" / PICTURES / row.picture, 60)
     return Window(rows, n, {"of another model": 3}, ["0001-x.parquet"])
@@ -83,7 +84,10 @@ def test_the_page_of_a_drifted_window_in_a_browser(browser: Any, tmp_path: Path)
     ):
         assert said in text, said
     assert len(browser.find_elements("css selector", ".gallery img")) == 12 + 6
-    assert browser.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
+    script = (
+        "return [...document.querySelectorAll('.gallery img')].every((image) => image.src.startsWith('data:image/'))"
+    )
+    assert browser.execute_script(script)
     for width in (1250, 420):
         browser.set_window_size(width, 900)
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth + 1"), width
