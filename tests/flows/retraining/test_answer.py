@@ -62,13 +62,10 @@ def test_an_answer_in_prefect_counts_though_the_schedule_was_not_running_when_it
     run = answer(waiting, version="2", answer="approve", why="looked at the pictures")
     assert in_use(waiting) == "1"
     schedule = served(waiting)
-
-    def is_answered() -> bool:
-        return bool(read_run(run.id).state.is_final())
-
-    wait_until(is_answered, "the answer to be carried out")
+    state = wait_for_end(run)
+    while "lost its turn" in (state.message or ""):  # the machine is too busy for the registry's turns of 20 s
+        state = wait_for_end(answer(waiting, version="2", answer="approve", why="looked at the pictures"))
     output = schedule.stop()
-    state = read_run(run.id).state
     assert (state.name, state.type.value) == ("Approved", "COMPLETED"), output
     found = read_state(waiting.root)
     assert found.aliases == {"champion": "2", "previous": "1"}
@@ -125,8 +122,13 @@ def answer(toy: Toy, **given: str) -> Any:
         return client.create_flow_run_from_deployment(find_deployment(toy).id, parameters=given)
 
 
-def read_run(flow_run_id: Any) -> Any:
+def wait_for_end(run: Any) -> Any:
+    """Wait until a run has ended; returns its state."""
     from prefect.client.orchestration import get_client
 
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(flow_run_id)
+    def state() -> Any:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(run.id).state
+
+    wait_until(lambda: state().is_final(), "the answer to be carried out")
+    return state()
