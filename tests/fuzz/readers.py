@@ -19,6 +19,7 @@ from PIL import Image
 from starlette.requests import Request
 
 from keypipe.annotations.labelme import LabelmeOptions, decode_image_data, format_labelme, parse_labelme, to_shapes
+from keypipe.annotations.machine import find_untouched, to_machine_document
 from keypipe.annotations.shapes import parse_shapes
 from keypipe.dataset.coco import format_coco, to_coco
 from keypipe.dataset.yolo import format_labels, to_data_yaml, to_yolo
@@ -29,6 +30,7 @@ from keypipe.files.texts import decode_text
 from keypipe.inference.model_info import parse_model_info
 from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint, Visibility
+from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
 from keypipe.keypoints.skeleton import parse_schema, schema_to_mapping
 from keypipe.serving.model import ServedModel, open_model
 from keypipe.serving.uploads import read_image
@@ -78,11 +80,14 @@ def _labelme() -> Reader:
 
     def read(content: bytes) -> None:
         file = parse_labelme(content)
+        find_untouched(file)
         parse_shapes(file, SIZE, SCHEMA, LabelmeOptions(box_from_points=0.1), "1.json")
         if file.has_image_data:
             decode_image_data(file)
 
-    return Reader([own.encode(), json.dumps(embedded).encode(), json.dumps(xal).encode()], read)
+    found = Prediction("cow", 0.9, (1, 2, 50, 60), [PredictedKeypoint("nose", 3.5, 4, 0.8)])
+    drawn = to_machine_document([found], "1.jpg", SIZE, LabelmeOptions(), 0.5)
+    return Reader([own.encode(), *(json.dumps(seed).encode() for seed in (embedded, xal, drawn))], read)
 
 
 def _coco() -> Reader:
