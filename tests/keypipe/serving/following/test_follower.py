@@ -390,6 +390,7 @@ def test_mlflows_own_webhook_brings_the_look_forward(
 
     settings = {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
     settings["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = Fernet.generate_key().decode()
+    settings["MLFLOW_WEBHOOK_CACHE_TTL"] = "0"  # else it remembers for a minute that there was none
     registry = MlflowServer(tmp_path_factory.mktemp("mlflow-with-webhooks"), **settings)
     registry.start()
     try:
