@@ -41,7 +41,7 @@ from keypipe.keypoints.boxes import Box, box_iou
 from keypipe.keypoints.instances import AnnotatedImage, Instance, Keypoint
 from keypipe.keypoints.skeleton import Schema, parse_schema
 from keypipe.ranking.suspects import LIMIT, Seen, Suspect, find_suspects
-from tasks.commands.held_out import CONF, predict_held_out
+from tasks.labelling.held_out import CONF, predict_held_out
 from tasks.progress import tell_in_lines
 
 Labels = dict[str, Keypoint]

@@ -17,7 +17,7 @@ from keypipe.files.texts import check_encoding
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
 
 if TYPE_CHECKING:
-    from tasks.commands.labelme_window import Window
+    from tasks.labelling.labelme_window import Window
 
 
 @group("data", examples=["keypipe data export coco ~/for-others"])
@@ -200,7 +200,7 @@ def label(
     from flows.commands.labelling import prepare_labelling
     from flows.system.progress_bar import progress_bar
     from keypipe.inference.predictor import Thresholds
-    from tasks.commands.labelling import Request, count_done
+    from tasks.labelling.next_images import Request, count_done
 
     request = Request(count, source, among, Thresholds(conf=conf, keypoint_conf=keypoint_conf))
     with progress_bar("reading annotations") as progress:
@@ -218,7 +218,7 @@ def label(
 
 def _work_through(root: Path, window: Window, count: Callable[[], str], *, opened: bool) -> int:
     """Open labelme on a list, wait, and say how many images are done; or say how it is opened. Return the exit code."""
-    from tasks.commands.labelme_window import open_window
+    from tasks.labelling.labelme_window import open_window
 
     if not window.installed:
         click.echo("labelme is not installed; `make labelme` does that")
@@ -241,11 +241,11 @@ def relabel(root: Path, count: int, epochs: int | None, opened: bool) -> None:
     A model is trained for each fold of split.folds and looks at the images that it has not learnt from. Trainings are
     kept in .keypipe/held_out; one that was stopped goes on.
     """
-    from flows.commands.prediction import label_options
+    from flows.models.prediction import label_options
     from flows.system.progress_bar import progress_bar
-    from tasks.commands.labelling import LABELLING, hash_labels
-    from tasks.commands.labelme_window import prepare_window
-    from tasks.commands.relabelling import relabel as find_wrong_labels
+    from tasks.labelling.labelme_window import prepare_window
+    from tasks.labelling.next_images import LABELLING, hash_labels
+    from tasks.labelling.relabelling import relabel as find_wrong_labels
     from tasks.workspace import params as read
 
     with changing(root), progress_bar("reading the folds") as progress:
@@ -264,7 +264,7 @@ def relabel(root: Path, count: int, epochs: int | None, opened: bool) -> None:
 def guide(root: Path) -> None:
     """Write a page for annotators: skeleton, examples, rules."""
     from flows.system.progress_bar import progress_bar
-    from tasks.commands.guide import write_guide
+    from tasks.labelling.guide import write_guide
 
     with progress_bar("reading annotations") as progress:
         written = write_guide(root, progress)

@@ -54,12 +54,12 @@ def predict(
         from flows.services import server
 
         server.configure(root)
-    from flows.commands.prediction import Wish, predict_main
+    from flows.models.prediction import Wish, predict_main
     from keypipe.inference.predictor import Thresholds
 
     wish = Wish(model, output, Thresholds(**settings), device, to_labelme, log)
     if flow:
-        from flows.commands.prediction_flow import run_prediction
+        from flows.models.prediction_flow import run_prediction
 
         click.echo(str(run_prediction(root, source, wish)))
     else:
@@ -137,7 +137,7 @@ def serve(
     The default model is the champion, which is followed when it changes, or the export as long as no version is
     registered.
     """
-    from flows.commands.serving import find_model
+    from flows.models.serving import find_model
     from keypipe.inference.predictor import Thresholds
     from keypipe.serving.following.cache import default_folder
     from keypipe.serving.server import serve as serve_model

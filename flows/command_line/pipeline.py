@@ -175,7 +175,7 @@ def schedule(
     --cron, --every and --on-change go together. One run at a time; what fell due meanwhile, or while nobody served the
     schedule, is made up for by one run.
     """
-    from flows.commands import scheduling
+    from flows.scheduling import schedule as scheduling
     from flows.services import server
     from flows.services.timetable import make_timetable
 

@@ -22,8 +22,8 @@ def models(context: click.Context, history: bool, as_json: bool) -> None:
     """List the registered versions and which one is in use."""
     if context.invoked_subcommand is not None:
         return
-    from flows.commands import models as module
-    from tasks.registry.aliases import read_state
+    from flows.models import registered as module
+    from tasks.registry.moves.aliases import read_state
 
     state = read_state(context.obj)
     if as_json:
@@ -44,7 +44,7 @@ def register(root: Path, name: str, why: str) -> None:
     RUN is the start of an MLflow run's id, or `latest`; default: what the workspace holds. The alias `challenger` then
     names the version; `keypipe promote` puts it into use.
     """
-    from flows.commands.models import register as register_run
+    from flows.models.registered import register as register_run
     from flows.pipeline import lease
 
     with lease.claim(root):  # nothing changes what is registered meanwhile
@@ -63,7 +63,7 @@ def promote(root: Path, version: str, why: str) -> None:
 
     VERSION is a number, or an alias such as `challenger`. `champion` then names it, and `previous` the one before.
     """
-    from tasks.registry import aliases
+    from tasks.registry.moves import aliases
 
     for move in aliases.promote(root, version, why).moves:
         click.echo(str(move))
@@ -77,7 +77,7 @@ def rollback(root: Path, why: str) -> None:
 
     Once more leads further back.
     """
-    from tasks.registry import aliases
+    from tasks.registry.moves import aliases
 
     for move in aliases.rollback(root, why).moves:
         click.echo(str(move))
@@ -92,7 +92,7 @@ def approve(root: Path, version: str, why: str) -> None:
 
     VERSION makes sure that it is the one that is meant.
     """
-    from tasks.registry import approvals
+    from tasks.registry.moves import approvals
 
     for move in approvals.approve(root, version, why).moves:
         click.echo(str(move))
@@ -104,7 +104,7 @@ def approve(root: Path, version: str, why: str) -> None:
 @click.pass_obj
 def reject(root: Path, version: str, why: str) -> None:
     """Refuse the version that waits for a person's word."""
-    from tasks.registry import approvals
+    from tasks.registry.moves import approvals
 
     entry = approvals.reject(root, version, why)
     click.echo(f"v{entry.version} is not put into use")

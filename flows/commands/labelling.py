@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from flows.commands.prediction import find_model, label_options, load_checkpoint
+from flows.models.prediction import find_model, label_options, load_checkpoint
 from keypipe.batch.prediction import load_model
 from keypipe.errors import ModelError
 from keypipe.inference.predictor import Predictor
-from tasks.commands.labelling import LABELLING, Request, WorkList, choose_next, write_list
-from tasks.commands.labelme_window import Window, prepare_window
+from tasks.labelling.labelme_window import Window, prepare_window
+from tasks.labelling.next_images import LABELLING, Request, WorkList, choose_next, write_list
 from tasks.progress import Progress
 from tasks.workspace import params as read
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flows.commands.standing import InUse, describe_in_use, read_in_use, read_power
+from flows.models.standing import InUse, describe_in_use, read_in_use, read_power
 from flows.notifications.record import TOLD, Told
 from flows.outcome import Outcome
 from flows.pipeline import lease

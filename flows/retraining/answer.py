@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 
 from flows.services.schedule_record import deployment_name
 from keypipe.errors import PoseError
-from tasks.registry import approvals
+from tasks.registry.moves import approvals
 
 FLOW_NAME = "keypipe-approval"
 SOMEBODY = "somebody in Prefect"

@@ -32,9 +32,9 @@ from flows.services.late_runs import SUPERSEDED_NAME
 from flows.services.presence import Presence, Unsettled, note_end, tell_ends, watched
 from flows.system.process import Tree
 from keypipe.errors import PoseError
-from tasks.registry import aliases, history
-from tasks.registry.history import CHAMPION
-from tasks.registry.lease import HeldError, Lease, LostError, hold
+from tasks.registry.moves import aliases, history
+from tasks.registry.moves.history import CHAMPION
+from tasks.registry.moves.lease import HeldError, Lease, LostError, hold
 from tasks.retraining.settings import read_settings
 from tasks.retraining.start import starts_from_champion
 from tasks.tracking.client import AwayError

@@ -23,8 +23,8 @@ from flows.services.presence import is_cut_off
 from keypipe.errors import PoseError
 from keypipe.gate.telling import to_markdown, to_tags
 from tasks.progress import tell_in_lines
-from tasks.registry import aliases, approvals
-from tasks.registry.history import CHALLENGER, CHAMPION
+from tasks.registry.moves import aliases, approvals
+from tasks.registry.moves.history import CHALLENGER, CHAMPION
 from tasks.registry.registration import Registered, mark_settled, register, tag_gate
 from tasks.retraining import made_of, start, upstream
 from tasks.retraining.decision import Decision, decide_in

@@ -9,8 +9,8 @@ import msgspec
 
 from keypipe.errors import ConfigError, ModelError
 from keypipe.splits.manifest import USED, Manifest, read_manifest
-from tasks.registry.aliases import open_registry, read_state
-from tasks.registry.history import CHAMPION
+from tasks.registry.moves.aliases import open_registry, read_state
+from tasks.registry.moves.history import CHAMPION
 from tasks.retraining.made_of import read_version_manifest
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import MANIFEST, ONNX

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.registry import history
-from tasks.registry.aliases import State, open_registry
+from tasks.registry.moves import history
+from tasks.registry.moves.aliases import State, open_registry
 from tasks.tracking import glance as tracking
 
 

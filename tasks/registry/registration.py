@@ -15,12 +15,12 @@ from PIL import Image, ImageOps
 from keypipe.dataset.coco import parse_coco
 from keypipe.errors import ConfigError, ModelError
 from keypipe.keypoints.skeleton import Schema
-from tasks.registry import history
-from tasks.registry.aliases import challenge, open_registry
 from tasks.registry.card import FILE, to_card, to_description
 from tasks.registry.facts import Facts, Read, gather
-from tasks.registry.history import CHALLENGER, CHAMPION
-from tasks.registry.lease import hold
+from tasks.registry.moves import history
+from tasks.registry.moves.aliases import challenge, open_registry
+from tasks.registry.moves.history import CHALLENGER, CHAMPION
+from tasks.registry.moves.lease import hold
 from tasks.tracking.history import try_show
 from tasks.tracking.packaging import save_package
 from tasks.tracking.registry import Registry, Version, to_tags

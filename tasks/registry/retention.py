@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.registry import history
-from tasks.registry.aliases import MovedError, State, holding, open_registry, read_state
+from tasks.registry.moves import history
+from tasks.registry.moves.aliases import MovedError, State, holding, open_registry, read_state
 
 RECENT = "moved lately"
 BEST = "the best that was in use"

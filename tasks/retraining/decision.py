@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.registry.aliases import State, open_registry, read_state
-from tasks.registry.history import CHAMPION
+from tasks.registry.moves.aliases import State, open_registry, read_state
+from tasks.registry.moves.history import CHAMPION
 from tasks.retraining.made_of import Change, SameParam, find_change, judged_last, settled_at
 from tasks.retraining.settings import RetrainParams
 

@@ -26,9 +26,9 @@ from keypipe.splits.power import HEADLINES
 from tasks.grading.rules import Grading, GradingParams, to_grading
 from tasks.progress import Progress, tell_nobody
 from tasks.proofs.parity import max_detections, to_evaluation
-from tasks.registry import history
-from tasks.registry.aliases import State, open_registry
-from tasks.registry.history import CHAMPION
+from tasks.registry.moves import history
+from tasks.registry.moves.aliases import State, open_registry
+from tasks.registry.moves.history import CHAMPION
 from tasks.retraining.jury import TEST, Chosen, choose_images
 from tasks.retraining.made_of import read_version_manifest
 from tasks.tracking.registry import Registry, Version

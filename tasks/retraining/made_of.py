@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from keypipe.splits.manifest import Manifest, parse_manifest
-from tasks.registry.aliases import open_registry
+from tasks.registry.moves.aliases import open_registry
 from tasks.registry.registration import GATE, SETTLED
 from tasks.tracking.registry import Registry, Version
 from tasks.versions import git, snapshots

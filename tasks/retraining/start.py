@@ -11,7 +11,7 @@ import msgspec
 from keypipe.errors import ConfigError, ModelError
 from keypipe.files.atomic import replacing_file
 from tasks.registry.glance import glance
-from tasks.registry.history import CHAMPION
+from tasks.registry.moves.history import CHAMPION
 from tasks.tracking.history import fetch_artifact
 from tasks.versions.weights import hash_file, read_versioned, version_weights
 from tasks.workspace import params as read

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 
 from flows.cli import cli
 from keypipe.errors import PoseError
-from tasks.registry.aliases import challenge, dismiss, open_registry, read_state
-from tasks.registry.approvals import ask
 from tasks.registry.glance import glance
+from tasks.registry.moves.aliases import challenge, dismiss, open_registry, read_state
+from tasks.registry.moves.approvals import ask
 from tests.imports import ROOT
 from tests.registered import make_registrable, train_again
 

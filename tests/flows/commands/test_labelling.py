@@ -16,7 +16,7 @@ from PIL import Image
 from flows.cli import cli
 from keypipe.demo.scene import SCHEMA
 from keypipe.keypoints.skeleton import parse_schema
-from tasks.commands.labelling import LIST
+from tasks.labelling.next_images import LIST
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.workspace import make_workspace, run_stages, set_params
 

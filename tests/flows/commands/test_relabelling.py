@@ -13,7 +13,7 @@ from flows.cli import cli
 from keypipe.dataset.coco import format_coco, parse_coco, to_images
 from keypipe.errors import ConfigError
 from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
-from tasks.commands.held_out import FOUND, HELD_OUT
+from tasks.labelling.held_out import FOUND, HELD_OUT
 from tests.workspace import make_workspace, run_stages, set_params
 
 PARAMS = {"train.epochs": 1, "train.imgsz": 64, "split.folds": 2, "split.near_duplicates": False}

@@ -15,7 +15,7 @@ from flows.history.known_runs import Child, Run, list_runs
 from flows.history.retention import decide
 from flows.services import server
 from flows.system.process import Tree
-from tasks.registry.aliases import MovedError, challenge, open_registry, promote, read_state, rollback
+from tasks.registry.moves.aliases import MovedError, challenge, open_registry, promote, read_state, rollback
 from tasks.registry.retention import delete_versions
 from tasks.tracking import runs as tracking
 from tasks.tracking.client import open_client

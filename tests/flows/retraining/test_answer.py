@@ -12,8 +12,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.retraining.answer import FLOW_NAME
 from flows.services.schedule_record import deployment_name
-from tasks.registry.aliases import challenge, open_registry, promote, read_state
-from tasks.registry.approvals import ask, find_waiting
+from tasks.registry.moves.aliases import challenge, open_registry, promote, read_state
+from tasks.registry.moves.approvals import ask, find_waiting
 from tests.flows.toy import PATIENCE, Toy, wait_until
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from flows.outcome import Outcome
 from flows.services.schedule_record import deployment_name
-from tasks.registry.aliases import MovedError, read_state, rollback
-from tasks.registry.approvals import approve, ask, find_waiting
+from tasks.registry.moves.aliases import MovedError, read_state, rollback
+from tasks.registry.moves.approvals import approve, ask, find_waiting
 from tasks.tracking.client import AwayError
 from tests.flows.notifications.receivers import receiving
 from tests.flows.retraining.fixtures import Farm
@@ -274,7 +274,7 @@ def test_people_are_told_of_a_version_that_waited_in_vain_and_of_parameters_that
 
 def test_a_turn_that_another_took_is_noticed_before_the_next_step(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.retraining.flow import PURPOSE
-    from tasks.registry.aliases import open_registry
+    from tasks.registry.moves.aliases import open_registry
 
     registry = open_registry(farm.root)
 
@@ -302,8 +302,8 @@ def test_what_the_doctor_stops_is_not_trained(farm: Farm) -> None:
 
 def test_one_retraining_at_a_time(farm: Farm) -> None:
     from flows.retraining.flow import PURPOSE
-    from tasks.registry.aliases import open_registry
-    from tasks.registry.lease import hold
+    from tasks.registry.moves.aliases import open_registry
+    from tasks.registry.moves.lease import hold
 
     with hold(open_registry(farm.root), PURPOSE, "night@barn"):
         outcome = farm.retrain("now")

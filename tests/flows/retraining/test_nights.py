@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.registry.aliases import read_state
+from tasks.registry.moves.aliases import read_state
 from tasks.versions.raw import raw_version, version_raw
 from tasks.versions.store import checkout, fetch_folder, push_data
 from tests.flows.retraining.fixtures import Farm

@@ -10,7 +10,7 @@ import pytest
 
 from flows.retraining.record import read_outcome
 from flows.services import server
-from tasks.registry.aliases import read_state
+from tasks.registry.moves.aliases import read_state
 from tests.flows.retraining.fixtures import Farm
 from tests.flows.services.test_presence import AWAY, Watched, running_server, strike, wait_for_flow_state
 from tests.flows.toy import Toy

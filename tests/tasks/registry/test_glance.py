@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from keypipe.errors import PoseError
-from tasks.registry.aliases import challenge, open_registry, promote, read_state
 from tasks.registry.glance import glance
+from tasks.registry.moves.aliases import challenge, open_registry, promote, read_state
 from tests.tasks.registry.conftest import make_versions
 
 

@@ -23,8 +23,8 @@ from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Predictor, Thresholds
 from keypipe.inference.results import round_prediction
 from keypipe.inference.tables import predict_rows
-from tasks.registry.aliases import open_registry, promote, read_state
 from tasks.registry.card import MAX_DESCRIPTION, to_description
+from tasks.registry.moves.aliases import open_registry, promote, read_state
 from tasks.registry.registration import register
 from tasks.tracking.history import list_runs
 from tasks.tracking.packaging import CODE, PACKAGES

@@ -10,7 +10,7 @@ import pytest
 
 from keypipe.gate.rules import Rules
 from keypipe.keypoints.skeleton import Schema, parse_schema
-from tasks.registry.aliases import open_registry, promote, read_state
+from tasks.registry.moves.aliases import open_registry, promote, read_state
 from tasks.retraining.judging import SEEN, CannotJudgeError, Judgement, judge
 from tasks.retraining.page import write_page
 from tasks.tracking.packaging import save_package

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keypipe.errors import ConfigError, ModelError
-from tasks.registry.aliases import open_registry, promote
+from tasks.registry.moves.aliases import open_registry, promote
 from tasks.registry.registration import register
 from tasks.retraining.start import NOTE, PLACE, Fetched, fetch_champion, starts_from_champion
 from tasks.retraining.upstream import own_files

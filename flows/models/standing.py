@@ -10,9 +10,9 @@ import msgspec
 
 from keypipe.errors import PoseError
 from keypipe.splits.power import AP, CLOSE, SHIPPED_MARGINS, Power, find_power
-from tasks.registry.approvals import Waiting, find_waiting
 from tasks.registry.glance import glance
-from tasks.registry.history import CHAMPION, PREVIOUS, Entry, last_champion_move
+from tasks.registry.moves.approvals import Waiting, find_waiting
+from tasks.registry.moves.history import CHAMPION, PREVIOUS, Entry, last_champion_move
 from tasks.retraining.settings import read_settings
 from tasks.workspace.places import REPORT_JSON, report_folder
 

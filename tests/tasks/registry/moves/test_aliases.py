@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from keypipe.errors import ConfigError, PoseError
-from tasks.registry import history
-from tasks.registry.aliases import challenge, dismiss, holding, promote, read_state, rollback
-from tasks.registry.history import OUTSIDE, Move
+from tasks.registry.moves import history
+from tasks.registry.moves.aliases import challenge, dismiss, holding, promote, read_state, rollback
+from tasks.registry.moves.history import OUTSIDE, Move
 from tasks.tracking.registry import HISTORY_EXPERIMENT, Registry
 from tests.imports import ROOT
 from tests.patience import PATIENCE
@@ -34,7 +34,7 @@ def start(registry: Registry, code: str) -> subprocess.Popen[str]:
 
 PROMOTE = """
 from keypipe.errors import PoseError
-from tasks.registry.aliases import promote, read_state
+from tasks.registry.moves.aliases import promote, read_state
 read_state(root)  # all is imported and connected: what follows takes moments
 print("begins", flush=True)
 try:
@@ -46,7 +46,7 @@ print("moved")
 
 DIES = """
 import signal
-from tasks.registry import aliases
+from tasks.registry.moves import aliases
 from tasks.tracking.registry import Registry
 
 class Dying(Registry):
@@ -164,7 +164,7 @@ def test_of_two_at_once_one_wins_and_the_other_is_told(registry: Registry) -> No
 
 def test_many_at_once_lose_no_entry(registry: Registry) -> None:
     code = """
-from tasks.registry.aliases import challenge
+from tasks.registry.moves.aliases import challenge
 for version in "1234":
     challenge(root, version, why=version, who=sys.argv[1])
 """

@@ -11,9 +11,9 @@ import msgspec
 
 from flows.history.known_runs import WORKSPACE, find_run, find_snapshot, list_runs
 from flows.system.tables import print_table
-from tasks.registry.aliases import State
-from tasks.registry.approvals import find_waiting
-from tasks.registry.history import CHALLENGER, CHAMPION, PREVIOUS, last_champion_move
+from tasks.registry.moves.aliases import State
+from tasks.registry.moves.approvals import find_waiting
+from tasks.registry.moves.history import CHALLENGER, CHAMPION, PREVIOUS, last_champion_move
 from tasks.registry.registration import Registered
 from tasks.registry.registration import register as register_files
 from tasks.tracking.registry import Version

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flows.pipeline import lease
-from flows.services.raw_watch import RawWatch
+from flows.scheduling.raw_watch import RawWatch
 from flows.services.schedule_record import SERVED, Served, format_time
 from flows.services.timetable import Timetable
 from flows.system.state_files import read_record, write_record

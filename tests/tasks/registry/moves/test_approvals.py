@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from keypipe.errors import ConfigError
-from tasks.registry import history
-from tasks.registry.aliases import challenge, dismiss, holding, promote, read_state, rollback
-from tasks.registry.approvals import approve, ask, expire, find_waiting, note_verdict, reject
+from tasks.registry.moves import history
+from tasks.registry.moves.aliases import challenge, dismiss, holding, promote, read_state, rollback
+from tasks.registry.moves.approvals import approve, ask, expire, find_waiting, note_verdict, reject
 from tasks.tracking.registry import Registry
 
 
@@ -83,7 +83,7 @@ def test_another_champion_or_challenger_ends_it(waiting: Registry) -> None:
 
 
 def test_a_promotion_takes_the_place_of_the_version_that_it_was_compared_with(waiting: Registry) -> None:
-    from tasks.registry.aliases import MovedError
+    from tasks.registry.moves.aliases import MovedError
 
     promote(waiting.root, "3", why="by hand")
     with pytest.raises(MovedError, match=r"champion v1 -> v3"):

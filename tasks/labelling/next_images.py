@@ -32,8 +32,8 @@ from keypipe.keypoints.skeleton import Schema
 from keypipe.ranking.appearance import describe_appearance, pick_spread
 from keypipe.ranking.frames import choose_frames, describe_frames, read_frames
 from keypipe.ranking.looks import Look, look_at, score_looks
-from tasks.commands.gathered import gather_objects, learn_examiners
 from tasks.convert import ConvertParams, read_raw
+from tasks.labelling.gathered import gather_objects, learn_examiners
 from tasks.progress import Progress
 from tasks.workspace import params as read
 from tasks.workspace.places import RAW, STATE

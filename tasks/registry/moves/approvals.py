@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import ConfigError
-from tasks.registry import history
-from tasks.registry.aliases import Held, aliases_in_use, holding_or_told, open_used, resolve
-from tasks.registry.history import CHALLENGER, CHAMPION, Entry
+from tasks.registry.moves import history
+from tasks.registry.moves.aliases import Held, aliases_in_use, holding_or_told, open_used, resolve
+from tasks.registry.moves.history import CHALLENGER, CHAMPION, Entry
 
 
 class Waiting(msgspec.Struct, frozen=True):

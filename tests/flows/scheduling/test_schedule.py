@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows.commands.scheduling import deployment_name
+from flows.scheduling.schedule import deployment_name
 from flows.services.schedule_record import SERVED, Served
 from flows.services.timetable import Timetable
 from flows.system.state_files import read_record, write_record
@@ -194,7 +194,7 @@ def test_a_time_within_the_start_is_not_lost(ran: Toy) -> None:
     async def settle() -> None:
         from prefect.client.orchestration import get_client
 
-        from flows.commands.schedule_runner import Keeper
+        from flows.scheduling.runner import Keeper
 
         async with get_client() as client:
             name = f"keypipe-training/{deployment_name(ran.root)}"
@@ -229,7 +229,7 @@ def test_another_flow_of_the_workspace_is_no_longer_scheduled(ran: Toy) -> None:
     Schedule(ran, "--cron", "0 0 1 1 *").stop()
 
     async def retire() -> None:
-        from flows.commands.schedule_runner import retire
+        from flows.scheduling.runner import retire
 
         async with get_client() as client:
             await retire(client, [f"keypipe-training/{deployment_name(ran.root)}", "keypipe-retraining/none"])

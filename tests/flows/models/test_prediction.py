@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.prediction import choose_conf, draw_images, make_model, measure
 from flows.cli import cli
-from flows.commands.prediction import Wish, find_model, predict_main
+from flows.models.prediction import Wish, find_model, predict_main
 from keypipe.errors import FaultsError, ModelError
 from keypipe.inference.predictor import Thresholds
 from keypipe.inference.results import ImageResult

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Failed
 
-from flows.commands.prediction import USUAL, Wish, predict_in_workspace
+from flows.models.prediction import USUAL, Wish, predict_in_workspace
 from flows.pipeline.lease import RunCancelled
 from flows.services import server
 from flows.services.presence import Presence, Unsettled, is_cut_off, note_end, tell_ends, watched
@@ -33,12 +33,12 @@ def flow_run_name() -> str:
 
 @flow(name=FLOW_NAME, flow_run_name=flow_run_name, persist_result=False)
 def prediction_flow(root: str, source: str, wish: dict[str, Any] | None = None) -> Any:
-    """Predict on files; see ``flows.commands.prediction.predict_main``.
+    """Predict on files; see ``flows.models.prediction.predict_main``.
 
     Args:
         root: the workspace.
         source: what to predict on.
-        wish: how; the values of a ``flows.commands.prediction.Wish``.
+        wish: how; the values of a ``flows.models.prediction.Wish``.
 
     Returns:
         The summary, or a failed state with the user's error.
@@ -90,7 +90,7 @@ def _until_cancelled(progress: batch.Progress, presence: Presence) -> batch.Prog
 
 
 def run_prediction(root: Path, source: str, wish: Wish = USUAL) -> batch.Summary:
-    """Run the flow in this process, with a Prefect server; see ``flows.commands.prediction.predict_main``.
+    """Run the flow in this process, with a Prefect server; see ``flows.models.prediction.predict_main``.
 
     A server that goes away meanwhile stops nothing; a later run tells it how this one ended.
     """

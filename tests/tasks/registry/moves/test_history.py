@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keypipe.errors import ConfigError
-from tasks.registry.history import (
+from tasks.registry.moves.history import (
     MAX_WHY,
     Entry,
     Move,

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 
 import msgspec
 
-from flows.commands.schedule_runner import FLOWS, RunnerTask
+from flows.scheduling.runner import FLOWS, RunnerTask
 from flows.services import server
 from flows.services.schedule_record import SCHEDULE, ScheduleRecord, active_schedule, deployment_name
 from flows.services.timetable import Timetable
@@ -27,7 +27,7 @@ from tasks.tracking.machine import start_mark
 from tasks.workspace.places import STATE
 
 LOCK = STATE / "schedule.lock"
-RUNNER = Path(__file__).with_name("schedule_runner.py")
+RUNNER = Path(__file__).with_name("runner.py")
 RUNNER_GRACE_SECONDS = 30.0
 """More than a stage gets: the runner waits for the run, which waits for its stage."""
 

@@ -40,8 +40,8 @@ from keypipe.report.page import (
     SkeletonPlots,
     Table,
 )
-from tasks.commands.gathered import gather_objects, learn_examiners
 from tasks.convert import ConvertParams, read_raw
+from tasks.labelling.gathered import gather_objects, learn_examiners
 from tasks.pages.reports import write_report
 from tasks.progress import Progress
 from tasks.workspace import params as read

@@ -13,7 +13,7 @@ from uuid import UUID
 import psutil
 import pytest
 
-from flows.commands.prediction import Wish
+from flows.models.prediction import Wish
 from flows.services import server
 from keypipe.errors import FaultsError
 from keypipe.inference.predictor import Thresholds
@@ -23,7 +23,7 @@ from tests.patience import PATIENCE
 
 
 def test_the_flow(workspace: Path, api: Api) -> None:
-    from flows.commands.prediction_flow import run_prediction
+    from flows.models.prediction_flow import run_prediction
 
     summary = run_prediction(workspace, "photos/good.jpg", Wish(thresholds=Thresholds(max_det=1)))
     assert [entry.objects for entry in summary.files] == [1]
@@ -32,7 +32,7 @@ def test_the_flow(workspace: Path, api: Api) -> None:
 
 
 def test_a_flow_with_faults_has_failed_and_tells_why(workspace: Path, api: Api) -> None:
-    from flows.commands.prediction_flow import run_prediction
+    from flows.models.prediction_flow import run_prediction
 
     with pytest.raises(FaultsError, match="1 other file done"):
         run_prediction(workspace, "photos")
@@ -102,7 +102,7 @@ def last_run() -> Any:
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
     from prefect.client.schemas.sorting import FlowRunSort
 
-    from flows.commands.prediction_flow import FLOW_NAME
+    from flows.models.prediction_flow import FLOW_NAME
 
     with get_client(sync_client=True) as client:
         flows = FlowFilter(name=FlowFilterName(any_=[FLOW_NAME]))

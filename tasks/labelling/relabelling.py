@@ -17,8 +17,8 @@ from keypipe.images.media import read_image
 from keypipe.keypoints.skeleton import Schema
 from keypipe.ranking.suspects import KINDS, LIMIT, Seen, Suspect, find_suspects
 from keypipe.report.page import Figure, Gallery, Picture, Report, Section, Table
-from tasks.commands.held_out import predict_held_out
 from tasks.convert import ConvertParams
+from tasks.labelling.held_out import predict_held_out
 from tasks.pages.reports import write_report
 from tasks.progress import Progress, follow
 from tasks.workspace import params as read

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.commands.serving import find_model
+from flows.models.serving import find_model
 from keypipe.errors import ConfigError, PoseError
 from keypipe.serving.following.rest import MlflowRest
 from keypipe.serving.following.source import ModelRef

@@ -13,8 +13,8 @@ from PIL import Image
 
 from keypipe.annotations.labelme import LabelmeOptions
 from keypipe.keypoints.skeleton import Schema, Skeleton
-from tasks.commands import labelme_window
-from tasks.commands.labelme_window import find_labelme, prepare_window, to_config, to_search
+from tasks.labelling import labelme_window
+from tasks.labelling.labelme_window import find_labelme, prepare_window, to_config, to_search
 
 SCHEMA = Schema({"cow": Skeleton(("nose", "tail")), "calf": Skeleton(("nose", "horn (left)"))})
 IMAGES = ["a/x.jpg", "b/y (1).jpg", "奶牛.png"]

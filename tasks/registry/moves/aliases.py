@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from keypipe.errors import ConfigError, PoseError
-from tasks.registry import history
-from tasks.registry.history import CHALLENGER, CHAMPION, OUTSIDE, PREVIOUS, Entry, Move, What
-from tasks.registry.lease import HeldError, Lease, hold
+from tasks.registry.moves import history
+from tasks.registry.moves.history import CHALLENGER, CHAMPION, OUTSIDE, PREVIOUS, Entry, Move, What
+from tasks.registry.moves.lease import HeldError, Lease, hold
 from tasks.registry.settings import model_name
 from tasks.tracking.history import try_show
 from tasks.tracking.registry import Registry, Version

@@ -8,7 +8,7 @@ from pathlib import Path
 from keypipe.errors import ConfigError
 from keypipe.serving.following.rest import MlflowRest
 from keypipe.serving.following.source import AwayError, ModelRef, ModelSource, NoModelError, NoVersionError, parse_ref
-from tasks.registry.history import CHAMPION
+from tasks.registry.moves.history import CHAMPION
 from tasks.registry.settings import model_name
 from tasks.registry.source import WorkspaceSource
 from tasks.tracking.client import tracking_uri

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.raw_watch import RawWatch
+from flows.scheduling.raw_watch import RawWatch
 
 QUIET = 10.0
 

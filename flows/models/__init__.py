@@ -1,0 +1,1 @@
+"""Models in use: which there are and which is in use, predictions with them, and serving."""

@@ -1,0 +1,1 @@
+"""What people annotate next and look at again, the window they do it in, and the guide beside it."""
