@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from keypipe.errors import ConfigError
+
+_DEEPEST = 200
 
 
 def read_document(path: Path) -> CommentedMap:
@@ -107,6 +111,8 @@ def format_value(value: Any) -> str:
 
 def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
     text = decode_yaml(content, name) if isinstance(content, bytes) else content
+    if _most_open(text) > _DEEPEST:  # the parser would take seconds: it looks at all open ones at every token
+        raise ConfigError(f"{name}: brackets in brackets by the hundred")
     try:
         value = yaml.load(text)
         if "*" in text:
@@ -125,6 +131,12 @@ def _load(yaml: YAML, content: bytes | str, name: str) -> Any:
         raise ConfigError(f"{name}: brackets in brackets by the hundred") from error
     except (YAMLError, ValueError, TypeError, AttributeError) as error:  # a number that is none, a list for a key
         raise ConfigError(f"{name}: cannot be read: {str(error)[:200]}") from error
+
+
+def _most_open(text: str) -> int:
+    """Return how many brackets are open at once at most; those in quotes and comments count as well."""
+    depths = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    return max(depths, default=0)
 
 
 def _refuse_circles(value: Any, name: str, around: set[int], seen: set[int]) -> None:

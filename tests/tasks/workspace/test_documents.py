@@ -123,3 +123,12 @@ def test_other_encodings_are_refused_by_every_reader_alike(tmp_path: Path, encod
 def test_a_character_that_yaml_does_not_take_is_named_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"params\.yaml:2: the character U\+0007 is none"):
         parse_yaml(b"seed: 0\nname: \x07\n", "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["{" * 2000, "[" * 201, "{a: " * 300 + "1" + "}" * 300])
+def test_brackets_in_brackets_by_the_hundred_are_refused_before_a_parser_sees_them(text: str) -> None:
+    """The parser takes seconds for what fits on a line, since it looks at all open brackets at every token."""
+    for read in (parse_yaml, parse_document):
+        with pytest.raises(ConfigError, match=r"^params\.yaml: brackets in brackets by the hundred$"):
+            read(f"a: {text}".encode(), "params.yaml")
+    assert parse_yaml(f"a: {'[' * 100}{']' * 100}", "params.yaml")
