@@ -449,7 +449,7 @@ def test_a_bug_is_called_one(constant: Path, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: Any) -> None:
         raise ValueError("secret")
 
-    monkeypatch.setattr(model._predictor, "model", fail)
+    monkeypatch.setattr(model.predictor, "model", fail)
     answer = asyncio.run(post_inside(model, JPEG))
     assert error_of(answer) == "this is a bug: ValueError"
     assert answer.status_code == 500
@@ -490,7 +490,7 @@ def test_the_interface_is_described(server: Served) -> None:
     document = httpx.get(f"{server.url}/openapi.json").json()
     assert set(document["paths"]) == {"/predict", "/model", "/healthz", "/metrics"}
     operation = document["paths"]["/predict"]["post"]
-    assert {item["name"] for item in operation["parameters"]} == {"conf", "iou", "max_det", "keypoint_conf"}
+    assert {item["name"] for item in operation["parameters"]} == {"conf", "iou", "max_det", "keypoint_conf", "group"}
     assert set(operation["responses"]) == {"200", "401", "408", "413", "422", "500", "503"}
     assert set(operation["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
     assert list(operation["responses"]["200"]["headers"]) == ["Keypipe-Model"]

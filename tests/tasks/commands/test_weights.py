@@ -119,13 +119,13 @@ def test_a_file_that_is_no_start_is_refused_and_nothing_is_copied(root: Path, po
     write_program(tmp_path / "program.pt", tmp_path / "it ran")
     (tmp_path / "model.onnx").write_bytes(b"onnx")
     (tmp_path / "words.yaml").write_text("nc: 1\n")
-    with pytest.raises(ModelError, match=r"words\.pt: not weights that Ultralytics can load"):
+    with pytest.raises(ModelError, match=r"words\.pt: a text, not weights"):
         take_weights(root, tmp_path / "words.pt")
-    with pytest.raises(ModelError, match=r"words\.pt: not weights that Ultralytics can load"):
+    with pytest.raises(ModelError, match=r"words\.pt: a text, not weights"):
         take_weights(root, tmp_path / "words.pt", teacher=True)
     with pytest.raises(ModelError, match=r"program\.pt: not loaded, since it could run any program"):
         take_weights(root, tmp_path / "program.pt")
-    with pytest.raises(ModelError, match=r"words\.yaml: not weights"):
+    with pytest.raises(ModelError, match=r"words\.yaml: not the YAML of a model"):
         take_weights(root, tmp_path / "words.yaml")
     with pytest.raises(ConfigError, match=r"model\.onnx: expected \.pt or \.yaml or \.yml"):
         take_weights(root, tmp_path / "model.onnx")
