@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,7 @@ def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> Non
     from tasks.commands.label_import import ImportOptions
     from tasks.commands.label_import import import_labels as import_from
 
+    _refuse_options_of_others(kind, options)
     for key in ("classes", "keypoints"):
         options[key] = tuple(name.strip() for name in options[key].split(",") if name.strip())
     options["kpt_shape"] = _parse_kpt_shape(options["kpt_shape"])
@@ -80,6 +81,19 @@ def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> Non
     with changing(root), progress_bar("reading labels") as progress:
         told = import_from(root, kind, source, ImportOptions(**options), progress)
     click.echo(told)
+
+
+_OF_KINDS = {"classes": ("yolo", "dlc", "sleap"), "keypoints": ("yolo",), "kpt_shape": ("yolo",)}
+
+
+def _refuse_options_of_others(kind: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that mean nothing to a format, whose labels bring these names themselves."""
+    for key, kinds in _OF_KINDS.items():
+        if options[key] and kind not in kinds:
+            option = f"--{key.replace('_', '-')}"
+            raise ConfigError(
+                f"{option} is for `keypipe import {'|'.join(kinds)}`; {kind} brings its own, leave it out"
+            )
 
 
 def _parse_kpt_shape(text: str | None) -> tuple[int, int] | None:

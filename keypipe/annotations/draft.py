@@ -112,6 +112,7 @@ class _Seen:
     def __init__(self, options: LabelmeOptions) -> None:
         self._options = options
         self._outlines: Counter[tuple[str, str]] = Counter()
+        self._outside: Counter[str] = Counter()
         self._circles: Counter[str] = Counter()
         self._shapes: Counter[str] = Counter()
         self._in_shares: list[str] = []
@@ -153,8 +154,8 @@ class _Seen:
                 members[owner].append(point.name)
                 if _is_contested(point, boxes, owner):
                     contested[owner].append(point.name)
-            else:
-                self._add_outline(file, point)
+            elif not self._add_outline(file, point):
+                self._outside[point.name] += 1
         self._add_circles(file, [box for _, box in boxes], points)
         for owner, names in members.items():
             own = Counter(names) - Counter(contested[owner])
@@ -163,11 +164,15 @@ class _Seen:
                 self._repeating[boxes[owner][0].name] += max(own.values()) > 1
             self._keypoints.add_object(names, file.image_path or "no image")
 
-    def _add_outline(self, file: LabelmeFile, point: LabelmeShape) -> None:
-        """Take down the outlines that hold a point which no box holds."""
-        for shape in file.shapes:
-            if shape.shape_type in OUTLINES and shape.points and contains(bounds(shape.points), *point.points[0]):
-                self._outlines[shape.shape_type, shape.name] += 1
+    def _add_outline(self, file: LabelmeFile, point: LabelmeShape) -> bool:
+        """Take down the outlines that hold a point which no box holds; tells whether there are any."""
+        around = [
+            (shape.shape_type, shape.name)
+            for shape in file.shapes
+            if shape.shape_type in OUTLINES and shape.points and contains(bounds(shape.points), *point.points[0])
+        ]
+        self._outlines.update(around)
+        return bool(around)
 
     def _add_circles(self, file: LabelmeFile, boxes: Sequence[Box], points: Sequence[LabelmeShape]) -> None:
         """Take down the circles in boxes that are no keypoints, nor drawn around one."""
@@ -213,6 +218,15 @@ class _Seen:
             for (shape_type, name), count in self._outlines.most_common()
         ]
 
+    def _describe_outside(self, schema: Schema) -> list[str]:
+        """Say which labels of points are left out of the schema, since no box holds them."""
+        return [
+            f"{format_count(count, 'point')} {name!r} in no rectangle, and in none of its group: {name!r} is no"
+            " keypoint yet; draw the rectangles around them too, or give both one group, and use the folder again"
+            for name, count in self._outside.most_common()
+            if schema.aliases.get(name, name) not in schema.slots
+        ]
+
     def _find_namesakes(self, classes: Mapping[str, Skeleton], class_of: Mapping[str, str]) -> list[str]:
         """Find classes whose only keypoint stands twice and more in most objects; in a few it is a slip of the hand."""
         balance: Counter[str] = Counter()
@@ -251,8 +265,10 @@ class _Seen:
             faults = (f"{told} {self._in_shares[0]}, hold shares of the image: {IN_PIXELS}",)
         sizes = summarise_sizes(self._shares, self._image_px)
         unnamed = (f"{format_count(self._unnamed, 'shape')} without a label: convert passes them over",)
-        notes = (*notes, *self._describe_outlines(), *(unnamed if self._unnamed else ()))
-        return Draft(Schema(classes, aliases), notes, faults, self._describe_shapes(), sizes)
+        schema = Schema(classes, aliases)
+        outside = self._describe_outside(schema) if classes else ()
+        notes = (*notes, *self._describe_outlines(), *outside, *(unnamed if self._unnamed else ()))
+        return Draft(schema, notes, faults, self._describe_shapes(), sizes)
 
 
 def _describe_doubts(class_name: str, doubts: Sequence[tuple[str, str]]) -> list[str]:

@@ -79,11 +79,12 @@ def parse_coco_document(document: Any, name: str = "annotations.json", box_margi
 
 
 def is_coco(document: Any) -> bool:
-    """Tell whether a document has COCO's lists."""
-    return isinstance(document, dict) and all(
+    """Tell whether a document has COCO's lists, and more than captions."""
+    lists = isinstance(document, dict) and all(
         isinstance(document.get(key), list) and all(isinstance(entry, dict) for entry in document[key])
         for key in ("images", "annotations", "categories")
     )
+    return lists and bool(document["categories"] or not any("caption" in entry for entry in document["annotations"]))
 
 
 class _CocoReader:
@@ -186,7 +187,7 @@ class _CocoReader:
     ) -> bool:
         """Tell whether the box or the keypoints of an annotation are shares of the image, as YOLO has them."""
         image = images.get(_key(annotation.get("image_id")))
-        if image and image.size_wh and min(image.size_wh) < _MIN_SIDE_PX:
+        if self.own or (image and image.size_wh and min(image.size_wh) < _MIN_SIDE_PX):
             return False
         box = annotation.get("bbox")
         if isinstance(box, list) and len(box) == 4 and all(is_finite(value) and value >= 0 for value in box):

@@ -71,13 +71,22 @@ def describe_json(document: Any) -> str | None:
         return _describe_list(document)
     if not isinstance(document, dict):
         return None
-    keys = document.keys()
+    keys = {*document}
+    if _has_captions(document) and not document.get("categories"):
+        keys.discard("categories")
     for wanted, told in _OBJECTS:
         if wanted <= keys:
             return told
     if any(isinstance(value, dict) and {"regions", "filename"} <= value.keys() for value in document.values()):
         return _VIA
     return None
+
+
+def _has_captions(document: dict[str, Any]) -> bool:
+    annotations = document.get("annotations")
+    return isinstance(annotations, list) and any(
+        isinstance(entry, dict) and "caption" in entry for entry in annotations
+    )
 
 
 _VIA = "a project of VGG's Image Annotator (VIA): export it there as COCO, and `keypipe import coco` reads that"

@@ -150,12 +150,13 @@ def run(
 
 
 def _read_splits(root: Path, folder: Folder) -> dict[str, str]:
-    """Return the split of every image that the manifest uses, known by its content or else by its path."""
+    """Return the split of every image that the manifest uses, and of those that have moved, known by their content."""
     used = [line for line in read_manifest(root / MANIFEST).lines if line.state == USED]
-    splits = {line.image: line.split for line in used}
     by_md5 = {line.md5: line.split for line in used}
+    known = {(line.image, line.md5) for line in used}  # of copies each keeps its own
     images = [reading.file.image for reading in folder.files.readings() if reading.file.image]
-    return splits | {image.path: by_md5[image.md5] for image in images if image.md5 in by_md5}
+    moved = [image for image in images if image.md5 in by_md5 and (image.path, image.md5) not in known]
+    return {line.image: line.split for line in used} | {image.path: by_md5[image.md5] for image in moved}
 
 
 def _list_images(folder: Folder, look: _Pictures) -> list[AnnotatedImage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,8 @@ def explain_refusal(error: BaseException) -> str:
         error: what loading it raised.
     """
     asked = re.search(r"(?:GLOBAL |unsafe )([^\s(]+(?:\([^)]*\))?)", f"{error.__cause__}\n{error}")
+    if asked is None and isinstance(error.__cause__, pickle.UnpicklingError):  # Ultralytics' own words are misleading
+        return "not weights that Ultralytics can load: damaged, or of another make"
     if asked is None and "outside the supported Ultralytics checkpoint format" in str(error):
         return "no network of Ultralytics in it; use weights that Ultralytics or keypipe saved"
     if asked is None:

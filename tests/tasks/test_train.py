@@ -419,7 +419,7 @@ def test_weights_that_know_no_keypoint_of_the_dataset_are_refused(divided: Path,
 
 
 def test_damaged_weights(divided: Path) -> None:
-    (divided / "damaged.pt").write_bytes(b"no weights")
+    (divided / "damaged.pt").write_bytes(b"no weights\0")
     start = keep_weights(divided, divided / "damaged.pt", "start.pt")
     set_params(divided, **{"train.model": start})
     assert "train.model: " in (message := refuse(divided))

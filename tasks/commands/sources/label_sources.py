@@ -283,7 +283,12 @@ def _check_unused(source: Path, unused: Iterable[str], images: ImageFolder, enco
 
 def _find_data_yaml(source: Path, encoding: str | None) -> dict[str, Any]:
     for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
-        data = read_mapping(path, encoding)
+        try:
+            data = read_mapping(path, encoding)
+        except AnnotationError:
+            if path.stem in {"data", "dataset"}:
+                raise
+            continue  # some other YAML
         if data.keys() & {"names", "kpt_shape"}:
             return data
     return {}
@@ -293,7 +298,7 @@ def read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
     """Read a YAML mapping; names such as ``yes`` and ``12:30`` stay texts.
 
     Raises:
-        AnnotationError: no YAML, or in an unknown encoding.
+        AnnotationError: no YAML, no mapping, or in an unknown encoding.
     """
     text = decode_text(path.read_bytes(), path.name, encoding)
     try:
@@ -302,7 +307,9 @@ def read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
         raise AnnotationError(f"{path.name}: brackets in brackets by the hundred; no data.yaml has these") from error
     except (yaml.YAMLError, ValueError) as error:
         raise AnnotationError(f"{path.name}: no YAML: {error}") from error
-    plain = {key: value for key, value in data.items() if isinstance(key, str)} if isinstance(data, dict) else {}
+    if data and not isinstance(data, dict):
+        raise AnnotationError(f"{path.name}: a {type(data).__name__}; expected keys such as `names:` and `kpt_shape:`")
+    plain = {key: value for key, value in (data or {}).items() if isinstance(key, str)}
     return {key: value for key, value in plain.items() if value not in ("", "null", "~")}
 
 

@@ -62,3 +62,9 @@ def test_no_run_starts_while_data_are_changed(tmp_path: Path) -> None:
 
         with pytest.raises(TimeoutError):
             elsewhere.submit(run).result()
+
+
+def test_options_of_another_format_are_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["import", "coco", str(tmp_path), "--keypoints", "a,b"], obj=tmp_path)
+    assert done.exit_code != 0
+    assert "--keypoints is for `keypipe import yolo`; coco brings its own" in done.output + str(done.exception)

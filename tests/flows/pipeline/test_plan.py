@@ -46,4 +46,4 @@ def test_what_is_wrong_is_told_every_time(fresh: Toy) -> None:
 
 def test_all_that_the_check_reads_is_among_the_files() -> None:
     names = {PARAMS_FILE, LOCAL_FILE, "dvc.yaml", str(GROUPS), str(SIGMAS_FILE), f"{WEIGHTS}/.gitignore"}
-    assert names == set(FILES)
+    assert names == {str(path) for path in FILES}

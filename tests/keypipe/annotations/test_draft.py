@@ -144,3 +144,10 @@ def test_an_image_of_one_pixel_is_not_in_shares() -> None:
     for size, is_fault in (({}, True), ({"imageWidth": 1, "imageHeight": 1}, False)):
         file = parse_labelme(json.dumps(json.loads(text) | size).encode())
         assert bool(draft_schema([file]).faults) == is_fault
+
+
+def test_points_that_no_rectangle_ever_holds_are_told() -> None:
+    outside = [*cow("nose"), point("tail", 95, 95)]
+    told = "3 points 'tail' in no rectangle, and in none of its group: 'tail' is no keypoint yet"
+    assert [note[: len(told)] for note in draft(*[outside] * 3).notes] == [told]
+    assert draft(*[outside] * 3, cow("nose", "tail")).notes == ()  # elsewhere it is one; convert tells of these

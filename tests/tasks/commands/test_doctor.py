@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 import subprocess
@@ -58,9 +59,10 @@ def name(root: Path, source: Path) -> str:
 
 
 def put_in_splits(root: Path, splits: dict[Path, str]) -> None:
+    images = {path.with_suffix(".jpg"): split for path, split in splits.items()}
     lines = [
-        ManifestLine(f"raw/{name(root, path.with_suffix('.jpg'))}", str(number), split)
-        for number, (path, split) in enumerate(splits.items())
+        ManifestLine(f"raw/{name(root, path)}", hashlib.md5(path.read_bytes()).hexdigest(), split)
+        for path, split in images.items()
     ]
     (root / "data/dataset").mkdir(parents=True)
     (root / "data/dataset/manifest.csv").write_text(format_manifest(Manifest(tuple(lines))))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from keypipe.errors import FaultsError, PoseError
+from keypipe.errors import AnnotationError, FaultsError, PoseError
 from tasks.commands.label_import import ImportOptions, Source, import_labels
 from tasks.workspace.params import load_schema, read_params
 
@@ -95,6 +95,16 @@ def test_data_yaml_stands_for_its_folder(empty: Path, source: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("given", ["", "data.yaml"])
+def test_a_data_yaml_that_is_a_list_is_refused(empty: Path, source: Path, given: str) -> None:
+    put_image(source / "images/1.jpg")
+    put(source / "labels/1.txt", ROW)
+    put(source / "args.yaml", "- some\n- other file\n")
+    put(source / "data.yaml", "- cow\n- calf\n")
+    with pytest.raises(AnnotationError, match=r"^data\.yaml: a list; expected keys such as `names:`"):
+        take(empty, "yolo", source / given)
+
+
 @pytest.mark.parametrize("place", ["data.yaml", "classes.txt"])
 def test_a_yolo_folder_in_another_encoding(empty: Path, source: Path, place: str) -> None:
     put_image(source / "images/1.jpg")
@@ -148,11 +158,12 @@ def test_several_files_about_the_same_images_give_each_once(empty: Path, source:
         "annotations": [{"id": 1, "image_id": 0, "caption": "a cow"}],
     }
     put(source / "annotations/captions_val2017.json", json.dumps(captions))
+    put(source / "annotations/captions_train2017.json", json.dumps(captions | {"categories": []}))
     told = take(empty, "coco", source, write_schema=True)
     assert "2 images, 2 objects, 4 keypoints" in told
     both = "annotations/instances_val2017.json and annotations/person_keypoints_val2017.json"
     assert f"objects that {both} both have, taken once (2)" in told
-    assert "captions_val2017.json, which is COCO without categories" in told
+    assert "captions_train2017.json, which is COCO without categories" in told
     assert [len(found) for found in shapes(empty).values()] == [3, 3]
 
 

@@ -18,6 +18,7 @@ COW = ("cow", 0.9, [32.0, 32.0, 20.0, 10.0], {"nose": (25, 30, 0.9), "tail": (40
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace with an exported model and two photos, one of them unreadable."""
     write_constant_model(tmp_path / "exports/model.onnx", raw_output(SCHEMA, [COW]), metadata_of(SCHEMA))
+    (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (128, 64)).save(tmp_path / "photos/good.jpg")
     (tmp_path / "photos/bad.jpg").write_text("hello")
