@@ -87,7 +87,7 @@ def test_an_example_is_a_valid_command_line(example: str, tmp_path: Path) -> Non
     arguments = [name.replace("~", str(tmp_path), 1) if name.startswith("~/") else name for name in arguments]
     command: click.Command | None = cli
     context = click.Context(cli, info_name="keypipe")
-    while isinstance(command, click.Group) and arguments:
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         name, command, arguments = command.resolve_command(context, arguments)
         assert command is not None
         context = click.Context(command, info_name=name, parent=context)

@@ -18,6 +18,8 @@ from tests.mlflow_server import MlflowServer
 @pytest.fixture(autouse=True)
 def _own_tracking() -> Iterator[None]:
     """Forget the tracking server of the test before: MLflow writes it into the environment."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        os.environ.pop(name, None)
     yield
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
