@@ -120,7 +120,8 @@ def test_the_schedule_fires_and_stops_a_run_with_itself(ran: Toy) -> None:
 def test_a_run_steps_back_behind_a_later_one_of_its_schedule(ran: Toy) -> None:
     ran.edit(label="calf")
     schedule = Schedule(ran, "--cron", "* * * * * */10", TOY_SLEEP_TRAIN="25")
-    wait_until(lambda: any(run.state.name == "Superseded" for run in flow_runs(ran)), "a run to be superseded")
+    # The first may be the one that steps back: on a busy machine the next is due before its process has started.
+    wait_until(lambda: {"Superseded", "Completed"} <= {run.state.name for run in flow_runs(ran)}, "one of each")
     schedule.stop()
     done = [run for run in flow_runs(ran) if run.state.is_completed()]
     assert 1 <= len(done) <= 2
