@@ -102,7 +102,9 @@ def run_to_state(root: Path, run: Callable[[], Any]) -> Any:
     before = read_record(root / LAST_RUN, RunResult)
     try:
         return run()
-    except Exception:
+    except Exception as error:
+        if is_cut_off() and isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None  # what the engine could not tell is no reason for the end
         found = read_record(root / LAST_RUN, RunResult)
         if not is_cut_off() or found is None or found == before:  # an earlier run's says nothing of this one
             raise

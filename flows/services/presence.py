@@ -220,6 +220,11 @@ def watched(flow_run_id: Any, url: str) -> Iterator[Presence]:
             if flow_run_id is not None:
                 thread.start()
             yield presence
+    except BaseException:  # Ctrl-C above all: the engine would try for a minute to tell a server that is away
+        if presence.away:
+            with _cut_off():
+                pass
+        raise
     finally:
         _watches.clear()
         presence.end()
