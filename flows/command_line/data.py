@@ -220,7 +220,7 @@ def label(
     with progress_bar("reading annotations") as progress:
         prepared = prepare_labelling(root, request, model, device, changing, progress)
     click.echo(str(prepared.work))
-    if prepared.model is None:
+    if prepared.model is None and prepared.work.images:
         click.echo("no model yet: the images were chosen by how they look alone")
     if prepared.window is None:
         return
