@@ -75,11 +75,15 @@ class Presence:
             self.ask()
 
     def ask(self) -> bool:
-        """Ask the server once; returns whether it answered."""
-        with self._asking:
-            return self._ask()
+        """Ask the server once; returns whether it answered.
 
-    def _ask(self) -> bool:
+        When the watch is over, or there is no run to ask about, what was last known holds.
+        """
+        with self._asking:
+            runs = list(self._flow_run_ids)
+            return self._ask(runs) if runs and not self._over.is_set() else not self.away
+
+    def _ask(self, runs: Sequence[Any]) -> bool:
         import httpx
         from prefect.client.orchestration import get_client
         from prefect.exceptions import ObjectNotFound
@@ -91,7 +95,7 @@ class Presence:
                 temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
                 get_client(httpx_settings={"timeout": _TIMEOUT_SECONDS}, sync_client=True) as client,
             ):
-                states = [client.read_flow_run(run).state for run in list(self._flow_run_ids)]
+                states = [client.read_flow_run(run).state for run in runs]
         except (ObjectNotFound, httpx.HTTPStatusError):  # it answers
             states = []
         except Exception as error:  # noqa: BLE001 - whatever keeps it from answering, a run goes on
