@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.timing import Run, median, ratios, run
 from benchmarks.workspace import environment
-from flows.pipeline.afterwards import list_untold
+from flows.pipeline.unchanged.afterwards import list_untold
 from flows.services.server import configure, running_server
 from tests.workspace import make_workspace
 

@@ -25,7 +25,7 @@ from tasks.retraining.settings import RetrainParams
 from tasks.split import SplitParams
 from tasks.train import TrainParams
 from tasks.validate import ValidateParams
-from tasks.versions.lockfile import parse_lock
+from tasks.versions.stages.lockfile import parse_lock
 from tasks.versions.weights import find_unkept
 from tasks.workspace import params as read
 from tasks.workspace.documents import parse_yaml

@@ -29,9 +29,9 @@ from tasks.tracking import runs as tracking
 from tasks.tracking.machine import machine_type
 from tasks.versions import snapshots
 from tasks.versions.git_state import git_state
-from tasks.versions.lockfile import locked_fingerprint
 from tasks.versions.raw import raw_version
-from tasks.versions.stages import stage_fingerprint
+from tasks.versions.stages.lockfile import locked_fingerprint
+from tasks.versions.stages.state import stage_fingerprint
 from tasks.versions.weights import check_kept
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_depth, read_schema, read_split, refresh_view

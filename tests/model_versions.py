@@ -13,8 +13,8 @@ from uuid import uuid4
 from PIL import Image
 
 from keypipe.keypoints.skeleton import Schema, Skeleton
-from tasks.tracking.packaging import save_package
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.packaging import save_package
+from tasks.tracking.models.registry import Registry
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 
 COWS = Schema({"cow": Skeleton(("nose", "tail"), (("nose", "tail"),))})

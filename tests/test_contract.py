@@ -163,7 +163,7 @@ def offers_names(node: ast.stmt, package: str) -> bool:
 
 
 def test_the_flow_runs_the_stages_in_the_order_of_dvc_yaml() -> None:
-    from tasks.versions.stages import stage_names
+    from tasks.versions.stages.state import stage_names
 
     assert stage_names(ROOT) == list(DVC)
 

@@ -38,9 +38,7 @@ def test_the_library_imports_without_the_pipeline() -> None:
 
 MANY = 10
 """Modules of a package; more of them have no one subject."""
-TO_BE_CUT = {
-    "keypipe/serving": 11, "tasks/workspace": 11, "tasks/versions": 14, "tasks/tracking": 16, "flows/pipeline": 17,
-}  # fmt: skip
+TO_BE_CUT = {"keypipe/serving": 11, "tasks/workspace": 11}
 """Packages that have grown beyond it, and their number of modules, which may only shrink."""
 
 

@@ -67,7 +67,7 @@ def all_servers(folder: Path, onnx: Path, conf: float, contents: Sequence[bytes]
 
 
 def _save_package(folder: Path, onnx: Path, example: bytes) -> Path:
-    from tasks.tracking.packaging import save_package
+    from tasks.tracking.models.packaging import save_package
 
     save_package(folder, onnx, example, {})
     return folder

@@ -13,8 +13,8 @@ from flows.models.standing import InUse, describe_in_use, read_in_use, read_powe
 from flows.notifications.record import TOLD, Told
 from flows.outcome import Outcome
 from flows.pipeline import lease
-from flows.pipeline.afterwards import describe_untold
 from flows.pipeline.run_result import LAST_RUN, RunResult
+from flows.pipeline.unchanged.afterwards import describe_untold
 from flows.retraining.record import read_outcome
 from flows.services import server
 from flows.services.schedule_record import ScheduleRecord, active_schedule, upcoming
@@ -23,10 +23,10 @@ from flows.system.tables import print_table
 from keypipe.errors import PoseError
 from keypipe.splits.power import Power
 from tasks.tracking.outbox import describe_waiting
-from tasks.versions.acceptance import find_differences, is_code, only_code_changed
 from tasks.versions.raw import raw_changes, raw_version
 from tasks.versions.repository import BusyError
-from tasks.versions.stages import StageVersion, stage_names, stage_versions
+from tasks.versions.stages.acceptance import find_differences, is_code, only_code_changed
+from tasks.versions.stages.state import StageVersion, stage_names, stage_versions
 from tasks.workspace.changes import schema_changes
 from tasks.workspace.places import STATE
 

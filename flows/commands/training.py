@@ -64,7 +64,8 @@ def answer_at_once(root: Path, plan: Sequence[str], until: str | None, *, as_jso
     Returns:
         False where something is to do, or cannot be told without Prefect; nothing was shown then.
     """
-    from flows.pipeline import afterwards, unchanged
+    from flows.pipeline.unchanged import afterwards
+    from flows.pipeline.unchanged import answer as unchanged
     from flows.services import quick_settings, server
 
     try:

@@ -20,14 +20,15 @@ from typing import Any
 import msgspec
 
 from flows.history.known_runs import Run, find_run, find_snapshot, list_runs
-from flows.pipeline.stage_process import raise_failure, run_stage_process
+from flows.pipeline.stages.process import raise_failure, run_stage_process
 from flows.system.locks import LockedError, held_lock
 from flows.system.process import program_environment
 from keypipe.errors import ModelError, PoseError
 from tasks.tracking.history import read_packages
 from tasks.tracking.machine import GPU, machine_type, package_versions
-from tasks.versions import git, lockfile, snapshots
-from tasks.versions.stages import stage_names
+from tasks.versions import git, snapshots
+from tasks.versions.stages import lockfile
+from tasks.versions.stages.state import stage_names
 from tasks.versions.store import checkout, opened_commit, share_cache
 from tasks.versions.weights import list_versioned
 from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE

@@ -19,7 +19,8 @@ from keypipe.errors import ConfigError, PoseError
 from tasks.registry.retention import delete_versions, find_needed
 from tasks.tracking import runs as tracking
 from tasks.tracking.history import artifact_bytes, registered_models, remove_run, tag_run
-from tasks.versions import git, lockfile, snapshots
+from tasks.versions import git, snapshots
+from tasks.versions.stages import lockfile
 from tasks.versions.store import Unused, unused_objects
 from tasks.workspace.places import LOCK
 

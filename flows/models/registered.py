@@ -16,7 +16,7 @@ from tasks.registry.moves.approvals import find_waiting
 from tasks.registry.moves.history import CHALLENGER, CHAMPION, PREVIOUS, last_champion_move
 from tasks.registry.registration import Registered
 from tasks.registry.registration import register as register_files
-from tasks.tracking.registry import Version
+from tasks.tracking.models.registry import Version
 
 _FIRST = (CHAMPION, CHALLENGER, PREVIOUS)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from flows.pipeline import lease
 from flows.pipeline.last_good import last_good_outputs
 from flows.pipeline.plan import plan_stages
-from flows.pipeline.stage_process import raise_failure, run_stage_process
+from flows.pipeline.stages.process import raise_failure, run_stage_process
 from flows.system.process import program_environment
 from tasks.versions import git, snapshots
-from tasks.versions.acceptance import Accepted, take_as_is
 from tasks.versions.raw import check_raw
 from tasks.versions.repository import check_repository
+from tasks.versions.stages.acceptance import Accepted, take_as_is
 from tasks.workspace.program import failure_path
 
 Say = Callable[[str], None]

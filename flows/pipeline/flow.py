@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger, task
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.pipeline import lease, provenance, stage_task
+from flows.pipeline import lease, provenance
 from flows.pipeline.plan import check_start
 from flows.pipeline.run_result import (
     LAST_RUN,
@@ -25,7 +25,8 @@ from flows.pipeline.run_result import (
     summarise,
     time_now,
 )
-from flows.pipeline.shown import show_pictures, show_results, show_training
+from flows.pipeline.stages import task as stage_task
+from flows.pipeline.stages.shown import show_pictures, show_results, show_training
 from flows.services.board import Board, opened
 from flows.services.late_runs import SUPERSEDED_NAME, due_filter, read_last_ended
 from flows.services.presence import Presence, Unsettled, is_cut_off, note_end, tell_ends, watched

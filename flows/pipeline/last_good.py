@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.system.process import undisturbed
-from tasks.versions.finished import take_up
 from tasks.versions.repository import bring_back_files
-from tasks.versions.stages import restore_outputs, stage_outputs
+from tasks.versions.stages.finished import take_up
+from tasks.versions.stages.state import restore_outputs, stage_outputs
 from tasks.workspace.places import STATE
 from tasks.workspace.scratch import remove, remove_abandoned
 

@@ -17,7 +17,7 @@ from keypipe.errors import ConfigError
 from tasks.tracking.client import tracking_uri
 from tasks.versions.raw import check_raw
 from tasks.versions.repository import check_repository
-from tasks.versions.stages import stage_names
+from tasks.versions.stages.state import stage_names
 from tasks.workspace.places import GROUPS, LOCAL_FILE, PARAMS_FILE, SIGMAS, STATE, WEIGHTS
 
 CHECKED = STATE / "checked.json"

@@ -9,7 +9,8 @@ from prefect import get_run_logger
 from flows.pipeline.known_training import read_known, write_known
 from flows.pipeline.run_result import RunResult
 from tasks.tracking.outbox import count_waiting, is_box_name
-from tasks.versions import git, lockfile, snapshots
+from tasks.versions import git, snapshots
+from tasks.versions.stages import lockfile
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import LOCK
 
@@ -43,7 +44,7 @@ def deliver_records(root: Path) -> None:
     """Send MLflow what earlier runs could not, if there is anything; MLflow takes seconds to import."""
     if not count_waiting(root):
         return
-    from tasks.tracking.delivery import deliver_all
+    from tasks.tracking.sending.delivery import deliver_all
 
     deliver_all(root, get_run_logger().info)
 

@@ -14,7 +14,7 @@ from flows.drift.record import reason_to_retrain
 from flows.notifications.delivery import notify
 from flows.notifications.notice import from_outcome
 from flows.outcome import Outcome
-from flows.pipeline.stage_task import while_busy
+from flows.pipeline.stages.task import while_busy
 from flows.pipeline.steps import step
 from flows.retraining.answer import find_page
 from flows.retraining.record import to_rows, to_table

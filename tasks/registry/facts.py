@@ -15,7 +15,7 @@ from keypipe.evaluation.bootstrap import Intervals
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.keypoints.skeleton import schema_to_mapping
-from tasks.tracking.registry import to_tags
+from tasks.tracking.models.registry import to_tags
 from tasks.workspace.documents import parse_yaml
 from tasks.workspace.models import Summary
 from tasks.workspace.places import ANNOTATIONS, LOCK, ONNX, RECORD, REPORT_JSON, report_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.registry.moves import history
 from tasks.registry.moves.aliases import State, open_registry
-from tasks.tracking import glance as tracking
+from tasks.tracking.models import glance as tracking
 
 
 def glance(root: Path) -> State:

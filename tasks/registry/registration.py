@@ -22,11 +22,11 @@ from tasks.registry.moves.aliases import challenge, open_registry
 from tasks.registry.moves.history import CHALLENGER, CHAMPION
 from tasks.registry.moves.lease import hold
 from tasks.tracking.history import try_show
-from tasks.tracking.packaging import save_package
-from tasks.tracking.registry import Registry, Version, to_tags
+from tasks.tracking.models.packaging import save_package
+from tasks.tracking.models.registry import Registry, Version, to_tags
 from tasks.tracking.tags import REGISTERED
 from tasks.versions import git, snapshots
-from tasks.versions.stages import stage_version
+from tasks.versions.stages.state import stage_version
 from tasks.versions.store import opened_commit
 from tasks.workspace.places import ANNOTATIONS, LOCK, MANIFEST, ONNX
 from tasks.workspace.program import write_json

@@ -15,7 +15,7 @@ from keypipe.serving.following.source import (
     to_version,
 )
 from tasks.tracking import client
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 
 
 class WorkspaceSource:

@@ -31,7 +31,7 @@ from tasks.registry.moves.aliases import State, open_registry
 from tasks.registry.moves.history import CHAMPION
 from tasks.retraining.jury import TEST, Chosen, choose_images
 from tasks.retraining.made_of import read_version_manifest
-from tasks.tracking.registry import Registry, Version
+from tasks.tracking.models.registry import Registry, Version
 from tasks.validate import read_units
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_schema, read_split

@@ -13,13 +13,13 @@ import msgspec
 from keypipe.splits.manifest import Manifest, parse_manifest
 from tasks.registry.moves.aliases import open_registry
 from tasks.registry.registration import GATE, SETTLED
-from tasks.tracking.registry import Registry, Version
+from tasks.tracking.models.registry import Registry, Version
 from tasks.versions import git, snapshots
-from tasks.versions.acceptance import is_code
-from tasks.versions.lockfile import parse_lock
 from tasks.versions.raw import list_raw
 from tasks.versions.repository import opened, relative
-from tasks.versions.stages import load_stage
+from tasks.versions.stages.acceptance import is_code
+from tasks.versions.stages.lockfile import parse_lock
+from tasks.versions.stages.state import load_stage
 from tasks.versions.store import fetch_folder, list_folders
 from tasks.workspace.documents import parse_yaml
 from tasks.workspace.models import read_run_id

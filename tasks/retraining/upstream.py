@@ -22,11 +22,11 @@ from keypipe.splits.manifest import format_manifest, parse_manifest
 from tasks.progress import Progress
 from tasks.retraining.start import NOTE, starts_from_champion
 from tasks.versions import git
-from tasks.versions.acceptance import ACCEPTED, CODE
 from tasks.versions.raw import RawVersion, raw_version, read_md5, version_raw
 from tasks.versions.remote import GIT_SECONDS, run_limited
 from tasks.versions.repository import BusyError
-from tasks.versions.stages import all_outputs
+from tasks.versions.stages.acceptance import ACCEPTED, CODE
+from tasks.versions.stages.state import all_outputs
 from tasks.versions.store import checkout, copy_cached, fetch_folder, has_remote, list_folders, push_data
 from tasks.versions.weights import list_versioned
 from tasks.workspace.places import LOCK, MANIFEST, PARAMS_FILE, RAW, RAW_FILE, STATE

@@ -19,9 +19,9 @@ from tasks.tracking.client import (
     open_client,
     tracking_uri,
 )
-from tasks.tracking.delivery import PACKAGES_FILE, deliver_all
 from tasks.tracking.machine import process_is_dead
 from tasks.tracking.note import describe
+from tasks.tracking.sending.delivery import PACKAGES_FILE, deliver_all
 from tasks.tracking.tags import EXPORT, LEASE, PROCESS, REASON
 
 

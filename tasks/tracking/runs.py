@@ -17,11 +17,11 @@ from tasks.tracking.client import (
     open_client,
     server_name,
 )
-from tasks.tracking.courier import Courier
-from tasks.tracking.delivery import PACKAGES_FILE, QUICK_SECONDS, deliver_all, open_training
 from tasks.tracking.figures import choose_headlines, describe_splits
 from tasks.tracking.machine import own_process
 from tasks.tracking.outbox import Box, RunInfo
+from tasks.tracking.sending.courier import Courier
+from tasks.tracking.sending.delivery import PACKAGES_FILE, QUICK_SECONDS, deliver_all, open_training
 from tasks.tracking.tags import (
     BOX,
     FINGERPRINT,

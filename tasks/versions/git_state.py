@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from tasks.versions import git
-from tasks.versions.acceptance import ACCEPTED
 from tasks.versions.raw import raw_version, read_md5
-from tasks.versions.stages import all_outputs
+from tasks.versions.stages.acceptance import ACCEPTED
+from tasks.versions.stages.state import all_outputs
 from tasks.workspace.places import RAW, RAW_FILE
 
 

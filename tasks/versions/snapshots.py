@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 
 from tasks.versions import git
-from tasks.versions.acceptance import earlier_fingerprints
-from tasks.versions.lockfile import Files, join_locks, locked_fingerprint, locked_folders
-from tasks.versions.stages import all_outputs, stage_names
+from tasks.versions.stages.acceptance import earlier_fingerprints
+from tasks.versions.stages.lockfile import Files, join_locks, locked_fingerprint, locked_folders
+from tasks.versions.stages.state import all_outputs, stage_names
 from tasks.versions.store import list_folders
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import LOCAL_FILE, LOCK

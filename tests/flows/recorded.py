@@ -26,7 +26,7 @@ from tasks.workspace import params as read
 from tasks.versions import snapshots
 from tasks.versions.git_state import git_state
 from tasks.versions.raw import raw_version
-from tasks.versions.stages import stage_fingerprint
+from tasks.versions.stages.state import stage_fingerprint
 from tasks.workspace.dataset import read_split
 from tasks.workspace.models import Summary, TrainingRecord
 from tasks.workspace.places import MODELS

@@ -14,7 +14,7 @@ from tasks.registry.moves.history import CHALLENGER, CHAMPION, OUTSIDE, PREVIOUS
 from tasks.registry.moves.lease import HeldError, Lease, hold
 from tasks.registry.settings import model_name
 from tasks.tracking.history import try_show
-from tasks.tracking.registry import Registry, Version
+from tasks.tracking.models.registry import Registry, Version
 from tasks.tracking.tags import CHAMPION as CHAMPION_TAG
 
 INTENT = "keypipe.lease.intent"

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from keypipe.errors import ConfigError
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

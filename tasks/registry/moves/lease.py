@@ -21,7 +21,7 @@ import msgspec
 
 from keypipe.errors import PoseError
 from tasks.tracking.machine import own_process, process_is_dead
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 
 HOLDER = "keypipe.lease.holder"
 PROCESS = "keypipe.lease.process"

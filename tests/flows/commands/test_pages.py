@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
 from flows.commands import dashboards
-from flows.pipeline import shown as results
+from flows.pipeline.stages import shown as results
 from flows.services.board import Board, opened
 from flows.services.server import pointed_to, settle
 from flows.system.process import UNTRACKED

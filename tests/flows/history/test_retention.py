@@ -23,7 +23,7 @@ from tasks.tracking.history import artifact_bytes, read_packages, remove_run
 from tasks.tracking.history import list_runs as list_tracked_runs
 from tasks.versions import snapshots
 from tasks.versions.raw import raw_changes
-from tasks.versions.stages import stage_version
+from tasks.versions.stages.state import stage_version
 from tasks.versions.store import checkout, opened_commit, share_cache
 from tasks.workspace.models import TrainingRecord
 from tests.flows.toy import Toy, dvc

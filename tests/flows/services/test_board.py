@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from prefect import flow, task
 
-from flows.pipeline import shown
+from flows.pipeline.stages import shown
 from flows.services import board as boards
 from flows.services.server import free_port, pointed_to
 from tasks.workspace.places import PROGRESS, metrics_file, report_folder

@@ -11,7 +11,7 @@ import yaml
 
 from keypipe.errors import ConfigError, PoseError
 from tasks.commands.accept import add_missing_params, params_stay_where_refused, refuse, same_param
-from tasks.versions.acceptance import Differences
+from tasks.versions.stages.acceptance import Differences
 from tests.imports import ROOT
 
 

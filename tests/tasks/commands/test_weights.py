@@ -71,7 +71,7 @@ def test_weights_get_a_place_and_params_yaml_names_them(root: Path, pose: Path) 
 
 
 def test_what_makes_a_training_stale_is_the_weights_themselves(root: Path, pose: Path) -> None:
-    from tasks.versions.stages import stage_version
+    from tasks.versions.stages.state import stage_version
 
     keypipe(root, "weights", str(pose), "--name", "x.pt")
     assert "modified: data/weights" in stage_version(root, "train").changes

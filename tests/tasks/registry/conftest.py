@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tasks.registry.moves.aliases import open_registry
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 from tests.mlflow_server import MlflowServer
 from tests.registered import make_registrable
 

@@ -27,7 +27,7 @@ from tasks.registry.card import MAX_DESCRIPTION, to_description
 from tasks.registry.moves.aliases import open_registry, promote, read_state
 from tasks.registry.registration import register
 from tasks.tracking.history import list_runs
-from tasks.tracking.packaging import CODE, PACKAGES
+from tasks.tracking.models.packaging import CODE, PACKAGES
 from tasks.versions import snapshots
 from tests.imports import ROOT, closure, imported_names
 from tests.patience import PATIENCE
@@ -170,11 +170,11 @@ def test_each_version_runs_with_its_own_code(registrable: Path, tmp_path: Path) 
 
 
 def test_the_code_and_the_packages_that_go_along_are_all_that_prediction_imports() -> None:
-    needed = closure(ROOT / "tasks/tracking/served_model.py") - {"tasks/tracking/served_model.py"}
+    needed = closure(ROOT / "tasks/tracking/models/served_model.py") - {"tasks/tracking/models/served_model.py"}
     assert needed <= {f"keypipe/{name}" for name in CODE}
     assert len(CODE) < 50
     installed_as = {"cv2": "opencv-python-headless", "PIL": "pillow", "mlflow": "mlflow-skinny"}
-    files = [ROOT / path for path in needed] + [ROOT / "tasks/tracking/served_model.py"]
+    files = [ROOT / path for path in needed] + [ROOT / "tasks/tracking/models/served_model.py"]
     names = {name.partition(".")[0] for path in files for name in imported_names(path)}
     third_party = {installed_as.get(name, name) for name in names - sys.stdlib_module_names - {"keypipe"}}
     assert third_party == set(PACKAGES)

@@ -10,7 +10,7 @@ from tasks.registry.registration import SETTLED
 from tasks.retraining.decision import decide
 from tasks.retraining.made_of import Change, count_changed, judged_last, list_differences
 from tasks.retraining.settings import RetrainParams
-from tasks.tracking.registry import Version
+from tasks.tracking.models.registry import Version
 
 SETTINGS = RetrainParams(changed_images=20, changed_share=0.1, max_age_days=30)
 

@@ -13,7 +13,7 @@ from keypipe.keypoints.skeleton import Schema, parse_schema
 from tasks.registry.moves.aliases import open_registry, promote, read_state
 from tasks.retraining.judging import SEEN, CannotJudgeError, Judgement, judge
 from tasks.retraining.page import write_page
-from tasks.tracking.packaging import save_package
+from tasks.tracking.models.packaging import save_package
 from tests.flows.retraining.fixtures import Farm
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.retrained import BOX, PLACES

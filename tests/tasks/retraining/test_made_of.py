@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.retraining.made_of import find_change, note_same
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 from tasks.versions.raw import version_raw
 from tests.flows.toy import make_workspace, write_raw
 from tests.tasks.tracking.test_registry import register_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.versions.git_state import GitState, git_state
-from tasks.versions.stages import stage_version
+from tasks.versions.stages.state import stage_version
 from tests.flows.toy import Toy, run
 
 

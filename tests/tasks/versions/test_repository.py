@@ -8,7 +8,7 @@ import pytest
 
 from keypipe.errors import PoseError
 from tasks.versions.repository import clear_stale_locks
-from tasks.versions.stages import stage_names, stage_version
+from tasks.versions.stages.state import stage_names, stage_version
 from tests.flows.toy import Toy, dvc, run
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.versions import lockfile, snapshots
-from tasks.versions.stages import stage_fingerprint
+from tasks.versions import snapshots
+from tasks.versions.stages import lockfile
+from tasks.versions.stages.state import stage_fingerprint
 from tasks.versions.store import opened_commit
 from tests.flows.toy import Toy, dvc, run
 from tests.workspace import git

@@ -13,7 +13,7 @@ from keypipe.errors import ConfigError, PoseError
 from tasks.registry.moves import history
 from tasks.registry.moves.aliases import challenge, dismiss, holding, promote, read_state, rollback
 from tasks.registry.moves.history import OUTSIDE, Move
-from tasks.tracking.registry import HISTORY_EXPERIMENT, Registry
+from tasks.tracking.models.registry import HISTORY_EXPERIMENT, Registry
 from tests.imports import ROOT
 from tests.patience import PATIENCE
 from tests.workspace import environment
@@ -47,7 +47,7 @@ print("moved")
 DIES = """
 import signal
 from tasks.registry.moves import aliases
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 
 class Dying(Registry):
     def set_alias(self, alias, number):

@@ -11,7 +11,7 @@ from keypipe.errors import ConfigError
 from tasks.registry.moves import history
 from tasks.registry.moves.aliases import challenge, dismiss, holding, promote, read_state, rollback
 from tasks.registry.moves.approvals import approve, ask, expire, find_waiting, note_verdict, reject
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 
 
 @pytest.fixture

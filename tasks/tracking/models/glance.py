@@ -19,7 +19,7 @@ import msgspec
 
 from keypipe.errors import PoseError
 from tasks.tracking.client import answering, limited, open_client, run_page, tracking_uri
-from tasks.tracking.registry import HISTORY_EXPERIMENT, HISTORY_OF, Registry, Version
+from tasks.tracking.models.registry import HISTORY_EXPERIMENT, HISTORY_OF, Registry, Version
 from tasks.workspace.places import DATABASE
 
 _PATIENCE_S = 2.0

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from flows.pipeline.gpus import holding_gpus
+from flows.pipeline.stages.gpus import holding_gpus
 from flows.system.process import Tree
 from keypipe.errors import PoseError
 from tasks.versions.raw import RawVersion
 from tasks.versions.repository import BusyError
-from tasks.versions.repro import BUSY, FAILED, Outcome, repro_command
+from tasks.versions.stages.repro import BUSY, FAILED, Outcome, repro_command
 from tasks.workspace.program import read_failure
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from keypipe.errors import PoseError
 from tasks.tracking.client import experiment_id
-from tasks.tracking.registry import Registry
+from tasks.tracking.models.registry import Registry
 from tests.mlflow_server import MlflowServer
 
 

@@ -15,19 +15,19 @@ import msgspec
 
 from tasks.versions.raw import RawVersion, hash_raw
 from tasks.versions.repository import opened, relative, written_whole
-from tasks.versions.stages import held_fingerprint, hold_deps
+from tasks.versions.stages.state import held_fingerprint, hold_deps
 from tasks.workspace.places import LOCK, RAW
 from tasks.workspace.program import FINGERPRINT_VARIABLE, finished_path
 
 BUSY = "busy"
 FAILED = "failed"
 
-_CODE = Path(__file__).parents[2]
+_CODE = Path(__file__).parents[3]
 _START = """\
 import sys
 code, sys.argv[:2] = sys.argv[1], ["dvc repro by keypipe"]
 sys.path.insert(0, code)
-from tasks.versions import repro
+from tasks.versions.stages import repro
 repro.main()
 """
 """Finds this code and not the workspace's, and leaves no trace in the environment, which the stage inherits."""

@@ -15,10 +15,10 @@ from uuid import UUID
 import pytest
 
 from flows.pipeline import lease
-from flows.pipeline.afterwards import FOLDER, Untold, describe_untold, list_untold
-from flows.pipeline.afterwards_program import main as tell_all
 from flows.pipeline.run_result import LAST_RUN, RunResult
-from flows.pipeline.unchanged import find_nothing_to_do
+from flows.pipeline.unchanged.afterwards import FOLDER, Untold, describe_untold, list_untold
+from flows.pipeline.unchanged.afterwards_program import main as tell_all
+from flows.pipeline.unchanged.answer import find_nothing_to_do
 from flows.system.locks import held_lock
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError

@@ -26,8 +26,8 @@ from tasks.tracking.client import (
     open_client,
     tracking_uri,
 )
-from tasks.tracking.delivery import find_training
 from tasks.tracking.machine import own_process
+from tasks.tracking.sending.delivery import find_training
 from tasks.tracking.tags import PARENT, PROCESS, STAGE
 
 HISTORY_EXPERIMENT = f"{EXPERIMENT} registry"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.versions import lockfile
 from tasks.versions.raw import check_raw, version_raw
-from tasks.versions.repro import Outcome, repro_command, reproduce
-from tasks.versions.stages import stage_fingerprint, stage_version
+from tasks.versions.stages import lockfile
+from tasks.versions.stages.repro import Outcome, repro_command, reproduce
+from tasks.versions.stages.state import stage_fingerprint, stage_version
 from tests.flows.toy import Toy, dvc, wait_until, write_raw
 from tests.patience import PATIENCE
 

@@ -14,9 +14,9 @@ import msgspec
 
 from keypipe.errors import ConfigError, PoseError
 from keypipe.files.atomic import write_text
-from tasks.versions.lockfile import parse_lock
 from tasks.versions.repository import opened, relative, waiting, written_whole
-from tasks.versions.stages import hash_entry, is_new_and_empty, load_stage
+from tasks.versions.stages.lockfile import parse_lock
+from tasks.versions.stages.state import hash_entry, is_new_and_empty, load_stage
 from tasks.workspace.documents import format_yaml, parse_yaml
 from tasks.workspace.places import LOCK
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.pipeline import lease
-from flows.pipeline.afterwards import describe_untold
 from flows.pipeline.known_training import read_known
 from flows.pipeline.last_good import ASIDE
 from flows.pipeline.run_result import LAST_RUN, RunResult, StageResult, flow_run_name, read_headline, time_now
+from flows.pipeline.unchanged.afterwards import describe_untold
 from flows.services.presence import UNSETTLED
 from flows.system.locks import LockedError, held_lock
 from flows.system.state_files import write_record
@@ -21,7 +21,7 @@ from keypipe.errors import PoseError
 from tasks.tracking.outbox import list_boxes
 from tasks.versions import git, snapshots
 from tasks.versions.repository import COPIES
-from tasks.versions.unchanged import Unchanged, find_unchanged
+from tasks.versions.stages.unchanged import Unchanged, find_unchanged
 from tasks.workspace.models import read_run_id
 
 

@@ -82,7 +82,7 @@ def to_rows(content: bytes) -> list[dict[str, str]]:
 
 def show_training(root: Path, board: Board, run_id: str) -> None:
     """Show where MLflow has the training."""
-    from tasks.tracking.glance import find_run_page
+    from tasks.tracking.models.glance import find_run_page
 
     if page := find_run_page(root, run_id):
         text = f"Losses, parameters, data and the model of training `{run_id[:8]}`"

@@ -16,7 +16,7 @@ import msgspec
 
 from flows.pipeline.run_result import RunResult
 from flows.system.state_files import read_record, write_record
-from tasks.versions.unchanged import Unchanged
+from tasks.versions.stages.unchanged import Unchanged
 from tasks.workspace.places import STATE
 
 FOLDER = STATE / "unchanged-runs"

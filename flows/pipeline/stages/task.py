@@ -17,18 +17,18 @@ from prefect.utilities.annotations import quote
 
 from flows.pipeline.last_good import last_good_outputs
 from flows.pipeline.lease import LEASE_VARIABLE, Held, RunCancelled, end_tracked_runs
-from flows.pipeline.shown import progress_teller
-from flows.pipeline.stage_process import run_stage_process
+from flows.pipeline.stages.process import run_stage_process
+from flows.pipeline.stages.shown import progress_teller
 from flows.services.board import Board
 from flows.services.presence import Presence
 from flows.services.server import RESULTS
 from flows.system.process import Tree, program_environment
 from keypipe.errors import PoseError
-from tasks.versions.acceptance import only_code_changed
 from tasks.versions.raw import RawVersion
 from tasks.versions.repository import BusyError
-from tasks.versions.repro import Outcome
-from tasks.versions.stages import stage_version
+from tasks.versions.stages.acceptance import only_code_changed
+from tasks.versions.stages.repro import Outcome
+from tasks.versions.stages.state import stage_version
 from tasks.workspace.places import TRAINING
 from tasks.workspace.program import failure_path, read_failure
 from tasks.workspace.scratch import remove

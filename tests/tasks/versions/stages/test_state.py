@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from keypipe.errors import PoseError
-from tasks.versions.stages import Output, restore_outputs, stage_fingerprint, stage_names, stage_outputs, stage_version
+from tasks.versions.stages.state import (
+    Output,
+    restore_outputs,
+    stage_fingerprint,
+    stage_names,
+    stage_outputs,
+    stage_version,
+)
 from tests.flows.toy import STAGES, Toy, run
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from keypipe.errors import PoseError
 from tasks.versions.repository import opened, waiting, written_whole
-from tasks.versions.stages import held_fingerprint, hold_deps, load_stage
+from tasks.versions.stages.state import held_fingerprint, hold_deps, load_stage
 from tasks.workspace.places import LOCK
 from tasks.workspace.program import finished_path
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from keypipe.errors import PoseError
 from tasks.tracking.client import AwayError, first_line, load, server_name, tracking_uri
-from tasks.tracking.delivery import reach, send
 from tasks.tracking.outbox import Box
+from tasks.tracking.sending.delivery import reach, send
 from tasks.workspace.places import OUTBOX
 from tasks.workspace.program import say
 

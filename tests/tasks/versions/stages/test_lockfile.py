@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.versions.lockfile import (
+from tasks.versions.stages.lockfile import (
     Files,
     Joined,
     join_locks,

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from keypipe.errors import ConfigError, PoseError
-from tasks.tracking import courier, history, outbox, runs
+from tasks.tracking import history, outbox, runs
 from tasks.tracking.client import hide_password, tracking_uri
-from tasks.tracking.delivery import deliver_all
+from tasks.tracking.sending import courier
+from tasks.tracking.sending.delivery import deliver_all
 from tasks.workspace.models import FORMAT, Summary, TrainingRecord
 from tasks.workspace.places import BEST, MODELS, OUTBOX, RECORD
 from tasks.workspace.program import write_json
@@ -145,7 +146,7 @@ def test_what_was_sent_and_not_acknowledged_is_not_there_twice(server: MlflowSer
     box.add(outbox.Status("FINISHED", "", outbox.now()))
     kept = tmp_path / "kept"
     shutil.copytree(box.path, kept)
-    from tasks.tracking.delivery import send
+    from tasks.tracking.sending.delivery import send
 
     send(tmp_path, box)
     run_id = box.run.run_id

@@ -12,10 +12,10 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
-from flows.pipeline.afterwards import Untold
 from flows.pipeline.flow import FLOW_NAME, RAW_TASK
 from flows.pipeline.run_result import summarise
-from flows.pipeline.stage_task import enter_stage
+from flows.pipeline.stages.task import enter_stage
+from flows.pipeline.unchanged.afterwards import Untold
 from flows.system.state_files import write_record
 from tasks.versions.raw import RawVersion
 

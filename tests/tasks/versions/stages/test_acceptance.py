@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from keypipe.errors import PoseError
-from tasks.versions.acceptance import (
+from tasks.versions.stages.acceptance import (
     Differences,
     earlier_fingerprints,
     find_differences,
@@ -18,7 +18,7 @@ from tasks.versions.acceptance import (
     read_accepted,
     take_as_is,
 )
-from tasks.versions.stages import stage_fingerprint, stage_version
+from tasks.versions.stages.state import stage_fingerprint, stage_version
 from tests.flows.toy import Toy, dvc, write_raw
 
 NOW, COMMIT = "2026-01-01T00:00:00+00:00", "0123456789abcdef"
@@ -64,7 +64,7 @@ def test_what_is_taken_is_up_to_date_and_recorded(ran: Toy) -> None:
 
 
 def stage_fingerprint_in_lock(toy: Toy) -> str:
-    from tasks.versions.lockfile import locked_fingerprint
+    from tasks.versions.stages.lockfile import locked_fingerprint
 
     return str(locked_fingerprint((toy.root / "dvc.lock").read_text(), "train"))
 

@@ -11,7 +11,7 @@ import pathspec
 
 from keypipe.errors import ConfigError
 from tasks.versions.raw import read_md5
-from tasks.versions.stages import hash_entry
+from tasks.versions.stages.state import hash_entry
 from tasks.workspace.documents import format_yaml, parse_yaml
 from tasks.workspace.places import LOCK
 

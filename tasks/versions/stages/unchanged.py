@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tasks.versions.raw import RawVersion, kept_version
 from tasks.versions.repository import opened, waiting
-from tasks.versions.stages import find_version, load_stages
+from tasks.versions.stages.state import find_version, load_stages
 
 
 class Unchanged(NamedTuple):

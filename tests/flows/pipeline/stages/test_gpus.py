@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.pipeline import gpus
-from flows.pipeline.gpus import choose_gpus, find_gpus, holding_gpus
+from flows.pipeline.stages import gpus
+from flows.pipeline.stages.gpus import choose_gpus, find_gpus, holding_gpus
 from flows.system.locks import is_held
 from tests.flows.toy import wait_until
 from tests.imports import ROOT
@@ -55,7 +55,7 @@ def write_driver(folder: Path, script: str) -> None:
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from flows.pipeline import gpus
+from flows.pipeline.stages import gpus
 gpus.FOLDER = Path(sys.argv[2])
 with gpus.holding_gpus(Path(sys.argv[1]), "train", os.environ, print, lambda: None):
     print("held", flush=True)

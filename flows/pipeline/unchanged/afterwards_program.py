@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))  # the folder that holds the package `flows`
+    sys.path.insert(0, str(Path(__file__).parents[3]))  # the folder that holds the package `flows`
 
 
 def main(root: Path) -> None:
     """Tell all, oldest first; one process does at a time."""
-    from flows.pipeline import afterwards
+    from flows.pipeline.unchanged import afterwards
     from flows.services import server
     from flows.system.locks import held_lock
 
@@ -32,7 +32,7 @@ def main(root: Path) -> None:
 
 
 def _tell(root: Path, path: Path, untold: Any) -> None:
-    from flows.pipeline.cached_flow import make_cached_flow
+    from flows.pipeline.unchanged.cached_flow import make_cached_flow
     from flows.services import server
 
     if untold.flow_run_id:  # the process that told it was killed meanwhile

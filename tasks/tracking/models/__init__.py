@@ -1,0 +1,1 @@
+"""Models in MLflow's registry: versions and aliases, and the package that each one is."""
