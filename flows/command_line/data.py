@@ -28,8 +28,9 @@ def data() -> None:
 @data.command("use", examples=["keypipe use ~/my-annotations"])
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--encoding", metavar="NAME", help="Of JSON that is neither UTF-8 nor UTF-16, such as gb18030.")
+@click.option("--follow-links", is_flag=True, help="Copy what links lead to outside FOLDER too.")
 @click.pass_obj
-def use(root: Path, folder: Path, encoding: str | None) -> None:
+def use(root: Path, folder: Path, encoding: str | None, follow_links: bool) -> None:
     """Take a folder's annotations in place of data/raw.
 
     FOLDER is copied. What was in data/raw moves to .keypipe/replaced, and params.yaml gets a draft of the classes and
@@ -39,7 +40,9 @@ def use(root: Path, folder: Path, encoding: str | None) -> None:
     from tasks.commands.adopt import adopt_folder
 
     with changing(root), progress_bar("reading annotations") as progress:
-        told = adopt_folder(root, folder.resolve(), progress, encoding and check_encoding(encoding))
+        told = adopt_folder(
+            root, folder.resolve(), progress, encoding and check_encoding(encoding), follow_links=follow_links
+        )
     click.echo(told)
 
 
@@ -62,6 +65,7 @@ def use(root: Path, folder: Path, encoding: str | None) -> None:
 @click.option("--encoding", metavar="NAME", help="Of texts that are neither UTF-8 nor UTF-16, such as gb18030.")
 @click.option("--keep-splits", "--keep-sides", is_flag=True, help="Keep the source's train, val and test.")
 @click.option("--write-schema", is_flag=True, help="Write what is missing into the schema in params.yaml.")
+@click.option("--follow-links", is_flag=True, help="Read what links lead to outside the folders too.")
 @click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
 @click.pass_obj
 def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> None:

@@ -81,7 +81,7 @@ def read_folder(
     """
     if not raw.is_dir():
         raise AnnotationError(f"{raw}: no such folder; put your labelme JSON files and images there")
-    names, others = look_through(raw)
+    names, others = look_through(raw, leave=False)
     _check_names(raw, [*names, *others])
     sources = [name for name in names if name.lower().endswith(".json")]
     if not sources:
@@ -105,7 +105,7 @@ def read_folder(
 
 
 NOT_READABLE_FIX = "put the file itself there, or take it out of the folder"
-"""What to do about links to nothing, links to folders, pipes, and what there is no permission to read."""
+"""What to do about links to nothing, to folders or out of the folder, pipes, and what nobody may read."""
 
 _READERS = (
     atomic,

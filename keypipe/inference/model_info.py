@@ -15,6 +15,8 @@ from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema, schema_to
 
 MAX_SIZE = 100_000
 """No input has so many pixels a side, and no model so many keypoints."""
+_MAX_INPUT_PX = 1 << 26
+"""Pixels of the largest input, 8192 x 8192: 0.8 GB as floating point numbers; a small file can ask for any."""
 METADATA_KEY = "keypipe"
 """Key of the ONNX metadata under which keypipe keeps the schema, the license and its version."""
 
@@ -106,10 +108,13 @@ def parse_model_info(metadata: Mapping[str, str], input_hw: tuple[int, int] | No
             f"its schema ({', '.join(schema.class_names)}; {len(schema.slots)} keypoints) and its network"
             f" ({', '.join(names)}; {n_slots} keypoints) differ"
         )
+    imgsz = input_hw or _parse_imgsz(metadata)
+    if imgsz[0] * imgsz[1] > _MAX_INPUT_PX:
+        raise ModelError(f"its input of {imgsz[0]}x{imgsz[1]} px is larger than {_MAX_INPUT_PX >> 20} Mi pixels")
     known = {METADATA_KEY, "license", "version"}
     return ModelInfo(
         schema=schema,
-        imgsz=input_hw or _parse_imgsz(metadata),
+        imgsz=imgsz,
         end2end=_literal(metadata, "end2end") is True,
         license=str(own.get("license") or metadata.get("license", "")),
         version=str(own.get("version") or metadata.get("version", "")),

@@ -22,7 +22,7 @@ from keypipe.annotations.draft import Draft, draft_schema
 from keypipe.annotations.labelme import EncodingError, ForeignError, LabelmeError, LabelmeFile, parse_labelme
 from keypipe.errors import AnnotationError, ConfigError, format_count
 from keypipe.files.atomic import write_text
-from keypipe.files.listing import describe_others, look_through
+from keypipe.files.listing import OUTSIDE, describe_others, look_through
 from keypipe.files.texts import DOUBTFUL, is_doubtful
 from keypipe.keypoints.skeleton import Schema, find_pairs
 from tasks.commands.outside import check_images_inside
@@ -56,7 +56,14 @@ FOLLOWS = tuple(
 """What follows from the data; outdated once they are replaced."""
 
 
-def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, encoding: str | None = None) -> str:
+def adopt_folder(
+    root: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    encoding: str | None = None,
+    *,
+    follow_links: bool = False,
+) -> str:
     """Take a folder of labelme annotations as the workspace's data.
 
     Nothing is lost: the old data and all that followed from them move to ``.keypipe/replaced/``. The folder itself
@@ -67,6 +74,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
         folder: labelme JSON files and images, in any subfolders.
         progress: is told how far it is.
         encoding: of files that are neither UTF-8 nor UTF-16; goes into ``convert.encoding``.
+        follow_links: copy what links out of the folder lead to as well.
 
     Returns:
         What was done, for the user to read.
@@ -80,7 +88,7 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
     if source != raw and (root.resolve().is_relative_to(source) or source.is_relative_to(root.resolve())):
         raise ConfigError(f"{folder}: must be {RAW} itself, or lie outside the workspace")
     tell = progress or tell_nobody
-    names = _list(source, follow=source != raw)
+    names = _list(source, follow=source != raw, leave=follow_links and source != raw)
     draft = _draft(root, source, names, encoding, tell)
     check_images_inside(source, names, encoding)
     params = with_schema((root / PARAMS_FILE).read_bytes(), draft.schema, encoding)
@@ -95,19 +103,23 @@ def adopt_folder(root: Path, folder: Path, progress: Progress | None = None, enc
     return _tell(draft, aside.relative_to(root), moved)
 
 
-def _list(folder: Path, *, follow: bool) -> list[str]:
+def _list(folder: Path, *, follow: bool, leave: bool) -> list[str]:
     """List the files of a folder, and check that everything in it can be copied.
 
     Raises:
         AnnotationError: it is none, or something is in it that is no file that can be read: links that lead nowhere or
-            round in circles, and pipes; without ``follow`` links to folders as well.
+            round in circles, and pipes; without ``follow`` links to folders as well, without ``leave`` links out of it.
     """
     if not folder.is_dir():
         raise AnnotationError(f"{folder}: no such folder")
-    names, others = look_through(folder, follow=follow)
+    names, others = look_through(folder, follow=follow, leave=leave)
     if others:
         told = describe_others(others)
-        raise AnnotationError(f"{folder}: not to be copied: {told}; put the files themselves there, or take it out")
+        links = any(what.startswith(OUTSIDE) for what in others.values())
+        advice = "; --follow-links copies what links lead to elsewhere" if links else ""
+        raise AnnotationError(
+            f"{folder}: not to be copied: {told}; put the files themselves there, or take it out{advice}"
+        )
     return names
 
 

@@ -113,7 +113,7 @@ def _read(
     labels = read_labels(kind, origin, options, tell)
     labels.schema = put_into_normal_form(labels.schema)
     notes = take_spellings(labels, schema)
-    incoming, faults = find_images(labels, origin.images, tell)
+    incoming, faults = find_images(labels, origin.images, tell, leave=options.follow_links)
     faulty = sort_faults([*labels.faults, *faults])
     if faulty and not options.skip_faulty:
         raise FaultsError(faulty, "correct them, or give --skip-faulty to go on without these images")

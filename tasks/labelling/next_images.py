@@ -264,7 +264,7 @@ def to_schema(predictions: Sequence[Prediction], schema: Schema) -> list[Predict
 def _read_folder(root: Path, params: ConvertParams, schema: Schema, progress: Progress) -> Folder | None:
     """Read ``data/raw``; None where nothing is annotated yet."""
     raw = root / RAW
-    if not raw.is_dir() or not any(name.lower().endswith(".json") for name in list_files(raw)):
+    if not raw.is_dir() or not any(name.lower().endswith(".json") for name in list_files(raw, leave=False)):
         return None
     return read_raw(params, schema, root, progress)
 
@@ -287,7 +287,7 @@ def _find_candidates(root: Path, request: Request, folder: Folder | None, progre
 def _images_of(raw: Path) -> list[str]:
     if not raw.is_dir():
         return []
-    return [name for name in list_files(raw) if name.lower().endswith(IMAGE_SUFFIXES)]
+    return [name for name in list_files(raw, leave=False) if name.lower().endswith(IMAGE_SUFFIXES)]
 
 
 def _find_outside(source: str, raw: Path) -> list[Candidate]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -91,10 +92,13 @@ def _check(variable: str, uri: str) -> None:
 
 
 def hide_password(uri: str) -> str:
-    """Return an address without the name and password that it may hold."""
+    """Return an address without the name and password that it may hold, before its host or behind a question mark."""
     before, separator, rest = uri.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{before}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    if "@" not in host and "@" in path and re.search(r":(?!\d*$)", host):  # a password with a slash in it
+        host, slash, path = rest.rpartition("@")[2].partition("/")
+    address, question, query = f"{before}{separator}{host.rpartition('@')[2]}{slash}{path}".partition("?")
+    return address + question + re.sub(r"(?i)\b(\w*(?:password|passwd|pwd|token|secret)\w*=)[^&#]*", r"\1...", query)
 
 
 def server_name(root: Path) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from keypipe.annotations.folder import NOT_READABLE_FIX
 from keypipe.errors import AnnotationError, Fault
 from keypipe.exchange.labels import LabelledImage, LabelSet, join_objects
-from keypipe.files.listing import list_files, look_through
+from keypipe.files.listing import OUTSIDE, list_files, look_through
 from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
 from keypipe.images.header import parse_image_header
 from keypipe.images.lookup import ImageFolder, fold
@@ -21,6 +21,8 @@ from tasks.progress import Progress, follow
 
 _LAYOUT_FOLDERS = {"images", "labeled-data", "JPEGImages"}
 """Folders that belong to a format's layout and say nothing about the image."""
+
+FOLLOW_FIX = f"{NOT_READABLE_FIX}; --follow-links follows links that lead elsewhere"
 
 _N_SHOWN = 3  # candidates that a message names
 
@@ -38,9 +40,10 @@ class Incoming(msgspec.Struct):
         return hashlib.md5(self.file.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def list_images(folder: Path) -> list[str]:
-    """List the image files below a folder as relative paths."""
-    return [name for name in list_files(folder, follow=True) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+def list_images(folder: Path, *, leave: bool) -> list[str]:
+    """List the image files below a folder as relative paths; those of links out of it only if these may leave it."""
+    names = list_files(folder, follow=True, leave=leave)
+    return [name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
 def read_size(path: Path) -> tuple[int, int] | str:
@@ -51,7 +54,9 @@ def read_size(path: Path) -> tuple[int, int] | str:
         return str(error)
 
 
-def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[Incoming], list[Fault]]:
+def find_images(
+    labels: LabelSet, folder: Path, tell: Progress, *, leave: bool = False
+) -> tuple[list[Incoming], list[Fault]]:
     """Find each image's file by the end of its path, read its size, and choose its name below the new folder.
 
     An image that is there in another letter case, or with the same stem in another format, is taken and counted, unless
@@ -61,11 +66,12 @@ def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[In
         labels: what was read; what is the same in several files is counted there.
         folder: of the images.
         tell: is told how far it is.
+        leave: whether links may lead out of the folder.
 
     Returns:
         The images that were found, in the order of the labels, and what is wrong with the others.
     """
-    files, unreadable = look_through(folder, follow=True)
+    files, unreadable = look_through(folder, follow=True, leave=leave)
     there = ImageFolder(files)
     found: dict[str, Incoming] = {}
     faults: list[Fault] = []
@@ -80,7 +86,8 @@ def find_images(labels: LabelSet, folder: Path, tell: Progress) -> tuple[list[In
             lost = [name for name in unreadable if fold(Path(name).name) == fold(PureWindowsPath(image.name).name)]
             if not candidates and lost:
                 found_there = f"{lost[0]}: {unreadable[lost[0]]}"
-                faults.append(Fault(image.name, None, "not-readable", found_there, NOT_READABLE_FIX))
+                fix = FOLLOW_FIX if unreadable[lost[0]].startswith(OUTSIDE) else NOT_READABLE_FIX
+                faults.append(Fault(image.name, None, "not-readable", found_there, fix))
             else:
                 faults.append(_tell_missing(image, candidates, folder, there.find_unread(image.name)))
             continue

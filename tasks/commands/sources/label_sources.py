@@ -20,11 +20,11 @@ from keypipe.exchange.splits import split_of_path, splits_of_data_yaml
 from keypipe.exchange.yolo import YoloOptions, YoloTexts, parse_yolo_labels
 from keypipe.exchange.yolo_rows import holds_rows
 from keypipe.files.foreign import FOREIGN_SUFFIXES, describe_file, describe_json
-from keypipe.files.listing import FOLDERS, list_files, look_through
+from keypipe.files.listing import FOLDERS, OUTSIDE, list_files, look_through
 from keypipe.files.texts import decode_text, parse_json
 from keypipe.images.formats import IMAGE_SUFFIXES, UNREAD_FIX, name_unread
 from keypipe.images.lookup import ImageFolder, fold
-from tasks.commands.sources.import_images import list_images, read_size
+from tasks.commands.sources.import_images import FOLLOW_FIX, list_images, read_size
 from tasks.commands.sources.sleap_source import read_sleap
 from tasks.progress import Progress, follow
 
@@ -46,6 +46,7 @@ class SourceOptions(msgspec.Struct, frozen=True):
         kpt_shape: number of keypoints, and of values for each (yolo).
         box_margin: margin of boxes that are derived, as a share of the longer side of the points' extent.
         encoding: of texts that are neither UTF-8 nor UTF-16.
+        follow_links: read files that links out of the folders lead to.
     """
 
     images: Path | None = None
@@ -54,6 +55,7 @@ class SourceOptions(msgspec.Struct, frozen=True):
     kpt_shape: tuple[int, int] | None = None
     box_margin: float = 0.1
     encoding: str | None = None
+    follow_links: bool = False
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -84,12 +86,22 @@ def locate(kind: Source, source: Path, options: SourceOptions, frames: Path) -> 
         raise AnnotationError(f"{source}: no such file or folder")
     if kind == "yolo" and source.suffix.lower() in {".yaml", ".yml"}:
         data = read_mapping(source, options.encoding)
-        path = data.get("path")
-        folder = source.parent / path if isinstance(path, str) and path else source.parent
-        return Origin(source, options.images or (folder if folder.is_dir() else source.parent))
+        return Origin(source, options.images or _images_of_data_yaml(source, data.get("path")))
     if kind == "sleap":
         return Origin(source, frames)
     return Origin(source, options.images or (source if source.is_dir() else source.parent))
+
+
+def _images_of_data_yaml(source: Path, path: Any) -> Path:
+    """Return the folder that a ``data.yaml`` names, if it is there: it must not lead to any other files of a user."""
+    folder = source.parent / path if isinstance(path, str) and path else source.parent
+    if not folder.is_dir():
+        return source.parent
+    if not folder.resolve().is_relative_to(source.parent.resolve()):
+        raise AnnotationError(
+            f"{source}: its `path: {path}` leads out of its folder; if the images are there, name it with --images"
+        )
+    return folder
 
 
 def read_labels(kind: Source, origin: Origin, options: SourceOptions, tell: Progress) -> LabelSet:
@@ -116,7 +128,7 @@ def _read_coco(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     source = origin.labels
     if source.is_file():
         return _read_coco_file(source, options, tell)
-    files, unreadable = look_through(source, follow=True)
+    files, unreadable = look_through(source, follow=True, leave=options.follow_links)
     names = [name for name in files if name.lower().endswith(".json")]
     others: Counter[str] = Counter()
     faults = [*_list_unreadable(unreadable, (".json",))]
@@ -177,11 +189,11 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
         raise AnnotationError(f"{origin.labels}: give the folder of the dataset, with images and labels in it")
     data = read_mapping(origin.labels, options.encoding) if origin.labels.is_file() else {}
     texts = YoloTexts({}, {}, {}, data or _find_data_yaml(source, options.encoding))
-    files, unreadable = look_through(source, follow=True)
+    files, unreadable = look_through(source, follow=True, leave=options.follow_links)
     candidates = {name for name in files if name.lower().endswith(".txt")}
     unused = set(candidates)
     folded = {fold(name): name for name in sorted(candidates, reverse=True)}
-    for name in follow(list_images(origin.images), _READING, tell):
+    for name in follow(list_images(origin.images, leave=options.follow_links), _READING, tell):
         size = read_size(origin.images / name)
         if isinstance(size, str):
             continue  # found again, and told, when the image is looked for
@@ -200,9 +212,8 @@ def _read_yolo(origin: Origin, options: SourceOptions, tell: Progress) -> LabelS
     for image in labels.images:
         image.split = splits.get(image.name, "")
     labels.faults += _list_unreadable(unreadable, (".txt", *IMAGE_SUFFIXES))
-    labels.faults += _check_unused(
-        source, unused, ImageFolder(list_files(origin.images, follow=True)), options.encoding
-    )
+    there = list_files(origin.images, follow=True, leave=options.follow_links)
+    labels.faults += _check_unused(source, unused, ImageFolder(there), options.encoding)
     return labels
 
 
@@ -210,7 +221,7 @@ def _list_unreadable(unreadable: Mapping[str, str], suffixes: tuple[str, ...]) -
     """Yield a fault for every link, pipe or folder that hides a file with one of the suffixes."""
     for name, what in unreadable.items():
         if name.lower().endswith(suffixes) or what.startswith(FOLDERS):
-            yield Fault(name, None, "not-readable", what, NOT_READABLE_FIX)
+            yield Fault(name, None, "not-readable", what, FOLLOW_FIX if what.startswith(OUTSIDE) else NOT_READABLE_FIX)
 
 
 def _list_row_files(source: Path, names: Iterable[str]) -> list[str]:
@@ -229,7 +240,7 @@ def _refuse_without_labels(source: Path, images: Path, n_images: int, row_files:
         lacking = (
             f"no label file beside its {n_images} images" if n_images else f"no image that can be read in {images}"
         )
-        unread = [name for name in list_files(images, follow=True) if name_unread(name)]
+        unread = [name for name in list_files(images, follow=True, leave=False) if name_unread(name)]
         if not n_images and unread:
             told = f"the format of {unread[0]}, {name_unread(unread[0])}, is not read; {UNREAD_FIX}"
         raise AnnotationError(f"{source}: {lacking}; {told or 'give their folder with --images'}")
@@ -302,6 +313,8 @@ def read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
     """
     text = decode_text(path.read_bytes(), path.name, encoding)
     try:
+        if "*" in text and _count_values(yaml.compose(text, Loader=yaml.BaseLoader), {}) > _MOST_VALUES:
+            raise AnnotationError(f"{path.name}: aliases of aliases, which stand for more than {_MOST_VALUES} values")
         data = yaml.load(text, Loader=yaml.BaseLoader)
     except RecursionError as error:
         raise AnnotationError(f"{path.name}: brackets in brackets by the hundred; no data.yaml has these") from error
@@ -311,6 +324,23 @@ def read_mapping(path: Path, encoding: str | None) -> dict[str, Any]:
         raise AnnotationError(f"{path.name}: a {type(data).__name__}; expected keys such as `names:` and `kpt_shape:`")
     plain = {key: value for key, value in (data or {}).items() if isinstance(key, str)}
     return {key: value for key, value in plain.items() if value not in ("", "null", "~")}
+
+
+_MOST_VALUES = 100_000
+"""A kilobyte of YAML can stand for more values than memory holds, by aliases of aliases."""
+
+
+def _count_values(node: Any, known: dict[int, int]) -> int:
+    """Return for how many values a node of YAML stands, with all that its aliases repeat.
+
+    Raises:
+        RecursionError: it is inside of itself.
+    """
+    if id(node) not in known:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _read_classes(source: Path, unused: set[str], encoding: str | None) -> list[str]:
@@ -331,7 +361,7 @@ def _read_dlc(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSe
     source = origin.labels
     if source.is_file():
         _refuse_foreign(source, "dlc")
-    files, unreadable = ([], {}) if source.is_file() else look_through(source, follow=True)
+    files, unreadable = ([], {}) if source.is_file() else look_through(source, follow=True, leave=options.follow_links)
     tables = [name for name in (*files, *unreadable) if fnmatchcase(PurePosixPath(name).name, "CollectedData*.csv")]
     if faults := [*_list_unreadable(unreadable, tuple(name.lower() for name in tables))]:
         raise FaultsError(faults)
@@ -360,7 +390,11 @@ def _read_dlc(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSe
 def _read_sleap(origin: Origin, options: SourceOptions, tell: Progress) -> LabelSet:
     source = origin.labels
     if source.is_dir():
-        found = [source / name for name in list_files(source, follow=True) if name.endswith(".slp")]
+        found = [
+            source / name
+            for name in list_files(source, follow=True, leave=options.follow_links)
+            if name.endswith(".slp")
+        ]
         if len(found) != 1:
             told = f"{len(found)} .slp files in it" if found else find_foreign(source) or "no .slp in it"
             raise AnnotationError(f"{source}: give one .slp or .pkg.slp file; {told}")
@@ -402,7 +436,7 @@ def describe(path: Path) -> str | None:
 
 def find_foreign(folder: Path) -> str | None:
     """Say what files of another tool a folder holds, and what to do; None if there are none that are known."""
-    names = [name for name in list_files(folder, follow=True) if not name.lower().endswith(IMAGE_SUFFIXES)]
+    names = [name for name in list_files(folder, follow=True, leave=False) if not name.lower().endswith(IMAGE_SUFFIXES)]
     for suffix in FOREIGN_SUFFIXES:
         for name in [name for name in names if name.lower().endswith(suffix)][:_MAX_LOOKED_AT]:
             if told := describe(folder / name):

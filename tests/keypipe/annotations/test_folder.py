@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -199,7 +200,7 @@ def test_real_annotations_apart_from_their_images(shared_data: Callable[[str], P
         for kind, suffix in (("labels", ".json"), ("images", image.suffix)):
             (tmp_path / f"{kind}/{place}{suffix}").parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"labels/{place}.json").write_text(json.dumps(document))
-        (tmp_path / f"images/{place}{image.suffix}").symlink_to(image)
+        shutil.copy(image, tmp_path / f"images/{place}{image.suffix}")
     apart = read_folder(tmp_path, schema, LabelmeOptions())
     assert not apart.faults
     assert {file.found_by for file in apart.files} == {"place"}
@@ -457,12 +458,13 @@ def test_links_that_cannot_be_read_are_faults(tmp_path: Path, write_labelme: Wri
     for name in ("good.jpg", "other.jpg"):
         write_labelme(name, COW)
     raw = tmp_path / "raw"
-    (raw / "good.jpg").rename(tmp_path / "good.jpg")
-    (raw / "good.jpg").symlink_to(tmp_path / "good.jpg")
+    (raw / ".kept").mkdir()
+    (raw / "good.jpg").rename(raw / ".kept/good.jpg")
+    (raw / "good.jpg").symlink_to(raw / ".kept/good.jpg")
     assert not read(raw).faults
     (raw / "dead.json").symlink_to("nowhere.json")
     (raw / "far").symlink_to(tmp_path)
-    (tmp_path / "good.jpg").unlink()
+    (raw / ".kept/good.jpg").unlink()
     folder = read(raw)
     assert [(fault.file, fault.kind) for fault in folder.faults] == [
         ("dead.json", "not-readable"),
@@ -476,6 +478,35 @@ def test_links_that_cannot_be_read_are_faults(tmp_path: Path, write_labelme: Wri
         (raw / name).unlink()
     with pytest.raises(AnnotationError, match=r"no labelme JSON in it .* dead\.json, a link to nothing"):
         read(raw)
+
+
+def test_links_that_lead_out_of_the_folder_are_faults_and_not_read(tmp_path: Path, write_labelme: Write) -> None:
+    raw = tmp_path / "raw"
+    for name in ("good.jpg", "image.jpg", "labels.jpg"):
+        write_labelme(name, COW)
+    for name in ("image.jpg", "labels.json"):
+        (raw / name).rename(tmp_path / name)
+        (raw / name).symlink_to(f"../{name}")
+    folder = read(raw)
+    assert paths(folder) == ["raw/good.jpg"]
+    assert [(fault.file, fault.kind) for fault in folder.faults] == [
+        ("image.jpg", "not-readable"),
+        ("labels.json", "not-readable"),
+        ("image.json", "no-image"),
+    ]
+    assert f"a link to a file outside ({tmp_path.resolve()}/image.jpg)" in str(folder.faults[0])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/hostname", "\\\\server\\share\\a.jpg", "//server/share/a.jpg", "C:\\a.jpg", "..\\..\\a.jpg", "~/a.jpg"],
+)
+def test_absolute_paths_and_shares_lead_nowhere(tmp_path: Path, write_labelme: Write, path: str) -> None:
+    json = write_labelme("a.jpg", COW, imagePath=path)
+    json.with_suffix(".jpg").rename(tmp_path / "a.jpg")
+    folder = read(tmp_path / "raw")
+    assert kinds(folder) == ["no-image"]
+    assert not paths(folder)
 
 
 def test_coordinates_beyond_all_images_are_shown_in_few_digits(tmp_path: Path, write_labelme: Write) -> None:

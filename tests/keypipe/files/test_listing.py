@@ -57,6 +57,26 @@ def test_links_to_folders_can_be_followed_but_not_in_circles(folder: Path) -> No
     }
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_links_out_of_the_folder_are_no_files_where_nothing_may_leave_it(folder: Path, follow: bool) -> None:
+    (folder / "inside.json").symlink_to("sub/a.json")
+    (folder / "near").symlink_to("sub")
+    (folder.parent / "folder-beside").mkdir()
+    (folder / "beside").symlink_to("../folder-beside")
+    files, others = look_through(folder, follow=follow, leave=False)
+    assert files == ["b.json", "inside.json", *(["near/a.json"] if follow else []), "sub/a.json"]
+    outside = folder.parent / "outside"
+    assert others["file.json"] == f"a link to a file outside ({outside / 'c.json'})"
+    assert others["linked"].startswith("a link to a folder outside (" if follow else "a link to a folder (")
+    assert others["beside"].startswith("a link to a folder outside (" if follow else "a link to a folder (")
+    assert others["sub/up"].startswith("a link to a folder around it" if follow else "a link to a folder (")
+
+
+def test_a_folder_that_is_a_link_itself_is_looked_through(folder: Path) -> None:
+    (folder.parent / "other-name").symlink_to(folder)
+    assert list_files(folder.parent / "other-name", leave=False) == ["b.json", "sub/a.json"]
+
+
 def test_below_what_is_no_folder_lies_nothing(folder: Path) -> None:
     assert look_through(folder / "nowhere") == look_through(folder / "b.json") == ([], {})
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from keypipe.errors import ModelError
@@ -40,3 +41,54 @@ def test_device_that_is_not_there(tmp_path: Path, device: str) -> None:
     path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), metadata_of(COW_AND_HAND))
     with pytest.raises(ModelError, match=f"device '{device}'"):
         load_onnx_model(path, device=device)
+
+
+# ------------------------------------------------------------------------------------ files from others
+
+
+def keep_outside(path: Path, location: str) -> None:
+    """Let a constant of a model be read from another file, by the path that the model gives."""
+    model = onnx.load(path)
+    (constant,) = (tensor for tensor in model.graph.initializer if tensor.name == "constant")
+    size = len(constant.raw_data)
+    constant.ClearField("raw_data")
+    constant.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(size))):
+        entry = constant.external_data.add()
+        entry.key, entry.value = key, value
+    path.write_bytes(model.SerializeToString())
+    (path.parents[1] / "private.bin").write_bytes(b"\x01" * size)
+
+
+@pytest.mark.parametrize("location", ["../private.bin", "{folder}/private.bin", "link.bin", "/dev/zero", "gone.bin"])
+def test_a_model_reads_no_file_outside_its_folder(tmp_path: Path, location: str) -> None:
+    path = write_constant_model(tmp_path / "in/m.onnx", raw_output(COW_AND_HAND, []), metadata_of(COW_AND_HAND))
+    load_onnx_model(path)
+    (tmp_path / "in/link.bin").symlink_to("../private.bin")
+    keep_outside(path, location.format(folder=tmp_path))
+    with pytest.raises(ModelError, match="not an ONNX model that onnxruntime can run"):
+        load_onnx_model(path)
+
+
+def test_operators_that_onnxruntime_does_not_have_are_refused(tmp_path: Path) -> None:
+    path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), metadata_of(COW_AND_HAND))
+    model = onnx.load(path)
+    model.graph.node[1].domain, model.graph.node[1].op_type = "others.ops", "Run"
+    model.opset_import.append(onnx.helper.make_opsetid("others.ops", 1))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"others\.ops:Run.* is not a registered function"):
+        load_onnx_model(path)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_an_input_that_memory_would_not_hold_is_refused(tmp_path: Path, fixed: bool) -> None:
+    side_px = 90_000 if fixed else 64
+    metadata = metadata_of(COW_AND_HAND, 90_000)
+    path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), metadata, side_px)
+    if not fixed:
+        model = onnx.load(path)
+        for axis in (2, 3):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
+        path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="its input of 90000x90000 px is larger than"):
+        load_onnx_model(path)

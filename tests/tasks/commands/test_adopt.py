@@ -223,14 +223,31 @@ def test_folders_that_are_links_are_copied_and_their_labels_drafted(
         shapes = [rectangle("pony", (0, 0, 50, 50)), point("mane", 5, 5)]
         write_labelme(f"{index}.jpg", shapes, folder=tmp_path / "far")
     (own / "linked").symlink_to(tmp_path / "far")
-    assert "pony: mane" in adopt_folder(drawn, own)
+    with pytest.raises(
+        AnnotationError, match=r"linked, a link to a folder outside .*; --follow-links copies what"
+    ) as told:
+        adopt_folder(drawn, own)
+    assert f"({(tmp_path / 'far').resolve()})" in str(told.value)
+    assert "pony: mane" in adopt_folder(drawn, own, follow_links=True)
     assert len(list((drawn / "data/raw").rglob("*.json"))) == 61 + 9
     (tmp_path / "far/dead.json").symlink_to("nowhere")
     with pytest.raises(AnnotationError, match=r"linked/dead\.json, a link to nothing \(nowhere\)"):
-        adopt_folder(drawn, own)
+        adopt_folder(drawn, own, follow_links=True)
     (drawn / "data/raw/link").symlink_to(own)
     with pytest.raises(AnnotationError, match=r"link, a link to a folder \(.*own\), into which nothing looks"):
         adopt_folder(drawn, drawn / "data/raw")
+
+
+def test_a_link_to_another_file_of_the_user_is_copied_only_if_that_is_wanted(
+    drawn: Path, own: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "private.png").write_bytes(b"private")
+    (own / "cow.png").symlink_to(tmp_path / "private.png")
+    with pytest.raises(AnnotationError, match=r"cow\.png, a link to a file outside \(.*private\.png\)"):
+        adopt_folder(drawn, own)
+    adopt_folder(drawn, own, follow_links=True)
+    assert not (drawn / "data/raw/cow.png").is_symlink()
+    assert (drawn / "data/raw/cow.png").read_bytes() == b"private"
 
 
 def test_without_parameters_nothing_is_taken(tmp_path: Path, own: Path) -> None:

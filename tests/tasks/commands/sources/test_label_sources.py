@@ -346,12 +346,71 @@ def test_links_to_nothing_are_named_and_none_becomes_an_image_without_objects(em
     assert "images without a label file" not in told
 
 
-def test_folders_that_are_links_are_looked_into(empty: Path, source: Path, tmp_path: Path) -> None:
+def test_folders_that_are_links_are_looked_into(empty: Path, source: Path) -> None:
+    put_image(source / "far/images/1.jpg")
+    put(source / "far/labels/1.txt", ROW)
+    (source / "far").rename(source / ".far")
+    for name in ("images", "labels"):
+        (source / name).symlink_to(f".far/{name}")
+    assert "1 images, 1 objects" in take(empty, "yolo", source, classes=("cow",))
+
+
+def test_links_out_of_the_folder_are_read_only_if_that_is_wanted(empty: Path, source: Path, tmp_path: Path) -> None:
+    put_image(tmp_path / "far/1.jpg")
+    put(tmp_path / "far/1.txt", ROW)
+    put_image(source / "images/2.jpg")
+    put(source / "labels/2.txt", ROW)
+    (source / "images/1.jpg").symlink_to(tmp_path / "far/1.jpg")
+    (source / "labels/1.txt").symlink_to(tmp_path / "far/1.txt")
+    with pytest.raises(FaultsError) as caught:
+        take(empty, "yolo", source, classes=("cow",))
+    assert "images/1.jpg: a link to a file outside" in str(caught.value)
+    assert "--follow-links follows links that lead elsewhere" in str(caught.value)
+    assert "2 images, 2 objects" in take(empty, "yolo", source, classes=("cow",), follow_links=True)
+    coco = {
+        "images": [{"id": 1, "file_name": "images/1.jpg"}, {"id": 2, "file_name": "../../far/1.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [9, 9, 50, 50], "keypoints": [20, 20, 2]}],
+        "categories": [{"id": 1, "name": "cow", "keypoints": ["nose"]}],
+    }
+    put(source / "labels.json", json.dumps(coco))
+    with pytest.raises(FaultsError) as caught:
+        take(empty, "coco", source / "labels.json", name="coco")
+    assert str(caught.value).count("images/1.jpg: a link to a file outside") == 2
+
+
+@pytest.mark.parametrize("path", ["/", "..", "../far", "/etc"])
+def test_a_data_yaml_leads_to_no_other_folder(empty: Path, source: Path, tmp_path: Path, path: str) -> None:
     put_image(tmp_path / "far/images/1.jpg")
     put(tmp_path / "far/labels/1.txt", ROW)
-    for name in ("images", "labels"):
-        (source / name).symlink_to(tmp_path / "far" / name)
-    assert "1 images, 1 objects" in take(empty, "yolo", source, classes=("cow",))
+    put(source / "data.yaml", f"path: {path}\nnames: [cow]\nkpt_shape: [2, 3]\n")
+    with pytest.raises(AnnotationError, match=r"leads out of its folder; .* --images"):
+        take(empty, "yolo", source / "data.yaml")
+
+
+@pytest.mark.parametrize("key", ["names", "kpt_shape", "flip_idx", "kpt_names", "nc", "path", "train", "download"])
+def test_aliases_of_aliases_in_a_data_yaml_are_refused(empty: Path, source: Path, key: str) -> None:
+    put_image(source / "images/1.jpg")
+    put(source / "labels/1.txt", ROW)
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    put(source / "data.yaml", f"{bomb}{key}: *a9\n")
+    with pytest.raises(AnnotationError, match=r"data\.yaml: aliases of aliases"):
+        take(empty, "yolo", source)
+    put(source / "data.yaml", "shape: &shape [2, 3]\nkpt_shape: *shape\nnames: [cow]\n")
+    assert "1 images, 1 objects" in take(empty, "yolo", source)
+
+
+def test_a_data_yaml_runs_and_downloads_nothing(empty: Path, source: Path, tmp_path: Path) -> None:
+    put_image(source / "images/1.jpg")
+    put(source / "labels/1.txt", ROW)
+    touch = f"touch {tmp_path / 'it ran'}"
+    put(
+        source / "data.yaml",
+        f"names: !!python/object/apply:os.system ['{touch}']\nkpt_shape: [2, 3]\ntrain: http://127.0.0.1:9/images.zip\n"
+        f"val: /etc\ntest: ../../../etc/passwd.txt\ndownload: |\n  import os\n  os.system('{touch}')\n",
+    )
+    assert "1 images, 1 objects" in take(empty, "yolo", source)
+    assert not (tmp_path / "it ran").exists()
 
 
 def test_coco_and_deeplabcut_name_links_to_nothing_too(empty: Path, source: Path) -> None:

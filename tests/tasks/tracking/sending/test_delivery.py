@@ -375,6 +375,11 @@ def test_a_database_whose_driver_is_not_there_is_told(tmp_path: Path, monkeypatc
 
 
 def test_passwords_are_not_shown() -> None:
-    assert hide_password("http://me:sec/ret@host:5000/x") == "http://me:sec/ret@host:5000/x"
+    assert hide_password("http://me:sec/ret@host:5000/x") == "http://host:5000/x"
+    assert hide_password("http://me:sec/r@et@host:5000/x") == "http://host:5000/x"
+    assert hide_password("http://host:5000/x@y") == "http://host:5000/x@y"
+    assert hide_password("postgresql://host/db?user=me&password=s3/cr@t&sslmode=x") == (
+        "postgresql://host/db?user=me&password=...&sslmode=x"
+    )
     assert hide_password("https://me:secret@host:5000/x") == "https://host:5000/x"
     assert hide_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
