@@ -8,7 +8,7 @@ from tasks.retraining.made_of import find_change, note_same
 from tasks.tracking.models.registry import Registry
 from tasks.versions.raw import version_raw
 from tests.flows.toy import make_workspace, write_raw
-from tests.tasks.tracking.test_registry import register_file
+from tests.tasks.tracking.models.test_registry import register_file
 
 
 def changed_images(root: Path, registry: Registry) -> int | None:

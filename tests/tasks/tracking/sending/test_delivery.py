@@ -70,7 +70,7 @@ def kill_a_training(root: Path, start: str = "runs.start_training(root, make_rec
     """Begin a training in a process that is killed after an epoch; returns its run's id."""
     program = (
         "import os, signal, sys; from pathlib import Path; from tasks.tracking import runs;"
-        "from tests.tasks.tracking.test_delivery import begin, make_record;"
+        "from tests.tasks.tracking.sending.test_delivery import begin, make_record;"
         f"root = Path(sys.argv[1]); live = {start};"
         "live.log_metrics({'train/pose_loss': 3.0}, 1);"
         "print(live.run_id, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
