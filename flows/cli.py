@@ -54,7 +54,7 @@ cli.add_section(
 )
 cli.add_section("Models", models.predict, models.serve, models.drift, registered)
 cli.add_section("Runs", runs)
-cli.add_section("Services", services.ui, services.completion)
+cli.add_section("Services", services.up, services.down, services.ui, services.completion)
 
 
 def main(root: Path) -> None:

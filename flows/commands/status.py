@@ -17,6 +17,7 @@ from flows.pipeline.run_result import LAST_RUN, RunResult
 from flows.pipeline.unchanged.afterwards import describe_untold
 from flows.retraining.record import read_outcome
 from flows.services import server
+from flows.services.background import Background, describe, find_background
 from flows.services.schedule_record import ScheduleRecord, active_schedule, upcoming
 from flows.system.state_files import read_record
 from flows.system.tables import print_table
@@ -82,6 +83,7 @@ class Status(msgspec.Struct):
         last_retraining: what became of the last retraining.
         unrecorded: what MLflow and Prefect were not told yet, one line for each server.
         server: address of the Prefect server that serves this workspace.
+        background: what `keypipe up` keeps.
         schedule: the schedule that is being served.
         upcoming: the next times that it runs.
         told: the last notice, and whom it reached.
@@ -100,6 +102,7 @@ class Status(msgspec.Struct):
     last_retraining: Outcome | None = None
     unrecorded: list[str] = []
     server: str | None = None
+    background: Background | None = None
     schedule: ScheduleRecord | None = None
     upcoming: list[str] = []
     told: Told | None = None
@@ -125,6 +128,7 @@ def read_status(root: Path) -> Status:
         last_retraining=read_outcome(root),
         unrecorded=[*describe_waiting(root), *describe_untold(root)],
         server=record.url if record else None,
+        background=find_background(root),
         schedule=active_schedule(root),
         upcoming=upcoming(root),
         told=read_record(root / TOLD, Told),
@@ -249,7 +253,9 @@ def _show_services(console: Console, status: Status) -> None:
     for delivery in status.told.deliveries if status.told else ():
         if not delivery.arrived:
             console.print(f"told       {delivery.describe()}", markup=False)
-    console.print(f"server     {status.server or 'none; `keypipe ui` starts one'}")
+    console.print(f"server     {status.server or 'none; `keypipe up` starts one'}")
+    for heading, line in describe(status.background) if status.background else ():
+        console.print(f"{heading:<11}{line}", markup=False)
     if status.schedule:
         console.print(f"schedule   {status.schedule.describe()}", markup=False)
         if status.upcoming:

@@ -75,22 +75,15 @@ def _connect(root: Path, stack: ExitStack, say: server.Say) -> tuple[str, server
         if not server.answers(own):
             raise PoseError(f"the Prefect server at {own} does not answer; start it, or unset PREFECT_API_URL")
         return own, lambda: None
-    found = server.recorded_server(root)
-    if found is None:
-        say("starting the Prefect server")
-        url = stack.enter_context(server.running_server(root, temporary=False, port=server.preferred_port()))
-        stack.enter_context(server.recorded(root, url, "keypipe schedule"))
-        return url, lambda: None
+    found, _ = stack.enter_context(server.joined_server(root, "keypipe schedule", say))
 
     def keep() -> None:
-        # `keypipe ui` owns the server; when it ends, the schedule needs one of its own at the same address.
+        # Another command owns the server; when it ends, the schedule needs one of its own at the same address.
         nonlocal found
-        if found is not None and start_mark(found.pid) is None and not server.answers(found.url):
+        if found.pid != os.getpid() and not server.is_kept(found):
+            say(f"the server of `{found.command}` has ended")
             port = urlparse(found.url).port
-            say("the server of `keypipe ui` has ended; starting one")
-            url = stack.enter_context(server.running_server(root, temporary=False, port=port))
-            stack.enter_context(server.recorded(root, url, "keypipe schedule"))
-            found = None
+            found, _ = stack.enter_context(server.joined_server(root, "keypipe schedule", say, port))
 
     return found.url, keep
 

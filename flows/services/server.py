@@ -1,8 +1,8 @@
 """Which Prefect API a run talks to, and the server that keypipe starts when there is none.
 
-In this order: the user's own (``PREFECT_API_URL`` or the active profile), the one that ``keypipe schedule`` or
-``keypipe ui`` has started for this workspace, else a temporary one for the length of the command. The last two keep
-their database in the workspace, so that every run of it is in one place.
+In this order: the user's own (``PREFECT_API_URL`` or the active profile), the one that ``keypipe up``, ``keypipe
+schedule`` or ``keypipe ui`` has started for this workspace, else a temporary one for the length of the command. The
+last two keep their database in the workspace, so that every run of it is in one place.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from flows.system.locks import held_lock
 from flows.system.process import UNTRACKED, Tree
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
@@ -32,8 +34,9 @@ DATABASE = STATE / "prefect.db"
 RESULTS = STATE / "prefect-results"
 RECORD = STATE / "server.json"
 LOG = STATE / "prefect-server.log"
+START_LOCK = STATE / "server.lock"
 
-START_SECONDS = 120
+START_SECONDS = 120.0
 """A first start creates the database: 14 s on two free cores, more on busy ones."""
 
 PORT = 4200
@@ -49,7 +52,7 @@ class ServerRecord(msgspec.Struct):
         url: address of its API.
         pid: the command that keeps it.
         started: mark of the start of that process.
-        command: ``keypipe schedule`` or ``keypipe ui``.
+        command: ``keypipe up``, ``keypipe schedule`` or ``keypipe ui``.
     """
 
     url: str
@@ -73,7 +76,7 @@ def settings(root: Path) -> dict[str, str]:
     return {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{(root / DATABASE).resolve()}",
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str((root / RESULTS).resolve()),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(START_SECONDS)),
         "PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS": "10",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_CLI_PROMPT": "false",
@@ -106,7 +109,7 @@ def connected(root: Path, say: Say) -> Iterator[str]:
         with pointed_to(record.url):
             yield record.url
         return
-    say("starting a temporary Prefect server (a few seconds; `keypipe ui` in another terminal keeps one)")
+    say("starting a temporary Prefect server (a few seconds; `keypipe up` keeps one)")
     with running_server(root, temporary=True) as url, pointed_to(url), _without_links():
         yield url
 
@@ -185,37 +188,80 @@ def start_server(root: Path, *, temporary: bool, port: int | None = None) -> Ite
         **({"PREFECT_SERVER_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"} if temporary else {}),
     }
     environment.pop("PREFECT_API_URL", None)
-    with (root / LOG).open("wb") as log:
-        tree = Tree(command, cwd=root, env=environment, output=log, grace=5)
+    with running_tree(root, command, environment, LOG) as tree:
+        yield tree, f"{url}/api"
+
+
+@contextmanager
+def running_tree(root: Path, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[Tree]:
+    """Run a server, which prints into a log of the workspace, and end it after the block."""
+    with (root / log).open("wb") as output:
+        tree = Tree(command, cwd=root, env=environment, grace=5, output=output)
         try:
-            yield tree, f"{url}/api"
+            yield tree
         finally:
             tree.end()
 
 
+@contextmanager
+def taking_turns(root: Path) -> Iterator[None]:
+    """Let one command at a time look for the workspace's server, and start one where it finds none."""
+    with held_lock(root / START_LOCK, lambda: None):
+        yield
+
+
+@contextmanager
+def joined_server(
+    root: Path, command: str, say: Say, port: int | None = None
+) -> Iterator[tuple[ServerRecord, Tree | None]]:
+    """Have a server beyond one run: the one that serves this workspace, or else one that ends with the block.
+
+    Args:
+        root: the workspace.
+        command: that asks, by which others know a server that is started.
+        say: is told when one is started.
+        port: of that one; default: the one that Prefect's documentation names, or another if it is taken.
+
+    Yields:
+        The server, and its processes where it was started here.
+    """
+    with ExitStack() as stack:
+        tree: Tree | None = None
+        with taking_turns(root):
+            record = recorded_server(root)
+            if record is None:
+                say("starting the Prefect server")
+                port = port or preferred_port(PORT)
+                tree, url = stack.enter_context(start_server(root, temporary=False, port=port))
+                wait_for_page(root / LOG, tree, f"{url}/health")
+                record = stack.enter_context(recorded(root, url, command))
+        yield record, tree
+
+
 def wait_for_page(log: Path, tree: Tree, url: str) -> None:
-    """Wait until a server that was started answers.
+    """Wait until a server that was started answers, and not another one that has its port.
 
     Args:
         log: what it prints.
         tree: its processes.
-        url: a page that answers when it is up.
+        url: a page of 127.0.0.1 that answers when it is up.
 
     Raises:
         PoseError: it ended, or did not answer within the limit.
     """
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(url):
+    port = urlsplit(url).port or 80
+    while not (_answers(url) and tree.listens(port)):
         if not tree.running or time.monotonic() > deadline:
             tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-            how = "ended" if not tree.running else f"did not answer within {START_SECONDS} s"
+            how = "ended" if not tree.running else f"did not answer within {START_SECONDS:.0f} s"
             raise PoseError("\n  ".join([f"the server at {url} {how}; its log {log} ends with", *tail]))
         time.sleep(0.1)
 
 
-def preferred_port() -> int:
-    """Return the port that Prefect's documentation names, or another when it is taken."""
-    return PORT if is_free(PORT) else free_port()
+def preferred_port(port: int) -> int:
+    """Return a port, or another if it is taken."""
+    return port if is_free(port) else free_port()
 
 
 def is_free(port: int) -> bool:
@@ -236,6 +282,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def answers_at(url: str) -> bool:
+    """Tell whether a server's pages answer."""
+    return _answers(url)
+
+
 def answers(url: str) -> bool:
     """Tell whether a Prefect API answers at all, be it with a refusal."""
     return _answers(f"{url.rstrip('/')}/health")
@@ -252,15 +303,20 @@ def _answers(page: str) -> bool:
 
 
 @contextmanager
-def recorded(root: Path, url: str, command: str) -> Iterator[None]:
-    """Let other commands of this workspace find the server while the block runs."""
+def recorded(root: Path, url: str, command: str) -> Iterator[ServerRecord]:
+    """Let other commands of this workspace find the server while the block runs; yields what they find."""
     record = ServerRecord(url, os.getpid(), start_mark(os.getpid()) or time.time(), command)
     write_record(root / RECORD, record)
     try:
-        yield
+        yield record
     finally:
         if read_record(root / RECORD, ServerRecord) == record:
             (root / RECORD).unlink(missing_ok=True)
+
+
+def is_kept(record: ServerRecord) -> bool:
+    """Tell whether the command that keeps a server still runs, or else the server itself answers."""
+    return is_alive(record.pid, record.started) or answers(record.url)
 
 
 def recorded_server(root: Path) -> ServerRecord | None:

@@ -68,6 +68,16 @@ class Tree:
         """Whether it has not ended yet."""
         return self._watcher.poll() is None
 
+    def listens(self, port: int) -> bool:
+        """Tell whether one of its processes takes connections at a port."""
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self.session).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    found = process.net_connections("tcp")
+                    if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found):
+                        return True
+        return False
+
     def lines(self, poll: Callable[[], None] = lambda: None, interval: float = 1.0) -> Iterator[str]:
         """Yield what it prints, line by line, until it ends.
 

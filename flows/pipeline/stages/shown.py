@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from flows.services.background import find_background
 from flows.services.board import Board
 from tasks.tracking.client import OWN_PAGES
 from tasks.workspace.places import PROGRESS, metrics_file, report_folder
@@ -86,7 +87,10 @@ def show_training(root: Path, board: Board, run_id: str) -> None:
 
     if page := find_run_page(root, run_id):
         text = f"Losses, parameters, data and the model of training `{run_id[:8]}`"
-        text += "; the page is there while `keypipe ui` runs" if page.startswith(OWN_PAGES) else ""
+        if page.startswith(OWN_PAGES):
+            text += "; the page is there while `keypipe up` keeps it"
+            found = find_background(root)
+            page = page.replace(OWN_PAGES, (found and found.alive and found.service("MLflow").url) or OWN_PAGES, 1)
         board.show_link(f"mlflow {root.name}", page, f"Training {run_id[:8]} in MLflow", text)
 
 
