@@ -253,9 +253,10 @@ def _show_services(console: Console, status: Status) -> None:
     for delivery in status.told.deliveries if status.told else ():
         if not delivery.arrived:
             console.print(f"told       {delivery.describe()}", markup=False)
-    console.print(f"server     {status.server or 'none; `keypipe up` starts one'}")
+    if status.background is None or not status.background.alive:
+        console.print(f"server     {status.server or 'none; `keypipe up` starts one'}")
     for heading, line in describe(status.background) if status.background else ():
-        console.print(f"{heading:<11}{line}", markup=False)
+        console.print(f"{heading:<11}{line}", markup=False, soft_wrap=True)
     if status.schedule:
         console.print(f"schedule   {status.schedule.describe()}", markup=False)
         if status.upcoming:

@@ -234,6 +234,6 @@ def _describe(service: Service, since: datetime) -> str:
     text = f"{service.url or 'no address yet'}, {service.state}"
     if service.state == UP:
         text += f" since {since:%Y-%m-%d %H:%M}" if server.answers_at(service.url) else ", but does not answer"
-    text += f", ended by itself {service.restarts} times and was started again" if service.restarts else ""
+    text += f", restarted {service.restarts} times" if service.restarts else ""
     text += f": {service.detail}" if service.detail else ""
     return f"{text}; its log is {service.log}" if service.state in (FAILED, STARTING) else text

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import msgspec
 
-from flows.services import background, mlflow_server, quick_settings, server
+from flows.services import background, mlflow_server, server
 from flows.services.background import ELSEWHERE, FAILED, STARTING, UP, Background, Service, Wanted
 from flows.system.locks import LockedError, held_lock
 from flows.system.state_files import read_record, write_record
@@ -122,7 +122,7 @@ class Kept:
 @contextmanager
 def run_prefect(root: Path, port: int) -> Iterator[Running]:
     """Run Prefect's server, unless the user has one, or another command of this workspace keeps one."""
-    own = _users_prefect()
+    own = server.find_configured_url()
     if own is not None:
         yield Running(own.rstrip("/").removesuffix("/api"), lambda: True, "the one that Prefect's settings name")
         return
@@ -132,13 +132,6 @@ def run_prefect(root: Path, port: int) -> Iterator[Running]:
             yield Running(url, lambda: tree.running)
         else:
             yield Running(url, lambda: server.is_kept(record), f"of `{record.command}`, pid {record.pid}")
-
-
-def _users_prefect() -> str | None:
-    try:
-        return quick_settings.configured_url()
-    except quick_settings.UnclearError:
-        return server.configured_url()
 
 
 @contextmanager

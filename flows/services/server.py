@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from flows.services import quick_settings
 from flows.system.locks import held_lock
 from flows.system.process import UNTRACKED, Tree
 from flows.system.state_files import read_record, write_record
@@ -135,6 +136,14 @@ def configured_url() -> str | None:
 
     url = get_current_settings().api.url
     return str(url) if url else None
+
+
+def find_configured_url() -> str | None:
+    """Return the same, without Prefect's import where the environment or the profile says it all."""
+    try:
+        return quick_settings.configured_url()
+    except quick_settings.UnclearError:
+        return configured_url()
 
 
 @contextmanager

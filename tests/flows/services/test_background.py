@@ -89,7 +89,7 @@ def test_what_ends_by_itself_is_started_again_at_its_address(lifted: Toy) -> Non
     mlflow = kept(lifted).service("MLflow")
     assert (mlflow.state, mlflow.url) == ("up", url)
     assert answers(url)
-    assert "ended by itself 1 times" in lifted.keypipe("status")
+    assert "restarted 1 times" in lifted.keypipe("status")
     assert "MLflow has ended by itself" in (lifted.root / background.LOG).read_text()
 
 
