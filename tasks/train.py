@@ -21,6 +21,7 @@ from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
 from tasks.engine.door.training import FITNESS, LEARNS, Epoch, Start, Trained, TrainJob, engine
 from tasks.grading import preflight
+from tasks.grading.augmentation import DEFAULT_AUGMENTATION, Augmentation, StrengthCourse
 from tasks.grading.epochs import FIGURES, make_scorer
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
@@ -56,7 +57,7 @@ from tasks.workspace.scratch import remove
 
 PROGRESS_FILE = "state.json"
 
-_OWN_KEYS = {"model", "loss_sigma", "best_by", "preflight", "new_head", "symmetric"}
+_OWN_KEYS = {"model", "loss_sigma", "augmentation", "best_by", "preflight", "new_head", "symmetric"}
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
@@ -71,6 +72,7 @@ class TrainParams(read.Section):
 
     model: str = Field(default="yolov8n-pose.yaml", min_length=1)
     loss_sigma: LossSigma = DEFAULT_LOSS_SIGMA
+    augmentation: Augmentation = DEFAULT_AUGMENTATION
     best_by: str = Field(default="oks_AP", description="figure of the validation split that the best epoch has most of")
     preflight: bool = Field(default=True, description="look at the first batches before anything is trained")
     new_head: bool = False
@@ -194,6 +196,7 @@ def _to_job(
         best_by=params.best_by,
         score=make_scorer(to_grading(grading, schema, root), grading.conf, splits["val"], schema),
         new_head=params.new_head,
+        augmentation=StrengthCourse(params.augmentation),
     )
 
 
@@ -258,7 +261,7 @@ class Witness:
             for line in preflight.describe(found.facts, found.times):
                 say(line)
             picture = self._scratch / PREFLIGHT_PICTURE.name
-            picture.write_bytes(draw_batch(found.batch, self._schema))
+            picture.write_bytes(draw_batch(found.batch, self._schema, found.later))
             write_json(self._scratch / PREFLIGHT_FACTS.name, found.facts)
             self.live.log_files(picture, MODELS.name)  # to be looked at while the training goes on
             say(f"pre-flight: the batch as a picture: {picture.relative_to(self._root)}")

@@ -26,10 +26,11 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     from tasks.engine.settings import configure
     from tasks.engine.training import run as engine
     from tasks.engine.training.job import TrainJob
+    from tasks.grading.augmentation import StrengthCourse, StrengthSchedule
     from tasks.grading.loss_sigma import SigmaCourse
     from tasks.train import count_instances
     from tasks.workspace.dataset import read_schema, read_split
-    from tests.train_program import ARGUMENTS
+    from tests.train_program import ARGUMENTS, FULL_STRENGTH
 
     scratch.mkdir(parents=True)
     configure(scratch, threads=1)
@@ -97,6 +98,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
             loss_sigma=SigmaCourse(0.3, 13),
             best_by="fitness",
             score=lambda _: {},
+            augmentation=StrengthCourse(StrengthSchedule.model_validate(options.get("augmentation", FULL_STRENGTH))),
             on_epoch=lambda _: None,
             on_preflight=on_preflight if options.get("preflight") else None,
         )

@@ -49,6 +49,8 @@ def test_every_key_says_what_it_means() -> None:
     [
         ("", ""),
         ("loss_sigma: {from: 0.333, to: 0.1, over: 0.5}", "loss_sigma: 0.1"),
+        ("best_by: oks_AP  ", "augmentation: light\n  best_by: oks_AP  "),
+        ("best_by: oks_AP  ", "augmentation: {from: 0.2, to: strong, over: 1}\n  best_by: oks_AP  "),
         ("sigma: 0.1  ", "sigma: [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]  "),
         ("group_by: null", "group_by: folder"),
         ("mosaic: 0.0", "mosaic: 1.0\n  degrees: 10"),
@@ -74,6 +76,7 @@ def test_what_the_check_takes_the_schema_takes(before: str, after: str) -> None:
         ("epochs: 70", "epochs: many"),
         ("batch: 16\n  nbs", "device: 0\n  nbs"),
         ("loss_sigma: {from: 0.333, to: 0.1, over: 0.5}", "note: 1"),
+        ("best_by: oks_AP  ", "augmentation: heavy\n  best_by: oks_AP  "),
         ("conf: 0.25                   # score from which a detection", "conf: 1.5  # "),
         ("margin_ap: 0.02", "margin_app: 0.02"),
         ("opset: null", "opset: 3"),

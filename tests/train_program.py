@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, Any] = {
     "seed": 3,
 }
 LOSS_SIGMA = {"from": 0.3, "to": 0.1, "over": 0.75}
+FULL_STRENGTH = {"from": 1.0, "to": 1.0}
 FIGURES = [0.1, 0.2, 0.4, 0.3, 0.3, 0.2]
 """What each epoch is said to be worth: patience ends the training after the fifth."""
 
@@ -39,6 +40,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
     from tasks.engine.settings import configure
     from tasks.engine.training import run as engine
     from tasks.engine.training.job import Epoch, TrainJob
+    from tasks.grading.augmentation import StrengthCourse, StrengthSchedule
     from tasks.grading.loss_sigma import SigmaCourse, SigmaSchedule
     from tasks.train import count_instances
     from tasks.workspace.dataset import read_schema, read_split
@@ -78,6 +80,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         loss_sigma=SigmaCourse(SigmaSchedule.model_validate(options.get("loss_sigma", LOSS_SIGMA)), 13),
         best_by="oks_AP",
         score=score,
+        augmentation=StrengthCourse(StrengthSchedule.model_validate(options.get("augmentation", FULL_STRENGTH))),
         on_epoch=on_epoch,
     )
     trained = engine.train(job)

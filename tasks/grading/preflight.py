@@ -27,6 +27,7 @@ class AugmentedImage(msgspec.Struct):
         classes: class id of each object.
         boxes_xyxy: float64 (n_objects, 4), left, top, right, bottom, pixels.
         keypoints: float64 (n_objects, n_slots, 3): x and y in pixels, visibility 0, 1 or 2.
+        note: what else is to be said of it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class AugmentedImage(msgspec.Struct):
     classes: list[int]
     boxes_xyxy: NDArray[np.float64]
     keypoints: NDArray[np.float64]
+    note: str = ""
 
 
 class Survivors(msgspec.Struct):
@@ -53,6 +55,22 @@ class Survivors(msgspec.Struct):
         return 1 - self.after / self.before if self.before else 0.0
 
 
+class Later(msgspec.Struct):
+    """What a later epoch makes of the same images, where the strength of the augmentation changes.
+
+    Attributes:
+        epoch: the first, from 1, that is as strong as the last.
+        strength: of its augmentation, 0 to 1.
+        objects: how many objects augmentation leaves then.
+        keypoints: how many labelled keypoints augmentation leaves then.
+    """
+
+    epoch: int
+    strength: float
+    objects: Survivors
+    keypoints: Survivors
+
+
 class Facts(msgspec.Struct):
     """``models/preflight.json``: what the first batches of a training are; the same in every run.
 
@@ -69,6 +87,7 @@ class Facts(msgspec.Struct):
         bare_objects: objects on the augmented images without any labelled keypoint.
         largest_object_px: longest side of any object before augmentation, pixels of the resized image.
         imgsz: input size, pixels.
+        later: how it will be in later epochs; None where the strength of the augmentation stays.
     """
 
     batch: int
@@ -83,6 +102,7 @@ class Facts(msgspec.Struct):
     bare_objects: int
     largest_object_px: float
     imgsz: int
+    later: Later | None = None
 
 
 class Times(msgspec.Struct):
@@ -106,11 +126,12 @@ class Times(msgspec.Struct):
 
 
 class Preflight(msgspec.Struct):
-    """What the engine saw: facts, times, and the batch itself."""
+    """What the engine saw: facts, times, the batch itself, and how a later epoch changes the same images."""
 
     facts: Facts
     times: Times
     batch: list[AugmentedImage]
+    later: list[AugmentedImage] = []
 
 
 def assess(facts: Facts, gains: Mapping[str, Any]) -> None:
@@ -178,10 +199,17 @@ def _explain_zero(facts: Facts, loss: str) -> PoseError:
 def describe(facts: Facts, times: Times) -> list[str]:
     """Say what was found, in lines for a person."""
     losses = " ".join(f"{name.removesuffix('_loss')} {value:.3f}" for name, value in facts.losses.items())
+    later = facts.later
     return [
         f"pre-flight: batch {facts.batch}: {losses}; gradients finite",
         f"pre-flight: augmentation loses {show_survivors(facts.objects, ' objects')} and"
-        f" {show_survivors(facts.keypoints, ' keypoints')} on {facts.images} images",
+        f" {show_survivors(facts.keypoints, ' keypoints')} on {facts.images} images"
+        + (
+            f"; at strength {later.strength:.2g}, from epoch {later.epoch}, {show_survivors(later.objects)} and"
+            f" {show_survivors(later.keypoints)}"
+            if later
+            else ""
+        ),
         f"pre-flight: about {format_seconds(times.epoch_seconds)} an epoch,"
         f" {format_seconds(times.total_seconds)} for {times.epochs}",
     ]

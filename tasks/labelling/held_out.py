@@ -21,6 +21,7 @@ from keypipe.keypoints.skeleton import Schema
 from keypipe.ranking.suspects import Seen
 from tasks.engine.door import inference
 from tasks.engine.door.training import Epoch, TrainJob, engine
+from tasks.grading.augmentation import DEFAULT_AUGMENTATION, StrengthCourse
 from tasks.grading.epochs import make_scorer
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
@@ -102,7 +103,9 @@ def _key(root: Path, fold: Path, plan: _Plan) -> str:
     digest = hashlib.sha256()
     for path in (*sorted((fold / "annotations").glob("*.json")), root / ANNOTATIONS / "test.json", root / DATA_YAML):
         digest.update(path.read_bytes())
-    own = plan.params.model_dump(mode="json") | plan.arguments
+    # What is kept from before there was a strength stays good.
+    no_strength = {"augmentation"} if plan.params.augmentation == DEFAULT_AUGMENTATION else set()
+    own = plan.params.model_dump(mode="json", exclude=no_strength) | plan.arguments
     digest.update(json.dumps([own, read.load_seed(plan.document), plan.depth], sort_keys=True, default=str).encode())
     return f"{fold.name}-{digest.hexdigest()[:16]}"
 
@@ -177,4 +180,5 @@ def _to_job(folder: Path, root: Path, plan: _Plan) -> TrainJob:
         best_by=plan.params.best_by,
         score=make_scorer(to_grading(grading, plan.schema, root), grading.conf, splits["val"], plan.schema),
         new_head=plan.params.new_head,
+        augmentation=StrengthCourse(plan.params.augmentation),
     )

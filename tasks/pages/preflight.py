@@ -26,8 +26,8 @@ _CAPTION_PX = 24
 _NAME_PX = 12
 
 
-def draw_batch(batch: Sequence[AugmentedImage], schema: Schema) -> bytes:
-    """Draw some images of a batch in rows, those with objects first.
+def draw_batch(batch: Sequence[AugmentedImage], schema: Schema, later: Sequence[AugmentedImage] = ()) -> bytes:
+    """Draw some images of a batch in rows, those with objects first; right of each, how a later epoch changes it.
 
     Boxes, skeletons and every labelled keypoint with its name; occluded keypoints are rings. With several classes each
     object has its class at its upper left corner.
@@ -35,11 +35,16 @@ def draw_batch(batch: Sequence[AugmentedImage], schema: Schema) -> bytes:
     Args:
         batch: one image or more, of one size.
         schema: classes and slots.
+        later: the same images, in the same order, as a later epoch changes them; none: they stay as they are.
 
     Returns:
         The bytes of a JPEG file.
     """
-    chosen = sorted(batch, key=lambda image: not image.classes)[:_TILES]
+    order = sorted(range(len(batch)), key=lambda index: not batch[index].classes)
+    if later:
+        chosen = [images[index] for index in order[: _TILES // 2] for images in (batch, later)]
+    else:
+        chosen = [batch[index] for index in order[:_TILES]]
     tiles = [_draw_tile(image, schema) for image in chosen]
     columns = min(_COLUMNS, len(tiles))
     height, width = tiles[0].shape[:2]
@@ -62,7 +67,7 @@ def _draw_tile(image: AugmentedImage, schema: Schema) -> RgbImage:
     draw_objects(picture, objects, schema)
     draw_labels(picture, to_labels(objects, schema), _NAME_PX)
     caption = np.full((_CAPTION_PX, size[0], 3), PAPER, np.uint8)
-    draw_caption(caption, image.name)
+    draw_caption(caption, f"{image.name}: {image.note}" if image.note else image.name)
     return np.concatenate([picture, caption])
 
 

@@ -19,7 +19,7 @@ from keypipe.report.page import (
     Section,
     Table,
 )
-from tasks.grading.preflight import Facts, show_survivors
+from tasks.grading.preflight import Facts, Later, show_survivors
 from tasks.workspace.models import Summary, decode_figures
 from tasks.workspace.places import PREFLIGHT_FACTS, PREFLIGHT_PICTURE
 
@@ -43,6 +43,7 @@ def to_preflight_sections(facts: Facts, picture: bytes) -> list[Section]:
         *((f"{name.replace('_', ' ')} of batch {facts.batch}", f"{value:.3f}") for name, value in facts.losses.items()),
         (f"Objects lost by augmentation, {facts.images} images", show_survivors(facts.objects)),
         ("Keypoints lost by augmentation", show_survivors(facts.keypoints)),
+        *_later_rows(facts.later),
         ("Objects left without a keypoint", facts.bare_objects),
         ("Longest side of an object, px", round(facts.largest_object_px, 1)),
     ]
@@ -50,6 +51,16 @@ def to_preflight_sections(facts: Facts, picture: bytes) -> list[Section]:
     return [
         Gallery("What the network trains on", [Picture(picture, f"batch {facts.batch}")], note, min_width_px=960),
         KeyValues("Before the training started", rows),
+    ]
+
+
+def _later_rows(later: Later | None) -> list[tuple[str, Cell]]:
+    if later is None:
+        return []
+    when = f"at strength {later.strength:.2g}, from epoch {later.epoch}"
+    return [
+        (f"Objects lost {when}", show_survivors(later.objects)),
+        (f"Keypoints lost {when}", show_survivors(later.keypoints)),
     ]
 
 

@@ -11,6 +11,7 @@ import msgspec
 from keypipe.errors import DatasetError
 from keypipe.keypoints.rows import Row
 from keypipe.keypoints.skeleton import Schema
+from tasks.grading.augmentation import StrengthCourse
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.preflight import Preflight
 
@@ -32,8 +33,9 @@ class Epoch(msgspec.Struct):
     Attributes:
         number: from 1.
         total: planned epochs.
-        metrics: ``train/…_loss``, ``train/loss_sigma`` (mean over the slots), ``val/…_loss``, ``lr/…``,
-            ``val_ultralytics/…`` for the engine's own figures, and ``val_epoch/…`` for what ``TrainJob.score`` says.
+        metrics: ``train/…_loss``, ``train/loss_sigma`` (mean over the slots), ``train/augmentation`` (its strength,
+            where it is not 1 throughout), ``val/…_loss``, ``lr/…``, ``val_ultralytics/…`` for the engine's own figures,
+            and ``val_epoch/…`` for what ``TrainJob.score`` says.
         best: number of the best epoch so far.
         seconds: wall time of the epoch, validation included.
         state_seconds: what keeping the exact state of the epoch before took.
@@ -86,6 +88,7 @@ class TrainJob(msgspec.Struct):
         best_by: the figure of an epoch that decides which is the best; ``fitness`` or one that ``score`` gives.
         score: gets the predictions for the validation split, gives figures by name.
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
+        augmentation: how strongly images are changed in every epoch.
         on_start: gets what the training starts from, before anything is trained; once more after a kill.
         on_epoch: called after every epoch.
         on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
@@ -105,6 +108,7 @@ class TrainJob(msgspec.Struct):
     best_by: str
     score: Callable[[Sequence[Row]], Mapping[str, float]]
     new_head: bool = False
+    augmentation: StrengthCourse = msgspec.field(default_factory=StrengthCourse)
     on_start: Callable[[Start], None] = start_unseen
     on_epoch: Callable[[Epoch], None] = tell_nobody
     on_preflight: Callable[[Preflight | None], None] | None = None

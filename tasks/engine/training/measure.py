@@ -18,7 +18,7 @@ import torch
 from ultralytics.utils.torch_utils import autocast, time_sync
 
 from tasks.engine.training import repeat
-from tasks.grading.preflight import AugmentedImage, Facts, Preflight, Survivors, Times
+from tasks.grading.preflight import AugmentedImage, Facts, Later, Preflight, Survivors, Times
 
 _IMAGES = 64
 """Images to draw at least, for the counts."""
@@ -71,9 +71,11 @@ def measure(trainer: Any, key: tuple[int, ...]) -> Preflight:
     """
     started = time.perf_counter()
     loader, workers = trainer.train_loader, trainer.train_loader.num_workers
+    course, epochs = trainer.job.augmentation, int(trainer.epochs)
+    later, later_images = None, []
     with _undisturbed(loader):
         counts = _Counts()
-        tried, drawn, load_seconds = _draw(loader, counts, key)
+        tried, drawn, load_seconds = _draw(loader, counts, key, course.at(trainer.epoch, epochs))
         for number, batch in tried:
             losses, finite_gradients, step_seconds = _step(trainer, batch, number, key)
             if losses.get("kobj_loss") and losses.get("pose_loss"):
@@ -81,6 +83,13 @@ def measure(trainer: Any, key: tuple[int, ...]) -> Preflight:
         if step_seconds < _SLOW_SECONDS:  # the first pass also makes kernels and takes memory
             step_seconds = float(np.median([_step(trainer, batch, number, key)[2] for _ in range(_PASSES)]))
         validation_seconds = _time_validation(trainer) * len(trainer.test_loader)
+        if course.changes:
+            settled, left = course.settles(epochs), _Counts()
+            strength = course.at(settled, epochs)
+            again = dict(_draw(loader, left, key, strength)[0])
+            later = Later(settled + 1, strength, left.objects, left.keypoints)
+            note = f"strength {strength:.2g}, from epoch {later.epoch}"
+            later_images = _to_images(again.get(number, batch), note)
     facts = Facts(
         batch=number + 1,
         losses=losses,
@@ -94,19 +103,21 @@ def measure(trainer: Any, key: tuple[int, ...]) -> Preflight:
         bare_objects=counts.bare_objects,
         largest_object_px=counts.largest_px,
         imgsz=int(trainer.args.imgsz),
+        later=later,
     )
     batch_seconds = max(step_seconds, load_seconds / workers) if workers else step_seconds + load_seconds
     epoch_seconds = batch_seconds * len(loader) + validation_seconds
-    total_seconds = trainer.args.time * 3600 if trainer.args.time else epoch_seconds * trainer.epochs
+    total_seconds = trainer.args.time * 3600 if trainer.args.time else epoch_seconds * epochs
     times = Times(
         seconds=time.perf_counter() - started,
         step_seconds=step_seconds,
         load_seconds=load_seconds,
         epoch_seconds=epoch_seconds,
         total_seconds=total_seconds,
-        epochs=int(trainer.epochs),
+        epochs=epochs,
     )
-    return Preflight(facts, times, _to_images(batch))
+    note = f"strength {course.at(trainer.epoch, epochs):.2g}, epoch 1" if course.changes else ""
+    return Preflight(facts, times, _to_images(batch, note), later_images)
 
 
 @contextmanager
@@ -132,14 +143,16 @@ def _undisturbed(loader: Any) -> Iterator[None]:
             torch.cuda.set_rng_state_all(on_devices)
 
 
-def _draw(loader: Any, counts: _Counts, key: tuple[int, ...]) -> tuple[list[tuple[int, Any]], int, float]:
-    """Draw batches as the first epoch will.
+def _draw(
+    loader: Any, counts: _Counts, key: tuple[int, ...], strength: float
+) -> tuple[list[tuple[int, Any]], int, float]:
+    """Draw batches as the first epoch will, or as it would at another strength.
 
     Returns:
         The batches to put through the network with their numbers from 0: the first few with a labelled keypoint, or
         the first of all; how many were drawn; and the seconds that loading one takes.
     """
-    repeat.seed_epoch(loader, *key)
+    repeat.seed_epoch(loader, *key, strength=strength)
     dataset = loader.dataset
     load_label = dataset.get_image_and_label
 
@@ -161,6 +174,7 @@ def _draw(loader: Any, counts: _Counts, key: tuple[int, ...]) -> tuple[list[tupl
             chosen.append((number, batch))
         if drawn >= _MOST_BATCHES or (drawn >= wanted and chosen):
             break
+    del dataset.get_image_and_label  # this instance's own; the class has the other
     return chosen or [(0, first)], drawn, (time.perf_counter() - started) / drawn
 
 
@@ -206,7 +220,7 @@ def _time_validation(trainer: Any) -> float:
     return float(time_sync() - started)
 
 
-def _to_images(batch: Any) -> list[AugmentedImage]:
+def _to_images(batch: Any, note: str) -> list[AugmentedImage]:
     """Take a batch apart; its boxes are centre, width, height, and all places are shares of the image."""
     images: list[AugmentedImage] = []
     height, width = batch["img"].shape[2:]
@@ -223,6 +237,7 @@ def _to_images(batch: Any) -> list[AugmentedImage]:
                 classes=[int(value) for value in batch["cls"][mine].flatten().tolist()],
                 boxes_xyxy=np.concatenate([centre - size / 2, centre + size / 2], axis=1),
                 keypoints=keypoints,
+                note=note,
             )
         )
     return images

@@ -18,6 +18,9 @@ import numpy as np
 import torch
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.dataset import YOLODataset
+from ultralytics.utils import IterableSimpleNamespace
+
+from tasks.grading.augmentation import weaken
 
 _MADE_BY = {"torch": str(torch.__version__), "ultralytics": ultralytics_version}
 _EPOCH, _BATCH, _SAMPLE, _POOL = range(4)
@@ -44,16 +47,17 @@ def seed_sample(*key: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def seed_epoch(loader: Any, *key: int) -> None:
-    """Let an epoch's batches depend on nothing but its key.
+def seed_epoch(loader: Any, *key: int, strength: float = 1.0) -> None:
+    """Let an epoch's batches depend on nothing but its key and how strongly images are changed.
 
     Args:
         loader: the train loader, over a ``SeededDataset``.
         key: the seed of the run, the epoch from 0, and the attempt at it.
+        strength: of the augmentation, 0 to 1.
     """
     seed_everything(*key, _EPOCH)
     loader.generator.manual_seed(draw_seed(*key, _EPOCH))  # the order of the images
-    loader.dataset.start_epoch(key)
+    loader.dataset.start_epoch(key, strength)
     loader.reset()  # loader processes take the dataset as it is when they start
 
 
@@ -74,12 +78,16 @@ class SeededDataset(YOLODataset):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._key: tuple[int, ...] = ()
         self._pool: frozenset[int] = frozenset()
+        self._strength = 1.0
         super().__init__(*arguments, **options)
         self.start_epoch((0, 0, 0))
 
-    def start_epoch(self, key: tuple[int, ...]) -> None:
-        """Draw the pool of an epoch, and forget the images of the last one's."""
+    def start_epoch(self, key: tuple[int, ...], strength: float = 1.0) -> None:
+        """Draw the pool of an epoch, forget the images of the last one's, and set how strongly images are changed."""
         self._key = key
+        if strength != self._strength:
+            self._strength = strength
+            self.transforms = self.build_transforms(self._full)
         chosen = np.random.default_rng([*key, _POOL]).permutation(self.ni)[: self.max_buffer_length]
         self.buffer = sorted(int(index) for index in chosen)
         self._pool = frozenset(self.buffer)
@@ -87,7 +95,14 @@ class SeededDataset(YOLODataset):  # type: ignore[misc]
             self.ims, self.im_hw0, self.im_hw = ([None] * self.ni for _ in range(3))
 
     def build_transforms(self, hyp: Any) -> Any:
-        """Build the transforms that draw from the pool, wherever images are kept."""
+        """Build the transforms, at the strength of the epoch; they draw from the pool, wherever images are kept.
+
+        Args:
+            hyp: the train arguments, at full strength.
+        """
+        self._full = hyp
+        if self._strength != 1:
+            hyp = IterableSimpleNamespace(**{**vars(hyp), **weaken(vars(hyp), self._strength)})
         cache, self.cache = self.cache, None  # with "ram" the mosaic would draw from all images
         try:
             return super().build_transforms(hyp)

@@ -177,8 +177,13 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
     def _key(self) -> tuple[int, int, int]:
         return self.args.seed, self.epoch, self.nan_recovery_attempts
 
+    @property
+    def _strength(self) -> float:
+        """How strongly images are changed in this epoch."""
+        return self.job.augmentation.at(self.epoch, self.epochs)
+
     def _start_epoch(self) -> None:
-        repeat.seed_epoch(self.train_loader, *self._key)
+        repeat.seed_epoch(self.train_loader, *self._key, strength=self._strength)
         self._batch = -1
         self._set_loss_sigma()
         self._catching_up, self._resumed = self._resumed, False
@@ -291,6 +296,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         metrics |= {f"metrics/{FITNESS}": self.figures[FITNESS]}
         metrics |= {f"val_epoch/{name}": value for name, value in self.figures.items() if name != FITNESS}
         metrics["train/loss_sigma"] = float(np.mean(self.job.loss_sigma.at(self.epoch, self.epochs)))
+        if not self.job.augmentation.is_full:
+            metrics["train/augmentation"] = self._strength
         epoch = Epoch(
             number=self.epoch + 1,
             total=self.epochs,

@@ -18,6 +18,7 @@ from PIL import Image
 from keypipe.errors import ConfigError, DatasetError, ModelError, PoseError
 from tasks.grading.preflight import (
     Facts,
+    Later,
     Survivors,
     Times,
     assess,
@@ -62,7 +63,8 @@ def start(workspace: Path, scratch: Path, **options: Any) -> dict[str, str]:
 @pytest.mark.parametrize(
     "options",
     [
-        {"workers": 0},
+        {"workers": 0, "augmentation": {"from": 0.2, "to": 1.0}},
+        pytest.param({"workers": 0}, marks=pytest.mark.slow),
         pytest.param({"workers": 2}, marks=pytest.mark.slow),
         pytest.param({"cache": "ram"}, marks=pytest.mark.slow),
         pytest.param({"arguments": {"freeze": 5, "mosaic": 0.0}}, marks=pytest.mark.slow),
@@ -78,6 +80,7 @@ def test_the_training_starts_in_the_same_state_and_with_the_batch_that_was_looke
     assert not (tmp_path / "without/preflight.json").exists()
     facts = read(tmp_path / "looked/preflight.json")
     assert facts["batch"] == 1
+    assert (facts["later"] is not None) == ("augmentation" in options)
     assert set(facts["losses"]) == {"box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss"}
     for name in ("without", "looked"):  # multi-scale, mosaic and mixup draw the same
         assert read(tmp_path / name / "first.json") == [facts["losses"]]
@@ -96,6 +99,19 @@ def test_every_object_of_a_mosaic_is_counted(split_once: Path, tmp_path: Path) -
     assert four["objects"]["before"] > 3 * one["objects"]["before"]
     assert 0 < four["objects"]["after"] < four["objects"]["before"]
     assert one["bare_objects"] == 0
+
+
+def test_a_later_epoch_that_is_stronger_loses_more(split_once: Path, tmp_path: Path) -> None:
+    arguments = {"mosaic": 0.0, "mixup": 0.0, "scale": 0.0, "translate": 0.5, "batch": 16, "epochs": 6}
+    rising = {"from": 0.0, "to": 1.0, "over": 0.5}
+    start(split_once, tmp_path / "rising", preflight=True, arguments=arguments, augmentation=rising)
+    start(split_once, tmp_path / "strong", preflight=True, arguments=arguments)
+    facts, strong = (read(tmp_path / name / "preflight.json") for name in ("rising", "strong"))
+    later = facts["later"]
+    assert (later["epoch"], later["strength"]) == (4, 1.0)
+    assert facts["keypoints"]["after"] == facts["keypoints"]["before"], "nothing is moved at strength 0"
+    assert later["keypoints"] == strong["keypoints"], "the same images and draws, at full strength"
+    assert later["keypoints"]["after"] < later["keypoints"]["before"] == facts["keypoints"]["before"]
 
 
 # --------------------------------------------------------------------------- the stage train
@@ -285,6 +301,15 @@ def without(loss: str) -> dict[str, float]:
 def test_what_would_learn_nothing_is_refused(changes: dict[str, Any], kind: type[PoseError], message: str) -> None:
     with pytest.raises(kind, match=message):
         assess(make_facts(**changes), {})
+
+
+def test_what_a_later_epoch_loses_is_told() -> None:
+    times = Times(seconds=2.0, step_seconds=0.5, load_seconds=0.1, epoch_seconds=7.25, total_seconds=507.5, epochs=70)
+    facts = make_facts(later=Later(36, 1.0, Survivors(100, 90), Survivors(1000, 800)))
+    assert describe(facts, times)[1] == (
+        "pre-flight: augmentation loses 3 of 100 objects (3%) and 50 of 1000 keypoints (5%) on 64 images;"
+        " at strength 1, from epoch 36, 10 of 100 (10%) and 200 of 1000 (20%)"
+    )
 
 
 def test_a_loss_may_be_zero_where_its_gain_is() -> None:

@@ -57,6 +57,19 @@ def test_images_with_objects_come_first() -> None:
     assert np.abs(at(pixels, 16, 16, column=1) - 128).max() < 10
 
 
+def test_right_of_each_image_stands_how_a_later_epoch_changes_it() -> None:
+    def cow(x: float) -> AugmentedImage:
+        return image((0, (10, 10, 90, 90), [(x, 50, 2), (50, 50, 0), (80, 80, 0)]))
+
+    batch, later = [image(), cow(20), cow(20), cow(20), cow(20)], [image(), *[cow(60)] * 4]
+    picture = Image.open(io.BytesIO(draw_batch(batch, SCHEMA, later)))
+    pixels, colour = np.asarray(picture).astype(int), keypoint_colours(SCHEMA)["nose"]
+    assert pixels.shape == draw(*[image()] * 6).shape, "three images, twice each"
+    for column, x in ((0, 20), (1, 60)):
+        assert np.abs(at(pixels, x, 50, column) - colour).max() < 30
+        assert np.abs(at(pixels, 80 - x, 50, column) - colour).max() > 60
+
+
 def test_every_keypoint_has_its_name_in_its_colour() -> None:
     cow = image((0, (20, 20, 80, 80), [(30, 30, 2), (50, 50, 0), (70, 60, 1)]))
     labels = to_labels(to_objects(cow, SCHEMA, 2.0), SCHEMA)

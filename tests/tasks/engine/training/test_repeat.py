@@ -64,6 +64,7 @@ def test_the_reference_exercises_what_it_should(undisturbed: Path) -> None:
     assert state["epoch"] + 1 == LAST_EPOCH, "patience ended the training early"
     assert json.loads((undisturbed / "trained.json").read_text())["best_epoch"] == BEST_EPOCH
     epochs = json.loads((undisturbed / "figures.json").read_text())
+    assert not any("train/augmentation" in epoch for epoch in epochs), "it is told where it is not 1 throughout"
     sigmas = [epoch["train/loss_sigma"] for epoch in epochs]
     assert sigmas == pytest.approx([0.3, 0.3 - 0.2 / 4.5, 0.3 - 0.4 / 4.5, 0.3 - 0.6 / 4.5, 0.3 - 0.8 / 4.5])
     assert (undisturbed / "run/results.csv").read_text().count("\n") == 1 + LAST_EPOCH
@@ -198,3 +199,46 @@ def test_a_training_that_does_not_repeat_says_why(device: str, arguments: dict[s
     from tasks.engine.training.run import why_not_repeatable
 
     assert why_not_repeatable(device, arguments) == reason
+
+
+def test_a_strength_that_rises_repeats_too_killed_or_not(split_once: Path, tmp_path: Path) -> None:
+    rising = {"augmentation": {"from": 0.4, "to": 1.0, "over": 0.75}, "arguments": {"epochs": 4, "patience": 0}}
+    assert train(split_once, tmp_path / "undisturbed", **rising) == 0
+    assert train(split_once, tmp_path / "killed", kill_before_state=2, workers=2, **rising) == -signal.SIGKILL
+    assert train(split_once, tmp_path / "killed", **rising) == 0
+    assert read_result(tmp_path / "killed") == read_result(tmp_path / "undisturbed")
+    epochs = json.loads((tmp_path / "undisturbed/figures.json").read_text())
+    assert [epoch["train/augmentation"] for epoch in epochs] == pytest.approx([0.4, 0.6, 0.8, 1.0])
+
+
+def test_strength_changes_the_samples_and_comes_back_to_the_bit(split_once: Path) -> None:
+    import numpy as np
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.utils import check_det_dataset
+
+    from tasks.engine.training.repeat import SeededDataset
+
+    data = check_det_dataset(str(split_once / "data/yolo/data.yaml"))
+    hyp = get_cfg(overrides={"task": "pose", "mosaic": 0.5, "degrees": 20.0, "fliplr": 0.0, "imgsz": 96})
+    dataset = SeededDataset(img_path=data["train"], imgsz=96, augment=True, hyp=hyp, data=data, task="pose")
+
+    def sample(strength: float) -> list[np.ndarray]:
+        dataset.start_epoch((3, 1, 0), strength)
+        return [dataset[index]["img"].numpy() for index in range(6)]
+
+    full, none, light, again = (sample(strength) for strength in (1.0, 0.0, 0.4, 1.0))
+    assert all((a == b).all() for a, b in zip(full, again, strict=True))
+    assert not any((a == b).all() for a, b in zip(full, light, strict=True))
+    for index, image in enumerate(none):
+        plain = dataset.load_image(index)[0][..., ::-1].transpose(2, 0, 1)  # 96 x 72, in the middle of 96 x 96
+        assert np.abs(image[:, 12:84].astype(int) - plain).max() <= 1
+    dataset.close_mosaic(get_cfg(overrides={"task": "pose", "mosaic": 0.5, "degrees": 20.0, "fliplr": 0.0}))
+    assert all(step.p == 0 for step in find_mosaics(dataset)), "also at the strength that it has"
+    sample(0.4)
+    assert all(step.p == 0 for step in find_mosaics(dataset)), "a later strength does not open it again"
+
+
+def find_mosaics(dataset: Any) -> list[Any]:
+    from ultralytics.data.augment import Mosaic
+
+    return [step for step in dataset.transforms.transforms[0].transforms if isinstance(step, Mosaic)]
