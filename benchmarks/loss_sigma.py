@@ -48,7 +48,7 @@ def main() -> None:
     """Run cells, then print the table and write ``loss_sigma.json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for workspaces and results; kept")
-    parser.add_argument("--data", nargs="+", choices=[*PROTOCOLS], default=[*PROTOCOLS])
+    parser.add_argument("--data", nargs="+", choices=[*PROTOCOLS], default=["setsquare", "setsquare256", "mos", "demo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", choices=VARIANTS, help="one of them, to share the work between processes")
     parser.add_argument("--summarise", action="store_true", help="run nothing")

@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from ruamel.yaml import YAML
 
+from benchmarks.beetles import SCHEMA as BEETLE_SCHEMA
+from benchmarks.beetles import write_beetles
 from benchmarks.workspace import ROOT, environment, make_workspace, stage
 from keypipe.demo.scene import SCHEMA as DEMO_SCHEMA
 from keypipe.demo.scene import write_demo
@@ -26,13 +29,20 @@ class Protocol(NamedTuple):
 
     Attributes:
         schema: of ``params.yaml``.
-        folder: labelme files below ``SHARED_DATA``; None for the demo's drawings.
+        folder: labelme files below ``SHARED_DATA``; None for drawings.
         arguments: Ultralytics' train arguments.
+        draw: writes the drawings to a folder.
     """
 
     schema: dict[str, Any]
     folder: str | None
     arguments: dict[str, Any]
+    draw: Callable[[Path], Any] = write_demo
+
+    @property
+    def images(self) -> str:
+        """A name that protocols of the same images share."""
+        return (self.folder or self.draw.__name__.removeprefix("write_")).partition("/")[0]
 
     @property
     def is_here(self) -> bool:
@@ -66,20 +76,23 @@ PROTOCOLS = {
         "circuit_mos/labelme",
         {**COMMON, "epochs": 30, "imgsz": 256},
     ),
+    "beetles": Protocol(
+        dict(BEETLE_SCHEMA), None, {**COMMON, "epochs": 40, "imgsz": 160, "fliplr": 0.5}, write_beetles
+    ),
     "demo": Protocol(dict(DEMO_SCHEMA), None, {**COMMON, "epochs": 40, "imgsz": 160, "fliplr": 0.5}),
 }
 """The demo's protocol is that of ``params.yaml`` with fewer epochs."""
 
 
-def prepare(root: Path, protocol: Protocol) -> None:
-    """Make a workspace with annotations, converted and split 70 / 10 / 20."""
+def prepare(root: Path, protocol: Protocol, split: Mapping[str, Any] | None = None) -> None:
+    """Make a workspace with annotations, converted and split: 70 / 10 / 20, unless told otherwise."""
     make_workspace(root, protocol.schema)
     if protocol.folder is None:
-        write_demo(root / "data/raw")
+        protocol.draw(root / "data/raw")
     else:
         shutil.copytree(SHARED_DATA / protocol.folder, root / "data/raw")
     values: dict[str, Any] = {
-        "split": {"train": 0.7, "val": 0.1, "test": 0.2},
+        "split": dict(split or {"train": 0.7, "val": 0.1, "test": 0.2}),
         "convert": {"on_error": "quarantine"},
         "doctor": {"fail_on": "never"},
     }

@@ -1,0 +1,130 @@
+"""The benchmark of recipes deals into folds, trains every cell once, and compares in pairs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.beetles import KEYPOINT_NAMES, SCHEMA, write_beetles
+from benchmarks.few_images import cells, comparison
+from benchmarks.few_images.cells import Cell
+from benchmarks.few_images.recipes import RECIPES, SHIPPED
+from benchmarks.loss_sigma import measure
+from benchmarks.trainings import PROTOCOLS
+from keypipe.annotations.folder import read_folder
+from keypipe.annotations.labelme import LabelmeOptions
+from keypipe.dataset.coco import format_coco
+from keypipe.evaluation.matching import Detection
+from keypipe.keypoints.skeleton import parse_schema
+from tasks.train import TrainParams
+from tests.keypipe.gate.models import draw_truth, see
+
+CELL = Cell("beetles", 600, 0, 1, "light")
+
+
+def test_every_recipe_is_one_that_the_stage_takes() -> None:
+    assert RECIPES[SHIPPED] == {}
+    for name, values in RECIPES.items():
+        assert TrainParams.model_validate({**PROTOCOLS["demo"].arguments, **values}), name
+
+
+def test_the_recipes_of_a_fold_follow_one_another() -> None:
+    found = list(cells.list_cells(["demo", "mos"], [600, 1800], [0], [1, 2], [SHIPPED, "light"]))
+    assert len(found) == len(set(found)) == 16
+    assert [(cell.data, cell.fold, cell.recipe) for cell in found[:3]] == [
+        ("demo", 1, SHIPPED),
+        ("demo", 1, "light"),
+        ("demo", 2, SHIPPED),
+    ]
+
+
+def test_rows_of_a_recipe_that_has_changed_are_left_out_and_so_is_half_a_line(tmp_path: Path) -> None:
+    rows = [
+        {"cell": list(CELL), "parameters": RECIPES["light"]},
+        {"cell": list(CELL._replace(recipe=SHIPPED)), "parameters": {"scale": 0.3}},
+        {"cell": list(CELL._replace(recipe="gone")), "parameters": {}},
+    ]
+    path = tmp_path / cells.RESULTS
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cell": ["dem')
+    assert cells.read_rows(tmp_path) == {CELL: rows[0]}
+    assert path.read_text().endswith("}\n")
+
+
+def test_what_is_measured_is_what_the_evaluation_says_and_weights_are_copies() -> None:
+    truth = draw_truth(12)
+    detections = see(truth, seed=1)
+    weighed = comparison.weigh(truth, detections)
+    found = measure(truth, detections)
+    ones = np.ones(12, dtype=np.int64)
+    assert weighed.measure(ones) == pytest.approx([found[name] for name in comparison.FIGURES])
+    assert weighed.measure(3 * ones) == pytest.approx(weighed.measure(ones))
+    assert np.isnan(weighed.measure(0 * ones)).all()
+
+
+def test_a_recipe_is_compared_on_the_folds_that_both_have(tmp_path: Path) -> None:
+    rows = {}
+    (tmp_path / "found").mkdir()
+    for fold in (1, 2, 3):
+        truth = draw_truth(10 + fold)
+        (tmp_path / f"found/beetles-{fold}.truth.json").write_bytes(format_coco(truth))
+        for recipe, error in ((SHIPPED, 25.0), ("light", 10.0)):
+            cell = CELL._replace(fold=fold, recipe=recipe)
+            if (fold, recipe) == (3, SHIPPED):
+                continue
+            detections: list[Detection] = see(truth, error, seed=fold)
+            (tmp_path / f"found/{cell.name}.json").write_bytes(msgspec.json.encode(detections))
+            rows[cell] = {"held_out": len(truth.images), **measure(truth, detections)}
+    lines = {line["figure"]: line for line in comparison.compare(tmp_path, rows, draws=100)}
+    assert set(lines) == {"AP", "AP50", "within"}
+    line = lines["AP"]
+    assert (line["trainings"], line["images"], line["better"]) == (2, 11 + 12, 2)
+    mean = np.mean([rows[CELL._replace(fold=fold)]["AP"] for fold in (1, 2)])
+    assert line["value"][0] == pytest.approx(mean)
+    assert line["difference"][0] == pytest.approx(line["value"][0] - line["base"][0])
+    value, low, high = line["difference"]
+    assert 0 < low < value < high
+    table = comparison.format_table(list(lines.values()))
+    assert f"| beetles | 600 | light | AP | 2 | {line['base'][0]:.3f} |" in table
+
+
+def test_a_recipe_that_is_the_same_differs_by_nothing() -> None:
+    truth = draw_truth(10)
+    weighed = comparison.weigh(truth, see(truth, seed=1))
+    first, second = comparison.draw([weighed], 50), comparison.draw([weighed, weighed], 50)
+    assert np.array_equal(first, second), "the same draws for all recipes"
+
+
+def test_beetles_are_the_same_every_time_and_as_they_are_annotated(tmp_path: Path) -> None:
+    write_beetles(tmp_path / "first", 8)
+    write_beetles(tmp_path / "second", 5)
+    for path in (tmp_path / "second").iterdir():
+        assert path.read_bytes() == (tmp_path / "first" / path.name).read_bytes()
+    read = read_folder(tmp_path / "first", parse_schema(SCHEMA), LabelmeOptions(), processes=1)
+    assert (read.faults, read.unlabelled, dict(read.ignored)) == ([], [], {})
+    images = [file.image for file in read.files if file.image is not None]
+    objects = [instance for image in images for instance in image.instances]
+    assert len(images) == 8
+    assert len(objects) >= 7
+    assert {name for item in objects for name in item.keypoints} == set(KEYPOINT_NAMES)
+    with Image.open(tmp_path / "first/beetle_0000.jpg") as picture:
+        assert picture.size == (320, 240)
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(1800)
+def test_the_benchmark_trains_a_cell_once(tmp_path: Path) -> None:
+    cell = Cell("beetles", 11, 0, 2, "rising")
+    seconds = cells.estimate(tmp_path, [cell], {})
+    assert seconds > 0
+    row = cells.run_cell(tmp_path, cell)
+    assert cells.read_rows(tmp_path) == {cell: row}
+    assert (row["epochs"], row["steps"]) == (1, 11)
+    assert 150 < row["images"] < 190
+    assert 30 < row["held_out"] < 60
+    assert (tmp_path / f"found/{cell.name}.json").exists()
+    assert not (tmp_path / cell.name).exists()
