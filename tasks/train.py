@@ -57,7 +57,7 @@ from tasks.workspace.scratch import remove
 
 PROGRESS_FILE = "state.json"
 
-_OWN_KEYS = {"model", "loss_sigma", "augmentation", "best_by", "preflight", "new_head", "symmetric"}
+_OWN_KEYS = {"model", "loss_sigma", "augmentation", "paste", "best_by", "preflight", "new_head", "symmetric"}
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
@@ -73,6 +73,7 @@ class TrainParams(read.Section):
     model: str = Field(default="yolov8n-pose.yaml", min_length=1)
     loss_sigma: LossSigma = DEFAULT_LOSS_SIGMA
     augmentation: Augmentation = DEFAULT_AUGMENTATION
+    paste: float = Field(default=0.0, ge=0, le=1, description="share of the images that get an object of another one")
     best_by: str = Field(default="oks_AP", description="figure of the validation split that the best epoch has most of")
     preflight: bool = Field(default=True, description="look at the first batches before anything is trained")
     new_head: bool = False
@@ -197,6 +198,7 @@ def _to_job(
         score=make_scorer(to_grading(grading, schema, root), grading.conf, splits["val"], schema),
         new_head=params.new_head,
         augmentation=StrengthCourse(params.augmentation),
+        paste=params.paste,
     )
 
 

@@ -99,6 +99,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
             best_by="fitness",
             score=lambda _: {},
             augmentation=StrengthCourse(StrengthSchedule.model_validate(options.get("augmentation", FULL_STRENGTH))),
+            paste=options.get("paste", 0.0),
             on_epoch=lambda _: None,
             on_preflight=on_preflight if options.get("preflight") else None,
         )

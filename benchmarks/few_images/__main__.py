@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of data, results and what was found; kept")
     parser.add_argument("--data", nargs="+", choices=[*PROTOCOLS], default=["setsquare", "mos", "demo", "beetles"])
-    parser.add_argument("--recipes", nargs="+", choices=[*RECIPES], default=[*RECIPES])
+    parser.add_argument("--recipes", nargs="+", choices=[*RECIPES], default=["light", "rising"])
     parser.add_argument("--steps", nargs="+", type=int, default=[600])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--folds", nargs="+", type=int, choices=range(1, N_FOLDS + 1), default=range(1, N_FOLDS + 1))

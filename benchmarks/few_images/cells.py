@@ -37,7 +37,7 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """Of its files."""
-        return "-".join(map(str, self))
+        return "-".join(map(str, self)).replace(" ", "-")
 
 
 def list_cells(

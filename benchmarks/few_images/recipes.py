@@ -11,4 +11,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     SHIPPED: {},
     "light": {"augmentation": "light"},
     "rising": {"augmentation": {"from": "light", "to": "strong", "over": 0.5}},
+    "falling": {"augmentation": {"from": "strong", "to": "light", "over": 1}},
+    "paste": {"paste": 0.5},
+    "light paste": {"augmentation": "light", "paste": 0.5},
 }

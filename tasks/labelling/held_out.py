@@ -103,9 +103,10 @@ def _key(root: Path, fold: Path, plan: _Plan) -> str:
     digest = hashlib.sha256()
     for path in (*sorted((fold / "annotations").glob("*.json")), root / ANNOTATIONS / "test.json", root / DATA_YAML):
         digest.update(path.read_bytes())
-    # What is kept from before there was a strength stays good.
-    no_strength = {"augmentation"} if plan.params.augmentation == DEFAULT_AUGMENTATION else set()
-    own = plan.params.model_dump(mode="json", exclude=no_strength) | plan.arguments
+    # What is kept from before there were these parameters stays good.
+    new = {"augmentation": DEFAULT_AUGMENTATION, "paste": 0.0}
+    unset = {name for name, default in new.items() if getattr(plan.params, name) == default}
+    own = plan.params.model_dump(mode="json", exclude=unset) | plan.arguments
     digest.update(json.dumps([own, read.load_seed(plan.document), plan.depth], sort_keys=True, default=str).encode())
     return f"{fold.name}-{digest.hexdigest()[:16]}"
 
@@ -181,4 +182,5 @@ def _to_job(folder: Path, root: Path, plan: _Plan) -> TrainJob:
         score=make_scorer(to_grading(grading, plan.schema, root), grading.conf, splits["val"], plan.schema),
         new_head=plan.params.new_head,
         augmentation=StrengthCourse(plan.params.augmentation),
+        paste=plan.params.paste,
     )

@@ -89,6 +89,7 @@ class TrainJob(msgspec.Struct):
         score: gets the predictions for the validation split, gives figures by name.
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
         augmentation: how strongly images are changed in every epoch.
+        paste: share of the images that get an object of another one, at full strength.
         on_start: gets what the training starts from, before anything is trained; once more after a kill.
         on_epoch: called after every epoch.
         on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
@@ -109,6 +110,7 @@ class TrainJob(msgspec.Struct):
     score: Callable[[Sequence[Row]], Mapping[str, float]]
     new_head: bool = False
     augmentation: StrengthCourse = msgspec.field(default_factory=StrengthCourse)
+    paste: float = 0.0
     on_start: Callable[[Start], None] = start_unseen
     on_epoch: Callable[[Epoch], None] = tell_nobody
     on_preflight: Callable[[Preflight | None], None] | None = None

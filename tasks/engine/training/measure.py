@@ -50,6 +50,11 @@ class _Counts:
         if len(instances):  # boxes are centre, width, height as shares of the image
             self.largest_px = max(self.largest_px, float((instances.bboxes[:, 2:] * (width, height)).max()))
 
+    def add_pasted(self, keypoints: Any) -> None:
+        """Count an object that was pasted, (1, n_slots, 3)."""
+        self.objects.before += len(keypoints)
+        self.keypoints.before += int((keypoints[..., 2] > 0).sum())
+
     def add_batch(self, batch: Any) -> None:
         """Count a batch of augmented images."""
         labelled = batch["keypoints"][..., 2] > 0
@@ -162,6 +167,7 @@ def _draw(
         return label
 
     dataset.get_image_and_label = load_and_count  # mosaics and mixtures come here for their other images as well
+    dataset.note_pasted = counts.add_pasted
     wanted = max(2, math.ceil(_IMAGES / loader.batch_size))
     chosen: list[tuple[int, Any]] = []
     first: Any = None
@@ -174,7 +180,7 @@ def _draw(
             chosen.append((number, batch))
         if drawn >= _MOST_BATCHES or (drawn >= wanted and chosen):
             break
-    del dataset.get_image_and_label  # this instance's own; the class has the other
+    del dataset.get_image_and_label, dataset.note_pasted  # this instance's own; the class has the others
     return chosen or [(0, first)], drawn, (time.perf_counter() - started) / drawn
 
 

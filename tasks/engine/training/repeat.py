@@ -20,6 +20,7 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import IterableSimpleNamespace
 
+from tasks.engine.training.paste import Paste
 from tasks.grading.augmentation import weaken
 
 _MADE_BY = {"torch": str(torch.__version__), "ultralytics": ultralytics_version}
@@ -67,7 +68,7 @@ def seed_batch(batch: int, *key: int) -> None:
 
 
 class SeededDataset(YOLODataset):  # type: ignore[misc]
-    """Ultralytics' dataset with a seed for each sample.
+    """Ultralytics' dataset with a seed for each sample, a strength of augmentation for each epoch, and pasted objects.
 
     Mosaics take their other images from a pool that is drawn for each epoch, as large as Ultralytics' buffer of
     images loaded last. That buffer's content depends on which process loaded which image, and when.
@@ -75,7 +76,8 @@ class SeededDataset(YOLODataset):  # type: ignore[misc]
 
     cache: Any
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, paste: float = 0.0, **options: Any) -> None:
+        self._paste = paste
         self._key: tuple[int, ...] = ()
         self._pool: frozenset[int] = frozenset()
         self._strength = 1.0
@@ -105,9 +107,25 @@ class SeededDataset(YOLODataset):  # type: ignore[misc]
             hyp = IterableSimpleNamespace(**{**vars(hyp), **weaken(vars(hyp), self._strength)})
         cache, self.cache = self.cache, None  # with "ram" the mosaic would draw from all images
         try:
-            return super().build_transforms(hyp)
+            transforms = super().build_transforms(hyp)
         finally:
             self.cache = cache
+        if self._paste:
+            transforms.transforms[0].insert(1, Paste(self, self._strength * self._paste))  # before images are warped
+        return transforms
+
+    def close_mosaic(self, hyp: Any) -> None:
+        """Put no images together any more, as the last epochs do; nor paste."""
+        self._paste = 0.0
+        super().close_mosaic(hyp)
+
+    def load_unseen(self, index: int) -> dict[str, Any]:
+        """Load an image and its objects without a word to who counts what goes into a sample."""
+        label: dict[str, Any] = YOLODataset.get_image_and_label(self, index)
+        return label
+
+    def note_pasted(self, keypoints: Any) -> None:
+        """Do nothing: the pre-flight counts here what was pasted, (n_objects, n_slots, 3)."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return a sample, drawn from its own key."""

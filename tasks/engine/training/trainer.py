@@ -113,6 +113,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
                 classes=args.classes,
                 data=self.data,
                 fraction=get_split_fraction(args.fraction, "train"),
+                paste=self.job.paste,
             )
 
     @contextmanager

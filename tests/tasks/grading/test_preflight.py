@@ -96,6 +96,10 @@ def test_every_object_of_a_mosaic_is_counted(split_once: Path, tmp_path: Path) -
     assert one["objects"] == {"before": len(truth["annotations"]), "after": len(truth["annotations"])}
     labelled = sum(flag > 0 for item in truth["annotations"] for flag in item["keypoints"][2::3])
     assert one["keypoints"] == {"before": labelled, "after": labelled}
+    start(split_once, tmp_path / "paste", preflight=True, arguments=plain, paste=1.0)
+    pasted = read(tmp_path / "paste/preflight.json")
+    assert pasted["objects"]["before"] > 1.3 * one["objects"]["before"], "what is pasted counts"
+    assert pasted["objects"]["after"] == pasted["objects"]["before"]
     assert four["objects"]["before"] > 3 * one["objects"]["before"]
     assert 0 < four["objects"]["after"] < four["objects"]["before"]
     assert one["bare_objects"] == 0
