@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keypipe.demo.scene import write_demo
+from tasks.progress import Progress
 from tests.imports import ROOT
 
 CODE = ("keypipe", "tasks", "flows")
@@ -123,3 +124,18 @@ def dvc(root: Path, *arguments: str, **extra: str) -> subprocess.CompletedProces
     """Run DVC in a workspace."""
     command = [sys.executable, "-m", "dvc", *arguments]
     return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, check=False)
+
+
+def use(
+    root: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    encoding: str | None = None,
+    *,
+    follow_links: bool = False,
+) -> str:
+    """Take a folder as ``keypipe use`` does, and return what it prints."""
+    from tasks.starting.looking import Source
+    from tasks.starting.start import describe, use_folder
+
+    return describe(use_folder(root, Source(folder, encoding, follow_links), progress))

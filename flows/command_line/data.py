@@ -25,25 +25,65 @@ def data() -> None:
     """Work on annotations; also `data export`, `data sigmas`."""
 
 
+@data.command(
+    "init",
+    examples=["keypipe init ~/my-annotations", "keypipe init", "keypipe init ~/my-annotations --yes --json"],
+    exit_codes={0: "done, or nothing was to be written", 1: "somebody said no: nothing was changed"},
+)
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--yes", is_flag=True, help="Ask nothing: write what is sure; your own values stay.")
+@click.option("--overwrite", is_flag=True, help="Write proposals in place of your own values too.")
+@click.option("--dry-run", is_flag=True, help="Look and tell; change neither data nor params.yaml.")
+@click.option("--time/--no-time", "timed", default=True, help="Time a training step, to say what a run will cost.")
+@click.option("--offline", is_flag=True, help="Do not ask the network whether published weights can be had.")
+@click.option("--encoding", metavar="NAME", help="Of JSON that is neither UTF-8 nor UTF-16, such as gb18030.")
+@click.option("--follow-links", is_flag=True, help="Copy what links lead to outside FOLDER too.")
+@json_option("what is proposed and written")
+@click.pass_obj
+def init(
+    root: Path,
+    folder: Path | None,
+    yes: bool,
+    overwrite: bool,
+    dry_run: bool,
+    timed: bool,
+    offline: bool,
+    encoding: str | None,
+    follow_links: bool,
+    as_json: bool,
+) -> None:
+    """Start with your data: look, propose parameters, ask, take them.
+
+    FOLDER is copied to data/raw; without it, the annotations in data/raw are looked at where they lie. Classes, left
+    and right, edges, groups and training parameters go into params.yaml, each with its reason beside it. What was there
+    before moves to .keypipe/replaced.
+    """
+    from flows.commands.starting import Wishes, init_main
+    from tasks.starting.looking import Source
+
+    wishes = Wishes(yes=yes, overwrite=overwrite, dry_run=dry_run, timed=timed, offline=offline, as_json=as_json)
+    source = Source(folder, encoding and check_encoding(encoding), follow_links=follow_links)
+    sys.exit(init_main(root, source, wishes, changing))
+
+
 @data.command("use", examples=["keypipe use ~/my-annotations"])
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--encoding", metavar="NAME", help="Of JSON that is neither UTF-8 nor UTF-16, such as gb18030.")
 @click.option("--follow-links", is_flag=True, help="Copy what links lead to outside FOLDER too.")
 @click.pass_obj
 def use(root: Path, folder: Path, encoding: str | None, follow_links: bool) -> None:
-    """Take a folder's annotations in place of data/raw.
+    """Take a folder in place of data/raw, without questions.
 
-    FOLDER is copied. What was in data/raw moves to .keypipe/replaced, and params.yaml gets a draft of the classes and
-    keypoints that are found.
+    The same as `keypipe init FOLDER --yes --no-time --offline`, for scripts.
     """
     from flows.system.progress_bar import progress_bar
-    from tasks.commands.adopt import adopt_folder
+    from tasks.starting.looking import Source
+    from tasks.starting.start import describe, use_folder
 
+    source = Source(folder, encoding and check_encoding(encoding), follow_links=follow_links)
     with changing(root), progress_bar("reading annotations") as progress:
-        told = adopt_folder(
-            root, folder.resolve(), progress, encoding and check_encoding(encoding), follow_links=follow_links
-        )
-    click.echo(told)
+        taken = use_folder(root, source, progress)
+    click.echo(describe(taken))
 
 
 @data.command(
@@ -65,7 +105,6 @@ def use(root: Path, folder: Path, encoding: str | None, follow_links: bool) -> N
 @click.option("--encoding", metavar="NAME", help="Of texts that are neither UTF-8 nor UTF-16, such as gb18030.")
 @click.option("--keep-splits", "--keep-sides", is_flag=True, help="Keep the source's train, val and test.")
 @click.option("--write-schema", is_flag=True, help="Write what is missing into the schema in params.yaml.")
-@click.option("--follow-links", is_flag=True, help="Read what links lead to outside the folders too.")
 @click.option("--skip-faulty", is_flag=True, help="Leave out images whose labels or file cannot be read.")
 @click.pass_obj
 def import_labels(root: Path, /, kind: Any, source: Path, **options: Any) -> None:

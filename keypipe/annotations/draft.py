@@ -18,7 +18,6 @@ from keypipe.annotations.labelme import (
     is_in_shares,
 )
 from keypipe.annotations.sides import find_sides
-from keypipe.annotations.sizes import ObjectSizes, measure_share, summarise_sizes
 from keypipe.errors import format_count
 from keypipe.keypoints.boxes import Box, bounds, contains
 from keypipe.keypoints.names import OWN_NAMES, find_look_alikes
@@ -36,14 +35,12 @@ class Draft(msgspec.Struct, frozen=True):
         notes: what a person should know about how it was chosen, a line each.
         faults: why it is of no use, a line each.
         shapes: what shapes there are, and how they could become objects with keypoints.
-        sizes: how large the objects are; None where no file says how large its image is.
     """
 
     schema: Schema
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     shapes: str = ""
-    sizes: ObjectSizes | None = None
 
 
 def draft_schema(files: Iterable[LabelmeFile], options: LabelmeOptions | None = None) -> Draft:
@@ -118,8 +115,6 @@ class _Seen:
         self._in_shares: list[str] = []
         self._n_files = 0
         self._unnamed = 0
-        self._shares: list[float] = []
-        self._image_px = 0
         self._classes, self._keypoints = _Names(), _Names()
         self._with_points: Counter[str] = Counter()
         self._repeating: Counter[str] = Counter()
@@ -138,10 +133,6 @@ class _Seen:
         boxes = [(shape, bounds(shape.points)) for shape in named if options.is_box(shape.shape_type)]
         members: dict[int, list[str]] = defaultdict(list)
         contested: dict[int, list[str]] = defaultdict(list)
-        image_wh = (file.image_width or 0, file.image_height or 0)
-        if min(image_wh) > 0:
-            self._image_px = max(self._image_px, *image_wh)
-            self._shares += [measure_share(box, image_wh) for _, box in boxes]
         for shape, _ in boxes:
             self._objects[shape.name] += 1
             self._classes.add(shape)
@@ -263,12 +254,11 @@ class _Seen:
         if 2 * len(self._in_shares) > self._n_files:
             told = f"{len(self._in_shares)} of {format_count(self._n_files, 'file')}, such as that of"
             faults = (f"{told} {self._in_shares[0]}, hold shares of the image: {IN_PIXELS}",)
-        sizes = summarise_sizes(self._shares, self._image_px)
         unnamed = (f"{format_count(self._unnamed, 'shape')} without a label: convert passes them over",)
         schema = Schema(classes, aliases)
         outside = self._describe_outside(schema) if classes else ()
         notes = (*notes, *self._describe_outlines(), *outside, *(unnamed if self._unnamed else ()))
-        return Draft(schema, notes, faults, self._describe_shapes(), sizes)
+        return Draft(schema, notes, faults, self._describe_shapes())
 
 
 def _describe_doubts(class_name: str, doubts: Sequence[tuple[str, str]]) -> list[str]:

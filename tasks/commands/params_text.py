@@ -46,6 +46,30 @@ def assign(text: str, keys: Sequence[str], value: Any, about: str = "") -> str:
     return _rewrite(text, keys, value)
 
 
+def comment(text: str, keys: Sequence[str], about: str) -> str:
+    """Return the text of a YAML file with a comment beside one value, in place of the one that is there.
+
+    Args:
+        text: of the file.
+        keys: the path to the value, which stands on one line.
+        about: the comment, on one line.
+    """
+    node: Any = YAML().compose(io.StringIO(text))
+    for key in keys:
+        node = next((value for name, value in node.value if name.value == key), None) if node else None
+        if not isinstance(node, Node):
+            return text
+    if isinstance(node, CollectionNode) and not node.flow_style:
+        return text
+    end = node.end_mark.index
+    line_end = len(text) if (found := text.find("\n", end)) < 0 else found
+    rest = text[end:line_end].rstrip("\r").strip()
+    if rest and not rest.startswith("#"):
+        return text
+    tail = "\r" if text[end:line_end].endswith("\r") else ""
+    return f"{text[:end].rstrip(' ')}  # {about}{tail}{text[line_end:]}"
+
+
 def _edit(text: str, keys: Sequence[str], value: Any, about: str) -> str | None:
     """Replace the value's characters, or put lines for what is new under the last one of its section."""
     node: Any = YAML().compose(io.StringIO(text))

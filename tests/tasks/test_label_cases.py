@@ -12,10 +12,9 @@ import pytest
 
 from keypipe.errors import AnnotationError, DatasetError, FaultsError
 from tasks import convert
-from tasks.commands.adopt import adopt_folder
 from tasks.commands.doctor import examine
 from tests.conftest import point, rectangle
-from tests.workspace import set_params
+from tests.workspace import set_params, use
 
 Write = Callable[..., Path]
 Shapes = list[dict[str, Any]]
@@ -31,7 +30,7 @@ def cow(group: int | None = None) -> Shapes:
 
 def use_and_convert(root: Path, folder: Path) -> dict[str, Any]:
     """Take a folder as a user does; return convert's report."""
-    adopt_folder(root, folder)
+    use(root, folder)
     convert.main(root)
     report: dict[str, Any] = json.loads((root / "reports/convert/report.json").read_text(encoding="utf-8"))
     return report
@@ -104,31 +103,34 @@ def outline(shapes: Shapes) -> None:
     shapes[0] |= {"shape_type": "polygon", "points": [[left, 50], [50, top], [right, 50], [50, bottom]]}
 
 
-def test_outlines_are_no_boxes_unless_asked_for(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+def test_outlines_are_no_boxes_unless_parameters_say_so(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
     folder = write_cows(write_labelme, tmp_path / "own", lambda _, shapes: outline(shapes))
-    before = sorted((drawn / "data/raw").iterdir())
-    with pytest.raises(
-        AnnotationError, match=r"48 points in no rectangle, but in a polygon 'cow': convert\.box_from: out"
-    ):
-        adopt_folder(drawn, folder)
-    assert sorted((drawn / "data/raw").iterdir()) == before
-    set_params(drawn, **{"convert.box_from": "outline"})
+    assert "convert: box_from outline" in use(drawn, folder)
+    assert "box_from: outline  # 48 points in a polygon or mask and in no rectangle" in read_text(drawn)
     report = use_and_convert(drawn, folder)
     assert (report["objects"], count_labelled(report)) == (12, dict.fromkeys(PLACES, 12))
     coco = json.loads((drawn / "data/coco/keypoints.json").read_text())
     assert coco["annotations"][0]["bbox"] == [20, 10, 70, 80]
+    set_params(drawn, **{"convert.box_from": "rectangle"})
+    with pytest.raises(FaultsError, match=r"0\.json"):
+        convert.main(drawn)
 
 
 def test_a_folder_is_not_trained_on_by_half(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
     folder = write_cows(write_labelme, tmp_path / "own", lambda number, shapes: number < 6 and outline(shapes))
-    told = adopt_folder(drawn, folder)
-    assert "24 points in no rectangle, but in a polygon 'cow'" in told
-    assert faults_of(drawn, folder) == [(f"{number}.json", 0, "outline-without-box") for number in range(6)]
-    set_params(drawn, **{"convert.on_error": "quarantine"})
-    report = use_and_convert(drawn, folder)
-    assert (report["objects"], len(report["set_aside"])) == (6, 6)
-    set_params(drawn, **{"convert.on_error": "fail", "convert.box_from": "outline"})
     assert use_and_convert(drawn, folder)["objects"] == 12
+    set_params(drawn, **{"convert.box_from": "rectangle"})
+    with pytest.raises(FaultsError) as caught:
+        convert.main(drawn)
+    assert {fault.kind for fault in caught.value.faults} == {"outline-without-box"}
+    set_params(drawn, **{"convert.on_error": "quarantine"})
+    convert.main(drawn)
+    report = json.loads((drawn / "reports/convert/report.json").read_text())
+    assert (report["objects"], len(report["set_aside"])) == (6, 6)
+
+
+def read_text(root: Path) -> str:
+    return (root / "params.yaml").read_text()
 
 
 def test_circles_are_no_keypoints_unless_asked_for(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
@@ -174,7 +176,7 @@ def test_points_of_one_name_are_one_message(drawn: Path, tmp_path: Path, write_l
 
     folder = write_cows(write_labelme, tmp_path / "own", rename)
     with pytest.raises(AnnotationError, match=r"all points of a 'cow' are called 'point': a keypoint needs a name of"):
-        adopt_folder(drawn, folder)
+        use(drawn, folder)
     shutil.rmtree(drawn / "data/raw")
     shutil.copytree(folder, drawn / "data/raw")
     set_params(drawn, **{"schema.classes": {"cow": {"keypoints": ["point"]}}})

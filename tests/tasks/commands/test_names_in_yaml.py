@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
-from tasks.commands import adopt
-from tasks.commands.adopt import format_schema, with_schema
+from tasks.commands import schema_text
+from tasks.commands.schema_text import format_schema, with_schema
 from tasks.workspace.documents import parse_document
 
 NAMES = (
@@ -59,6 +59,6 @@ def test_usual_names_stay_without_quotes() -> None:
 
 
 def test_what_would_be_read_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adopt, "_quote", str)
+    monkeypatch.setattr(schema_text, "_quote", str)
     with pytest.raises(ConfigError, match=r"YAML reads schema\.classes otherwise"):
         with_schema(b"", Schema({"cow": Skeleton(("nose", "yes"), (), ())}))

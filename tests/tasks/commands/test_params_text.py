@@ -10,8 +10,8 @@ from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, Skeleton
-from tasks.commands.adopt import with_schema
 from tasks.commands.params_text import assign
+from tasks.commands.schema_text import with_schema
 from tasks.workspace.documents import parse_document
 from tasks.workspace.params import load_schema
 

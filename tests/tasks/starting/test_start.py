@@ -10,10 +10,9 @@ import yaml
 from keypipe.annotations.labelme import LabelmeOptions
 from keypipe.errors import AnnotationError, ConfigError
 from tasks.check import check_files, check_workspace
-from tasks.commands.adopt import adopt_folder
 from tasks.workspace.params import load_schema, read_params
 from tests.conftest import point, rectangle
-from tests.workspace import run_stages, set_params
+from tests.workspace import run_stages, set_params, use
 
 Write = Callable[..., Path]
 
@@ -35,11 +34,12 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
     set_params(drawn, **{"schema.aliases": {"snout": "nose"}})  # stands for a name that will be gone
     before = (drawn / "params.yaml").read_text()
     (drawn / "data/groups.csv").write_text("image,group\n00001.jpg,day1\n")
-    told = adopt_folder(drawn, own)
+    told = use(drawn, own)
     assert (drawn / "data/groups.csv").read_text() == "image,group\n"
     assert "horse: 左耳, 右耳, tail (left/right pairs: 左耳/右耳)" in told
-    assert "at train.imgsz" in told
-    assert "keypipe run --set train.imgsz=" in told
+    assert "  train: model yolov8n-pose.yaml, " in told
+    assert "split: group_by None" in told
+    assert "train.imgsz: 96 is yours and stays; " in told
     (aside,) = (drawn / ".keypipe/replaced").iterdir()
     assert sorted(path.name for path in (aside / "data/raw").rglob("*") if path.is_file()) == demo
     assert (aside / "params.yaml").read_text() == before
@@ -50,7 +50,14 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
     check_workspace(drawn)
     text = (drawn / "params.yaml").read_text()
     assert "# every random draw" in text.lower()
-    assert yaml.safe_load(text)["train"] == yaml.safe_load(before)["train"]
+    now, then = (yaml.safe_load(content)["train"] for content in (text, before))
+    assert {key: now[key] for key in ("epochs", "imgsz", "batch", "nbs")} == {
+        "epochs": 2,
+        "imgsz": 96,
+        "batch": 8,
+        "nbs": 8,
+    }
+    assert {key for key in now if now[key] != then.get(key)} <= {"patience", "mosaic", "degrees", "fliplr"}
     (drawn / "data/groups.csv").unlink()
     with pytest.raises(ConfigError, match=r"git checkout data/groups\.csv"):
         check_files(drawn)
@@ -60,14 +67,14 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
 
 def test_data_raw_itself_is_used_where_it_lies(drawn: Path) -> None:
     names = sorted(path.name for path in (drawn / "data/raw").rglob("*"))
-    adopt_folder(drawn, drawn / "data/raw")
+    use(drawn, drawn / "data/raw")
     assert sorted(path.name for path in (drawn / "data/raw").rglob("*")) == names
     assert load_schema(read_params(drawn)).class_names == ("cow",)
 
 
 def test_the_demo_schema_is_found_again(drawn: Path) -> None:
     before = load_schema(read_params(drawn))
-    adopt_folder(drawn, drawn / "data/raw")
+    use(drawn, drawn / "data/raw")
     after = load_schema(read_params(drawn))
     assert set(after.slots) == set(before.slots)
     assert {frozenset(pair) for pair in after.classes["cow"].pairs} == {
@@ -78,15 +85,15 @@ def test_the_demo_schema_is_found_again(drawn: Path) -> None:
 def test_folders_that_cannot_be_used_change_nothing(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
     before = (drawn / "params.yaml").read_text()
     with pytest.raises(ConfigError, match="outside the workspace"):
-        adopt_folder(drawn, drawn / "data")
+        use(drawn, drawn / "data")
     with pytest.raises(AnnotationError, match="nowhere: no such folder"):
-        adopt_folder(drawn, tmp_path / "nowhere")
+        use(drawn, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(AnnotationError, match="no labelme JSON in it"):
-        adopt_folder(drawn, tmp_path / "empty")
+        use(drawn, tmp_path / "empty")
     write_labelme("a.jpg", [rectangle("box", (1, 1, 50, 50))], folder=tmp_path / "boxes")
     with pytest.raises(AnnotationError, match=r"shapes found: .*Labels found: box"):
-        adopt_folder(drawn, tmp_path / "boxes")
+        use(drawn, tmp_path / "boxes")
     assert (drawn / "params.yaml").read_text() == before
     assert not (drawn / ".keypipe/replaced").exists()
 
@@ -103,23 +110,23 @@ def test_a_folder_whose_images_lie_outside_is_refused_with_both_paths(
     own, jsons = tmp_path / "own", tmp_path / "own/jsons"
     for name in ("0", "1", "2"):  # each kind of path by itself tells it
         with pytest.raises(AnnotationError) as caught:
-            adopt_folder(drawn, jsons)
+            use(drawn, jsons)
         assert str(caught.value) == (
             f"{jsons / name}.json: its image, {own / 'images' / name}.jpg, lies outside {jsons}; give a folder that"
             f" holds both, such as {own}"
         )
         (jsons / f"{name}.json").rename(own / f"images/{name}.json")
     assert (drawn / "params.yaml").read_bytes() == before
-    adopt_folder(drawn, own)
+    use(drawn, own)
     assert len(list((drawn / "data/raw/images").iterdir())) == 6
     for path in own.rglob("*.jpg"):
         path.unlink()
     with pytest.raises(AnnotationError, match="none of the images of its 3 JSON files is in it, such as"):
-        adopt_folder(drawn, own)
+        use(drawn, own)
 
 
 def test_real_annotations(shared_data: Callable[[str], Path], drawn: Path) -> None:
-    adopt_folder(drawn, shared_data("setsquare") / "labelme")
+    use(drawn, shared_data("setsquare") / "labelme")
     schema = load_schema(read_params(drawn))
     assert schema.class_names == ("sjb_rect",)
     assert schema.slots == ("angle_30", "angle_60", "angle_90")
@@ -130,7 +137,7 @@ def test_how_far_it_is_is_told(drawn: Path, own: Path) -> None:
     told: list[tuple[str, int, int]] = []
     (own / ".hidden").mkdir()
     (own / ".hidden/notes.txt").write_text("stays where it is")
-    adopt_folder(drawn, own, lambda *now: told.append(now))
+    use(drawn, own, lambda *now: told.append(now))
     read, copied = ([now[1:] for now in told if now[0] == what] for what in ("reading annotations", "copying files"))
     assert read == [(done, 61) for done in range(62)]
     assert copied == [(done, 122) for done in range(1, 123)]
@@ -140,7 +147,7 @@ def test_parameters_without_a_schema_get_one(drawn: Path, own: Path) -> None:
     text = (drawn / "params.yaml").read_text()
     (drawn / "params.yaml").write_text(text[: text.index("schema:")] + "\n" + text[text.index("doctor:") :])
     assert "schema" not in yaml.safe_load((drawn / "params.yaml").read_text())
-    adopt_folder(drawn, own)
+    use(drawn, own)
     assert list(yaml.safe_load((drawn / "params.yaml").read_text())["schema"]["classes"]) == ["horse"]
 
 
@@ -149,7 +156,7 @@ def test_broken_parameters_are_refused_before_anything_is_moved(drawn: Path, own
     before = sorted(path.name for path in (drawn / "data/raw").rglob("*"))
     (drawn / "params.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"params\.yaml"):
-        adopt_folder(drawn, own)
+        use(drawn, own)
     assert sorted(path.name for path in (drawn / "data/raw").rglob("*")) == before
     assert not (drawn / ".keypipe/replaced").exists()
 
@@ -165,7 +172,7 @@ def test_what_was_moved_comes_back_where_the_rest_cannot_be_written(
 
     monkeypatch.setattr("tasks.commands.adopt.write_text", full)
     with pytest.raises(OSError, match="No space"):
-        adopt_folder(drawn, own)
+        use(drawn, own)
     after = {path: path.read_bytes() for path in sorted(drawn.rglob("*")) if path.is_file()}
     assert {path for path in before if before[path] != after.get(path)} == set()
 
@@ -179,11 +186,11 @@ def test_annotations_that_cannot_be_read_are_named_with_the_reason(
     with pytest.raises(
         AnnotationError, match=r"none of its 3 JSON files can be read; 0\.json: .*shapes\[1\].*correct the value"
     ):
-        adopt_folder(drawn, tmp_path / "own")
+        use(drawn, tmp_path / "own")
     for path in (tmp_path / "own").glob("*.json"):
         path.write_text('{"images": [], "annotations": [], "categories": []}')
     with pytest.raises(AnnotationError, match=r"no labelme JSON in it; 0\.json is COCO"):
-        adopt_folder(drawn, tmp_path / "own")
+        use(drawn, tmp_path / "own")
 
 
 def test_an_image_of_another_batch_is_not_taken_for_a_lost_one(
@@ -194,13 +201,13 @@ def test_an_image_of_another_batch_is_not_taken_for_a_lost_one(
         for number in range(4):
             write_labelme(f"{number}.jpg", shapes, folder=tmp_path / "batches" / batch)
     (tmp_path / "batches/batch2/2.jpg").unlink()
-    adopt_folder(drawn, tmp_path / "batches/batch2")
+    use(drawn, tmp_path / "batches/batch2")
     assert not (drawn / "data/raw/2.jpg").exists()
     (tmp_path / "batches/batch1").rename(tmp_path / "batch1")
     (tmp_path / "batches/images").mkdir()
     (tmp_path / "batch1/2.jpg").rename(tmp_path / "batches/images/2.jpg")  # a folder of images alone
     with pytest.raises(AnnotationError, match=r"its image, .*images/2\.jpg, lies outside"):
-        adopt_folder(drawn, tmp_path / "batches/batch2")
+        use(drawn, tmp_path / "batches/batch2")
 
 
 def test_what_cannot_be_copied_is_named_before_anything_is_changed(drawn: Path, own: Path) -> None:
@@ -209,7 +216,7 @@ def test_what_cannot_be_copied_is_named_before_anything_is_changed(drawn: Path, 
     (own / "day0/loop").symlink_to(own)
     os.mkfifo(own / "pipe.json")
     with pytest.raises(AnnotationError, match="not to be copied: day0/loop, a link to a folder around it") as caught:
-        adopt_folder(drawn, own)
+        use(drawn, own)
     assert "; dead.json, a link to nothing" in str(caught.value)
     assert "; pipe.json, neither a file nor a folder; put the files themselves there" in str(caught.value)
     assert (drawn / "params.yaml").read_bytes() == before
@@ -226,16 +233,16 @@ def test_folders_that_are_links_are_copied_and_their_labels_drafted(
     with pytest.raises(
         AnnotationError, match=r"linked, a link to a folder outside .*; --follow-links copies what"
     ) as told:
-        adopt_folder(drawn, own)
+        use(drawn, own)
     assert f"({(tmp_path / 'far').resolve()})" in str(told.value)
-    assert "pony: mane" in adopt_folder(drawn, own, follow_links=True)
+    assert "pony: mane" in use(drawn, own, follow_links=True)
     assert len(list((drawn / "data/raw").rglob("*.json"))) == 61 + 9
     (tmp_path / "far/dead.json").symlink_to("nowhere")
     with pytest.raises(AnnotationError, match=r"linked/dead\.json, a link to nothing \(nowhere\)"):
-        adopt_folder(drawn, own, follow_links=True)
+        use(drawn, own, follow_links=True)
     (drawn / "data/raw/link").symlink_to(own)
     with pytest.raises(AnnotationError, match=r"link, a link to a folder \(.*own\), into which nothing looks"):
-        adopt_folder(drawn, drawn / "data/raw")
+        use(drawn, drawn / "data/raw")
 
 
 def test_a_link_to_another_file_of_the_user_is_copied_only_if_that_is_wanted(
@@ -244,8 +251,8 @@ def test_a_link_to_another_file_of_the_user_is_copied_only_if_that_is_wanted(
     (tmp_path / "private.png").write_bytes(b"private")
     (own / "cow.png").symlink_to(tmp_path / "private.png")
     with pytest.raises(AnnotationError, match=r"cow\.png, a link to a file outside \(.*private\.png\)"):
-        adopt_folder(drawn, own)
-    adopt_folder(drawn, own, follow_links=True)
+        use(drawn, own)
+    use(drawn, own, follow_links=True)
     assert not (drawn / "data/raw/cow.png").is_symlink()
     assert (drawn / "data/raw/cow.png").read_bytes() == b"private"
 
@@ -253,13 +260,13 @@ def test_a_link_to_another_file_of_the_user_is_copied_only_if_that_is_wanted(
 def test_without_parameters_nothing_is_taken(tmp_path: Path, own: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ConfigError, match=r"params\.yaml: not there; run from the folder"):
-        adopt_folder(tmp_path / "elsewhere", own)
+        use(tmp_path / "elsewhere", own)
 
 
 def test_json_of_other_tools_among_the_annotations_is_said(drawn: Path, own: Path) -> None:
     (own / "coco.json").write_text('{"images": [], "annotations": [], "categories": []}')
     (own / "package.json").write_text("{}")
-    told = adopt_folder(drawn, own)
+    told = use(drawn, own)
     assert "convert stops: coco.json (this is COCO: `keypipe import coco` reads it), package.json (not as lab" in told
 
 
@@ -267,4 +274,4 @@ def test_json_of_other_tools_among_the_annotations_is_said(drawn: Path, own: Pat
 def test_a_schema_that_is_no_section_is_said(drawn: Path, own: Path, value: str) -> None:
     (drawn / "params.yaml").write_text(f"schema: {value}\n")
     with pytest.raises(ConfigError, match="schema: expected a section with classes"):
-        adopt_folder(drawn, own)
+        use(drawn, own)
