@@ -58,7 +58,7 @@ def init(
     and right, edges, groups and training parameters go into params.yaml, each with its reason beside it. What was there
     before moves to .keypipe/replaced.
     """
-    from flows.commands.starting import Wishes, init_main
+    from flows.starting.guided import Wishes, init_main
     from tasks.starting.looking import Source
 
     wishes = Wishes(yes=yes, overwrite=overwrite, dry_run=dry_run, timed=timed, offline=offline, as_json=as_json)
