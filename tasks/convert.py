@@ -104,6 +104,7 @@ def run(params: ConvertParams, doctor: DoctorParams, schema: Schema, root: Path)
     if folder.faults and params.on_error == "fail":
         advice = "mend them, or set convert.on_error: quarantine to go on without these images"
         raise FaultsError(folder.faults, advice)
+    _check_drawn_alike(folder)
     overview = look_over(folder)
     _check_any_object(overview, folder, schema)
     diagnosis = _diagnose(root, folder, schema, overview, doctor)
@@ -228,6 +229,30 @@ def _diagnose(root: Path, folder: Folder, schema: Schema, overview: Overview, pa
     findings = without_ignored(sort_findings([*diagnosis.findings, *find_duplicates(alike, {})]), params)
     stop_at([finding for finding in findings if finding.file not in overview.set_aside], params)
     return msgspec.structs.replace(diagnosis, findings=findings)
+
+
+def _check_drawn_alike(folder: Folder) -> None:
+    """Refuse to set aside a large part of a folder that is drawn in another way, and not wrong."""
+    for kind, (what, advice) in _DRAWN_OTHERWISE.items():
+        files = {fault.file for fault in folder.faults if fault.kind == kind}
+        if len(files) > _FEW * len(folder.files):
+            raise DatasetError(
+                f"{what} in {len(files)} of {len(folder.files)} files of {RAW}, such as {min(files)}:"
+                f" convert.on_error: quarantine would leave them all out; {advice}"
+            )
+
+
+_DRAWN_OTHERWISE = {
+    "outline-without-box": (
+        "objects with an outline and no rectangle",
+        "set convert.box_from: outline, which takes the box around polygons and masks",
+    ),
+    "circle-for-keypoint": (
+        "keypoints drawn as circles",
+        "set convert.keypoint_from: circle, which takes their centres",
+    ),
+}
+_FEW = 0.1  # of the files; as many may be slips, and are set aside like others
 
 
 def _check_any_object(overview: Overview, folder: Folder, schema: Schema) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from PIL import Image
 
 # the workspaces of flows, which tests of tasks look at as well
 pytest_plugins = ["tests.flows.fixtures", "tests.flows.retraining.fixtures"]
+
+# Ultralytics writes its settings when it is imported, which a test may do by itself: not into the user's home.
+_ENGINE = tempfile.TemporaryDirectory(prefix="keypipe-tests-", ignore_cleanup_errors=True)
+os.environ.setdefault("YOLO_CONFIG_DIR", _ENGINE.name)
 
 settings.register_profile("keypipe", deadline=None)  # a busy machine is no fault
 settings.load_profile("keypipe")

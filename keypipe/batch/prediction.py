@@ -147,7 +147,9 @@ def raise_for_faults(summary: Summary) -> None:
     """
     if summary.faults:
         others = f"{format_count(len(summary.files), 'other file')} done, results in {summary.output}"
-        raise FaultsError(summary.faults, others if summary.files else "")
+        told = [others] if summary.files else []
+        told += [f"skipped {describe_files(summary.skipped)}"] if summary.skipped else []
+        raise FaultsError(summary.faults, "; ".join(told))
 
 
 def load_model(path: Path, device: str | None, loaders: Mapping[str, Loader]) -> tuple[RawModel, ModelInfo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def configure(root: Path, threads: int | None = None) -> None:
     # Its is_online() asks public name servers at import; only fetching weights needs the network, and that does not
     # look at this flag.
     os.environ["YOLO_OFFLINE"] = "true"
+    # torch's word on a file that it then refuses, which is told in one line
+    warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
     # A checkpoint is a pickle, and would be run as a program: with these both build nothing but tensors, plain values
     # and the classes of their own networks, wherever they load one.
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"

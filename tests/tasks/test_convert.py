@@ -192,6 +192,33 @@ def test_quarantine_sets_the_faulty_images_aside_and_says_so(drawn: Path) -> Non
     assert not (drawn / ".keypipe/failures/convert.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("changed", "kind", "message"),
+    [
+        ("rectangle", "polygon", "objects with an outline and no rectangle in 2 of 12 files"),
+        ("point", "circle", "keypoints drawn as circles in 2 of 12 files"),
+    ],
+)
+def test_quarantine_leaves_out_no_large_part_that_is_drawn_in_another_way(
+    drawn: Path, changed: str, kind: str, message: str
+) -> None:
+    set_params(drawn, **{"convert.on_error": "quarantine"})
+    sources = sorted((drawn / "data/raw").rglob("*.json"))
+    for number, source in enumerate(sources[:2]):
+        document = json.loads(source.read_text())
+        for shape in document["shapes"]:
+            if shape["shape_type"] == changed:
+                (x0, y0), (x1, y1) = shape["points"][0], shape["points"][-1]
+                shape["shape_type"] = kind
+                shape["points"] = [[x0, y0], [x1, y0], [x1, y1]] if kind == "polygon" else [[x0, y0], [x0 + 2, y0]]
+        source.write_text(json.dumps(document))
+        if number == 0:
+            assert "11 images" in convert(drawn), "one may be a slip"
+    refusal = refuse(drawn)
+    assert message in refusal
+    assert "quarantine would leave them all out; set convert." in refusal
+
+
 def test_quarantine_of_everything_is_refused(drawn: Path) -> None:
     for source in (drawn / "data/raw").rglob("*.json"):
         source.write_text("{")

@@ -124,6 +124,7 @@ def test_one_image_keeps_its_size_when_it_is_large(model: Path, tmp_path: Path) 
 def test_unreadable_images_stop_nothing(photos: Path, model: Path, tmp_path: Path) -> None:
     (photos / "a/bad.jpg").write_text("hello")
     (photos / "b/empty.png").write_bytes(b"")
+    (photos / "b/moving.gif").write_bytes(b"GIF89a")
     summary = predict(str(photos), model, tmp_path / "out")
     assert len(summary.files) == 3
     assert [fault.kind for fault in summary.faults] == ["unreadable"] * 2
@@ -134,6 +135,7 @@ def test_unreadable_images_stop_nothing(photos: Path, model: Path, tmp_path: Pat
     assert "bad.jpg" in str(caught.value)
     assert "empty.png" in str(caught.value)
     assert "3 other files done" in str(caught.value)
+    assert "skipped 1 file (moving.gif (GIF))" in str(caught.value)
 
 
 def test_a_video(model: Path, tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def ultralytics(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Ultralytics with its settings in a folder of the test's own and nothing downloaded."""
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
+def ultralytics() -> Any:
+    """Ultralytics with nothing downloaded."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     import ultralytics

@@ -120,7 +120,10 @@ def test_a_sound_checkpoint_goes_in_by_every_way_but_a_missing_dataset(tmp_path:
 
 @pytest.mark.parametrize("load", DOORS)
 @pytest.mark.parametrize("kind", PROGRAMS)
-def test_a_checkpoint_that_would_run_a_program_is_refused_in_one_line(tmp_path: Path, kind: str, load: Any) -> None:
+def test_a_checkpoint_that_would_run_a_program_is_refused_in_one_line(
+    tmp_path: Path, kind: str, load: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    configure(tmp_path / "settings")  # again, since pytest brings the filters of warnings back before each test
     mark = tmp_path / "it ran"
     path = write_program(tmp_path / "model.pt", mark, kind)
     with pytest.raises(ModelError) as caught:
@@ -130,6 +133,7 @@ def test_a_checkpoint_that_would_run_a_program_is_refused_in_one_line(tmp_path: 
     assert "\n" not in said
     assert "model.pt" in said
     assert f"asks for {asked}" in said if asked else "not weights that Ultralytics can load" in said
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_the_program_of_the_tests_would_run(tmp_path: Path) -> None:
