@@ -20,6 +20,7 @@ pytest_plugins = ["tests.flows.fixtures", "tests.flows.retraining.fixtures"]
 # Ultralytics writes its settings when it is imported, which a test may do by itself: not into the user's home.
 _ENGINE = tempfile.TemporaryDirectory(prefix="keypipe-tests-", ignore_cleanup_errors=True)
 os.environ.setdefault("YOLO_CONFIG_DIR", _ENGINE.name)
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 settings.register_profile("keypipe", deadline=None)  # a busy machine is no fault
 settings.load_profile("keypipe")

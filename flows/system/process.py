@@ -185,6 +185,7 @@ UNTRACKED = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DVC_NO_ANALYTICS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's, from 1.29 on, of every import
 }
 """By what no program that keypipe starts reports how it is used; what the user has set of it stays."""
 

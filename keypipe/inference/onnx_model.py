@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def load_onnx_model(
 def _open_session(path: Path, threads: int | None, device: str | None) -> Any:
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; `keypipe run` trains and exports one")
+    # From 1.29 on it reports what is run, from its import on, and keeps an identifier of the machine, unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ModuleNotFoundError as error:

@@ -33,6 +33,7 @@ def configure(root: Path, threads: int | None = None) -> None:
     # Its is_online() asks public name servers at import; only fetching weights needs the network, and that does not
     # look at this flag.
     os.environ["YOLO_OFFLINE"] = "true"
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports its use, also where Ultralytics loads it
     # torch's word on a file that it then refuses, which is told in one line
     warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
     # A checkpoint is a pickle, and would be run as a program: with these both build nothing but tensors, plain values

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 
 from keypipe.errors import ModelError
 from keypipe.inference.onnx_model import load_onnx_model
+from tests.imports import ROOT
 from tests.keypipe.inference.test_predictor import COW_AND_HAND
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 
@@ -34,6 +38,19 @@ def test_output_of_another_size(tmp_path: Path) -> None:
     path = write_constant_model(tmp_path / "m.onnx", np.zeros((9, 5), np.float32), metadata_of(COW_AND_HAND))
     with pytest.raises(ModelError, match="export it without NMS inside"):
         load_onnx_model(path)
+
+
+@pytest.mark.parametrize("reports", ["0", None])
+def test_onnxruntime_reports_nothing_unless_asked_to(tmp_path: Path, reports: str | None) -> None:
+    """It leaves an identifier of the machine in the user's home where it does."""
+    path = write_constant_model(tmp_path / "m.onnx", raw_output(COW_AND_HAND, []), metadata_of(COW_AND_HAND))
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    if reports is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = reports
+    load = "from keypipe.inference.onnx_model import load_onnx_model; load_onnx_model(Path(sys.argv[1]))"
+    program = f"import sys; from pathlib import Path; {load}"
+    subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, env=environment, check=True)
+    assert bool(list(tmp_path.rglob("deviceid"))) == (reports is not None)
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda", "cuda:x"])
