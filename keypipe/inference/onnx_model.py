@@ -79,7 +79,7 @@ def load_onnx_model(
 def _open_session(path: Path, threads: int | None, device: str | None) -> Any:
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; `keypipe run` trains and exports one")
-    # From 1.29 on it reports what is run, from its import on, and keeps an identifier of the machine, unless told not to.
+    # From 1.29 on it reports its use, from its import on, and keeps an identifier of the machine, unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
