@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keypipe.splits.assignment import Aside, Split, assign_splits
+    from keypipe.splits.balance import count_features
     from keypipe.splits.contents import Sample
     from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest, parse_manifest, read_manifest
     from keypipe.splits.power import Power, decidable_margin, find_power, groups_needed
@@ -17,6 +18,7 @@ else:
             "Split",
             "assign_splits",
         ),
+        balance=("count_features",),
         contents=("Sample",),
         manifest=(
             "Manifest",
@@ -41,6 +43,7 @@ __all__ = [
     "Sample",
     "Split",
     "assign_splits",
+    "count_features",
     "decidable_margin",
     "find_power",
     "format_manifest",
