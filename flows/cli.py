@@ -15,6 +15,7 @@ from flows.command_line.data import data
 from flows.command_line.menu import PROGRAM, Menu
 from flows.command_line.registered import models as registered
 from flows.command_line.runs import runs
+from flows.system.printable import to_printable
 from keypipe.errors import PoseError
 from tasks.workspace.access import explain, name_user
 
@@ -70,12 +71,12 @@ def main(root: Path) -> None:
         click.echo("keypipe: stopped", err=True)
         sys.exit(INTERRUPTED)
     except PoseError as error:
-        click.echo(f"keypipe: {error}", err=True)
+        click.echo(to_printable(f"keypipe: {error}"), err=True)
         sys.exit(USER_ERROR)
     except OSError as error:
         if (said := explain(error)) is None:
             raise
-        click.echo(f"keypipe: {said}", err=True)
+        click.echo(to_printable(f"keypipe: {said}"), err=True)
         sys.exit(USER_ERROR)
 
 

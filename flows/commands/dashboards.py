@@ -13,7 +13,7 @@ from pathlib import Path
 from flows.services import background, mlflow_server, server
 from flows.services.background import ELSEWHERE, Background
 from flows.system.locks import is_held
-from tasks.tracking.client import experiment_page
+from tasks.tracking.client import experiment_page, hide_password
 
 
 def up(root: Path, wanted: background.Wanted, say: server.Say) -> Background:
@@ -101,7 +101,7 @@ def has_browser() -> bool:
 def _prefect(root: Path, stack: ExitStack, say: server.Say) -> str:
     own = server.configured_url()
     if own is not None:
-        return own.removesuffix("/api")
+        return hide_password(own).removesuffix("/api")
     record, tree = stack.enter_context(server.joined_server(root, "keypipe ui", say))
     return record.url.removesuffix("/api") + ("" if tree is not None else f" (of `{record.command}`)")
 

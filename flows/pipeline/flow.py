@@ -34,7 +34,7 @@ from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
 from tasks.retraining.settings import read_settings
-from tasks.tracking.client import first_line
+from tasks.tracking.client import first_line, hide_password
 from tasks.tracking.outbox import describe_waiting
 from tasks.versions.raw import RawVersion, version_raw
 from tasks.workspace.places import RAW
@@ -209,7 +209,7 @@ def is_superseded() -> bool:
 
 @contextmanager
 def _holding(root: Path, run: RunResult, say: lease.Say) -> Iterator[lease.Held]:
-    own = lease.new_lease(run.flow_run_id, run.name, _api_url())
+    own = lease.new_lease(run.flow_run_id, run.name, hide_password(_api_url()))
     with lease.hold(root, own, say) as held:
         yield held
 

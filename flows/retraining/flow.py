@@ -37,7 +37,7 @@ from tasks.registry.moves.history import CHAMPION
 from tasks.registry.moves.lease import HeldError, Lease, LostError, hold
 from tasks.retraining.settings import read_settings
 from tasks.retraining.start import starts_from_champion
-from tasks.tracking.client import AwayError
+from tasks.tracking.client import AwayError, hide_password
 from tasks.workspace.places import ONNX
 from tasks.workspace.program import USER_ERROR
 
@@ -285,7 +285,7 @@ class _Run:
     @contextmanager
     def _holding_workspace(self) -> Iterator[None]:
         run = _flow_run()
-        own = lease.new_lease(str(run.id) if run else "", str(run.name) if run else "", _api_url())
+        own = lease.new_lease(str(run.id) if run else "", str(run.name) if run else "", hide_password(_api_url()))
         with lease.hold(self.root, own, get_run_logger().info):
             yield
 

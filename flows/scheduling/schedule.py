@@ -22,7 +22,7 @@ from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree
 from flows.system.state_files import write_record
 from keypipe.errors import PoseError
-from tasks.tracking.client import tracking_uri
+from tasks.tracking.client import hide_password, tracking_uri
 from tasks.tracking.machine import start_mark
 from tasks.workspace.places import STATE
 
@@ -73,7 +73,8 @@ def _connect(root: Path, stack: ExitStack, say: server.Say) -> tuple[str, server
     own = server.configured_url()
     if own is not None:
         if not server.answers(own):
-            raise PoseError(f"the Prefect server at {own} does not answer; start it, or unset PREFECT_API_URL")
+            shown = hide_password(own)
+            raise PoseError(f"the Prefect server at {shown} does not answer; start it, or unset PREFECT_API_URL")
         return own, lambda: None
     found, _ = stack.enter_context(server.joined_server(root, "keypipe schedule", say))
 

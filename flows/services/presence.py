@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from flows.system.state_files import read_record, write_record
+from tasks.tracking.client import hide_password
 from tasks.workspace.places import STATE
 
 UNSETTLED = STATE / "unsettled"
@@ -49,7 +50,7 @@ class Presence:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = hide_password(url)  # for people
         self.cancelled = False
         self.gaps: list[tuple[datetime, datetime | None]] = []
         self._flow_run_ids: list[Any] = []

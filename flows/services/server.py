@@ -28,6 +28,7 @@ from flows.system.locks import held_lock
 from flows.system.process import UNTRACKED, Tree
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
+from tasks.tracking.client import hide_password
 from tasks.tracking.machine import is_alive, start_mark
 from tasks.workspace.places import STATE
 
@@ -103,7 +104,8 @@ def connected(root: Path, say: Say) -> Iterator[str]:
     own = configured_url()
     if own is not None:
         if not answers(own):
-            raise PoseError(f"the Prefect server at {own} does not answer; start it, or unset PREFECT_API_URL")
+            shown = hide_password(own)
+            raise PoseError(f"the Prefect server at {shown} does not answer; start it, or unset PREFECT_API_URL")
         yield own
         return
     if record := recorded_server(root):
@@ -298,7 +300,7 @@ def answers_at(url: str) -> bool:
 
 def answers(url: str) -> bool:
     """Tell whether a Prefect API answers at all, be it with a refusal."""
-    return _answers(f"{url.rstrip('/')}/health")
+    return _answers(f"{hide_password(url).rstrip('/')}/health")  # urllib takes a name and password for the host's
 
 
 def _answers(page: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from flows.system.printable import to_printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,7 @@ def print_table(console: Console, headings: Sequence[str], rows: Iterable[Sequen
     from rich.measure import Measurement
     from rich.table import Table
 
-    cells = [list(row) for row in rows]
+    cells = [[to_printable(cell) for cell in row] for row in rows]
     table = Table(*headings)
     for row in cells:
         table.add_row(*row)

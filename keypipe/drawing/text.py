@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -25,6 +26,7 @@ _GAP_PX = 2  # between a box and its tag
 _NAME_FONT_PX = 10
 _NAME_GAP_PX = 10  # between a point and its name
 _CORNERS_SUPERSAMPLING = 4
+_MAX_CHARACTERS = 200  # of a text on a picture
 _DIRECTIONS = 16
 _RINGS = 10  # of places around a point, each a third further off
 
@@ -202,10 +204,16 @@ def _tag_font_px(size_wh: tuple[int, int], box: Box) -> int:
     return max(9, min(_font_px(size_wh), round(0.13 * diagonal)))
 
 
+def _shorten(text: str) -> str:
+    """Return a text that a font can lay out on one line and memory can hold: names of files and labels are any."""
+    line = re.sub("[\n\r\x1c-\x1e\x85\u2029]", " ", text)  # where Pillow's raqm raises
+    return line if len(line) <= _MAX_CHARACTERS else line[: _MAX_CHARACTERS - 1] + "…"
+
+
 @lru_cache(maxsize=4096)
 def _plate_size(text: str, font_px: int) -> tuple[int, int]:
     """Return width and height of a text with a margin, pixels."""
-    left, _, right, _ = load_font(font_px).getbbox(text)
+    left, _, right, _ = load_font(font_px).getbbox(_shorten(text))
     return math.ceil(right - left + 0.8 * font_px), math.ceil(1.42 * font_px)
 
 
@@ -217,6 +225,7 @@ def _plate(text: str, font_px: int, ground: Ink, colour: Colour) -> NDArray[np.u
         uint8 (height, width, 4), premultiplied; shared, not to be changed.
     """
     width, height = _plate_size(text, font_px)
+    text = _shorten(text)
     factor = _CORNERS_SUPERSAMPLING
     mask = Image.new("L", (width * factor, height * factor), 0)
     corners = (0, 0, width * factor - 1, height * factor - 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from flows.pipeline.stages.gpus import holding_gpus
+from flows.system.printable import to_printable
 from flows.system.process import Tree
 from keypipe.errors import PoseError
 from tasks.versions.raw import RawVersion
@@ -51,7 +52,7 @@ def run_stage_process(
         started(tree)
         try:
             for line in tree.lines(poll):
-                say(line)
+                say(to_printable(line))
             code = tree.wait()
         finally:
             tree.end()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import posixpath
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ QUICK_SECONDS = 5
 """For an answer where something waits."""
 
 _PATIENT_SECONDS = 15
+_MAX_KEY = 250
 _MAX_VALUE = 5900
 _MAX_TAG = 4900
 
@@ -208,7 +212,7 @@ def open_training(root: Path, record: TrainingRecord, tags: dict[str, str] | Non
     name = f"train {record.fingerprint[:8]}"
     run = RunInfo(server_name(root), experiment_name(), record.fingerprint, name, tags=all_tags)
     box = outbox.open_box(root, run)
-    box.add(outbox.Params({key: value[:_MAX_VALUE] for key, value in record.params.items()}))
+    box.add(outbox.Params({key: value[:_MAX_VALUE] for key, value in name_params(record.params).items()}))
     box.add(outbox.Data(record.raw_version, record.counts))
     packages = box.path / PACKAGES_FILE
     write_json(packages, package_versions())
@@ -216,6 +220,19 @@ def open_training(root: Path, record: TrainingRecord, tags: dict[str, str] | Non
     packages.unlink()
     box.add(outbox.Note())
     return box
+
+
+def name_params(params: Mapping[str, str]) -> dict[str, str]:
+    """Return parameters under names that MLflow takes: it refuses all for one; names of a schema may be any text."""
+    named: dict[str, str] = {}
+    for key, value in params.items():
+        # mlflow.utils.validation: these characters alone, and no name that a path would be written shorter as
+        taken = re.sub(r"[^\w.\- /]", "_", key)[:_MAX_KEY]
+        if posixpath.normpath(taken) != taken or taken == "." or taken.startswith(("/", "..")):
+            taken = f"_{taken.replace('/', '_')}"[:_MAX_KEY]
+        tries = itertools.chain([taken], (f"{taken[: _MAX_KEY - 8]} {number}" for number in itertools.count(2)))
+        named[next(one for one in tries if one not in named)] = value
+    return named
 
 
 def _perform(client: Any, run_id: str, item: outbox.Item, files: Path) -> None:

@@ -58,6 +58,15 @@ def test_objects_without_a_label_get_no_tag() -> None:
     assert (picture == 90).all()
 
 
+@pytest.mark.parametrize(
+    "text", ["two\nlines", "\r\x1c\x1d\x1e\x85\u2029", "\x00\x1b[31m\u202e", "x" * 1_000_000, "{$\\frac"]
+)
+def test_any_name_of_a_file_can_be_a_caption(text: str) -> None:
+    picture = np.full((100, 150, 3), 255, np.uint8)
+    draw_caption(picture, text)
+    assert (picture != 255).any()
+
+
 def test_names_keep_out_of_each_others_way() -> None:
     apart, one = (np.full((200, 200, 3), 90, np.uint8) for _ in range(2))
     draw_names(one, [("left ear", (100, 100))])

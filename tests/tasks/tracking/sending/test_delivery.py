@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from keypipe.errors import ConfigError, PoseError
 from tasks.tracking import history, outbox, runs
 from tasks.tracking.client import hide_password, tracking_uri
 from tasks.tracking.sending import courier
-from tasks.tracking.sending.delivery import deliver_all
+from tasks.tracking.sending.delivery import deliver_all, name_params
 from tasks.workspace.models import FORMAT, Summary, TrainingRecord
 from tasks.workspace.places import BEST, MODELS, OUTBOX, RECORD
 from tasks.workspace.program import write_json
@@ -372,6 +374,21 @@ def test_a_database_whose_driver_is_not_there_is_told(tmp_path: Path, monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql://a:secret@127.0.0.1:9/db")
     with pytest.raises(PoseError, match=r"mysql://127.0.0.1:9/db: needs a package that is not there"):
         history.list_runs(tmp_path)
+
+
+@given(st.lists(st.text(max_size=300), max_size=4, unique=True))
+@example(["schema.classes.</script><b onclick='x'>.keypoints", "schema.classes.a//b.keypoints", "../a", ".", "", "/a"])
+@example(["a?", "a!", "x" * 251, "x" * 252, "x" * 249 + "/a"])
+@example(["train.epochs", "schema.classes.奶牛.keypoints", "schema.classes.left/right.keypoints"])
+def test_parameters_get_names_that_mlflow_takes_and_none_is_lost(keys: list[str]) -> None:
+    from mlflow.utils.validation import _validate_param
+
+    named = name_params({key: str(number) for number, key in enumerate(keys)})
+    assert list(named.values()) == [str(number) for number in range(len(keys))]
+    for key, value in named.items():
+        _validate_param(key, value)
+    if "train.epochs" in keys:
+        assert list(named) == keys
 
 
 def test_passwords_are_not_shown() -> None:
