@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Tests that run at the same time.
 JOBS ?= 2
 
-.PHONY: demo test quick fuzz test-all install lock labelme lint format browser clean
+.PHONY: demo test quick fuzz faults test-all install lock audit sbom labelme lint format browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -28,6 +28,10 @@ quick: install
 FUZZ_INPUTS ?= 100000
 fuzz: install
 	$(BIN)/python -m tests.fuzz --inputs $(FUZZ_INPUTS)
+
+# Processes killed, disks full, servers away: docs/reliability.md. A sample of it is in `make test`.
+faults: install
+	$(PYTEST) -n $(JOBS) -m faults
 
 test-all: install
 	$(PYTEST) -n $(JOBS)
@@ -53,6 +57,24 @@ lock:
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	build/lock/bin/python tools/lock.py $(UPGRADE)
 	rm -r build/lock
+
+# Known weaknesses of what the locks name. It fails where the index tells nothing of a package, as mirrors do, rather
+# than to call it sound.
+audit:
+	python=$$($(FIND) $(VENV) "$(PYTHON)") && "$$python" -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	for lock in requirements.lock requirements-labelme.lock; do \
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r $$lock || exit 1; done
+	rm -r build/audit
+
+# What the environment holds, with licenses, as CycloneDX.
+sbom: install
+	$(BIN)/python -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
+	build/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+	-o build/sbom.json $(BIN)/python
+	rm -r build/sbom
+	@echo "what is installed: build/sbom.json"
 
 lint: install
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import sqlite3
@@ -86,7 +87,8 @@ def test_no_name_was_run_by_a_shell_or_a_parser(hostile: Path) -> None:
     with sqlite3.connect(hostile / "mlflow.db") as database:
         params = dict(database.execute("SELECT key, value FROM params"))
     assert params["train.epochs"] == "1"
-    assert LABELS["nose"] in str([value for key, value in params.items() if key.startswith("schema.classes.")])
+    (keypoints,) = [value for key, value in params.items() if key.endswith("script_.keypoints")]
+    assert LABELS["nose"] in ast.literal_eval(keypoints)
 
 
 @pytest.mark.timeout(1800)
@@ -137,4 +139,4 @@ def test_the_servers_page_runs_none_either(hostile: Path, browser: Any) -> None:
     shutil.copy(hostile / "exports/model.onnx", hostile.parent / f"{FILES[1]}.onnx")
     with serving(hostile.parent, hostile.parent / f"{FILES[1]}.onnx") as server:
         browser.get(server.url)
-        assert " ".join(LABELS["nose"].split()) in " ".join(look(browser).split())
+        assert LABELS["cow"] in look(browser)
