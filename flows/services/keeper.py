@@ -124,7 +124,8 @@ def run_prefect(root: Path, port: int) -> Iterator[Running]:
     """Run Prefect's server, unless the user has one, or another command of this workspace keeps one."""
     own = server.find_configured_url()
     if own is not None:
-        yield Running(hide_password(own).rstrip("/").removesuffix("/api"), lambda: True, "the one that Prefect's settings name")
+        shown = hide_password(own).rstrip("/").removesuffix("/api")
+        yield Running(shown, lambda: True, "the one that Prefect's settings name")
         return
     with server.joined_server(root, "keypipe up", say, port) as (record, tree):
         url = record.url.removesuffix("/api")
