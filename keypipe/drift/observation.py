@@ -15,17 +15,13 @@ from numpy.typing import NDArray
 from keypipe.drift.rows import LoggedKeypoint, LoggedObject, PixelStatistics
 from keypipe.images.opencv import import_cv2
 from keypipe.inference.predictor import Predictor, Thresholds
+from keypipe.inference.views import predict_mirrored, predict_smaller
 from keypipe.keypoints.boxes import box_iou
 from keypipe.keypoints.predictions import Prediction
-from keypipe.keypoints.skeleton import Schema
 
 LOOK_PX = 320
 """Longest side at which pixels are looked at."""
 
-SMALLER = 0.75
-"""Size of the smaller view."""
-
-_GREY = 114  # as the letterbox pads
 _SAME_IOU = 0.5
 
 BgrImage = NDArray[np.uint8]
@@ -100,54 +96,27 @@ def compare_views(
         For the mirrored and for the smaller view: for each object, for each keypoint, the distance of the view's
         from the image's, in box diagonals; infinite where the view has no such object.
     """
-    height, width = image_bgr.shape[:2]
     lenient = Thresholds(thresholds.conf / 2, thresholds.iou, thresholds.max_det, thresholds.keypoint_conf)
-    schema = predictor.info.schema
-    mirrored = predictor.predict_image(np.ascontiguousarray(image_bgr[:, ::-1]), lenient)
-    canvas = np.full((round(height / SMALLER), round(width / SMALLER), 3), _GREY, dtype=np.uint8)
-    top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2
-    canvas[top : top + height, left : left + width] = image_bgr
-    smaller = predictor.predict_image(canvas, lenient)
     return [
-        _distances(predictions, [_mirror_back(found, width, schema) for found in mirrored]),
-        _distances(predictions, [_moved(found, -left, -top) for found in smaller]),
+        _distances(predictions, predict_mirrored(predictor, image_bgr, lenient)),
+        _distances(predictions, predict_smaller(predictor, image_bgr, lenient)),
     ]
 
 
-_Placed = tuple[str, NDArray[np.float64], NDArray[np.float64]]
-"""Class, box (4,), keypoints (n_keypoints, 2), pixels of the image."""
+def _place(found: Prediction) -> NDArray[np.float64]:
+    return np.array([(point.x, point.y) for point in found.keypoints], dtype=np.float64).reshape(-1, 2)
 
 
-def _place(found: Prediction) -> _Placed:
-    points = np.array([(point.x, point.y) for point in found.keypoints], dtype=np.float64).reshape(-1, 2)
-    return found.class_name, np.array(found.box_xyxy, dtype=np.float64), points
-
-
-def _moved(found: Prediction, x: float, y: float) -> _Placed:
-    name, box, points = _place(found)
-    return name, box + np.array([x, y, x, y]), points + np.array([x, y])
-
-
-def _mirror_back(found: Prediction, width: int, schema: Schema) -> _Placed:
-    """Turn an object of the mirrored image into one of the image: what is left there is right here."""
-    name, box, points = _place(found)
-    skeleton = schema.classes[name]
-    partners = skeleton.partners()
-    order = [skeleton.keypoints.index(partners.get(keypoint, keypoint)) for keypoint in skeleton.keypoints]
-    points = points[order] * np.array([-1, 1]) + np.array([width, 0])
-    return name, np.array([width - box[2], box[1], width - box[0], box[3]]), points
-
-
-def _distances(predictions: Sequence[Prediction], view: Sequence[_Placed]) -> list[list[float]]:
+def _distances(predictions: Sequence[Prediction], view: Sequence[Prediction]) -> list[list[float]]:
     rows: list[list[float]] = []
     for found in predictions:
-        name, box, points = _place(found)
-        others = [other for other in view if other[0] == name]
-        overlap = box_iou(box, np.array([other[1] for other in others])) if others else np.zeros(1)
+        points, box = _place(found), np.array(found.box_xyxy, dtype=np.float64)
+        others = [other for other in view if other.class_name == found.class_name]
+        overlap = box_iou(box, np.array([other.box_xyxy for other in others])) if others else np.zeros(1)
         best = int(overlap.argmax())
         if overlap[best] < _SAME_IOU:
             rows.append([math.inf] * len(points))
             continue
         diagonal = max(float(np.hypot(box[2] - box[0], box[3] - box[1])), 1e-6)
-        rows.append((np.hypot(*(points - others[best][2]).T) / diagonal).tolist())
+        rows.append((np.hypot(*(points - _place(others[best])).T) / diagonal).tolist())
     return rows

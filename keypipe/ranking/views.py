@@ -14,17 +14,14 @@ import numpy as np
 
 from keypipe.images.media import BgrImage
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Predictor, Thresholds
+from keypipe.inference.views import predict_mirrored, predict_smaller
 from keypipe.keypoints.boxes import box_iou
-from keypipe.keypoints.predictions import PredictedKeypoint, Prediction
+from keypipe.keypoints.predictions import Prediction
 from keypipe.keypoints.skeleton import Schema
 
-SMALLER = 0.75
-"""Share of its size that everything has in the view from farther away."""
 MATCH_IOU = 0.5
 FAR = 0.2
 """Box diagonals; a keypoint that two views put so far apart could not be less agreed upon."""
-
-_GREY = 114  # of the border, as around every image that is shown to a model
 
 
 class Views(msgspec.Struct, frozen=True):
@@ -51,37 +48,12 @@ def predict_views(predictor: Predictor, image_bgr: BgrImage, thresholds: Thresho
         thresholds: which objects count.
     """
     schema = predictor.info.schema
-    mirrored: list[Prediction] = []
-    if schema.has_pairs:
-        flipped = predictor.predict_image(np.ascontiguousarray(image_bgr[:, ::-1]), thresholds)
-        width = image_bgr.shape[1]
-        mirrored = [_mirror(found, width, schema) for found in flipped if schema.classes[found.class_name].pairs]
-    height, width = image_bgr.shape[:2]
-    dx, dy = (round(side * (1 / SMALLER - 1) / 2) for side in (width, height))
-    framed = np.full((height + 2 * dy, width + 2 * dx, 3), _GREY, dtype=np.uint8)
-    framed[dy : dy + height, dx : dx + width] = image_bgr
-    smaller = [_shift(found, -dx, -dy) for found in predictor.predict_image(framed, thresholds)]
-    return Views(predictor.predict_image(image_bgr, thresholds), mirrored, smaller)
-
-
-def _mirror(found: Prediction, width: int, schema: Schema) -> Prediction:
-    skeleton = schema.classes[found.class_name]
-    partners = skeleton.partners()
-    left, top, right, bottom = found.box_xyxy
-    by_name = {
-        partners.get(point.name, point.name): PredictedKeypoint(
-            partners.get(point.name, point.name), width - point.x, point.y, point.confidence
-        )
-        for point in found.keypoints
-    }
-    points = [by_name[name] for name in skeleton.keypoints]
-    return Prediction(found.class_name, found.score, (width - right, top, width - left, bottom), points)
-
-
-def _shift(found: Prediction, dx: float, dy: float) -> Prediction:
-    left, top, right, bottom = found.box_xyxy
-    points = [PredictedKeypoint(point.name, point.x + dx, point.y + dy, point.confidence) for point in found.keypoints]
-    return Prediction(found.class_name, found.score, (left + dx, top + dy, right + dx, bottom + dy), points)
+    mirrored = predict_mirrored(predictor, image_bgr, thresholds) if schema.has_pairs else []
+    return Views(
+        predictor.predict_image(image_bgr, thresholds),
+        [found for found in mirrored if schema.classes[found.class_name].pairs],
+        predict_smaller(predictor, image_bgr, thresholds),
+    )
 
 
 def disagreement(views: Views, schema: Schema, keypoint_conf: float) -> float:
