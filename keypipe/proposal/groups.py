@@ -11,8 +11,9 @@ from keypipe.splits.groups import BY_FOLDER, find_group
 
 KEY = "split.group_by"
 
-BY_NAME = r"(?i)^(.*?)(?:[\W_]*(?:frame)?[\W_]*\d+)?\.[^./]+$"
-"""What stands before the last number of a file's name: the video of a frame, the day of ``IMG_20230417_171802.jpg``."""
+BY_NAME = r"(?i)^(.*?)(?:[\W_]*(?:frame)?[\W_]*\d+)?(?:\.[a-z][^./]*)*$"
+"""What stands before the last number of a file's name: the video of a frame, the day of ``IMG_20230417_171802.jpg``.
+Images that are made anew have two suffixes."""
 BY_DATE = r"((?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01]))(?!\d)"
 
 _WAYS = (

@@ -16,6 +16,7 @@ def name_all(pattern: str, n_groups: int, n_images: int) -> list[str]:
         (name_all("cam{}/{:04}.jpg", 8, 5), BY_FOLDER),
         (name_all("clip{}_frame_{:06}.png", 8, 5), BY_NAME),
         (name_all("barn-{}-{}.jpg", 8, 5), BY_NAME),
+        (name_all("barn-{}-{}.png.bmp", 8, 5), BY_NAME),  # as an image that is made anew is called
         (name_all("IMG_2023041{}_1718{:02}.jpg", 8, 5), BY_NAME),
         (name_all("images/clip{}_{}.jpg", 8, 5), BY_NAME),
     ],

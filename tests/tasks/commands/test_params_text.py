@@ -10,7 +10,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, Skeleton
-from tasks.commands.params_text import assign
+from tasks.commands.params_text import assign, comment
 from tasks.commands.schema_text import with_schema
 from tasks.workspace.documents import parse_document
 from tasks.workspace.params import load_schema
@@ -63,8 +63,8 @@ def test_what_cannot_be_edited_in_place_is_written_anew_with_its_comments(key: s
     for part in key.split("."):
         found = found[part]
     assert found == value
-    for comment in ("# the whole file's comment", "# how to train", "# as many as you have patience for", "# nothing"):
-        assert comment in text
+    for remark in ("# the whole file's comment", "# how to train", "# as many as you have patience for", "# nothing"):
+        assert remark in text
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -161,3 +161,24 @@ def test_a_section_that_is_empty_gets_its_first_line(before: str, after: str, li
 def test_a_value_on_the_way_is_no_section() -> None:
     with pytest.raises(ConfigError, match="a is a value"):
         assign("a: 1\n", ["a", "b"], 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "wanted"),
+    [
+        ("a:\n  b: 1\n  c: 2\n", "a.b", "a:\n  b: 1  # why\n  c: 2\n"),
+        ("a:\n  b: 1    # what it was\n  c: 2\n", "a.b", "a:\n  b: 1  # why\n  c: 2\n"),
+        ("a:\n  b: null  # what\n", "a.b", "a:\n  b: null  # why\n"),
+        ("a:\n  b: [1, {c: 2}]\n", "a.b", "a:\n  b: [1, {c: 2}]  # why\n"),
+        ("a:\n  b: '# no comment'\n", "a.b", "a:\n  b: '# no comment'  # why\n"),
+        ("a:\r\n  b: 1 # x\r\n", "a.b", "a:\r\n  b: 1  # why\r\n"),
+        ("a:\n  b: 1", "a.b", "a:\n  b: 1  # why"),
+        ("a: {b: 1, c: 2}\n", "a.b", "a: {b: 1, c: 2}\n"),  # no place beside it
+        ("a:\n  b:\n    - 1\n", "a.b", "a:\n  b:\n    - 1\n"),
+        ("a:\n  b: 1\n", "a.c", "a:\n  b: 1\n"),
+    ],
+)
+def test_a_comment_stands_beside_one_value(text: str, key: str, wanted: str) -> None:
+    changed = comment(text, key.split("."), "why")
+    assert changed == wanted
+    assert YAML(typ="safe").load(changed) == YAML(typ="safe").load(text)

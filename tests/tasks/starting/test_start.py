@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from keypipe.annotations.labelme import LabelmeOptions
 from keypipe.errors import AnnotationError, ConfigError
@@ -275,3 +278,54 @@ def test_a_schema_that_is_no_section_is_said(drawn: Path, own: Path, value: str)
     (drawn / "params.yaml").write_text(f"schema: {value}\n")
     with pytest.raises(ConfigError, match="schema: expected a section with classes"):
         use(drawn, own)
+
+
+def test_a_folder_with_every_quirk_gets_parameters_by_which_convert_reads_it(
+    drawn: Path, tmp_path: Path, write_labelme: Write
+) -> None:
+    """Outlines, hidden keypoints by an ending, 16-bit images, spellings, videos: all of it without an edit."""
+    for number in range(24):
+        names = ("nose", "Ear_L", "Ear_R_hidden" if number % 4 == 0 else "Ear_R")
+        shapes = [rectangle("cow", (10, 10, 90, 90)) | {"shape_type": "polygon"}]
+        shapes[0]["points"] = [[10, 50], [50, 10], [90, 50], [50, 90]]
+        shapes += [point(name, 30 + 15 * place, 40 + 7 * place) for place, name in enumerate(names)]
+        name = f"clip{number % 8}-{number:03}.png"
+        path = write_labelme(name, shapes, (100, 100), folder=tmp_path / "own")
+        tiles = np.random.default_rng(number).integers(500, 900, (10, 10))
+        Image.fromarray(np.kron(tiles, np.ones((10, 10))).astype(np.uint16)).save(path.with_suffix(".png"))
+    for key, value in {"imgsz": 160, "epochs": 70, "batch": 16, "nbs": 16}.items():
+        set_params(drawn, **{f"train.{key}": value})
+    told = use(drawn, tmp_path / "own")
+    params = yaml.safe_load((drawn / "params.yaml").read_text())
+    convert = params["convert"]
+    assert (convert["box_from"], convert["occluded_suffix"], convert["depth"]) == ("outline", "_hidden", "scale")
+    assert params["schema"]["classes"]["cow"]["pairs"] == [["Ear_L", "Ear_R"]]
+    assert params["split"]["group_by"]
+    assert params["train"]["fliplr"] == 0.5
+    assert (params["train"]["imgsz"], params["train"]["batch"]) == (160, 8)
+    assert "is yours" not in told
+    run_stages(drawn, "convert", "split")
+    report = json.loads((drawn / "reports/convert/report.json").read_text())
+    assert (report["objects"], report["keypoints"]["cow"]["Ear_R"]["occluded"]) == (24, 6)
+    assert len(report["derived_images"]) == 24
+    check_workspace(drawn)
+
+
+def test_points_alone_get_boxes(drawn: Path, tmp_path: Path, write_labelme: Write) -> None:
+    for number in range(12):
+        shapes = [point("nose", 20 + number, 20), point("tail", 80, 60), point("hoof", 40, 90 - number)]
+        write_labelme(f"{number}.jpg", shapes, folder=tmp_path / "own")
+    assert "object: " in use(drawn, tmp_path / "own")
+    run_stages(drawn, "convert")
+    report = json.loads((drawn / "reports/convert/report.json").read_text())
+    assert report["objects"] == 12
+
+
+def test_what_follows_from_data_that_stay_stays(drawn: Path) -> None:
+    run_stages(drawn, "convert")
+    told = use(drawn, drawn / "data/raw")
+    assert "the schema stays as it is: 1 class, 13 keypoints" in told
+    assert ": nothing and params.yaml." in told
+    assert (drawn / "data/coco/keypoints.json").exists()
+    (aside,) = (drawn / ".keypipe/replaced").iterdir()
+    assert [path.name for path in aside.iterdir()] == ["params.yaml"]
