@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import subprocess
@@ -184,6 +185,21 @@ def test_the_examples_of_the_library_run_on_the_demo(tmp_path: Path, monkeypatch
 def to_centre(box_xyxy: tuple[float, float, float, float]) -> list[float]:
     left, top, right, bottom = box_xyxy
     return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+
+
+RELIABILITY = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+ROWS = [
+    row for row in RELIABILITY.splitlines() if row.startswith("| ") and not row.startswith(("| fault |", "| input |"))
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:50])
+def test_every_row_about_reliability_names_tests_that_exist(row: str) -> None:
+    tests = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", row.split("|")[-2])
+    assert tests, "no test"
+    for path, name in tests:
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path}::{name}"
 
 
 def test_every_kind_of_finding_is_documented() -> None:

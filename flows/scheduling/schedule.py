@@ -100,8 +100,11 @@ def _only_one(root: Path, stack: ExitStack) -> None:
 
 def _runner_environment(url: str) -> dict[str, str]:
     repository = str(Path(__file__).resolve().parents[2])
+    shown = hide_password(url)
+    pages = {"PREFECT_UI_URL": shown.rstrip("/").removesuffix("/api")} if shown != url else {}
     return {
         **os.environ,
+        **pages,
         "PYTHONPATH": os.pathsep.join(filter(None, [repository, os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
         "PREFECT_API_URL": url,

@@ -106,7 +106,8 @@ def connected(root: Path, say: Say) -> Iterator[str]:
         if not answers(own):
             shown = hide_password(own)
             raise PoseError(f"the Prefect server at {shown} does not answer; start it, or unset PREFECT_API_URL")
-        yield own
+        with _links_without_password(own):
+            yield own
         return
     if record := recorded_server(root):
         with pointed_to(record.url):
@@ -115,6 +116,18 @@ def connected(root: Path, say: Say) -> Iterator[str]:
     say("starting a temporary Prefect server (a few seconds; `keypipe up` keeps one)")
     with running_server(root, temporary=True) as url, pointed_to(url), _without_links():
         yield url
+
+
+@contextmanager
+def _links_without_password(url: str) -> Iterator[None]:
+    """Keep Prefect from writing the name and password of its API into the addresses of pages that it names."""
+    from prefect.settings import PREFECT_UI_URL, temporary_settings
+
+    if hide_password(url) == url:
+        yield
+        return
+    with temporary_settings({PREFECT_UI_URL: hide_password(url).rstrip("/").removesuffix("/api")}):
+        yield
 
 
 @contextmanager

@@ -13,7 +13,9 @@ import time
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -90,7 +92,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder, buffering=_BUFFER)  # noqa: SIM115 - open as long as the store
         self._starts = array("q", [0])
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
 
     def append(self, record: bytes) -> int:
         """Keep a record; return its number, counted from 0."""
@@ -107,6 +109,12 @@ class Store:
         self._file.seek(start)
         record: bytes = self._file.read(self._starts[number + 1] - start)
         return record
+
+
+def _close(file: IO[bytes]) -> None:
+    """Close a file that nobody reads any more: where its disk is full, what is still to be written does not matter."""
+    with suppress(OSError):
+        file.close()
 
 
 _BUFFER = 1 << 18

@@ -81,8 +81,13 @@ def _check(variable: str, uri: str) -> None:
     if scheme in ("http", "https"):
         try:
             host, _ = urlsplit(uri).hostname, urlsplit(uri).port
-        except ValueError as error:  # a port that is none, a bracket that does not end
-            raise ConfigError(f"{variable}={hide_password(uri)}: no address ({error}); {_EXAMPLES}") from error
+        except ValueError:  # a port that is none, a bracket that does not end; its message may have the password in it
+            shown, why = hide_password(uri), "signs in a password are written in percent, such as / as %2F"
+            try:
+                urlsplit(shown).port  # noqa: B018
+            except ValueError as error:
+                why = str(error)
+            raise ConfigError(f"{variable}={shown}: no address ({why}); {_EXAMPLES}") from None
         if not host:
             raise ConfigError(f"{variable}={uri}: names no host; {_EXAMPLES}")
     if scheme == "sqlite" and not rest.startswith("/"):

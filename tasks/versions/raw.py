@@ -10,7 +10,7 @@ from tasks.progress import Progress
 from tasks.versions import git
 from tasks.versions.repository import opened, waiting, written_whole
 from tasks.workspace.documents import parse_yaml
-from tasks.workspace.places import RAW, RAW_FILE
+from tasks.workspace.places import RAW, RAW_FILE, REPLACED
 
 ATTEMPTS = 3
 """How often files that people save while they are versioned are looked at anew."""
@@ -250,6 +250,10 @@ def check_raw(root: Path) -> None:
     raw = root / RAW
     advice = "put your labelme JSON files and images there, or run `keypipe demo`"
     if not raw.exists() and not raw.is_symlink():
+        if aside := sorted((root / REPLACED).glob(f"*/{RAW}")):  # of a `use` that was killed between two renames
+            advice = (
+                f"the data before lie in {aside[-1].relative_to(root)}: move them back, or give others to `keypipe use`"
+            )
         raise DatasetError(f"{RAW}: not there; {advice}")
     if any(part.is_symlink() for part in (raw, raw.parent)):
         raise DatasetError(f"{RAW}: is a link, which DVC does not follow; put the files themselves there")

