@@ -27,6 +27,10 @@ MIN_SHARE = 0.02
 """A point label on a smaller share of a class's objects is taken for a slip, not for a keypoint."""
 
 
+DOUBT = "may be left and right of one thing"
+"""In notes on names that are paired only if somebody says so."""
+
+
 class Draft(msgspec.Struct, frozen=True):
     """A first schema.
 
@@ -268,7 +272,7 @@ def _describe_doubts(class_name: str, doubts: Sequence[tuple[str, str]]) -> list
     named = ", ".join(f"{a!r} and {b!r}" for a, b in doubts)
     example = ", ".join(f"[{a}, {b}]" for a, b in doubts)
     return [
-        f"{named} may be left and right of one thing, or mean something else; if the first, write"
+        f"{named} {DOUBT}, or mean something else; if the first, write"
         f" pairs: [{example}] for {class_name!r} (what is paired swaps when a training mirrors an image)"
     ]
 

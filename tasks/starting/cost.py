@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Cost(msgspec.Struct, frozen=True):
         epoch_seconds: of all steps of an epoch, and its validation.
         epochs: planned; patience may end the training before.
         total_seconds: of all of them.
+        load: of the machine meanwhile, processes that want a core for each core; above 1 an idle one is faster.
     """
 
     imgsz: int
@@ -48,6 +50,7 @@ class Cost(msgspec.Struct, frozen=True):
     epoch_seconds: float
     epochs: int
     total_seconds: float
+    load: float | None = None
 
 
 class _Measured(Exception):  # noqa: N818 - it ends a training that has only been looked at
@@ -101,7 +104,9 @@ def measure_cost(root: Path, found: Found, params: TrainParams, seed: int, local
         job.scratch.mkdir()
         times = _measure(root, job, local)
     tell("timing a training step", 1, 1)
-    return reckon(times, found.images, int(arguments.get("imgsz", 640)), batch, _count_loaders(local, times))
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    cost = reckon(times, found.images, int(arguments.get("imgsz", 640)), batch, _count_loaders(local, times))
+    return msgspec.structs.replace(cost, load=load)
 
 
 def _resolve(root: Path, model: str) -> str:

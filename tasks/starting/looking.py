@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from keypipe.annotations.draft import Draft, draft_schema
+from keypipe.annotations.draft import DOUBT, Draft, draft_schema
 from keypipe.annotations.folder import read_folder
 from keypipe.annotations.labelme import (
     EncodingError,
@@ -178,7 +178,8 @@ def look_at(
                 has_pairs=schema.has_pairs,
             )
         )
-    notes = [*(draft.notes if is_drafted else ()), *_tell_foreign(unread), *_tell_faults(folder_read)]
+    drafted = [note for note in draft.notes if is_drafted and DOUBT not in note]  # those are asked about
+    notes = [*drafted, *_tell_foreign(unread), *_tell_faults(folder_read)]
     return Found(
         source,
         names,

@@ -32,6 +32,8 @@ _FONT_PX = 15
 _EXAMPLES = 3
 _MOST_CLASSES = 8
 _MARGIN = 0.25
+_LARGE_PX = 320
+_BUSY = 1.5
 
 
 def write_page(root: Path, found: Found, choices: Sequence[Choice], cost: Cost | None, why_no_cost: str) -> Path:
@@ -97,6 +99,11 @@ def tell_cost(cost: Cost | None, why_not: str) -> Iterator[tuple[str, str]]:
     yield "a step", f"{cost.step_seconds:.2f} s, measured: {cost.batch} images of {cost.imgsz} px, forward and backward"
     yield "an epoch", f"about {format_seconds(cost.epoch_seconds)}"
     yield f"{cost.epochs} epochs", f"about {format_seconds(cost.total_seconds)} at most, an estimate from one step"
+    if cost.imgsz > _LARGE_PX:
+        half = cost.imgsz // 2
+        yield f"at train.imgsz {half}", f"about {format_seconds(cost.total_seconds / 4)}, and objects half as large"
+    if cost.load is not None and cost.load > _BUSY:
+        yield "the machine", f"was busy: {cost.load:.1f} processes for each core; an idle one is faster"
 
 
 def _draw_classes(found: Found) -> Iterator[tuple[str, RgbImage]]:

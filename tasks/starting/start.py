@@ -226,7 +226,7 @@ def describe(taken: Taken) -> str:
         for choice in taken.kept
     ]
     lines += [f"  {note}" for note in found.notes]
-    lines += [f"  {proposal.question}" for proposal in found.declined if not _is_told(proposal, found)]
+    lines += [f"  {proposal.question} If so, say it in params.yaml: {proposal.key}" for proposal in found.declined]
     replaced = ", ".join(taken.adopted.moved) or "nothing"
     lines.append(f"What was there before is in {taken.adopted.aside}: {replaced} and params.yaml.")
     page = taken.page.relative_to(taken.page.parents[2])
@@ -244,11 +244,6 @@ def _describe_schema(found: Found) -> list[str]:
         pairs = ", ".join(f"{a}/{b}" for a, b in skeleton.pairs) or "none"
         lines.append(f"  {name}: {', '.join(skeleton.keypoints)} (left/right pairs: {pairs})")
     return lines
-
-
-def _is_told(proposal: Proposal, found: Found) -> bool:
-    """Tell whether the notes on the draft speak of it already."""
-    return proposal.key.endswith(".pairs") and bool(found.notes)
 
 
 def _shorten(written: Mapping[str, Any]) -> dict[str, str]:

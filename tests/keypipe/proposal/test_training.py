@@ -72,7 +72,7 @@ def test_why_the_input_is_no_larger_is_said() -> None:
     [
         (256, Images(500, 100), CPU, 16),
         (256, Images(40, 10), CPU, 8),
-        (1280, Images(500, 100), Machine("cpu", 4e9), 2),
+        (1280, Images(500, 100), Machine("cpu", 6e9), 2),
         (1280, Images(500, 100), Machine("cpu", 1e9), 1),
         (256, Images(20_000, 500), GPU, 64),
         (256, Images(2_000, 500), GPU, 32),

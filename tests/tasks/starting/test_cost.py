@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from keypipe.proposal.training import Images
@@ -9,6 +10,7 @@ from tasks.grading.preflight import Times
 from tasks.progress import tell_nobody
 from tasks.starting.cost import reckon
 from tasks.starting.looking import Source, Weights
+from tasks.starting.page import tell_cost
 from tasks.starting.start import by_default, decline, measure, propose
 from tests.workspace import set_params
 
@@ -34,3 +36,15 @@ def test_parameters_that_a_training_would_refuse_are_why_nothing_was_measured(dr
     measure(drawn, start, by_default(start.choices), tell_nobody)
     assert start.cost is None
     assert "did you mean epochs?" in start.why_no_cost
+
+
+def test_what_it_will_cost_is_told_as_an_estimate() -> None:
+    cost = msgspec.structs.replace(reckon(TIMES, Images(150, 32), 640, 16, workers=0), load=3.0)
+    told = dict(tell_cost(cost, ""))
+    assert told["a step"] == "2.00 s, measured: 16 images of 640 px, forward and backward"
+    assert told["10 epochs"] == "about 5 min at most, an estimate from one step"
+    assert told["at train.imgsz 320"] == "about 78 s, and objects half as large"
+    assert "busy: 3.0 processes for each core" in told["the machine"]
+    idle = msgspec.structs.replace(reckon(TIMES, Images(150, 32), 224, 16, workers=0), load=0.5)
+    assert [what for what, _ in tell_cost(idle, "")] == ["a step", "an epoch", "10 epochs"]
+    assert dict(tell_cost(None, "no images")) == {"time": "not measured: no images"}
