@@ -47,6 +47,7 @@ def test_mlflow_s_own_many_retries_do_not_come_back_after_a_limited_request(
     [
         ("http://h:99999", "Port out of range"),
         ("http://user:secret@h:abc", "Port could not be cast"),
+        ("http://user:secret/x@host:5000", "/ as %2F"),
         ("http://[::1", "Invalid IPv6"),
         ("http://127.0.0.1:9 ", "a blank or a line's end"),
         ("http://127.0.0.1:9\n", "a blank or a line's end"),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tasks.tracking.sending.delivery import deliver_all, name_params
 from tasks.workspace.models import FORMAT, Summary, TrainingRecord
 from tasks.workspace.places import BEST, MODELS, OUTBOX, RECORD
 from tasks.workspace.program import write_json
+from tests.faults.proxy import BadLine
 from tests.flows.toy import wait_until
 from tests.imports import ROOT
 from tests.mlflow_server import MlflowServer
@@ -132,6 +134,39 @@ def test_a_training_and_what_comes_after_it_are_told_once_when_the_server_is_bac
     history.list_runs(tmp_path)
     assert capsys.readouterr().out == ""
     assert len(of(server, tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.faults), pytest.param(3, marks=pytest.mark.faults)]
+)
+def test_over_a_line_that_delays_and_cuts_every_point_is_recorded_once(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    steps = range(1, 41)
+    with BadLine(server.port, seed) as line:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", line.url)
+        live = runs.start_training(tmp_path, make_record())
+        with runs.ending(live):
+            for step in steps:
+                live.log_metrics({"train/pose_loss": 1 / step, "val_epoch/oks_AP": step / 100}, step)
+                time.sleep(0.1)
+            write_models(tmp_path, live.run_id)
+            live.relax()
+            live.log_files(tmp_path / MODELS, "models")
+        line.mend()
+        history.list_runs(tmp_path)
+    assert line.cut >= 3, "the line was too good"
+    (training,) = of(server, tmp_path)
+    assert training.info.status == "FINISHED"
+    client = server.client()
+    for name in ("train/pose_loss", "val_epoch/oks_AP"):
+        told = client.get_metric_history(training.info.run_id, name)
+        assert [metric.step for metric in told] == list(steps)
+    assert {file.path for file in client.list_artifacts(training.info.run_id, "models")} == {
+        "models/best.pt",
+        "models/train.json",
+    }
+    assert not list((tmp_path / OUTBOX).iterdir())
 
 
 def test_what_was_sent_and_not_acknowledged_is_not_there_twice(server: MlflowServer, tmp_path: Path) -> None:
