@@ -20,7 +20,7 @@ from tasks.drift.settings import DriftParams
 from tasks.export import ExportParams
 from tasks.grading.loss_sigma import SigmaCourse
 from tasks.grading.sigmas import read_sigmas
-from tasks.registry.settings import RegistryParams
+from tasks.registry.settings import RegistryParams, RetentionParams
 from tasks.retraining.settings import RetrainParams
 from tasks.split import SplitParams
 from tasks.train import TrainParams
@@ -42,6 +42,7 @@ SECTIONS: dict[str, type[read.Section]] = {
     "registry": RegistryParams,
     "drift": DriftParams,
     "retrain": RetrainParams,
+    "retention": RetentionParams,
 }
 
 

@@ -38,7 +38,6 @@ colours out. `keypipe completion bash`, `zsh` or `fish` prints what lets a shell
 
 PLANNED = {
     "sweep": ("sweep", "Pipeline", "Search parameters; each trial is a run."),
-    "gc": ("none", "Runs", "Will be an alias of `runs prune`, which then needs no `--keep` where a policy is set."),
 }
 """Names that are decided and not there yet; each leaves the page when its command comes."""
 

@@ -21,7 +21,7 @@ DIFFERS = 1
 @json_option("the trainings, and why each stays,")
 @click.pass_context
 def runs(context: click.Context, as_json: bool) -> None:
-    """List trainings; also `runs keep`, `runs prune`, `runs reproduce`."""
+    """List trainings; also `runs keep`, `runs gc`, `runs reproduce`."""
     if context.invoked_subcommand is None:
         from flows.history import retention
 
@@ -55,10 +55,10 @@ def compare(root: Path, names: Sequence[str], as_json: bool) -> None:
 
 @runs.command("keep", everyday=False, examples=["keypipe runs keep latest", "keypipe runs keep 3f2a91c0 --undo"])
 @click.argument("names", metavar="[RUN]...", nargs=-1)
-@click.option("--undo", is_flag=True, help="Let pruning have them again.")
+@click.option("--undo", is_flag=True, help="Let `gc` have them again.")
 @click.pass_obj
 def keep(root: Path, names: Sequence[str], undo: bool) -> None:
-    """Keep trainings whatever is pruned.
+    """Keep trainings whatever `gc` lets go of.
 
     RUN is the start of an MLflow run's id, or `latest`. Without RUN all trainings are listed, and why they stay.
     """
@@ -70,24 +70,75 @@ def keep(root: Path, names: Sequence[str], undo: bool) -> None:
         click.echo(f"{run.name} {'is no longer kept' if undo else 'is kept'}: {run.headline or run.status.lower()}")
 
 
+@runs.command(
+    "report", examples=["keypipe report --mail", "keypipe report 3f2a91c0 --mail --output run.html", "keypipe report"]
+)
+@click.argument("name", metavar="[RUN]", default="workspace")
+@click.option("--mail", is_flag=True, help="Below 10 MB: pictures are made smaller, then fewer.")
+@click.option("--mb", type=click.FloatRange(min=0, min_open=True), help="Another limit, in megabytes.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: reports/run/report.html.")
+@json_option("where it is, and how large,")
+@click.pass_obj
+def report(root: Path, name: str, mail: bool, mb: float | None, output: Path | None, as_json: bool) -> None:
+    """Write one page of a run: data, curves, evaluation, pictures, export, gate, lineage.
+
+    The page needs no network and no other file. RUN is the start of an MLflow run's id, `latest`, or `workspace`, which
+    is the default: the workspace as it is. It shows images, so it is for whoever may see them.
+    """
+    from flows.history import run_page
+
+    limit = mb if mb is not None else run_page.MAIL_MB if mail else None
+    written = run_page.write_page(root, name, output=output, limit_mb=limit)
+    if as_json:
+        echo_json(written)
+        return
+    for line in run_page.describe(written):
+        click.echo(line)
+
+
+_KEEP = click.option(
+    "--keep", "number", metavar="N", type=click.IntRange(1), help="How many trainings stay; default: by params.yaml."
+)
+
+
+@runs.command("gc", examples=["keypipe gc", "keypipe gc --yes", "keypipe gc --keep 5 --json"])
+@_KEEP
+@click.option("--yes", is_flag=True, help="Remove it; without it nothing is removed.")
+@json_option("what goes, or went, and why the rest stays,")
+@click.pass_obj
+def gc(root: Path, number: int | None, yes: bool, as_json: bool) -> None:
+    """Tell what of the past may go, and with --yes remove it.
+
+    Old trainings with all that only they need (snapshots, MLflow's artifacts, registered versions, DVC's cache), runs
+    in Prefect, the log of predictions, and what was reproduced, by the section `retention` of params.yaml. The
+    champion, what a rollback leads to, what is kept by name, in the workspace, or on the tip of a branch or a tag
+    stays.
+    """
+    _clean(root, number, remove=yes, as_json=as_json)
+
+
 @runs.command("prune", everyday=False, examples=["keypipe runs prune --keep 10 --dry-run"])
-@click.option("--keep", "number", metavar="N", type=click.IntRange(1), required=True, help="How many stay, the newest.")
+@_KEEP
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
 @json_option("what was removed")
 @click.pass_obj
-def prune(root: Path, number: int, dry_run: bool, as_json: bool) -> None:
-    """Remove old trainings and all that only they need.
+def prune(root: Path, number: int | None, dry_run: bool, as_json: bool) -> None:
+    """Do what `gc --yes` does; the older name.
 
-    With a training go its snapshot, its artifacts, and what only it needs of DVC's cache. What is kept, registered, in
-    the workspace, or on the tip of a branch or a tag stays.
+    Without --dry-run it removes at once.
     """
-    from flows.history import retention
+    _clean(root, number, remove=not dry_run, as_json=as_json)
 
-    pruned = retention.prune(root, number, dry_run=dry_run, say=partial(click.echo, err=as_json))
+
+def _clean(root: Path, number: int | None, *, remove: bool, as_json: bool) -> None:
+    from flows.history import cleaning
+
+    policy = cleaning.read_policy(root, number)
+    cleaned = cleaning.clean(root, policy, remove=remove, say=partial(click.echo, err=as_json))
     if as_json:
-        echo_json(pruned)
-        return
-    retention.show_pruned(pruned, dry_run=dry_run, say=click.echo)
+        echo_json(cleaned)
+    else:
+        cleaning.show(cleaned, click.echo)
 
 
 @runs.command(

@@ -1,1 +1,1 @@
-"""Earlier trainings: known, compared, reproduced, kept and pruned."""
+"""Earlier trainings: known, compared, reproduced, kept and cleaned up."""

@@ -10,6 +10,7 @@ import msgspec
 from keypipe.errors import ConfigError
 from tasks.tracking import history
 from tasks.tracking import runs as tracking
+from tasks.tracking.tags import DATA
 from tasks.versions import git, snapshots
 
 LATEST = "latest"
@@ -46,6 +47,7 @@ class Run(msgspec.Struct, frozen=True):
         machine: what it ran on.
         children: what was measured and exported of it, newest first.
         snapshot: the files it was made of, where they were kept.
+        data: DVC's name for the raw data.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Run(msgspec.Struct, frozen=True):
     machine: str = ""
     children: tuple[Child, ...] = ()
     snapshot: snapshots.Snapshot | None = None
+    data: str = ""
 
     @property
     def name(self) -> str:
@@ -93,6 +96,7 @@ def list_runs(root: Path) -> list[Run]:
             run.tags.get(tracking.MACHINE, ""),
             tuple(children.get(run.id, ())),
             kept.get(run.id),
+            run.tags.get(DATA, ""),
         )
         for run in tracked
         if tracking.FINGERPRINT in run.tags

@@ -1,28 +1,32 @@
-"""``keypipe keep`` and ``keypipe prune``: one decision over MLflow's runs, snapshots, and DVC's cache.
+"""Which trainings stay: one decision over MLflow's runs, snapshots, registered versions and DVC's cache.
 
 What a run needs is spread over three places: its record and artifacts in MLflow, code and parameters in a commit under
 ``refs/keypipe``, data and models in DVC's cache. Removed in any one of them, it cannot be reproduced; so what goes is
-decided once, and what stays is worked out from the commits of all that stays.
+decided once, and what stays is worked out from the commits of all that stays. ``keypipe gc`` carries it out
+(cleaning.py); ``keypipe keep`` names what stays whatever the policy says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from flows.history.known_runs import Child, Run, find_run, list_runs
-from flows.pipeline import lease
 from flows.system.tables import print_table
-from keypipe.errors import ConfigError, PoseError
+from keypipe.errors import PoseError
 from tasks.registry.retention import delete_versions, find_needed
+from tasks.registry.settings import RetentionParams, read_retention
 from tasks.tracking import runs as tracking
 from tasks.tracking.history import artifact_bytes, registered_models, remove_run, tag_run
 from tasks.versions import git, snapshots
 from tasks.versions.stages import lockfile
 from tasks.versions.store import Unused, unused_objects
 from tasks.workspace.places import LOCK
+
+DAY_SECONDS = 86400.0
 
 Say = Callable[[str], None]
 
@@ -56,6 +60,8 @@ class Pruned(msgspec.Struct, frozen=True):
         strangers: snapshots of runs that this MLflow server does not know; they stay.
         unpurged: runs whose record the server only marked as deleted.
         versions: numbers of the registered versions that go with their trainings.
+        without_snapshot: finished trainings that stay and have no snapshot here: of their data, the raw version alone
+            is known to be needed.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -64,6 +70,12 @@ class Pruned(msgspec.Struct, frozen=True):
     strangers: tuple[str, ...] = ()
     unpurged: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
+    without_snapshot: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of everything."""
+        return sum(self.artifact_bytes.values()) + self.cache.size_bytes
 
 
 def decide(
@@ -72,6 +84,7 @@ def decide(
     registered: Mapping[str, Sequence[str]],
     needed: Mapping[str, Sequence[str]],
     versions: Mapping[str, str] | None = None,
+    young_since: float = float("inf"),
 ) -> list[Verdict]:
     """Decide which trainings stay.
 
@@ -82,6 +95,7 @@ def decide(
         needed: what needs a training, such as ``branch main``, by its fingerprint; it needs one of those that share it.
         versions: of the workspace's registered model, by the names in ``registered``: why each is needed, "" where it
             is not and goes with its training. Versions of other models are always needed.
+        young_since: what began later stays, seconds since the epoch.
 
     Returns:
         A verdict for each, in the same order.
@@ -108,6 +122,8 @@ def decide(
             reasons.append(f"one of the last {keep}" if keep > 1 else "the last one")
         elif run.started > oldest:
             reasons.append("begun since")
+        elif run.started > young_since:
+            reasons.append("begun lately")
         gone = _superseded(run.children, registered) if reasons else ()
         verdicts.append(Verdict(run, tuple(dict.fromkeys(reasons)), gone))
     return verdicts
@@ -181,36 +197,38 @@ def keep(root: Path, names: Sequence[str], *, undo: bool = False) -> list[Run]:
     return chosen
 
 
-def prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
-    """Remove the trainings that nothing needs, with all that they alone need.
+def check(root: Path) -> None:
+    """Refuse to decide where nothing tells what a training needs.
+
+    Raises:
+        PoseError: outside git.
+    """
+    if not git.is_repository(root):
+        raise PoseError("needs git: without snapshots nothing tells what a training needs of DVC's cache")
+
+
+def prune(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pruned:
+    """Find the trainings that nothing needs, with all that they alone need, and remove them.
 
     The order makes a pruning that was broken off one that the next makes good: snapshots first, since without one a
     run in MLflow is found again, then the runs, then whatever DVC's cache has too much.
 
     Args:
-        root: the workspace.
-        keep: number of the newest finished trainings that stay.
-        dry_run: only tell.
-        say: gets progress and warnings.
+        root: the workspace; whoever removes holds its lease.
+        policy: what stays.
+        remove: remove them; otherwise only find them.
+        say: gets progress.
 
     Raises:
-        PoseError: outside git, where nothing tells what a run needs; or a branch or a snapshot cannot be read.
+        PoseError: outside git; or a branch or a snapshot cannot be read.
     """
-    if keep < 1:
-        raise ConfigError("--keep: at least 1, since the workspace's own training is one of them")
-    if not git.is_repository(root):
-        raise PoseError("prune needs git: without snapshots nothing tells what a run needs of DVC's cache")
-    if dry_run:
-        return _prune(root, keep, dry_run=True, say=say)
-    with lease.hold(root, lease.new_lease(flow_run_name="keypipe prune"), say):
-        return _prune(root, keep, dry_run=False, say=say)
-
-
-def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
+    check(root)
     snapshots.settle(root)
     runs = list_runs(root)
-    registered, versions = registered_models(root), find_needed(root, keep)
-    verdicts = decide(runs, keep, registered, needed_fingerprints(root), versions)
+    keep, rollbacks = policy.trainings, policy.rollbacks
+    registered, versions = registered_models(root), find_needed(root, keep, rollbacks)
+    young_since = time.time() - policy.days * DAY_SECONDS
+    verdicts = decide(runs, keep, registered, needed_fingerprints(root), versions, young_since)
     going = [verdict.run for verdict in verdicts if not verdict.stays]
     children = [child for run in going for child in run.children]
     children += [child for verdict in verdicts for child in verdict.superseded]
@@ -222,12 +240,14 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
     strangers = tuple(snapshot.run_id for snapshot in kept if snapshot.run_id not in known)
     gone = {run.id for run in going}
     commits = [snapshot.commit for snapshot in kept if snapshot.run_id not in gone] + worktree_commits(root)
+    bare = [run for run in runs if run.id not in gone and run.status == "FINISHED" and not _has_snapshot(run)]
+    folders = [run.data for run in bare if run.data]
     # What stays is read before anything goes: a commit that DVC cannot read stops the pruning.
-    unused = unused_objects(root, commits, remove=False)
+    unused = unused_objects(root, commits, folders, remove=False)
     unpurged: list[str] = []
     without = tuple(name.rpartition(" v")[2] for run_id in ids for name in registered.get(run_id, ()))
-    if not dry_run:
-        delete_versions(root, without, keep)
+    if remove:
+        delete_versions(root, without, keep, rollbacks)
         for run in going:
             if run.snapshot is not None:
                 snapshots.drop(root, run.id)
@@ -235,8 +255,13 @@ def _prune(root: Path, keep: int, *, dry_run: bool, say: Say) -> Pruned:
             say(f"removing MLflow run {run_id[:8]}")
             if not remove_run(root, run_id):
                 unpurged.append(run_id)
-        unused = unused_objects(root, commits, remove=True)
-    return Pruned(tuple(verdicts), sizes, unused, strangers, tuple(unpurged), without)
+        unused = unused_objects(root, commits, folders, remove=True)
+    names = tuple(run.name for run in bare)
+    return Pruned(tuple(verdicts), sizes, unused, strangers, tuple(unpurged), without, names)
+
+
+def _has_snapshot(run: Run) -> bool:
+    return run.snapshot is not None and run.snapshot.complete
 
 
 def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = None) -> None:
@@ -258,32 +283,37 @@ def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = Non
     print_table(Console(highlight=False), headings, rows)
 
 
-def show_pruned(pruned: Pruned, *, dry_run: bool, say: Say) -> None:
-    """Print what a pruning removed, or would remove."""
-    if pruned.verdicts:
-        show_runs(pruned.verdicts, pruned.artifact_bytes)
+def describe_pruned(pruned: Pruned, *, removed: bool) -> Iterator[str]:
+    """Yield what a pruning removed, or would remove, a line each."""
     going = sum(not verdict.stays for verdict in pruned.verdicts)
     children = len(pruned.artifact_bytes) - going
     artifacts = sum(pruned.artifact_bytes.values())
-    did = "would remove" if dry_run else "removed"
-    say(f"{did} {going} trainings and {children} of their child runs from MLflow, {format_bytes(artifacts)}")
+    did = "removed" if removed else "would remove"
+    yield f"{did} {going} trainings and {children} of their child runs from MLflow, {format_bytes(artifacts)}"
     if pruned.versions:
-        say(f"{did} the registered versions {', '.join(f'v{number}' for number in pruned.versions)}")
+        yield f"{did} the registered versions {', '.join(f'v{number}' for number in pruned.versions)}"
     if pruned.cache.shared_cache:
-        say(
+        yield (
             f"DVC's cache is left alone: {pruned.cache.shared_cache} lies outside this workspace and may serve others;"
             " `dvc gc --workspace --projects …` cleans it up"
         )
     else:
-        say(f"{did} {pruned.cache.objects} files from DVC's cache, {format_bytes(pruned.cache.size_bytes)}")
+        yield f"{did} {pruned.cache.objects} files from DVC's cache, {format_bytes(pruned.cache.size_bytes)}"
+    if pruned.without_snapshot:
+        yield (
+            f"{len(pruned.without_snapshot)} trainings that stay have no snapshot here; of what they need the raw data"
+            f" alone are known, and stay: {', '.join(pruned.without_snapshot)}"
+        )
     if pruned.strangers:
-        say(
+        yield (
             f"{len(pruned.strangers)} snapshots stay that this MLflow server has no run for, with their data:"
             f" {', '.join(run_id[:8] for run_id in pruned.strangers)}"
             f" (git update-ref -d {snapshots.REFS}/ID drops one)"
         )
     if pruned.unpurged:
-        say(f"the MLflow server marked {len(pruned.unpurged)} runs as deleted; `mlflow gc` there removes their records")
+        yield (
+            f"the MLflow server marked {len(pruned.unpurged)} runs as deleted; `mlflow gc` there removes their records"
+        )
 
 
 def format_bytes(count: int) -> str:
@@ -300,4 +330,5 @@ def list_kept(root: Path) -> list[Verdict]:
     """Return every training and why it stays, whatever a pruning is asked to keep; newest first."""
     snapshots.settle(root)
     runs = list_runs(root)
-    return list(decide(runs, 0, registered_models(root), needed_fingerprints(root), find_needed(root, len(runs))))
+    needed = find_needed(root, len(runs), read_retention(root).rollbacks)
+    return list(decide(runs, 0, registered_models(root), needed_fingerprints(root), needed))

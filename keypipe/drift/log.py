@@ -194,10 +194,8 @@ class PredictionLog:
 
     def _make_room(self) -> None:
         """Drop what is too old, then the oldest, until the rest fits."""
-        folder, settings = self.settings.folder, self.settings
-        oldest = time.time() - settings.days * _DAY_S
-        drop_oldest(folder.glob(f"[!.]*{SUFFIX}"), int(settings.mb * MEGA), oldest)
-        drop_oldest((folder / PICTURES).glob("[!.]*.jpg"), int(settings.picture_mb * MEGA), oldest)
+        folder = self.settings.folder
+        drop(find_too_much(self.settings))
         for path in [*folder.glob(f".*{SUFFIX}"), *(folder / PICTURES).glob(".*.jpg")]:
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < time.time() - _LEFT_OVER_S:
@@ -243,8 +241,17 @@ def to_row(
     )
 
 
-def drop_oldest(files: Iterable[Path], most_bytes: int, oldest: float) -> int:
-    """Delete files that are too old, then the oldest ones until the rest fits; their names say how old they are.
+def find_too_much(settings: LogSettings) -> dict[Path, int]:
+    """Return the segments and pictures of a log that its limits leave no room for, with their sizes in bytes."""
+    oldest = time.time() - settings.days * _DAY_S
+    return {
+        **find_oldest(settings.folder.glob(f"[!.]*{SUFFIX}"), int(settings.mb * MEGA), oldest),
+        **find_oldest((settings.folder / PICTURES).glob("[!.]*.jpg"), int(settings.picture_mb * MEGA), oldest),
+    }
+
+
+def find_oldest(files: Iterable[Path], most_bytes: int, oldest: float) -> dict[Path, int]:
+    """Return files that are too old, then the oldest ones until the rest fits; their names say how old they are.
 
     Args:
         files: named as segments are.
@@ -252,24 +259,28 @@ def drop_oldest(files: Iterable[Path], most_bytes: int, oldest: float) -> int:
         oldest: those that began before are too old, seconds since the epoch.
 
     Returns:
-        How many went. One that another process deletes at the same time is passed over.
+        Their sizes in bytes. One that another process deletes at the same time is passed over.
     """
-    dropped = 0
-    sizes: list[tuple[Path, int]] = []
+    sizes: dict[Path, int] = {}
     for path in sorted(files):
-        begun = begun_at(path)
         with contextlib.suppress(OSError):
-            if begun is not None and begun < oldest:
-                path.unlink()
-                dropped += 1
-            elif begun is not None:
-                sizes.append((path, path.stat().st_size))
-    total = sum(size for _, size in sizes)
-    for path, size in sizes:
-        if total <= most_bytes:
+            if begun_at(path) is not None:
+                sizes[path] = path.stat().st_size
+    total = sum(sizes.values())
+    found: dict[Path, int] = {}
+    for path, size in sizes.items():
+        if (begun_at(path) or 0.0) >= oldest and total <= most_bytes:
             break
+        found[path] = size
+        total -= size
+    return found
+
+
+def drop(files: Iterable[Path]) -> int:
+    """Delete files, and return how many went; one that another process deletes at the same time is passed over."""
+    dropped = 0
+    for path in files:
         with contextlib.suppress(OSError):
             path.unlink()
             dropped += 1
-        total -= size
     return dropped

@@ -1,4 +1,4 @@
-"""The section ``registry`` of ``params.yaml``: what the registered model is called."""
+"""The sections ``registry`` and ``retention`` of ``params.yaml``: what the model is called, what of the past stays."""
 
 from __future__ import annotations
 
@@ -16,6 +16,33 @@ class RegistryParams(read.Section):
     """The section ``registry`` of ``params.yaml``."""
 
     model: str | None = Field(default=None, pattern=r"^\w[\w.-]*$", max_length=150)
+
+
+class RetentionParams(read.Section):
+    """The section ``retention`` of ``params.yaml``: what ``keypipe gc`` keeps.
+
+    Attributes:
+        trainings: so many of the newest finished trainings stay, with all that they need.
+        days: trainings that began within so many days stay as well.
+        rollbacks: so many of the versions that were in use before the champion stay, and their trainings.
+        prefect_days: for how long Prefect keeps runs that have ended.
+        reproduced_days: for how long results of ``keypipe reproduce`` stay.
+    """
+
+    trainings: int = Field(default=20, ge=1)
+    days: float = Field(default=30.0, ge=0)
+    rollbacks: int = Field(default=3, ge=1)
+    prefect_days: float = Field(default=30.0, ge=0)
+    reproduced_days: float = Field(default=30.0, ge=0)
+
+
+def read_retention(root: Path) -> RetentionParams:
+    """Read the section; one that is absent is one of defaults.
+
+    Raises:
+        ConfigError: all that is wrong with it.
+    """
+    return read.load_section(read.read_params(root), "retention", RetentionParams)
 
 
 def model_name(root: Path) -> str:

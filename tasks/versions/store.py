@@ -29,7 +29,7 @@ class Unused(NamedTuple):
     shared_cache: str = ""
 
 
-def unused_objects(root: Path, commits: Sequence[str], *, remove: bool) -> Unused:
+def unused_objects(root: Path, commits: Sequence[str], folders: Iterable[str] = (), *, remove: bool) -> Unused:
     """Find, and remove, what neither the workspace nor a tip of a branch, a tag or one of some commits needs.
 
     This is ``dvc gc --workspace --all-branches --all-tags --all-experiments``, for which DVC takes one further commit
@@ -38,6 +38,7 @@ def unused_objects(root: Path, commits: Sequence[str], *, remove: bool) -> Unuse
     Args:
         root: the workspace, in git.
         commits: further commits whose objects stay.
+        folders: names of the lists of further folders that stay with all their files, such as ``3434b78c….dir``.
         remove: remove them as well.
     """
     from dvc_data.hashfile.gc import gc
@@ -50,6 +51,7 @@ def unused_objects(root: Path, commits: Sequence[str], *, remove: bool) -> Unuse
             all_branches=True, all_tags=True, all_experiments=True, revs=list(commits), force=True
         )
         used = set().union(*by_remote.values())
+        used |= _objects_of(repo, folders)
         objects = size = 0
         for odb in {id(odb): odb for _, odb in repo.cache.by_scheme() if odb}.values():
             names = {info.value for info in used if info.name == odb.hash_name}
@@ -58,6 +60,20 @@ def unused_objects(root: Path, commits: Sequence[str], *, remove: bool) -> Unuse
             if remove:
                 gc(odb, used)
         return Unused(objects, size)
+
+
+def _objects_of(repo: Any, folders: Iterable[str]) -> set[Any]:
+    """Return the names of folders' lists, and of the files in them, as far as the cache has the lists."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    found: set[Any] = set()
+    for md5 in folders:
+        found.add(HashInfo("md5", md5))
+        if repo.cache.local.exists(md5):
+            tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
+            found |= {entry for _, (_, entry) in tree.iteritems() if entry is not None}
+    return found
 
 
 def list_folders(root: Path, md5s: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -134,6 +150,13 @@ def opened_commit(root: Path, commit: str) -> Iterator[Callable[[str], bytes | N
 
     The function returns None for a file that the commit does not have or the cache has lost.
     """
+    with opened_tree(root, commit) as (read, _):
+        yield read
+
+
+@contextmanager
+def opened_tree(root: Path, commit: str) -> Iterator[tuple[Callable[[str], bytes | None], Callable[[str], list[str]]]]:
+    """Yield that function, and one that returns the names of the files in a folder, none where it is not there."""
     with opened(root) as repo, repo.switch(commit):
 
         def read(path: str) -> bytes | None:
@@ -144,7 +167,15 @@ def opened_commit(root: Path, commit: str) -> Iterator[Callable[[str], bytes | N
             except (FileNotFoundError, IsADirectoryError):
                 return None
 
-        yield read
+        def names(folder: str) -> list[str]:
+            place = repo.dvcfs.from_os_path(folder)
+            try:
+                entries = repo.dvcfs.ls(f"/{place}", detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+            return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == "file")
+
+        yield read, names
 
 
 def has_remote(root: Path) -> bool:

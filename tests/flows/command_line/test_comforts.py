@@ -23,7 +23,7 @@ from tests.workspace import make_workspace
 
 REPORTING = {
     ("run",), ("status",), ("retrain",), ("notify",), ("models",), ("drift",), ("doctor",), ("runs",),
-    ("runs", "compare"), ("runs", "prune"), ("up",), ("runs", "reproduce"),
+    ("runs", "compare"), ("runs", "prune"), ("runs", "gc"), ("up",), ("runs", "reproduce"),
 }  # fmt: skip
 """Commands that have ``--json``: all that report what there is, or what became of something."""
 

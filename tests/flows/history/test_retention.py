@@ -12,11 +12,12 @@ import pytest
 
 from flows.history import retention
 from flows.history.known_runs import Child, Run, list_runs
-from flows.history.retention import decide
+from flows.history.retention import Pruned, decide
 from flows.services import server
 from flows.system.process import Tree
 from tasks.registry.moves.aliases import MovedError, challenge, open_registry, promote, read_state, rollback
 from tasks.registry.retention import delete_versions
+from tasks.registry.settings import RetentionParams
 from tasks.tracking import runs as tracking
 from tasks.tracking.client import open_client
 from tasks.tracking.history import artifact_bytes, read_packages, remove_run
@@ -71,6 +72,13 @@ def test_what_stays_and_why(runs: Any, keep: int, registered: Any, needed: Any, 
     assert [v.run for v in verdicts] == runs
 
 
+def test_what_began_lately_stays() -> None:
+    verdicts = decide(RUNS, 1, {}, {}, young_since=1.5)
+    assert {v.run.id: ", ".join(v.reasons) for v in verdicts} == {
+        "e": "begun since", "d": "the last one", "c": "begun lately", "b": "begun lately", "a": "",
+    }  # fmt: skip
+
+
 def test_what_was_measured_again_goes_from_a_training_that_stays() -> None:
     children = tuple(
         Child(name, stage, status, at)
@@ -85,6 +93,11 @@ def test_what_was_measured_again_goes_from_a_training_that_stays() -> None:
     )
     (verdict,) = decide([training("a", 1, children=children)], 1, {"registered": ["cow v1"]}, {})
     assert [child.id for child in verdict.superseded] == ["older", "failed"]
+
+
+def prune(root: Path, keep: int, *, remove: bool = False) -> Pruned:
+    policy = RetentionParams(trainings=keep, days=0, rollbacks=1)
+    return retention.prune(root, policy, remove=remove, say=print)
 
 
 def cached(root: Path) -> set[str]:
@@ -109,8 +122,8 @@ def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> Non
     assert len(list_runs(root)) == 5
 
     before = {path: path.read_bytes() for path in (root / "dvc.lock", root / ".git/index", root / "models/best.pt")}
-    told = retention.prune(root, 1, dry_run=True, say=print)
-    done = retention.prune(root, 1, dry_run=False, say=print)
+    told = prune(root, 1)
+    done = prune(root, 1, remove=True)
     assert done == told
     assert len(objects - cached(root)) == done.cache.objects > 0
     assert {path: path.read_bytes() for path in before} == before
@@ -133,7 +146,7 @@ def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> Non
         lock = git(root, "show", f"{run.snapshot.commit}:dvc.lock")
         models = lock[lock.index("path: models\n") :].split("md5: ", 1)[1].split("\n", 1)[0]
         assert models.removesuffix(".dir")[2:] + ".dir" not in cached(root)
-    again = retention.prune(root, 1, dry_run=False, say=print)
+    again = prune(root, 1, remove=True)
     assert (again.cache.objects, again.artifact_bytes) == (0, {})
     assert history.flow().states == ["Cached"] * 5
 
@@ -146,7 +159,7 @@ def test_branches_tags_and_the_registry_keep_their_trainings(history: Toy) -> No
     client = open_client(root)
     client.create_registered_model("cow")
     client.create_model_version("cow", f"runs:/{third.id}/models", run_id=third.id)
-    verdicts = retention.prune(root, 1, dry_run=True, say=print).verdicts
+    verdicts = prune(root, 1).verdicts
     reasons = {verdict.run.id: ", ".join(verdict.reasons) for verdict in verdicts}
     assert reasons == {
         fourth.id: "workspace, the last one",
@@ -163,7 +176,7 @@ def test_what_other_servers_know_stays(history: Toy) -> None:
     root = history.root
     git(root, "update-ref", "refs/keypipe/0123456789abcdef", f"refs/keypipe/{list_runs(root)[-1].id}")
     before = cached(root)
-    done = retention.prune(root, 1, dry_run=False, say=print)
+    done = prune(root, 1, remove=True)
     assert done.strangers == ("0123456789abcdef",)
     lost = before - cached(root)
     assert lost
@@ -175,16 +188,19 @@ def test_a_cache_that_others_may_share_is_left_alone(history: Toy, tmp_path: Pat
     shutil.move(history.root / ".dvc/cache", tmp_path / "cache")
     dvc(history.root, "cache", "dir", "--local", str(tmp_path / "cache"))
     before = sum(1 for _ in (tmp_path / "cache").rglob("*"))
-    verdicts = retention.prune(history.root, 1, dry_run=True, say=print).verdicts
+    verdicts = prune(history.root, 1).verdicts
     output = history.keypipe("prune", "--keep", "1")
     assert "DVC's cache is left alone" in output
     assert sum(1 for _ in (tmp_path / "cache").rglob("*")) == before
     assert [run.id for run in list_runs(history.root)] == [item.run.id for item in verdicts if item.reasons]
 
 
-def test_pruning_outside_git_is_refused(history: Toy) -> None:
+def test_outside_git_nothing_tells_what_a_training_needs(history: Toy) -> None:
     shutil.rmtree(history.root / ".git")
-    assert "prune needs git" in history.keypipe("prune", "--keep", "1", code=2)
+    before = cached(history.root)
+    assert "left alone: trainings: needs git" in history.keypipe("gc", "--keep", "1", "--yes")
+    assert len(list_runs(history.root)) == 5
+    assert cached(history.root) == before
 
 
 def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(history: Toy) -> None:
@@ -199,21 +215,21 @@ def test_versions_that_no_alias_and_no_late_move_needs_go_with_their_trainings(h
     promote(root, "3", why="best")
     challenge(root, "3", why="once more")
     name = registry.name
-    told = retention.prune(root, 2, dry_run=True, say=print)
+    told = prune(root, 2)
     why = {verdict.run.id: ", ".join(verdict.reasons) for verdict in told.verdicts}
     assert why[third.id] == f"registered as {name} v3 (challenger, champion), one of the last 2"
     assert why[first.id] == f"registered as {name} v1 (previous)"
     assert why[second.id] == f"registered as {name} v2 (moved lately)"  # by the move from 2 to 1
-    told = retention.prune(root, 1, dry_run=True, say=print)
+    told = prune(root, 1)
     assert told.versions == ("2",)
     for number, figure in (("1", "0.6"), ("2", "0.8"), ("3", "0.7")):
         registry.tag_version(number, {"test.oks_AP": figure})
-    told = retention.prune(root, 1, dry_run=True, say=print)
+    told = prune(root, 1)
     assert told.versions == (), "the gate compares every challenger with the best that was ever in use"
     why = {verdict.run.id: ", ".join(verdict.reasons) for verdict in told.verdicts}
     assert why[second.id] == f"registered as {name} v2 (the best that was in use)"
     registry.tag_version("2", {"test.oks_AP": "0.5"})
-    done = retention.prune(root, 1, dry_run=False, say=print)
+    done = prune(root, 1, remove=True)
     assert done.versions == ("2",)
     state = read_state(root)
     assert [version.number for version in state.versions] == ["3", "1"]

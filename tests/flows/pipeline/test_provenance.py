@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.history import retention
 from flows.history.known_runs import list_runs
+from tasks.registry.settings import RetentionParams
 from tasks.tracking.history import list_runs as list_tracked_runs
 from tasks.versions import snapshots
 from tests.flows.toy import Toy
@@ -28,7 +29,7 @@ def test_a_later_validation_is_kept_with_the_parameters_that_it_had(history: Toy
     assert tags[after.id][snapshots.TAG] == after.snapshot.commit
 
     # the validation of before is a child run that nothing needs any more
-    told = retention.prune(root, 9, dry_run=True, say=print)
+    told = retention.prune(root, RetentionParams(trainings=9), remove=False, say=print)
     assert [len(verdict.superseded) for verdict in told.verdicts] == [1, 0, 0, 0, 0]
     assert sum(told.artifact_bytes.values()) > 0
 

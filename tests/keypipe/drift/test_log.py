@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keypipe.drift.log import MEGA, LogSettings, PredictionLog, drop_oldest
+from keypipe.drift.log import MEGA, LogSettings, PredictionLog, drop, find_oldest
 from keypipe.drift.rows import Row
 from keypipe.drift.segments import PICTURES, read_segment, read_window
 from keypipe.errors import ConfigError
@@ -148,7 +148,7 @@ def test_rows_and_pictures_that_are_too_old_go(tmp_path: Path) -> None:
 def test_pictures_have_a_budget_of_their_own(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number:013d}-x.jpg").write_bytes(bytes(1000))
-    assert drop_oldest(tmp_path.glob("*.jpg"), 4500, 0.0) == 6
+    assert drop(find_oldest(tmp_path.glob("*.jpg"), 4500, 0.0)) == 6
     assert sorted(path.name[:13] for path in tmp_path.iterdir()) == [f"{number:013d}" for number in range(6, 10)]
 
 
