@@ -80,10 +80,11 @@ def keep(root: Path, names: Sequence[str], undo: bool) -> None:
 @json_option("where it is, and how large,")
 @click.pass_obj
 def report(root: Path, name: str, mail: bool, mb: float | None, output: Path | None, as_json: bool) -> None:
-    """Write one page of a run: data, curves, evaluation, pictures, export, gate, lineage.
+    """Write one page of a run, from data to lineage, to send around.
 
-    The page needs no network and no other file. RUN is the start of an MLflow run's id, `latest`, or `workspace`, which
-    is the default: the workspace as it is. It shows images, so it is for whoever may see them.
+    On it are data, curves, evaluation, pictures, export, what the gate said, and where it all comes from. It needs no
+    network and no other file. RUN is the start of an MLflow run's id, `latest`, or `workspace`, which is the default:
+    the workspace as it is. It shows images, so it is for whoever may see them.
     """
     from flows.history import run_page
 

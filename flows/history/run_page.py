@@ -14,7 +14,7 @@ from keypipe.errors import PoseError
 from keypipe.report.page import Cell, KeyValues, Note, Notes, Section, Table
 from tasks.commands.run_report import MEGA, Files, Step, files_of, render_within, to_report
 from tasks.registry.moves.aliases import State, read_state
-from tasks.tracking.client import tracking_uri
+from tasks.tracking.client import server_name
 from tasks.versions.store import opened_tree
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import REPORT_HTML, report_folder
@@ -58,7 +58,7 @@ def write_page(
         PoseError: no such run, nothing was trained, or its results are gone.
     """
     with _opened(root, name) as (files, run_id, commit):
-        lineage: dict[str, Cell] = {"Workspace": root.name, "MLflow": tracking_uri(root).partition("://")[0]}
+        lineage: dict[str, Cell] = {"Workspace": root.name, "MLflow": server_name(root)}
         if commit:
             lineage["Snapshot (git)"] = commit
         versions = _registered(root, run_id)

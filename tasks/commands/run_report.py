@@ -144,19 +144,19 @@ def to_report(
         measured.update(_read_measured(files))
         return _evaluation(files, measured)
 
-    parts: dict[str, Callable[[], Sequence[Section]]] = {
-        "Data": lambda: _data(files),
-        "Training": lambda: _training(files, summary),
-        "How good it is": evaluation,
-        "Export": lambda: _export(files),
-        "Gate": lambda: gate,
-        "Lineage": lambda: _lineage(files, summary, lineage or {}),
+    parts: dict[str, tuple[Callable[[], Sequence[Section]], str]] = {
+        "Data": (lambda: _data(files), "convert and split left no report"),
+        "Training": (lambda: _training(files, summary), ""),
+        "How good it is": (evaluation, "validate has not run"),
+        "Export": (lambda: _export(files), "export has not run"),
+        "Gate": (lambda: gate, "no gate has compared its model with another, and no version of it is registered"),
+        "Lineage": (lambda: _lineage(files, summary, lineage or {}), ""),
     }
     sections: list[Section] = []
-    for title, make in parts.items():
+    for title, (make, why_nothing) in parts.items():
         sections.append(Chapter(title))
         try:
-            sections += make() or [Notes("Nothing", [Note("info", "Of this the run has nothing.")])]
+            sections += make() or [Notes("Nothing to tell", [Note("info", why_nothing)])]
         except DatasetError as error:  # as of a run of an older version, whose own pages are still there
             sections.append(Notes("Not told", [Note("warning", str(error))]))
     headline = validation.describe_headline(measured) if measured else summary.headline
@@ -328,12 +328,17 @@ def _evaluation(files: Files, measured: Mapping[str, Measured]) -> list[Section]
         made = validation.to_sections(name, item, theirs, galleries, _schema(files, item.truth))
         titles = [section for section in made if not (isinstance(section, Gallery) and not section.pictures)]
         inside = titles[1:]  # the chapter of its own page is a part of one here
-        if number:
+        if number:  # of the split that was chosen by, the figures alone
             inside = [section for section in inside if isinstance(section, KeyValues)]
         heading = titles[0]
         assert isinstance(heading, Chapter)
         sections.append(Notes(heading.title, [Note("info", heading.note)]))
-        sections += inside
+        sections += [
+            msgspec.structs.replace(section, title=f"{section.title} on {name}")
+            if isinstance(section, KeyValues)
+            else section
+            for section in inside
+        ]
     return sections
 
 
@@ -388,7 +393,7 @@ def _export(files: Files) -> Sequence[Section]:
 def _lineage(files: Files, summary: Summary, more: Mapping[str, Cell]) -> list[Section]:
     record = summary.record
     lock = parse_yaml(files.read(LOCK.as_posix()) or b"", LOCK.name) or {}
-    known = {
+    known: dict[str, Cell] = {
         "Training (MLflow run)": summary.run_id,
         "Raw data (DVC)": record.raw_version or "not versioned",
         "Fingerprint of the training": record.fingerprint,
@@ -399,11 +404,13 @@ def _lineage(files: Files, summary: Summary, more: Mapping[str, Cell]) -> list[S
         for stage, locked in (lock.get("stages") or {}).items()
         for kind in ("deps", "outs")
         for entry in locked.get(kind) or []
-        if kind == "outs" or not str(entry["path"]).endswith(".py")
+        if not str(entry["path"]).startswith(("keypipe", "tasks"))
     ]
     title, columns = "What each stage read and wrote", ["Stage", "", "Path", "md5 in dvc.lock"]
     origin = [section for section in training.to_report(summary).sections if section.title == _ORIGIN]
-    return [KeyValues("In short", known), *origin, *([Table(title, columns, rows)] if rows else [])]
+    short = Table("In short", ["", ""], [[key, value] for key, value in known.items()])
+    note = "Without code, which the commit names."
+    return [short, *origin, *([Table(title, columns, rows, note)] if rows else [])]
 
 
 def _figures(measured: Mapping[str, Measured], summary: Summary) -> list[Figure]:
@@ -411,5 +418,6 @@ def _figures(measured: Mapping[str, Measured], summary: Summary) -> list[Figure]
     figures = validation.to_figures(first) if first else []
     counts = summary.record.counts
     images = {name.removesuffix(" images"): count for name, count in counts.items() if name.endswith(" images")}
+    images |= {name: item.evaluation.images for name, item in measured.items()}
     told = ", ".join(f"{count} {name}" for name, count in images.items())
     return [*figures, Figure("Images", sum(images.values()), told), Figure("Epochs", len(summary.record.epochs))]

@@ -23,7 +23,7 @@ from tests.workspace import make_workspace
 
 REPORTING = {
     ("run",), ("status",), ("retrain",), ("notify",), ("models",), ("drift",), ("doctor",), ("runs",),
-    ("runs", "compare"), ("runs", "prune"), ("runs", "gc"), ("up",), ("runs", "reproduce"),
+    ("runs", "compare"), ("runs", "prune"), ("runs", "gc"), ("runs", "report"), ("up",), ("runs", "reproduce"),
 }  # fmt: skip
 """Commands that have ``--json``: all that report what there is, or what became of something."""
 
@@ -93,7 +93,7 @@ def ask(root: Path, words: str, position: int, folder: str = ".") -> list[str]:
 
 def test_commands_options_choices_and_stages_are_completed(root: Path) -> None:
     assert ask(root, "keypipe sta", 1, "data/raw") == ["status"]
-    assert ask(root, "keypipe runs re", 2) == ["reproduce"]
+    assert ask(root, "keypipe runs rep", 2) == ["report", "reproduce"]
     assert ask(root, "keypipe run --un", 2) == ["--until"]
     assert ask(root, "keypipe run --until ", 3) == ["convert", "split", "train", "validate", "export"]
     assert ask(root, "keypipe accept tr", 2) == ["train"]

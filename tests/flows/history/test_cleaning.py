@@ -182,7 +182,7 @@ def test_the_workspaces_own_database_gives_its_room_back(ran_template: Path, tmp
         process = toy.start("run", "--force", "convert", own_server=True)
         output, _ = process.communicate(timeout=2 * PATIENCE)
         assert process.returncode == 0, output
-    set_params(root, **{"retention.prefect_days": 0.0})
+    (root / "params.yaml").write_text(toy.text("params.yaml") + "\nretention:\n  prefect_days: 0\n")
     before = (root / server.DATABASE).stat().st_size
     told = gc(toy, own_server=True)
     assert len(told["prefect"]["ids"]) == 2
