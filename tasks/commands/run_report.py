@@ -64,6 +64,8 @@ from tasks.workspace.places import (
 MEGA = 1_000_000
 _SPLITS = ("test", "val")
 _ORIGIN = "Where it comes from"
+_PASSING = "Since the last run"
+"""A section on what changed, which tells nothing to who has not seen the run before."""
 
 Read = Callable[[str], bytes | None]
 T = TypeVar("T")
@@ -183,9 +185,8 @@ def render_within(report: Report, limit_bytes: int | None) -> tuple[str, Step]:
         if limit_bytes is None or size <= limit_bytes:
             return page, step
     assert limit_bytes is not None
-    raise ModelError(
-        f"the page has {size / MEGA:.1f} MB without any picture, more than {limit_bytes / MEGA:g}; raise --mb"
-    )
+    limit = f"{limit_bytes / MEGA:g} MB"
+    raise ModelError(f"the page has {size / MEGA:.2f} MB without any picture, more than {limit}; raise --mb")
 
 
 def _reduce(report: Report, step: Step) -> Report:
@@ -249,7 +250,15 @@ def _data(files: Files) -> list[Section]:
     if divided is not None:
         power = divided.get("power")
         plain = {**divided, "power": msgspec.convert(power, Power) if power else None}
-        sections += _decode(lambda: split.to_report(plain), "reports/split/report.json").sections
+        page = _decode(lambda: split.to_report(plain), "reports/split/report.json")
+        told = {section.title for section in sections}
+        sections += [
+            msgspec.structs.replace(section, title=f"{section.title} in each split")
+            if section.title in told
+            else section
+            for section in page.sections
+            if section.title != _PASSING
+        ]
     return sections
 
 
@@ -408,7 +417,7 @@ def _lineage(files: Files, summary: Summary, more: Mapping[str, Cell]) -> list[S
     ]
     title, columns = "What each stage read and wrote", ["Stage", "", "Path", "md5 in dvc.lock"]
     origin = [section for section in training.to_report(summary).sections if section.title == _ORIGIN]
-    short = Table("In short", ["", ""], [[key, value] for key, value in known.items()])
+    short = Table("In short", ["What", "Value"], [[key, value] for key, value in known.items()])
     note = "Without code, which the commit names."
     return [short, *origin, *([Table(title, columns, rows, note)] if rows else [])]
 

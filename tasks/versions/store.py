@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from keypipe.errors import DatasetError
 from keypipe.files.atomic import replacing_file
@@ -15,7 +17,7 @@ from tasks.versions.remote import ask_dvc
 from tasks.versions.repository import opened, relative, waiting
 
 
-class Unused(NamedTuple):
+class Unused(msgspec.Struct, frozen=True):
     """What of DVC's cache nothing needs.
 
     Attributes:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -167,7 +168,8 @@ def test_a_server_that_does_not_come_up_leaves_nothing_behind(fresh: Toy) -> Non
 
 
 @pytest.mark.slow
-def test_commands_use_both_without_settings_and_a_schedule_goes_on_without_them(fresh: Toy) -> None:
+@pytest.mark.timeout(3600)
+def test_commands_use_both_without_settings(fresh: Toy) -> None:
     toy = fresh
     output = up(toy, own_server=True)
     prefect, mlflow = (service.url for service in kept(toy).services)
@@ -178,25 +180,44 @@ def test_commands_use_both_without_settings_and_a_schedule_goes_on_without_them(
     assert "temporary" not in said
     with server.pointed_to(f"{prefect}/api"):
         assert [one.name for one in toy.api._flow_runs(toy.root)], "the run is on the server that is up"
-    schedule = toy.start("schedule", "--cron", "0 3 1 1 *", "--flow", "training", own_server=True)
-    wait_until(lambda: read_status(toy.root).schedule is not None, "the schedule to be served", WAIT)
-    assert "ended Prefect and MLflow" in toy.keypipe("down")
-    wait_until(lambda: (server.recorded_server(toy.root) or kept_by("")).command == "keypipe schedule", "its own", WAIT)
-    assert server.answers(f"{prefect}/api"), "at the same address"
-
-    # and back: what is up takes over from a schedule that ends
-    up(toy, own_server=True)
-    assert kept(toy).service("Prefect").state == "elsewhere"
-    schedule.send_signal(signal.SIGINT)
-    schedule.communicate(timeout=WAIT)
-    wait_until(lambda: kept(toy).service("Prefect").state == "up", "a server of its own", WAIT)
-    assert kept(toy).service("Prefect").url == prefect
-    toy.keypipe("down")
+    assert toy.keypipe("down").startswith("ended Prefect and MLflow")
     wait_until(lambda: not toy.processes(), f"{toy.processes()} to be gone")
 
 
-def kept_by(command: str) -> server.ServerRecord:
-    return server.ServerRecord("", 0, 0.0, command)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_what_is_up_and_a_schedule_take_over_each_others_server(fresh: Toy) -> None:
+    toy = fresh
+    schedule = toy.start("schedule", "--cron", "0 3 1 1 *", "--flow", "training", own_server=True)
+    assert schedule.stdout is not None
+    threading.Thread(target=schedule.stdout.read, daemon=True).start()  # or a full pipe would stop it
+    wait_until(lambda: read_status(toy.root).schedule is not None, "the schedule to be served", WAIT)
+    found = server.recorded_server(toy.root)
+    assert found is not None
+    up(toy, own_server=True)
+    prefect = kept(toy).service("Prefect")
+    assert (prefect.state, f"{prefect.url}/api") == ("elsewhere", found.url)
+    schedule.send_signal(signal.SIGINT)
+    schedule.wait(timeout=WAIT)
+    wait_until(lambda: kept(toy).service("Prefect").state == "up", "a server of its own", WAIT)
+    assert kept(toy).service("Prefect").url == prefect.url, "at the same address"
+
+    schedule = toy.start("schedule", "--cron", "0 3 1 1 *", "--flow", "training", own_server=True)
+    assert schedule.stdout is not None
+    threading.Thread(target=schedule.stdout.read, daemon=True).start()
+    wait_until(lambda: read_status(toy.root).schedule is not None, "the schedule to be served", WAIT)
+    assert toy.keypipe("down").startswith("ended Prefect and MLflow")
+    wait_until(lambda: owner(toy) == "keypipe schedule", "a server of the schedule's own", WAIT)
+    assert server.answers(found.url), "at the same address"
+    schedule.send_signal(signal.SIGINT)
+    schedule.wait(timeout=WAIT)
+    wait_until(lambda: not toy.processes(), f"{toy.processes()} to be gone")
+
+
+def owner(toy: Toy) -> str:
+    """Return the command that keeps the workspace's server."""
+    record = server.recorded_server(toy.root)
+    return record.command if record else ""
 
 
 LISTENING = """
