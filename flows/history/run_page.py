@@ -12,8 +12,8 @@ from flows.history.known_runs import WORKSPACE, Run, find_run, find_snapshot, li
 from flows.retraining.record import read_outcome, to_table
 from keypipe.errors import PoseError
 from keypipe.report.page import Cell, KeyValues, Note, Notes, Section, Table
-from tasks.commands.run_report import MEGA, Files, Step, files_of, render_within, to_report
 from tasks.registry.moves.aliases import State, read_state
+from tasks.run_report import MEGA, Files, Step, files_of, render_within, to_report
 from tasks.tracking.client import server_name
 from tasks.versions.store import opened_tree
 from tasks.workspace.models import read_run_id

@@ -15,7 +15,7 @@ from PIL import Image
 
 from keypipe.errors import ModelError
 from keypipe.report.page import Chapter, Gallery, Note, Notes, Picture, Report, Table
-from tasks.commands.run_report import MEGA, STEPS, files_of, render_within, to_report
+from tasks.run_report import MEGA, STEPS, files_of, render_within, to_report
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import EXPORTS, MODELS, REPORT_JSON, report_folder
 from tests.pages import forget_requests, picture, text
