@@ -26,7 +26,7 @@ DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 SHARED_SECTIONS = {"seed", "schema", "doctor"}
 """Sections of several stages: ``doctor`` says what the diagnosis in convert and split reports and stops."""
-NO_STAGES = {"registry", "drift", "retrain"}
+NO_STAGES = {"registry", "drift", "retrain", "retention"}
 """Sections that no stage depends on: what happens to a model after the pipeline."""
 WITH_PAGES = {"convert", "split", "validate", "export"}
 """Stages whose outputs hold pages and pictures."""
