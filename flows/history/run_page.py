@@ -15,6 +15,7 @@ from keypipe.report.page import Cell, KeyValues, Note, Notes, Section, Table
 from tasks.registry.moves.aliases import State, read_state
 from tasks.run_report import MEGA, Files, Step, files_of, render_within, to_report
 from tasks.tracking.client import server_name
+from tasks.tracking.history import registered_models
 from tasks.versions.store import opened_tree
 from tasks.workspace.models import read_run_id
 from tasks.workspace.places import REPORT_HTML, report_folder
@@ -86,10 +87,13 @@ def _opened(root: Path, name: str) -> Iterator[tuple[Files, str, str]]:
 def _registered(root: Path, run_id: str) -> State | None:
     """Return the registered model as far as it has to do with a training; None where its server does not answer."""
     try:
-        state = read_state(root)
+        state, registered = read_state(root), registered_models(root)
+        children = [child.id for run in list_runs(root) if run.id == run_id for child in run.children]
     except PoseError:
         return None
-    versions = [version for version in state.versions if version.run_id == run_id]
+    # A version comes of the training itself, or of the child run in which it was registered.
+    names = [name for one in (run_id, *children) for name in registered.get(one, ())]
+    versions = [version for version in state.versions if f"{state.name} v{version.number}" in names]
     return State(state.name, versions, state.aliases, state.entries, state.remark)
 
 

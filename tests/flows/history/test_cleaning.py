@@ -44,6 +44,7 @@ def clean(root: Path, *, remove: bool = True, **policy: Any) -> cleaning.Cleaned
     return cleaning.clean(root, wanted, remove=remove, say=print)
 
 
+@pytest.mark.timeout(3600)
 def test_champion_and_what_a_rollback_leads_to_can_be_made_again(history: Toy) -> None:
     root = history.root
     fourth, _, _, second, first = list_runs(root)
