@@ -22,7 +22,7 @@ from tests.imports import ROOT
 from tests.workspace import make_workspace
 
 REPORTING = {
-    ("run",), ("status",), ("retrain",), ("notify",), ("models",), ("drift",), ("doctor",), ("runs",),
+    ("run",), ("status",), ("retrain",), ("notify",), ("models",), ("drift",), ("doctor",), ("init",), ("runs",),
     ("runs", "compare"), ("runs", "prune"), ("runs", "gc"), ("runs", "report"), ("up",), ("runs", "reproduce"),
 }  # fmt: skip
 """Commands that have ``--json``: all that report what there is, or what became of something."""
