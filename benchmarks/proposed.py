@@ -2,9 +2,9 @@
 
 Work is the pixels that go through the network in training (images by side by side by epochs), to which the time of a
 step is proportional. The shipped parameters get their 70 epochs of 160 px, or as many as ``--epochs`` says; the
-proposed ones as many epochs as come to the same pixels. Processor seconds are written down beside. Both train from
-scratch; the best weights are measured on the test split by keypipe's evaluation, sigma 0.1. Cells that the results file
-holds are not run again.
+proposed ones as many epochs as come to the same pixels, or, with ``--equal steps``, as many epochs. Processor seconds
+are written down beside. Both train from scratch; the best weights are measured on the test split by keypipe's
+evaluation, sigma 0.1. Cells that the results file holds are not run again.
 
     python -m benchmarks.proposed --work FOLDER [--data setsquare dlc mos] [--seeds 0] [--epochs 70]
     python -m benchmarks.proposed --work FOLDER --only proposed --without train.degrees
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--only", choices=VARIANTS)
     parser.add_argument("--without", nargs="+", default=[], help="proposals that are left out, such as train.degrees")
     parser.add_argument("--epochs", type=int, default=SHIPPED_EPOCHS, help="of the shipped parameters")
+    parser.add_argument("--equal", choices=("work", "steps"), default="work", help="what both get as much of")
     parser.add_argument("--images", type=int, help="only so many images, evenly spread")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,9 @@ def main() -> None:
             continue
         for seed in options.seeds:
             for variant in [options.only] if options.only else VARIANTS:
-                run_cell(options.work, name, variant, seed, options.epochs, options.without, options.images)
+                run_cell(
+                    options.work, name, variant, seed, options.epochs, options.without, options.images, options.equal
+                )
     print(format_table(read_cells(options.work)))
 
 
@@ -84,10 +87,13 @@ def run_cell(
     epochs: int = SHIPPED_EPOCHS,
     without: Sequence[str] = (),
     n_images: int | None = None,
+    equal: str = "work",
 ) -> None:
     """Train and measure once, unless it was done."""
     key = {"data": name, "variant": variant, "seed": seed, "shipped_epochs": epochs, "without": sorted(without)}
-    if any(all(cell[part] == value for part, value in key.items()) for cell in read_cells(work)):
+    if variant == "proposed":
+        key["equal"] = equal
+    if any(all(cell.get(part) == value for part, value in key.items()) for cell in read_cells(work)):
         return
     source = work / name
     if not source.exists():
@@ -99,7 +105,8 @@ def run_cell(
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(source, root, symlinks=True)
     values = read_proposed(root) if variant == "proposed" else {}
-    train = set_training(root, {key: value for key, value in values.items() if key not in without}, seed, epochs)
+    taken = {key: value for key, value in values.items() if key not in without}
+    train = set_training(root, taken, seed, epochs, equal)
     run_quietly(stage("split"), root, environment())
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run_quietly(stage("train"), root, environment())
@@ -187,13 +194,14 @@ def read_proposed(root: Path) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key.startswith("train.")}
 
 
-def set_training(root: Path, proposed: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
-    """Let ``train:`` hold the shipped parameters and what was proposed, for as many epochs as the work allows."""
+def set_training(root: Path, proposed: dict[str, Any], seed: int, epochs: int, equal: str = "work") -> dict[str, Any]:
+    """Let ``train:`` hold the shipped parameters and what was proposed, for as many epochs as come to the same."""
     ruamel = YAML()
     document = ruamel.load(root / "params.yaml")
     train = ruamel.load(ROOT / "params.yaml")["train"]
     train.update({key.partition(".")[2]: value for key, value in proposed.items()})
-    train["epochs"] = max(1, round(epochs * SHIPPED_PX**2 / train["imgsz"] ** 2))
+    share = SHIPPED_PX**2 / train["imgsz"] ** 2 if equal == "work" else 1.0
+    train["epochs"] = max(1, round(epochs * share))
     train["patience"] = 0
     document["seed"], document["train"] = seed, train
     ruamel.dump(document, root / "params.yaml")
@@ -205,6 +213,7 @@ def format_table(cells: Sequence[dict[str, Any]]) -> str:
     lines = ["| data | parameters | input, epochs | AP | AP50 | within 0.1 | processor |", "|---" * 7 + "|"]
     for cell in cells:
         without = f" without {', '.join(cell['without'])}" if cell["without"] else ""
+        without += f", equal {cell['equal']}" if "equal" in cell else ""
         train = cell["train"]
         figures = f"{cell['AP']:.3f} | {cell['AP50']:.3f} | {cell['within']:.0%} | {cell['processor_seconds']:.0f} s"
         lines.append(

@@ -20,6 +20,8 @@ def test_epochs_come_to_the_same_pixels(tmp_path: Path, imgsz: int, epochs: int)
     document = YAML().load(root / "params.yaml")
     assert (document["seed"], document["train"]["epochs"]) == (3, epochs)
 
+    assert proposed.set_training(root, {"train.imgsz": imgsz}, seed=3, epochs=70, equal="steps")["epochs"] == 70
+
 
 @pytest.mark.benchmark
 @pytest.mark.slow
