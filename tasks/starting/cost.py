@@ -77,6 +77,7 @@ def measure_cost(root: Path, found: Found, params: TrainParams, seed: int, local
     arguments = {**params.arguments, "plots": False, "seed": seed}
     if not found.schema.has_pairs and not params.symmetric:
         arguments["fliplr"] = 0.0
+    arguments.pop("distill_model", None)  # a teacher's pass comes on top
     batch = int(arguments.get("batch", 16))
     images = _pick(found.read, max(batch, _VALIDATION_BATCH))
     with scratch_folder(root, "cost") as scratch:
@@ -87,7 +88,7 @@ def measure_cost(root: Path, found: Found, params: TrainParams, seed: int, local
         }
         _write_data_yaml(folder, found.schema)
         job = TrainJob(
-            model=SCRATCH if not params.model.endswith((".yaml", ".yml")) else _resolve(root, params.model),
+            model=_choose_model(root, params.model),
             schema=found.schema,
             data=(folder / "data.yaml").resolve(),
             arguments=arguments,
@@ -109,8 +110,11 @@ def measure_cost(root: Path, found: Found, params: TrainParams, seed: int, local
     return msgspec.structs.replace(cost, load=load)
 
 
-def _resolve(root: Path, model: str) -> str:
-    return str((root / model).resolve()) if (root / model).exists() else model
+def _choose_model(root: Path, model: str) -> str:
+    """Return what is timed: a file of the workspace, a model YAML, or in place of published weights their network."""
+    if (root / model).exists():
+        return str((root / model).resolve())
+    return model if model.endswith((".yaml", ".yml")) else SCRATCH
 
 
 def _measure(root: Path, job: TrainJob, local: Local) -> Times:

@@ -364,7 +364,7 @@ def _with_edges(schema: Schema, objects: Mapping[str, ClassObjects]) -> Schema:
     return Schema(classes, schema.aliases)
 
 
-def _share(n_images: int, split: Any) -> Images:
+def _share(n_images: int, split: SplitParams) -> Images:
     """Say how many images go where, by the shares of the split."""
     return Images(max(1, round(split.train * n_images)), max(1, round(split.val * n_images)))
 
