@@ -66,22 +66,22 @@ def read_weighed(work: Path, cell: Cell) -> Weighed:
     return weigh(truth, found)
 
 
-def draw(models: Sequence[Weighed], draws: int = DRAWS) -> NDArray[np.float64]:
+def draw(models: Sequence[tuple[int, Weighed]], draws: int = DRAWS) -> NDArray[np.float64]:
     """Measure models of folds, as they are and with the images of each fold drawn again.
 
-    The same number of images of a fold gives the same draws: recipes are paired.
+    Every model of a fold gets the same draws, so recipes are paired; and each fold has its own.
 
     Args:
-        models: of one recipe, one or more a fold, in an order that all recipes share.
+        models: of one recipe, each with its fold.
         draws: how often.
 
     Returns:
         float64 (1 + draws, n_figures), means over the models; the first row is of the images as they are.
     """
     sums = np.zeros((1 + draws, len(FIGURES)))
-    for model in models:
+    for fold, model in models:
         n_images = model.close.shape[1]
-        rng = np.random.default_rng([12, n_images])
+        rng = np.random.default_rng([12, fold])
         weights = [np.ones(n_images, dtype=np.int64)]
         weights += [np.bincount(rng.integers(0, n_images, n_images), minlength=n_images) for _ in range(draws)]
         sums += [model.measure(item) for item in weights]
@@ -109,7 +109,7 @@ def compare(work: Path, rows: dict[Cell, dict[str, Any]], draws: int = DRAWS) ->
         base = [cell._replace(recipe=SHIPPED) for cell in mine]
         for cell in (*mine, *base):
             known[cell] = known[cell] if cell in known else read_weighed(work, cell)
-        drawn, drawn_base = (draw([known[cell] for cell in cells], draws) for cells in (mine, base))
+        drawn, drawn_base = (draw([(cell.fold, known[cell]) for cell in cells], draws) for cells in (mine, base))
         for column, figure in enumerate(FIGURES):
             lines.append(
                 {

@@ -95,8 +95,11 @@ def test_a_recipe_is_compared_on_the_folds_that_both_have(tmp_path: Path) -> Non
 def test_a_recipe_that_is_the_same_differs_by_nothing() -> None:
     truth = draw_truth(10)
     weighed = comparison.weigh(truth, see(truth, seed=1))
-    first, second = comparison.draw([weighed], 50), comparison.draw([weighed, weighed], 50)
-    assert np.array_equal(first, second), "the same draws for all recipes"
+    first, second = comparison.draw([(1, weighed)], 50), comparison.draw([(1, weighed), (1, weighed)], 50)
+    assert np.allclose(first, second), "the same draws for all models of a fold"
+    other = comparison.draw([(2, weighed)], 50)
+    assert np.array_equal(first[0], other[0])
+    assert not np.allclose(first[1:], other[1:]), "folds of one size are drawn apart"
 
 
 def test_beetles_are_the_same_every_time_and_as_they_are_annotated(tmp_path: Path) -> None:
