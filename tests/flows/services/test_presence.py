@@ -44,7 +44,9 @@ class Watched:
         self.lines: list[tuple[float, str]] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        wait_until((toy.root / ".keypipe" / f"asleep-{stage}").exists, f"{stage} to be at work")
+        asleep = toy.root / ".keypipe" / f"asleep-{stage}"
+        wait_until(lambda: asleep.exists() or self.process.poll() is not None, f"{stage} to be at work")
+        assert asleep.exists(), self.end()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
