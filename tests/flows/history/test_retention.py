@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ from tasks.versions.raw import raw_changes
 from tasks.versions.stages.state import stage_version
 from tasks.versions.store import checkout, opened_commit, share_cache
 from tasks.workspace.models import TrainingRecord
-from tests.flows.toy import Toy, dvc
+from tests.flows.recorded import copy_recorded
+from tests.flows.toy import Api, Toy, dvc
+from tests.imports import ROOT
 from tests.workspace import git
 
 
@@ -102,6 +106,52 @@ def prune(root: Path, keep: int, *, remove: bool = False) -> Pruned:
 
 def cached(root: Path) -> set[str]:
     return {path.name for path in (root / ".dvc/cache/files").rglob("*") if path.is_file()}
+
+
+PRUNE = """
+import sys
+from pathlib import Path
+from tests.faults.kills import kill_before
+root, event, word, number = sys.argv[1:]
+kill_before(event, word, int(number))
+sys.argv = ["keypipe", "prune", "--keep", "1"]
+from flows.cli import main
+main(Path(root))
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "word", "number"),
+    [
+        ("subprocess.Popen", "update-ref", 2),
+        pytest.param("shutil.rmtree", "mlartifacts", 2, marks=pytest.mark.faults),
+        pytest.param("os.remove", ".dvc/cache/files", 3, marks=pytest.mark.faults),
+    ],
+    ids=["snapshots", "artifacts", "cache"],
+)
+def test_a_pruning_that_is_killed_takes_nothing_that_stays_and_the_next_makes_it_good(
+    history: Toy, history_template: Path, tmp_path: Path, api: Api, event: str, word: str, number: int
+) -> None:
+    undisturbed = copy_recorded(history_template, tmp_path / "undisturbed", api)
+    undisturbed.keypipe("prune", "--keep", "1")
+    process = subprocess.run(
+        [sys.executable, "-c", PRUNE, str(history.root), event, word, str(number)],
+        cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == -signal.SIGKILL, process.stdout + process.stderr
+
+    def left(root: Path) -> dict[str, set[str]]:
+        artifacts = {path.name for path in (root / "mlartifacts").iterdir()}
+        kept = {snapshot.run_id for snapshot in snapshots.list_snapshots(root)}
+        return {"objects": cached(root), "artifacts": artifacts, "snapshots": kept}
+
+    wanted, now = left(undisturbed.root), left(history.root)
+    assert now != wanted, "it was killed too late"
+    for what, names in wanted.items():
+        assert names <= now[what], f"{what} that stay are gone"
+    history.keypipe("prune", "--keep", "1")
+    assert left(history.root) == wanted
+    assert [run.id for run in list_runs(history.root)] == [run.id for run in list_runs(undisturbed.root)]
 
 
 def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> None:
