@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))  # the folder that holds the package `flows`
@@ -86,6 +87,8 @@ class Kept:
         self._since = time.monotonic()
         self.service.url, self.service.detail = self._running.url, self._running.owner
         self.service.state = ELSEWHERE if self._running.owner else UP
+        if self._running.owner and self._asked is None:  # where it is started when that one ends
+            self._port = urlsplit(self._running.url).port or self._port
 
     def end(self) -> None:
         """End it."""
