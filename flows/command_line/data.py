@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,7 +206,8 @@ def sigmas(root: Path, folders: Sequence[Path], output: Path | None) -> None:
     """
     from flows.commands.sigmas import sigmas_main
 
-    sigmas_main(root, folders, output)
+    with nullcontext() if output else changing(root):
+        sigmas_main(root, folders, output)
 
 
 @data.command("demo", examples=["keypipe demo", "keypipe demo --images 60 --seed 1"])

@@ -33,9 +33,11 @@ def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequen
     """Bring the pipeline up to date; only what changed runs."""
     if assignments:
         from flows.commands.set_params import set_params
+        from flows.pipeline import lease
 
-        for line in set_params(root, assignments):
-            click.echo(line, err=as_json)
+        with lease.claim(root):  # the stages of a run at work read the file one after the other
+            for line in set_params(root, assignments):
+                click.echo(line, err=as_json)
     from flows.commands.training import run_training
 
     sys.exit(run_training(root, until, force, as_json=as_json))

@@ -128,6 +128,7 @@ def run_prefect(root: Path, port: int) -> Iterator[Running]:
     own = server.find_configured_url()
     if own is not None:
         shown = hide_password(own).rstrip("/").removesuffix("/api")
+        _check_answers(own, "PREFECT_API_URL")
         yield Running(shown, lambda: True, "the one that Prefect's settings name")
         return
     with server.joined_server(root, "keypipe up", say, port) as (record, tree):
@@ -138,11 +139,21 @@ def run_prefect(root: Path, port: int) -> Iterator[Running]:
             yield Running(url, lambda: server.is_kept(record), f"of `{record.command}`, pid {record.pid}")
 
 
+def _check_answers(url: str, setting: str) -> None:
+    """Refuse an address of this machine where nobody listens, such as one that was exported for a server of before."""
+    if urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"} and not server.answers(url):
+        raise PoseError(
+            f"{setting} names {hide_password(url)}, and nothing answers there; start that server, or unset {setting}:"
+            " then `keypipe up` starts one"
+        )
+
+
 @contextmanager
 def run_mlflow(root: Path, port: int) -> Iterator[Running]:
     """Run MLflow's server for the workspace's database, unless the trainings are on another one."""
     elsewhere = mlflow_server.remote_address(root)
     if elsewhere is not None:
+        _check_answers(elsewhere, "MLFLOW_TRACKING_URI")
         yield Running(hide_password(elsewhere).rstrip("/"), lambda: True, "the one that MLFLOW_TRACKING_URI names")
         return
     with mlflow_server.running_server(root, port) as (tree, url):

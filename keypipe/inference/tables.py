@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from keypipe.errors import AnnotationError
+from keypipe.images.depth import Depth
 from keypipe.images.media import BgrImage, decode_image
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Predictor, Thresholds
 from keypipe.inference.results import round_prediction
@@ -41,7 +42,7 @@ def predict_rows(
     rows: list[dict[str, Any]] = []
     for position, encoded in enumerate(images):
         try:
-            pixels = decode_cell(encoded)
+            pixels = decode_cell(encoded, predictor.info.depth)
         except AnnotationError as error:
             raise AnnotationError(f"{INPUT_COLUMN} {position}: {error}") from error
         for found in map(round_prediction, predictor.predict_image(pixels, thresholds)):
@@ -49,11 +50,12 @@ def predict_rows(
     return rows
 
 
-def decode_cell(encoded: Any) -> BgrImage:
+def decode_cell(encoded: Any, depth: Depth = "cut") -> BgrImage:
     """Decode an image file that stands in a table.
 
     Args:
         encoded: the file's bytes, or their base64 text, also as a ``data:`` URL.
+        depth: what becomes of samples of more than 8 bits.
 
     Returns:
         uint8 (height, width, 3), BGR, with the EXIF orientation applied.
@@ -62,7 +64,7 @@ def decode_cell(encoded: Any) -> BgrImage:
         AnnotationError: neither, or no image.
     """
     if isinstance(encoded, bytes | bytearray | memoryview):
-        return decode_image(bytes(encoded))
+        return decode_image(bytes(encoded), depth)
     if not isinstance(encoded, str):
         raise AnnotationError(f"expected an image file as bytes or base64 text, got {type(encoded).__name__}")
     text = encoded.partition(",")[2] if encoded.startswith("data:") else encoded
@@ -70,4 +72,4 @@ def decode_cell(encoded: Any) -> BgrImage:
         content = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise AnnotationError("expected an image file as base64 text, got text that is none") from error
-    return decode_image(content)
+    return decode_image(content, depth)

@@ -41,7 +41,14 @@ def test_no_data_are_changed_under_a_run(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     own = new_lease(flow_run_name="training of tonight")
     with hold(tmp_path, own, print), ThreadPoolExecutor(1) as elsewhere:
-        for arguments in (["demo"], ["use", str(tmp_path)], ["import", "coco", str(tmp_path)]):
+        changes = (
+            ["demo"],
+            ["use", str(tmp_path)],
+            ["import", "coco", str(tmp_path)],
+            ["sigmas", str(tmp_path), str(tmp_path)],
+            ["run", "--set", "train.epochs=1"],
+        )
+        for arguments in changes:
             done = elsewhere.submit(CliRunner().invoke, cli, arguments, obj=tmp_path).result()
             assert isinstance(done.exception, PoseError)
             assert str(done.exception).startswith("the workspace is in use: run training of tonight, pid ")

@@ -20,9 +20,10 @@ from pathlib import Path
 import pytest
 
 from flows.commands.status import read_status
-from flows.services import background, server
+from flows.services import background, keeper, server
 from flows.services.background import Background, Service
 from flows.system.state_files import write_record
+from keypipe.errors import PoseError
 from tasks.tracking.machine import start_mark
 from tests.flows.toy import Toy, wait_until
 
@@ -79,6 +80,17 @@ def test_up_twice_is_up_once_and_down_ends_it(fresh: Toy) -> None:
     assert server.answers(toy.api.url)
     assert not (toy.root / background.RECORD).exists()
     assert "nothing that `keypipe up` has started is running" in toy.keypipe("down")
+
+
+@pytest.mark.parametrize("setting", ["PREFECT_API_URL", "MLFLOW_TRACKING_URI"])
+def test_an_address_of_a_server_that_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.setenv(setting, f"http://ann:secret@127.0.0.1:{server.free_port()}")
+    start = {"PREFECT_API_URL": keeper.run_prefect, "MLFLOW_TRACKING_URI": keeper.run_mlflow}[setting]
+    with pytest.raises(PoseError, match=f"{setting} names .*nothing answers there") as caught, start(tmp_path, 0):
+        raise AssertionError
+    assert "secret" not in str(caught.value)
 
 
 def test_what_ends_by_itself_is_started_again_at_its_address(lifted: Toy) -> None:

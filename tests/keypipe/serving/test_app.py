@@ -31,8 +31,9 @@ from keypipe.errors import ConfigError
 from keypipe.images.depth import scale_to_8_bits
 from keypipe.inference.model_info import METADATA_KEY, format_keypipe_metadata
 from keypipe.inference.onnx_model import load_onnx_model
-from keypipe.inference.predictor import Thresholds
+from keypipe.inference.predictor import Predictor, Thresholds
 from keypipe.inference.results import ImageResult
+from keypipe.inference.tables import predict_rows
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
 from keypipe.serving.app import make_app
 from keypipe.serving.model import ServedModel, ServedResult, open_model
@@ -159,6 +160,10 @@ def test_deep_images_are_scaled_where_the_model_was_trained_so(tmp_path: Path, o
         told = json.loads(msgspec.json.encode(answer.predictions))
         assert told == result["predictions"] == found[0]["predictions"]
         assert result["predictions"]
+    registered = Predictor(*load_onnx_model(tmp_path / "scaled.onnx"))
+    rows = predict_rows(registered, [Path(result["file"]).read_bytes() for result in found], loose)
+    for number, result in enumerate(found):
+        assert [row["score"] for row in rows if row["image"] == number] == [p["score"] for p in result["predictions"]]
     cut = predict(str(tmp_path / "photos"), onnx, tmp_path / "cut", thresholds=loose)
     assert [Path(fault.file).name for fault in cut.faults] == ["floats.tif"]
     assert json.loads((tmp_path / "cut/twelve.json").read_bytes())["predictions"] != found[0]["predictions"]
