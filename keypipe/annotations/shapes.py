@@ -162,7 +162,26 @@ def _sort_shapes(
                 hidden = shape.difficult is True and options.difficult == "occluded"
                 result.difficult += hidden and not occluded
                 visibility[index] = Visibility.OCCLUDED if occluded or hidden else Visibility.VISIBLE
-    return boxes, points, visibility
+    return _without_doubles(boxes, file, result), points, visibility
+
+
+def _without_doubles(boxes: list[BoxShape], file: LabelmeFile, result: ParsedShapes) -> list[BoxShape]:
+    """Pass over the outlines of objects, or of parts of them, that have a rectangle as well."""
+    rectangles = [box for box in boxes if file.shapes[box.shape].shape_type in RECTANGLES]
+    kept: list[BoxShape] = []
+    for box in boxes:
+        shape = file.shapes[box.shape]
+        if shape.shape_type in OUTLINES and any(_is_drawn_as(known, box) for known in rectangles):
+            result.ignored[f"{shape.shape_type} {shape.name}"] += 1
+        else:
+            kept.append(box)
+    return kept
+
+
+def _is_drawn_as(known: BoxShape, outline: BoxShape) -> bool:
+    """Tell whether an outline is of the same object as a rectangle; two groups are two objects."""
+    one = outline.group is None or known.group is None or outline.group == known.group
+    return one and known.class_name == outline.class_name and _covers(known.box_xyxy, outline.box_xyxy)
 
 
 def _add_boxes(

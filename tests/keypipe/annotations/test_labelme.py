@@ -102,6 +102,28 @@ def test_other_shapes_are_ignored_and_counted() -> None:
     assert not parsed.faults
 
 
+def polygon(label: str, box: tuple[float, float, float, float], **keys: Any) -> dict[str, Any]:
+    left, top, right, bottom = box
+    points = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    return {"label": label, "points": points, "shape_type": "polygon", **keys}
+
+
+@pytest.mark.parametrize("groups", [(None, None), (None, 1), (1, None), (1, 1)])
+def test_an_outline_that_a_rectangle_of_its_class_covers_is_the_same_object(groups: tuple[Any, Any]) -> None:
+    drawn = [polygon("cow", (12, 10, 60, 58), group_id=groups[0]), rectangle("cow", BOX, group_id=groups[1])]
+    for shapes in (drawn, drawn[::-1]):
+        parsed = parse([*shapes, point("nose", 20, 20, group_id=groups[1])], LabelmeOptions(box_from="outline"))
+        assert [(instance.box_xyxy, list(instance.keypoints)) for instance in parsed.instances] == [(BOX, ["nose"])]
+        assert (parsed.faults, parsed.ignored) == ([], {"polygon cow": 1})
+
+
+def test_outlines_of_other_objects_than_the_rectangle_are_kept() -> None:
+    apart = [rectangle("cow", BOX, group_id=1), polygon("cow", (50, 10, 90, 60))]
+    grouped = [rectangle("cow", BOX, group_id=1), polygon("cow", (20, 20, 60, 60), group_id=2)]
+    for shapes in (apart, grouped):
+        assert len(parse(shapes, LabelmeOptions(box_from="outline")).instances) == 2
+
+
 def test_unknown_labels_can_be_refused() -> None:
     parsed = parse([rectangle("cwo", BOX)], LabelmeOptions(unknown_labels="fail"))
     assert "unknown label 'cwo'" in str(parsed.faults[0])
