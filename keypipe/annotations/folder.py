@@ -20,10 +20,7 @@ from keypipe import errors
 from keypipe.annotations import cache as parse_cache
 from keypipe.annotations import labelme, machine, reader, readings, shapes
 from keypipe.annotations.cache import Store, hash_code, read_records, write_records
-from keypipe.annotations.labelme import (
-    RECTANGLES,
-    LabelmeOptions,
-)
+from keypipe.annotations.labelme import OUTLINES, RECTANGLES, LabelmeOptions
 from keypipe.annotations.linking import derived_boxes, drawing_order, linker, placement, values
 from keypipe.annotations.linking.drawing_order import MAX_FILES, Drawing, Habit, learn_habit, rank_keypoints
 from keypipe.annotations.linking.placement import learn_places
@@ -316,15 +313,16 @@ def near_misses(ignored: Iterable[str], schema: Schema) -> dict[str, str]:
         schema: the known classes and keypoints.
 
     Returns:
-        Label -> known name, for points against keypoints and for boxes against classes.
+        Label -> known name, for points and circles against keypoints, for boxes and outlines against classes.
     """
     found: dict[str, str] = {}
     keypoints, classes = schema.keypoint_labels, schema.class_labels
     for key in ignored:
         shape_type, _, label = key.partition(" ")
-        known = keypoints if shape_type == "point" else classes if shape_type in RECTANGLES else {}
+        is_object = shape_type in RECTANGLES | OUTLINES
+        known = classes if is_object else keypoints if shape_type in ("point", "circle") else {}
         lower = {name.lower(): meant for name, meant in known.items()}
         close = difflib.get_close_matches(label.lower(), lower, n=1, cutoff=0.8)
-        if close and label not in known:
+        if close and label not in keypoints and label not in classes:
             found[label] = lower[close[0]]
     return found

@@ -140,18 +140,16 @@ def _sort_shapes(
     boxes: list[BoxShape] = []
     points: list[PointShape] = []
     visibility: dict[int, Visibility] = {}
-    class_labels, keypoint_labels = schema.class_labels, schema.keypoint_labels
     for index, shape in enumerate(file.shapes):
         label, occluded = _read_label(shape, options)
-        is_box = options.is_box(shape.shape_type)
-        meant = (class_labels if is_box else keypoint_labels).get(label)
-        if meant is None or not (is_box or options.is_keypoint(shape.shape_type)):
+        meant = _find_meaning(shape, label, schema, options)
+        if meant is None:
             _pass_over(shape, label, schema, options, name, index, result)
             continue
         written = label if str(shape.label) == shape.name else repr(shape.label)
         if meant != written:
             result.aliased[f"{written} -> {meant}"] += 1
-        if is_box:
+        if options.is_box(shape.shape_type):
             box = _read_box(shape, size_wh, name, index, result)
             if box:
                 boxes.append(BoxShape(index, meant, box, shape.group))
@@ -163,6 +161,13 @@ def _sort_shapes(
                 result.difficult += hidden and not occluded
                 visibility[index] = Visibility.OCCLUDED if occluded or hidden else Visibility.VISIBLE
     return _without_doubles(boxes, file, result), points, visibility
+
+
+def _find_meaning(shape: LabelmeShape, label: str, schema: Schema, options: LabelmeOptions) -> str | None:
+    """Return the class or the keypoint that a shape is taken for; None where it is passed over."""
+    if options.is_box(shape.shape_type):
+        return schema.class_labels.get(label)
+    return schema.keypoint_labels.get(label) if options.is_keypoint(shape.shape_type) else None
 
 
 def _without_doubles(boxes: list[BoxShape], file: LabelmeFile, result: ParsedShapes) -> list[BoxShape]:
@@ -205,16 +210,15 @@ def _add_boxes(
 
 
 def _other_objects(file: LabelmeFile, schema: Schema, options: LabelmeOptions) -> list[BoxShape]:
-    """Rectangles of classes outside the schema; their keypoints may share names with known ones."""
+    """Boxes of classes outside the schema; their keypoints may share names with known ones."""
     others: list[BoxShape] = []
-    known = schema.class_labels
+    known = schema.class_labels.keys() | schema.keypoint_labels.keys()
     for index, shape in enumerate(file.shapes):
-        if shape.shape_type not in RECTANGLES or not shape.points:
+        if not options.is_box(shape.shape_type) or not shape.points:
             continue
         label = _read_label(shape, options)[0]
         if label not in known:
-            xs, ys = zip(*shape.points, strict=True)
-            others.append(BoxShape(index, label, (min(xs), min(ys), max(xs), max(ys)), shape.group))
+            others.append(BoxShape(index, label, bounds(shape.points), shape.group))
     return others
 
 
@@ -233,36 +237,55 @@ def _report_untaken(
         The points without those of such objects.
     """
     for index, shape in enumerate(file.shapes):
-        if not shape.points:
-            continue
         label = _read_label(shape, options)[0]
-        box = bounds(shape.points)
-        if shape.shape_type in OUTLINES and options.box_from == "rectangle" and label in schema.class_labels:
-            meant = schema.class_labels[label]
-            if any(_covers(known.box_xyxy, box) for known in boxes if known.class_name == meant):
+        if not shape.points or _find_meaning(shape, label, schema, options) is not None:
+            continue
+        extent = _extent(shape)
+        class_name, keypoint = schema.class_labels.get(label), schema.keypoint_labels.get(label)
+        if class_name is not None and (keypoint is None or shape.shape_type in OUTLINES):
+            if any(_covers(known.box_xyxy, extent) for known in boxes if known.class_name == class_name):
                 continue  # the same object, or a part of it, drawn in two ways
-            inside = [point for point in points if _is_alone_in(point, box, boxes)]
-            count = f", with {format_count(len(inside), 'keypoint')} in it" if inside else ""
-            found = f"the {shape.shape_type} {label!r} outlines an object that has no rectangle{count}"
-            fix = "set convert.box_from: outline, which takes the box around polygons and masks, or draw its rectangle"
-            result.faults.append(Fault(name, index, "outline-without-box", found, fix))
+            inside = [point for point in points if _is_alone_in(point, extent, boxes)]
             points = [point for point in points if point not in inside]
-        elif shape.shape_type == "circle" and options.keypoint_from == "point" and label in schema.keypoint_labels:
-            meant = schema.keypoint_labels[label]
-            radius = math.dist(shape.points[0], shape.points[-1])
-            if any(p.name == meant and math.dist((p.x, p.y), shape.points[0]) <= radius for p in points):
-                continue
-            found = f"the circle {label!r} marks a keypoint, and circles are not taken for keypoints"
-            fix = "set convert.keypoint_from: circle, which takes their centres, or draw a point"
-            result.faults.append(Fault(name, index, "circle-for-keypoint", found, fix))
+            result.faults.append(_to_untaken_object(shape, label, len(inside), name, index))
+        elif keypoint is not None and not any(p.name == keypoint and contains(extent, p.x, p.y, 0) for p in points):
+            result.faults.append(_to_untaken_keypoint(shape, label, name, index))
     return points
 
 
+def _extent(shape: LabelmeShape) -> Box:
+    """Return the box around a shape; of a circle the centre and a place on its edge are known."""
+    if shape.shape_type != "circle":
+        return bounds(shape.points)
+    (x, y), radius = shape.points[0], math.dist(shape.points[0], shape.points[-1])
+    return x - radius, y - radius, x + radius, y + radius
+
+
+def _to_untaken_object(shape: LabelmeShape, label: str, n_inside: int, name: str, index: int) -> Fault:
+    count = f", with {format_count(n_inside, 'keypoint')} in it" if n_inside else ""
+    if shape.shape_type in OUTLINES:
+        found = f"the {shape.shape_type} {label!r} outlines an object that has no rectangle{count}"
+        fix = "set convert.box_from: outline, which takes the box around polygons and masks, or draw its rectangle"
+        return Fault(name, index, "outline-without-box", found, fix)
+    found = f"the {shape.shape_type} {label!r} marks an object that has no rectangle{count}"
+    return Fault(name, index, "wrong-shape-type", found, "draw the object's rectangle, or give the shape another label")
+
+
+def _to_untaken_keypoint(shape: LabelmeShape, label: str, name: str, index: int) -> Fault:
+    kind = shape.shape_type
+    if kind == "circle":
+        found = f"the circle {label!r} marks a keypoint, and circles are not taken for keypoints"
+        fix = "set convert.keypoint_from: circle, which takes their centres, or draw a point"
+        return Fault(name, index, "circle-for-keypoint", found, fix)
+    found = f"the {kind} {label!r} has a keypoint's label and holds no point of that name"
+    return Fault(name, index, "wrong-shape-type", found, "draw a point instead, or give the shape another label")
+
+
 def _covers(one: Box, other: Box) -> bool:
-    """Tell whether a box holds at least half of another one."""
+    """Tell whether a box holds at least half of another one, or a place without an area."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
-    return width > 0 and height > 0 and 2 * width * height >= (other[2] - other[0]) * (other[3] - other[1])
+    return width >= 0 and height >= 0 and 2 * width * height >= (other[2] - other[0]) * (other[3] - other[1])
 
 
 def _is_alone_in(point: PointShape, box: Box, boxes: list[BoxShape]) -> bool:

@@ -45,7 +45,7 @@ def locate_faults(folder: Folder, raw: Path, schema: Schema) -> list[Finding]:
             found = [_locate(item, file, schema) for item in found]
             for item in found.copy():
                 if item.kind == "several-boxes-in-group":
-                    found += _find_repeats_in_group(item, file, schema)
+                    found += _find_repeats_in_group(item, file, schema, folder.ignored)
         findings += found
     return findings
 
@@ -103,8 +103,10 @@ def _box_of_point(point: LabelmeShape, file: LabelmeFile, schema: Schema) -> Lab
     return min(grouped or [box for box in boxes if distances(box)[0] == 0], key=distances, default=None)
 
 
-def _find_repeats_in_group(finding: Finding, file: LabelmeFile, schema: Schema) -> list[Finding]:
-    """Find the keypoints that a group with several boxes holds more than once."""
+def _find_repeats_in_group(
+    finding: Finding, file: LabelmeFile, schema: Schema, ignored: Mapping[str, int]
+) -> list[Finding]:
+    """Find the keypoints that a group with several boxes holds more than once; circles where these are taken."""
     assert finding.shape is not None
     group = file.shapes[finding.shape].group
     names = schema.keypoint_labels
@@ -112,7 +114,8 @@ def _find_repeats_in_group(finding: Finding, file: LabelmeFile, schema: Schema) 
     repeats: list[Finding] = []
     for index, shape in enumerate(file.shapes):
         name = names.get(shape.name)
-        if shape.shape_type != "point" or shape.group != group or name is None:
+        is_taken = shape.shape_type in ("point", "circle") and f"{shape.shape_type} {shape.name}" not in ignored
+        if not is_taken or shape.group != group or name is None:
             continue
         earlier = first.setdefault(name, index)
         if earlier != index:
@@ -168,9 +171,8 @@ def find_spellings(folder: Folder, schema: Schema) -> list[Finding]:
 
 def _is_known(key: str, schema: Schema) -> bool:
     """Tell whether a label that was passed over is a known one on a shape of the wrong type."""
-    shape_type, _, label = key.partition(" ")
-    is_class, is_keypoint = label in schema.class_labels, label in schema.keypoint_labels
-    return (is_class and shape_type != "point") or (is_keypoint and shape_type != "rectangle")
+    label = key.partition(" ")[2]
+    return label in schema.class_labels or label in schema.keypoint_labels
 
 
 def _to_suspicious(file: Ingested, index: int, shape: LabelmeShape, misspelt: Mapping[str, str]) -> Finding:
@@ -180,8 +182,8 @@ def _to_suspicious(file: Ingested, index: int, shape: LabelmeShape, misspelt: Ma
         message = f"the label {label!r} is not in the schema; did you mean {known!r}?"
         fix = f"rename it to {known!r}, or put it into the schema"
     else:
-        message = f"{label!r} is drawn as a {shape.shape_type}, and ignored"
-        fix = "draw objects as rectangles and keypoints as points"
+        message = f"{label!r} is drawn as a {shape.shape_type}, and ignored: it lies where one is drawn as it should be"
+        fix = "nothing where both are the same; another object needs a rectangle, another keypoint a point"
     return _of_shape(file, index, shape, "misspelt-label" if known else "wrong-shape-type", "warning", message, fix)
 
 

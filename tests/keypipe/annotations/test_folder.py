@@ -350,6 +350,8 @@ def test_reading_changes_nothing(tmp_path: Path, write_labelme: Write) -> None:
 
 def test_near_misses() -> None:
     assert near_misses(["point Nosee", "rectangle dog", "rectangle cows"], SCHEMA) == {"Nosee": "nose", "cows": "cow"}
+    drawn = ["circle nosee", "polygon cowz", "mask coww", "line cwo", "point cow"]
+    assert near_misses(drawn, SCHEMA) == {"nosee": "nose", "cowz": "cow", "coww": "cow"}
     aliased = parse_schema({"classes": {"cow": {"keypoints": ["nose"]}}, "aliases": {"snout": "nose"}})
     assert near_misses(["point Snouts", "oriented_rectangle cwo"], aliased) == {"Snouts": "nose"}
 

@@ -124,6 +124,43 @@ def test_outlines_of_other_objects_than_the_rectangle_are_kept() -> None:
         assert len(parse(shapes, LabelmeOptions(box_from="outline")).instances) == 2
 
 
+def circle(label: str, x: float, y: float, radius: float) -> dict[str, Any]:
+    return {"label": label, "points": [[x, y], [x + radius, y]], "shape_type": "circle"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        (rectangle("tail", (20, 20, 30, 30)), "the rectangle 'tail' has a keypoint's label and holds no point"),
+        (polygon("tail", (20, 20, 30, 30)), "the polygon 'tail' has a keypoint's label and holds no point"),
+        (point("cow", 80, 40), "the point 'cow' marks an object that has no rectangle"),
+        (circle("cow", 80, 40, 15), "the circle 'cow' marks an object that has no rectangle, with 1 keypoint in it"),
+    ],
+)
+@pytest.mark.parametrize("box_from", ["rectangle", "outline"])
+def test_what_is_drawn_as_another_shape_is_one_fault_that_names_it(
+    shape: dict[str, Any], found: str, box_from: Any
+) -> None:
+    inside = [point("3", 88, 40)] if shape["shape_type"] == "circle" else []
+    parsed = parse([rectangle("cow", BOX), point("nose", 25, 25), shape, *inside], LabelmeOptions(box_from=box_from))
+    assert [(fault.kind, fault.shape) for fault in parsed.faults] == [("wrong-shape-type", 2)]
+    assert found in str(parsed.faults[0])
+
+
+@pytest.mark.parametrize(
+    "shape", [rectangle("nose", (20, 20, 30, 30)), point("cow", 40, 40), circle("cow", 35, 35, 20)]
+)
+def test_another_shape_of_what_is_drawn_as_it_should_be_is_passed_over(shape: dict[str, Any]) -> None:
+    parsed = parse([rectangle("cow", BOX), point("nose", 25, 25), shape])
+    assert (parsed.faults, parsed.ignored) == ([], {f"{shape['shape_type']} {shape['label']}": 1})
+
+
+def test_points_of_an_outline_outside_the_schema_are_its_own_where_outlines_are_taken() -> None:
+    dog = [polygon("dog", (20, 20, 50, 50), group_id=2), point("nose", 25, 25, group_id=2)]
+    (cow,) = parse([rectangle("cow", BOX), *dog], LabelmeOptions(box_from="outline")).instances
+    assert not cow.keypoints
+
+
 def test_unknown_labels_can_be_refused() -> None:
     parsed = parse([rectangle("cwo", BOX)], LabelmeOptions(unknown_labels="fail"))
     assert "unknown label 'cwo'" in str(parsed.faults[0])
