@@ -15,8 +15,8 @@ from flows.command_line.data import data
 from flows.command_line.menu import PROGRAM, Menu
 from flows.command_line.registered import models as registered
 from flows.command_line.runs import runs
-from flows.system.printable import to_printable
 from keypipe.errors import PoseError
+from keypipe.printable import to_printable
 from tasks.workspace.access import explain, name_user
 
 EXIT_CODES = {

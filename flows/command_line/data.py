@@ -15,6 +15,7 @@ from flows.command_line.menu import group, json_option
 from keypipe.errors import ConfigError
 from keypipe.files.texts import check_encoding
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF
+from keypipe.printable import to_printable
 
 if TYPE_CHECKING:
     from tasks.labelling.labelme_window import Window
@@ -83,7 +84,7 @@ def use(root: Path, folder: Path, encoding: str | None, follow_links: bool) -> N
     source = Source(folder, encoding and check_encoding(encoding), follow_links=follow_links)
     with changing(root), progress_bar("reading annotations") as progress:
         taken = use_folder(root, source, progress)
-    click.echo(describe(taken))
+    click.echo(to_printable(describe(taken)))
 
 
 @data.command(

@@ -54,7 +54,7 @@ def serve(root: Path, timetable: Timetable, flow: str, say: server.Say) -> None:
             started=start_mark(os.getpid()) or time.time(),
             timetable=timetable,
             deployment=f"{FLOWS[flow].name}/{deployment_name(root)}",
-            url=url,
+            url=hide_password(url),
         )
         write_record(root / SCHEDULE, record)
         stack.callback((root / SCHEDULE).unlink, missing_ok=True)

@@ -26,7 +26,7 @@ class ScheduleRecord(msgspec.Struct):
         started: mark of the start of that process.
         timetable: when it runs.
         deployment: name of Prefect's deployment.
-        url: address of the Prefect API.
+        url: address of the Prefect API, without a name and password.
     """
 
     pid: int

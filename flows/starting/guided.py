@@ -15,6 +15,7 @@ from flows.system.json_output import echo_json
 from flows.system.progress_bar import Shown, progress_bar
 from flows.system.tables import print_table
 from keypipe.errors import ConfigError, format_count
+from keypipe.printable import to_printable
 
 if TYPE_CHECKING:
     from keypipe.proposal.values import Proposal
@@ -113,7 +114,7 @@ def init_main(
 def _ask_person(progress: Shown) -> Callable[[Proposal], bool]:
     def ask(proposal: Proposal) -> bool:
         progress.pause()
-        return click.confirm(proposal.question, default=False)
+        return click.confirm(to_printable(proposal.question), default=False)
 
     return ask
 
@@ -132,10 +133,10 @@ def _show(root: Path, start: Start, page: Path, *, overwrite: bool) -> None:
         pairs = ", ".join(f"{a}/{b}" for a, b in skeleton.pairs) or "none"
         count = format_count(len(found.objects[name]), "object")
         line = f"{name}: {count}; {', '.join(skeleton.keypoints)}; left/right: {pairs}"
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(to_printable(line), markup=False, soft_wrap=True)
     console.print(f"{format_count(images, 'image')} to train on and to choose the best epoch by", markup=False)
     for note in [*found.notes, *(proposal.question for proposal in found.declined)]:
-        console.print(f"- {note}", markup=False, soft_wrap=True)
+        console.print(f"- {to_printable(note)}", markup=False, soft_wrap=True)
     rows: list[list[str]] = []
     for choice in start.choices:
         proposed = escape(format_any(choice.proposal.value))
@@ -148,7 +149,7 @@ def _show(root: Path, start: Start, page: Path, *, overwrite: bool) -> None:
         rows.append([choice.proposal.key, escape(format_any(choice.now)), proposed, escape(choice.proposal.why)])
     print_table(console, ("key", "now", "proposed", "why"), rows)
     for what, told in tell_cost(start.cost, start.why_no_cost):
-        console.print(f"{what}: {told}", markup=False, soft_wrap=True)
+        console.print(to_printable(f"{what}: {told}"), markup=False, soft_wrap=True)
     console.print(f"skeletons as a picture: {(page.parent / PICTURE).relative_to(root)}", markup=False, soft_wrap=True)
 
 
@@ -168,7 +169,7 @@ def _ask_to_write(choices: Sequence[Choice], picked: Sequence[Choice]) -> list[C
     for choice in choices:
         if choice.is_new:
             text = f"{choice.proposal.key}: {choice.now} -> {choice.proposal.value} ({choice.proposal.why})"
-            if click.confirm(text, default=choice in picked):
+            if click.confirm(to_printable(text), default=choice in picked):
                 kept.append(choice)
     return kept
 
@@ -178,10 +179,10 @@ def _tell_taken(root: Path, taken: Taken) -> None:
 
     for choice in taken.kept:
         yours = f"{choice.proposal.key}: {choice.now} is yours and stays; {choice.proposal.value} was proposed"
-        click.echo(yours)
+        click.echo(to_printable(yours))
     replaced = ", ".join([*taken.adopted.moved, PARAMS_FILE])
     click.echo(f"{PARAMS_FILE} is written, with a reason beside every value; what was there before is in")
-    click.echo(f"{taken.adopted.aside}: {replaced}")
+    click.echo(to_printable(f"{taken.adopted.aside}: {replaced}"))
     click.echo(f"the page: {taken.page.relative_to(root)}; next: `keypipe doctor`, then `keypipe run`")
 
 

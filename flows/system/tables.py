@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from flows.system.printable import to_printable
+from keypipe.printable import to_printable
 
 if TYPE_CHECKING:
     from rich.console import Console

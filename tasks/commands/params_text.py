@@ -20,8 +20,11 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from keypipe.errors import ConfigError
+from keypipe.printable import to_printable
 from tasks.workspace.documents import format_value, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
+
+_NOT_IN_YAML = re.compile("[\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def assign(text: str, keys: Sequence[str], value: Any, about: str = "") -> str:
@@ -52,7 +55,7 @@ def comment(text: str, keys: Sequence[str], about: str) -> str:
     Args:
         text: of the file.
         keys: the path to the value, which stands on one line.
-        about: the comment, on one line.
+        about: the comment.
     """
     node: Any = YAML().compose(io.StringIO(text))
     for key in keys:
@@ -67,7 +70,13 @@ def comment(text: str, keys: Sequence[str], about: str) -> str:
     if rest and not rest.startswith("#"):
         return text
     tail = "\r" if text[end:line_end].endswith("\r") else ""
-    return f"{text[:end].rstrip(' ')}  # {about}{tail}{text[line_end:]}"
+    return f"{text[:end].rstrip(' ')}  # {to_comment(about)}{tail}{text[line_end:]}"
+
+
+def to_comment(about: str) -> str:
+    """Return a text as YAML may hold it in a comment: on one line, other characters as their escapes."""
+    text = to_printable(" ".join(about.split()))
+    return _NOT_IN_YAML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _edit(text: str, keys: Sequence[str], value: Any, about: str) -> str | None:
@@ -123,7 +132,7 @@ def _format_lines(keys: Sequence[str], value: Any, text: str, column: int, about
     heads = [f"{' ' * (column + 2 * depth)}{name}:{_line_end(text)}" for depth, name in enumerate(sections)]
     block = _format_block(key, value, text, column + 2 * len(sections))
     line_end = _line_end(text)
-    return "".join(heads) + (block.removesuffix(line_end) + f"  # {about}{line_end}" if about else block)
+    return "".join(heads) + (block.removesuffix(line_end) + f"  # {to_comment(about)}{line_end}" if about else block)
 
 
 def _find_line_end(text: str, node: Node) -> int:

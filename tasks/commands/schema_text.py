@@ -18,7 +18,7 @@ from keypipe.errors import ConfigError
 from keypipe.files.atomic import write_text
 from keypipe.files.texts import DOUBTFUL, is_doubtful
 from keypipe.keypoints.skeleton import Schema, find_pairs
-from tasks.commands.params_text import assign
+from tasks.commands.params_text import assign, to_comment
 from tasks.workspace.documents import decode_yaml, parse_document, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
 
@@ -106,7 +106,7 @@ def _to_yaml(schema: Schema, reasons: Reasons | None = None) -> CommentedMap:
         entry["pairs"] = "auto" if is_derived else _flow(map(_flow, skeleton.pairs))
         for key in entry:
             if why := (reasons or {}).get((name, key)):
-                entry.yaml_add_eol_comment(why, key, column=0)
+                entry.yaml_add_eol_comment(to_comment(why), key, column=0)
         classes[_quote(name)] = entry
     section = CommentedMap(classes=classes)
     if schema.aliases:

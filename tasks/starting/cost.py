@@ -71,7 +71,8 @@ def measure_cost(root: Path, found: Found, params: TrainParams, seed: int, local
         tell: is told what is being done.
 
     Raises:
-        PoseError: the training would be refused, or a batch does not fit into the device's memory.
+        PoseError: there is no object to train on, the training would be refused, or a batch does not fit into the
+            device's memory.
     """
     tell("timing a training step", 0, 1)
     arguments = {**params.arguments, "plots": False, "seed": seed}
@@ -80,6 +81,8 @@ def measure_cost(root: Path, found: Found, params: TrainParams, seed: int, local
     arguments.pop("distill_model", None)  # a teacher's pass comes on top
     batch = int(arguments.get("batch", 16))
     images = _pick(found.read, max(batch, _VALIDATION_BATCH))
+    if not images:
+        raise PoseError("no image has an object that can be read: `keypipe doctor` shows why")
     with scratch_folder(root, "cost") as scratch:
         folder = scratch / "data"
         counts = {

@@ -49,6 +49,7 @@ Ask = Callable[[Proposal], bool]
 SCHEMA = "schema.classes"
 """Key of the proposal that stands for classes and keypoints as a whole."""
 
+_KEPT = "the file as it was is kept in .keypipe/replaced"
 _MOST_HEADERS = 500  # images whose headers are looked at for deep samples
 
 
@@ -179,7 +180,7 @@ def look_at(
             )
         )
     drafted = [note for note in draft.notes if is_drafted and DOUBT not in note]  # those are asked about
-    notes = [*drafted, *_tell_foreign(unread), *_tell_faults(folder_read)]
+    notes = [*drafted, *_tell_replaced(document, schema), *_tell_foreign(unread), *_tell_faults(folder_read)]
     return Found(
         source,
         names,
@@ -317,6 +318,20 @@ def _choose_schema(
     if is_raw and is_own and not answers.ask(_ask_to_replace(draft)):
         return now, False
     return _with_pairs(draft, answers), True
+
+
+def _tell_replaced(document: Mapping[str, Any], schema: Schema) -> Iterator[str]:
+    """Say what of a person's own schema will be gone."""
+    try:
+        now = read.load_schema(document)
+    except ConfigError:  # none, or one that cannot be used
+        return
+    if now.classes != schema.classes and now.classes != parse_schema(DEMO_SCHEMA).classes:
+        own = "; ".join(f"{name}: {', '.join(skeleton.keypoints)}" for name, skeleton in now.classes.items())
+        yield f"your classes in params.yaml ({own}) are replaced; {_KEPT}"
+    gone = [f"{alias}: {name}" for alias, name in now.aliases.items() if schema.aliases.get(alias) != name]
+    if gone:
+        yield f"your aliases in params.yaml ({', '.join(gone)}) are taken out; {_KEPT}"
 
 
 def _same_names(one: Schema, other: Schema) -> bool:

@@ -94,8 +94,7 @@ def format_params(root: Path, found: Found, picked: Sequence[Choice]) -> str:
             text = assign(text, ["convert", "encoding"], found.encoding)
     for choice in picked:
         keys = choice.proposal.key.split(".")
-        why = " ".join(choice.proposal.why.split())
-        text = comment(assign(text, keys, choice.proposal.value), keys, why)
+        text = comment(assign(text, keys, choice.proposal.value), keys, choice.proposal.why)
     return text
 
 

@@ -25,6 +25,8 @@ _VARIABLE = "MLFLOW_TRACKING_URI"
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _EXAMPLES = "such as http://HOST:5000 or sqlite:////FOLDER/mlflow.db, or unset it to record in the workspace"
+_NO_SCHEME = re.compile(r"(?i)(?!file:)[^/]*:")  # a name and password, or a port, without http:// before it
+_SECRET = re.compile(r"(?i)((?<![^&;#])[\w.%-]*(?:pass|pwd|token|secret|key|auth|credential|sig)[\w.%-]*=)[^&#]*")
 _TIMEOUT, _RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag by which MLflow's pages take an experiment for trainings of models, and not for traces of language models."""
@@ -70,7 +72,7 @@ def _check(variable: str, uri: str) -> None:
     scheme = scheme.lower().partition("+")[0]
     if uri.lower().startswith("file:") or not (separator or ":" in uri or scheme == "databricks"):
         raise ConfigError(
-            f"{variable}={uri}: a folder; MLflow keeps runs in a database or on a server: {_EXAMPLES}"
+            f"{variable}={hide_password(uri)}: a folder; MLflow keeps runs in a database or on a server: {_EXAMPLES}"
             " (`mlflow migrate-filestore` copies the runs of a folder into a database)"
         )
     if scheme not in (*_SERVERS, *_DATABASES) or not (separator or scheme == "databricks"):
@@ -89,21 +91,30 @@ def _check(variable: str, uri: str) -> None:
                 why = str(error)
             raise ConfigError(f"{variable}={shown}: no address ({why}); {_EXAMPLES}") from None
         if not host:
-            raise ConfigError(f"{variable}={uri}: names no host; {_EXAMPLES}")
+            raise ConfigError(f"{variable}={hide_password(uri)}: names no host; {_EXAMPLES}")
     if scheme == "sqlite" and not rest.startswith("/"):
-        raise ConfigError(f"{variable}={uri}: SQLite takes three slashes and a path; {_EXAMPLES}")
+        raise ConfigError(f"{variable}={hide_password(uri)}: SQLite takes three slashes and a path; {_EXAMPLES}")
     if scheme == "sqlite" and (":memory:" in rest or "mode=memory" in rest):
-        raise ConfigError(f"{variable}={uri}: in memory, where records end with the program; {_EXAMPLES}")
+        raise ConfigError(
+            f"{variable}={hide_password(uri)}: in memory, where records end with the program; {_EXAMPLES}"
+        )
 
 
 def hide_password(uri: str) -> str:
-    """Return an address without the name and password that it may hold, before its host or behind a question mark."""
+    """Return an address without the name and password that it may hold, before its host or behind a question mark.
+
+    Where an ``@`` stands behind ``host:port/``, all before it is left out: it may be a password with a slash in it.
+    """
     before, separator, rest = uri.partition("://")
+    if not separator and _NO_SCHEME.match(uri):
+        before, rest = "", uri
     host, slash, path = rest.partition("/")
-    if "@" not in host and "@" in path and re.search(r":(?!\d*$)", host):  # a password with a slash in it
+    host = host.rpartition("@")[2]
+    plain = re.split(r"\?[\w.%-]+=", path)[0] if re.search(r":\d+$", host) else path
+    if ":" in host and "@" in plain:
         host, slash, path = rest.rpartition("@")[2].partition("/")
-    address, question, query = f"{before}{separator}{host.rpartition('@')[2]}{slash}{path}".partition("?")
-    return address + question + re.sub(r"(?i)\b(\w*(?:password|passwd|pwd|token|secret)\w*=)[^&#]*", r"\1...", query)
+    address, question, query = f"{before}{separator}{host}{slash}{path}".partition("?")
+    return address + question + _SECRET.sub(r"\1...", query)
 
 
 def server_name(root: Path) -> str:

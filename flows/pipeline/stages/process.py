@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from flows.pipeline.stages.gpus import holding_gpus
-from flows.system.printable import to_printable
 from flows.system.process import Tree
 from keypipe.errors import PoseError
+from keypipe.printable import to_printable
 from tasks.versions.raw import RawVersion
 from tasks.versions.repository import BusyError
 from tasks.versions.stages.repro import BUSY, FAILED, Outcome, repro_command

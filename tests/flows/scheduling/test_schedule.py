@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from flows.scheduling.schedule import deployment_name
-from flows.services.schedule_record import SERVED, Served
+from flows.services.schedule_record import SCHEDULE, SERVED, Served
 from flows.services.timetable import Timetable
 from flows.system.state_files import read_record, write_record
 from tests.flows.toy import Toy, wait_until
@@ -95,7 +96,9 @@ def test_stopping_leaves_it_on_and_missed_runs_become_one(ran: Toy) -> None:
     assert deployment(ran).schedules[0].schedule.timezone == "Europe/Berlin"
 
     miss_runs(ran, 3)
-    schedule = Schedule(ran, *yearly)
+    address = ran.api.url.replace("://", "://ann:correct-horse@")
+    schedule = Schedule(ran, *yearly, PREFECT_API_URL=address)
+    assert json.loads((ran.root / SCHEDULE).read_text())["url"] == ran.api.url
     twin = ran.keypipe("schedule", *yearly, code=2)
     assert "served already" in twin
     wait_until(lambda: [run for run in flow_runs(ran) if run.state.is_final()], "the missed run to be made up for")

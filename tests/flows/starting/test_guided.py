@@ -172,3 +172,18 @@ def converse(root: Path, folder: Path, answers: dict[str, str], last: str) -> tu
             os.write(ours, f"{todo.pop(question)}\n".encode())
     os.close(ours)
     return shown, process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("command", ["init", "use"])
+def test_no_name_reaches_the_terminal_as_a_command(
+    fresh: Path, tmp_path: Path, write_labelme: Write, command: str
+) -> None:
+    for number in range(4):
+        shapes = [rectangle("be\x1b[31metle", (10, 10, 80, 95)), point("he\x07ad", 30, 20), point("tip", 50, 40)]
+        write_labelme(f"{number}.jpg", shapes, folder=tmp_path / "odd")
+    write_labelme("bad\x1b[2J.jpg", [rectangle("beetle", (5, 5, 5, 5))], folder=tmp_path / "odd")
+    arguments = ["init", "--offline", "--no-time", "--yes"] if command == "init" else ["use"]
+    done = CliRunner().invoke(cli, [*arguments, str(tmp_path / "odd")], obj=fresh, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert r"be\x1b[31metle" in done.output
+    assert not {"\x07", "\x1b"} & {*done.output}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
@@ -182,3 +183,10 @@ def test_a_comment_stands_beside_one_value(text: str, key: str, wanted: str) -> 
     changed = comment(text, key.split("."), "why")
     assert changed == wanted
     assert YAML(typ="safe").load(changed) == YAML(typ="safe").load(text)
+
+
+@pytest.mark.parametrize("sign", ["\x07", "\x1b", "\x85", "\u2028", "\n", "\r", "\ufeff", "\uffff", "\ud800", "\u202e"])
+def test_comments_hold_any_text(sign: str) -> None:
+    text = comment(assign("a: 1\n", ["b"], 2, f"new{sign}one"), ["a"], f"why{sign}not")
+    assert yaml.safe_load(text) == {"a": 1, "b": 2} == dict(YAML().load(text))
+    assert text.count("\n") == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from tasks.starting.cost import reckon
 from tasks.starting.looking import Source, Weights
 from tasks.starting.page import tell_cost
 from tasks.starting.start import by_default, decline, measure, propose
+from tests.conftest import point, rectangle
 from tests.workspace import set_params
 
 # an epoch of one batch and one batch of validation, which took half a second
@@ -36,6 +38,19 @@ def test_parameters_that_a_training_would_refuse_are_why_nothing_was_measured(dr
     measure(drawn, start, by_default(start.choices), tell_nobody)
     assert start.cost is None
     assert "did you mean epochs?" in start.why_no_cost
+
+
+def test_a_folder_without_an_object_of_any_size_is_why_nothing_was_measured(
+    drawn: Path, tmp_path: Path, write_labelme: Callable[..., Path]
+) -> None:
+    for number in range(3):
+        flat = [rectangle("cow", (20, 20, 20, 20)), point("nose", 20, 20)]
+        write_labelme(f"{number}.jpg", flat, folder=tmp_path / "flat")
+    why_not = Weights(published=False, why_not="none")
+    start = propose(drawn, Source(tmp_path / "flat"), why_not, decline, tell_nobody)
+    measure(drawn, start, by_default(start.choices), tell_nobody)
+    assert start.cost is None
+    assert start.why_no_cost == "no image has an object that can be read: `keypipe doctor` shows why"
 
 
 def test_what_it_will_cost_is_told_as_an_estimate() -> None:

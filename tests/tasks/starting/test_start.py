@@ -43,6 +43,8 @@ def test_own_data_replace_the_demo_and_nothing_is_lost(drawn: Path, own: Path) -
     assert "  train: model yolov8n-pose.yaml, " in told
     assert "split: group_by None" in told
     assert "train.imgsz: 96 is yours and stays; " in told
+    assert "your aliases in params.yaml (snout: nose) are taken out; the file as it was is kept" in told
+    assert "your classes" not in told  # they are the demo's
     (aside,) = (drawn / ".keypipe/replaced").iterdir()
     assert sorted(path.name for path in (aside / "data/raw").rglob("*") if path.is_file()) == demo
     assert (aside / "params.yaml").read_text() == before
@@ -329,3 +331,27 @@ def test_what_follows_from_data_that_stay_stays(drawn: Path) -> None:
     assert (drawn / "data/coco/keypoints.json").exists()
     (aside,) = (drawn / ".keypipe/replaced").iterdir()
     assert [path.name for path in aside.iterdir()] == ["params.yaml"]
+
+
+def test_a_schema_of_ones_own_that_is_replaced_is_named(drawn: Path, own: Path) -> None:
+    set_params(drawn, **{"schema.classes": {"sheep": {"keypoints": ["nose", "tail"]}}, "schema.aliases": {"z": "nose"}})
+    told = use(drawn, own)
+    assert "your classes in params.yaml (sheep: nose, tail) are replaced; the file as it was is kept in" in told
+    assert "your aliases in params.yaml (z: nose) are taken out" in told
+    again = use(drawn, drawn / "data/raw")
+    assert "your classes" not in again
+    assert "your aliases" not in again
+
+
+def test_names_with_control_characters_are_written_and_read_back(
+    drawn: Path, tmp_path: Path, write_labelme: Write
+) -> None:
+    sides, flag = ("left\x1b[31m ear", "right\x1b[31m ear"), "occluded\x07"
+    for number in range(12):
+        points = [point(name, 30 + 20 * n, 30, flags={flag: number % 4 == 0}) for n, name in enumerate(sides)]
+        shapes = [rectangle("ho\x07rse", (10, 10, 90, 90)), *points]
+        write_labelme(f"{number}.jpg", shapes, folder=tmp_path / "odd")
+    use(drawn, tmp_path / "odd")
+    schema = load_schema(read_params(drawn))
+    assert {*schema.classes["ho\x07rse"].keypoints} == {*sides}
+    assert not {"\x07", "\x1b"} & {*(drawn / "params.yaml").read_text()}

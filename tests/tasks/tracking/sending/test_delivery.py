@@ -429,7 +429,16 @@ def test_parameters_get_names_that_mlflow_takes_and_none_is_lost(keys: list[str]
 def test_passwords_are_not_shown() -> None:
     assert hide_password("http://me:sec/ret@host:5000/x") == "http://host:5000/x"
     assert hide_password("http://me:sec/r@et@host:5000/x") == "http://host:5000/x"
-    assert hide_password("http://host:5000/x@y") == "http://host:5000/x@y"
+    assert hide_password("https://me:12/34@host") == "https://host"  # no port and path, as far as anybody can tell
+    assert hide_password("http://me@firm:12/34@host:5000") == "http://host:5000"
+    assert hide_password("me:secret@host:5000/x") == "host:5000/x"
+    assert hide_password("http://me:secret@/") == "http:///"
+    assert hide_password("http://host/x@y") == "http://host/x@y"
+    assert hide_password("http://host:5000/x?by=a@b") == "http://host:5000/x?by=a@b"
+    assert hide_password("http://host/x?api_key=abc&a=b&X-Auth=d&sig=e#f") == (
+        "http://host/x?api_key=...&a=b&X-Auth=...&sig=...#f"
+    )
+    assert hide_password("./a@b") == "./a@b"
     assert hide_password("postgresql://host/db?user=me&password=s3/cr@t&sslmode=x") == (
         "postgresql://host/db?user=me&password=...&sslmode=x"
     )

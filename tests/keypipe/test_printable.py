@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.system.printable import to_printable
+from keypipe.printable import to_printable
 
 
 @pytest.mark.parametrize(
