@@ -115,7 +115,14 @@ def gc(root: Path, number: int | None, yes: bool, as_json: bool) -> None:
     champion, what a rollback leads to, what is kept by name, in the workspace, or on the tip of a branch or a tag
     stays.
     """
-    _clean(root, number, remove=yes, as_json=as_json)
+    from flows.history import cleaning
+
+    policy = cleaning.read_policy(root, number)
+    cleaned = cleaning.clean(root, policy, remove=yes, say=partial(click.echo, err=as_json))
+    if as_json:
+        echo_json(cleaned)
+    else:
+        cleaning.show(cleaned, click.echo)
 
 
 @runs.command("prune", everyday=False, examples=["keypipe runs prune --keep 10 --dry-run"])
@@ -124,22 +131,20 @@ def gc(root: Path, number: int | None, yes: bool, as_json: bool) -> None:
 @json_option("what was removed")
 @click.pass_obj
 def prune(root: Path, number: int | None, dry_run: bool, as_json: bool) -> None:
-    """Do what `gc --yes` does; the older name.
+    """Do what `gc --yes` does with trainings, and with nothing else; the older name.
 
-    Without --dry-run it removes at once.
+    Without --dry-run it removes at once. Prefect's runs, the log of predictions and what was reproduced stay.
     """
-    _clean(root, number, remove=not dry_run, as_json=as_json)
-
-
-def _clean(root: Path, number: int | None, *, remove: bool, as_json: bool) -> None:
-    from flows.history import cleaning
+    from flows.history import cleaning, retention
 
     policy = cleaning.read_policy(root, number)
-    cleaned = cleaning.clean(root, policy, remove=remove, say=partial(click.echo, err=as_json))
+    pruned = cleaning.clean_trainings(root, policy, remove=not dry_run, say=partial(click.echo, err=as_json))
     if as_json:
-        echo_json(cleaned)
-    else:
-        cleaning.show(cleaned, click.echo)
+        echo_json(pruned)
+        return
+    retention.show_verdicts(pruned)
+    for line in retention.describe_pruned(pruned, removed=not dry_run):
+        click.echo(line)
 
 
 @runs.command(

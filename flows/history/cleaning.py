@@ -45,7 +45,7 @@ class Cleaned(msgspec.Struct, frozen=True):
         removed: False: nothing was removed yet.
         policy: what stays, as the section has it.
         trainings: with what they alone need; None where that cannot be told.
-        prefect: runs that ended long ago; None where their server does not answer.
+        prefect: runs that ended long ago; None where they cannot be read, or not all of them be removed.
         log: of predictions.
         reproduced: results of ``keypipe reproduce``.
         size_bytes: of everything whose size is known.
@@ -92,6 +92,20 @@ def clean(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Cle
         return _clean(root, policy, remove=True, say=say)
 
 
+def clean_trainings(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pruned:
+    """Find the trainings that the policy lets go of, with all that only they need, and remove them: ``keypipe prune``.
+
+    Raises:
+        PoseError: outside git; a branch or a snapshot cannot be read, or another run is going on.
+    """
+    retention.check(root)
+    server.configure(root)
+    if not remove:
+        return retention.prune(root, policy, remove=False, say=say)
+    with lease.hold(root, lease.new_lease(flow_run_name="keypipe prune"), say):
+        return retention.prune(root, policy, remove=True, say=say)
+
+
 def _clean(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Cleaned:
     skipped: list[str] = []
     trainings = prefect = None
@@ -102,9 +116,10 @@ def _clean(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Cl
     else:
         trainings = retention.prune(root, policy, remove=remove, say=say)
     try:
-        prefect = prefect_runs.find_old_runs(root, policy.prefect_days)
+        old = prefect_runs.find_old_runs(root, policy.prefect_days)
         if remove:
-            prefect_runs.remove_runs(root, prefect, say)
+            prefect_runs.remove_runs(root, old, say)
+        prefect = old
     except PoseError as error:
         skipped.append(f"Prefect: {error}")
     log, reproduced = _clean_log(root, remove=remove), _clean_reproduced(root, policy.reproduced_days, remove=remove)
@@ -135,8 +150,8 @@ def _clean_reproduced(root: Path, days: float, *, remove: bool) -> Heap:
 
 def show(cleaned: Cleaned, say: Say) -> None:
     """Print what a cleaning removed, or would remove."""
-    if cleaned.trainings is not None and cleaned.trainings.verdicts:
-        retention.show_runs(cleaned.trainings.verdicts, cleaned.trainings.artifact_bytes)
+    if cleaned.trainings is not None:
+        retention.show_verdicts(cleaned.trainings)
     for line in describe(cleaned):
         say(line)
 

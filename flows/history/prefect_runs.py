@@ -45,7 +45,7 @@ class OldRuns(msgspec.Struct, frozen=True):
 def find_old_runs(root: Path, days: float) -> OldRuns:
     """Return the workspace's flow runs that ended more than so many days ago.
 
-    On a server of several workspaces, those that were given this one.
+    Those that were given this workspace, in its own database too: programs of the user may record there as well.
 
     Raises:
         PoseError: the user's server does not answer.
@@ -53,29 +53,31 @@ def find_old_runs(root: Path, days: float) -> OldRuns:
     before = datetime.now(UTC) - timedelta(days=days)
     url = server.find_configured_url()
     if url is None:
-        return _find_in_database(root / server.DATABASE, before)
+        return _find_in_database(root, before)
     if not server.answers(url):
         raise PoseError(f"the server at {hide_password(url)} does not answer; start it, or unset PREFECT_API_URL")
     with server.pointed_to(url):
         return OldRuns(hide_password(url), tuple(_find_on_server(root, before)), None)
 
 
-def _find_in_database(path: Path, before: datetime) -> OldRuns:
+def _find_in_database(root: Path, before: datetime) -> OldRuns:
     """Ask the database itself: a server takes seconds to start, and tells no sizes."""
+    path = root / server.DATABASE
     if not path.exists():
         return OldRuns()
     marks = ", ".join("?" * len(_ENDED))
-    ended = f"SELECT id FROM flow_run WHERE state_type IN ({marks}) AND end_time < ?"
-    given = (*_ENDED, before.strftime("%Y-%m-%d %H:%M:%S"))
+    given_root = "json_extract(parameters, '$.root') = ?"
+    ended = f"SELECT id FROM flow_run WHERE state_type IN ({marks}) AND end_time < ? AND {given_root}"
+    given = (*_ENDED, before.strftime("%Y-%m-%d %H:%M:%S"), str(root))
     size = 0
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=10)) as database:
-        try:
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=10)) as database:
             ids = [str(UUID(str(row[0]))) for row in database.execute(ended, given)]
             for column, table in (("message", "log"), ("data", "artifact")):
                 sizes = f"SELECT sum(length(CAST({column} AS BLOB))) FROM {table} WHERE flow_run_id IN ({ended})"
                 size += database.execute(sizes, given).fetchone()[0] or 0
-        except sqlite3.Error as error:
-            raise PoseError(f"{path}: cannot be read ({error}); is it of another version?") from error
+    except sqlite3.Error as error:
+        raise PoseError(f"{path}: cannot be read ({error}); is it of another version?") from error
     return OldRuns(OWN, tuple(ids), size)
 
 
@@ -99,26 +101,42 @@ def _find_on_server(root: Path, before: datetime) -> Iterator[str]:
 
 
 def remove_runs(root: Path, old: OldRuns, say: Say) -> None:
-    """Remove runs, their task runs, logs and artifacts; the workspace's own database gives the room back."""
+    """Remove runs, their task runs, logs and artifacts; the workspace's own database gives the room back.
+
+    Raises:
+        PoseError: no server answers, or it went away or refused before all of them were removed.
+    """
     if not old.ids:
         return
     with server.connected(root, say):
-        from prefect.client.orchestration import get_client
-        from prefect.exceptions import ObjectNotFound
+        import httpx
 
-        with get_client(sync_client=True) as client:
-            for start in range(0, len(old.ids), _PAGE):
-                ids = [UUID(one) for one in old.ids[start : start + _PAGE]]
-                for artifact in list(_artifacts(client, ids)):
-                    client.delete_artifact(artifact.id)
-                for run_id in ids:
-                    try:
-                        client.delete_flow_run(run_id)
-                    except ObjectNotFound:  # with the run that it was a part of
-                        continue
-                _wait_for_logs(client, ids)
+        try:
+            _remove_from_server(old.ids)
+        except httpx.HTTPError as error:
+            why = str(error).splitlines() or [type(error).__name__]
+            raise PoseError(
+                f"not all runs were removed ({hide_password(why[0])}); the next `keypipe gc` does it"
+            ) from error
     if old.server == OWN and server.recorded_server(root) is None:
         _shrink(root / server.DATABASE)
+
+
+def _remove_from_server(run_ids: Sequence[str]) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        for start in range(0, len(run_ids), _PAGE):
+            ids = [UUID(one) for one in run_ids[start : start + _PAGE]]
+            for artifact in list(_artifacts(client, ids)):
+                client.delete_artifact(artifact.id)
+            for run_id in ids:
+                try:
+                    client.delete_flow_run(run_id)
+                except ObjectNotFound:  # with the run that it was a part of
+                    continue
+            _wait_for_logs(client, ids)
 
 
 def _artifacts(client: Any, ids: Sequence[UUID]) -> Iterator[Any]:

@@ -9,24 +9,29 @@ decided once, and what stays is worked out from the commits of all that stays. `
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from flows.history.known_runs import Child, Run, find_run, list_runs
+from flows.system.state_files import read_record, write_record
 from flows.system.tables import print_table
 from keypipe.errors import PoseError
 from tasks.registry.retention import delete_versions, find_needed
 from tasks.registry.settings import RetentionParams, read_retention
 from tasks.tracking import runs as tracking
+from tasks.tracking.client import is_own
 from tasks.tracking.history import artifact_bytes, registered_models, remove_run, tag_run
 from tasks.versions import git, snapshots
 from tasks.versions.stages import lockfile
 from tasks.versions.store import Unused, unused_objects
-from tasks.workspace.places import LOCK
+from tasks.workspace.places import LOCK, STATE
 
 DAY_SECONDS = 86400.0
+ELSEWHERE = "made elsewhere"
+_GOING = STATE / "going.json"
+"""Ids of the trainings that a pruning had begun to remove from a server that is shared."""
 
 Say = Callable[[str], None]
 
@@ -85,6 +90,7 @@ def decide(
     needed: Mapping[str, Sequence[str]],
     versions: Mapping[str, str] | None = None,
     young_since: float = float("inf"),
+    elsewhere: Collection[str] = (),
 ) -> list[Verdict]:
     """Decide which trainings stay.
 
@@ -96,15 +102,19 @@ def decide(
         versions: of the workspace's registered model, by the names in ``registered``: why each is needed, "" where it
             is not and goes with its training. Versions of other models are always needed.
         young_since: what began later stays, seconds since the epoch.
+        elsewhere: ids of the runs that other workspaces may have made: they stay as they are, and do not count as any
+            of the newest.
 
     Returns:
         A verdict for each, in the same order.
     """
     finished = [run for run in runs if run.status == "FINISHED"]
-    last = finished[:keep]
+    own = [run for run in finished if run.id not in elsewhere]
+    last = own[:keep]
     oldest = min((run.started for run in last), default=float("inf"))
-    # Equal fingerprints stand for equal results: the newest that finished serves whoever needs them.
-    serving = {run.fingerprint: run.id for run in [*reversed(runs), *reversed(finished)]}
+    # Equal fingerprints stand for equal results: the newest that finished serves whoever needs them; one of another
+    # workspace does only if there is no other.
+    serving = {run.fingerprint: run.id for run in [*reversed(runs), *reversed(finished), *reversed(own)]}
     verdicts: list[Verdict] = []
     for run in runs:
         reasons: list[str] = []
@@ -120,11 +130,13 @@ def decide(
             reasons += needed.get(run.fingerprint, ())
         if run in last:
             reasons.append(f"one of the last {keep}" if keep > 1 else "the last one")
+        elif run.id in elsewhere:
+            reasons.append(ELSEWHERE)
         elif run.started > oldest:
             reasons.append("begun since")
         elif run.started > young_since:
             reasons.append("begun lately")
-        gone = _superseded(run.children, registered) if reasons else ()
+        gone = _superseded(run.children, registered) if reasons and run.id not in elsewhere else ()
         verdicts.append(Verdict(run, tuple(dict.fromkeys(reasons)), gone))
     return verdicts
 
@@ -140,6 +152,17 @@ def _superseded(children: Sequence[Child], registered: Mapping[str, Sequence[str
         for child in children
         if child.started < newest.get(child.stage, 0.0) and child.status != "RUNNING" and child.id not in registered
     )
+
+
+def find_elsewhere(root: Path, runs: Sequence[Run]) -> set[str]:
+    """Return the ids of the trainings that other workspaces may have made, on a server that they may share.
+
+    There a snapshot tells that a training is this workspace's: git does not take it along into a clone.
+    """
+    if is_own(root):
+        return set()
+    begun = read_record(root / _GOING, list[str]) or []
+    return {run.id for run in runs if run.snapshot is None and run.id not in begun}
 
 
 def needed_fingerprints(root: Path) -> dict[str, list[str]]:
@@ -228,7 +251,8 @@ def prune(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pru
     keep, rollbacks = policy.trainings, policy.rollbacks
     registered, versions = registered_models(root), find_needed(root, keep, rollbacks)
     young_since = time.time() - policy.days * DAY_SECONDS
-    verdicts = decide(runs, keep, registered, needed_fingerprints(root), versions, young_since)
+    elsewhere = find_elsewhere(root, runs)
+    verdicts = decide(runs, keep, registered, needed_fingerprints(root), versions, young_since, elsewhere)
     going = [verdict.run for verdict in verdicts if not verdict.stays]
     children = [child for run in going for child in run.children]
     children += [child for verdict in verdicts for child in verdict.superseded]
@@ -248,6 +272,8 @@ def prune(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pru
     without = tuple(name.rpartition(" v")[2] for run_id in ids for name in registered.get(run_id, ()))
     if remove:
         delete_versions(root, without, keep, rollbacks)
+        if going and not is_own(root):  # without their snapshots a next pruning would not know them as its own
+            write_record(root / _GOING, sorted(gone))
         for run in going:
             if run.snapshot is not None:
                 snapshots.drop(root, run.id)
@@ -255,6 +281,7 @@ def prune(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pru
             say(f"removing MLflow run {run_id[:8]}")
             if not remove_run(root, run_id):
                 unpurged.append(run_id)
+        (root / _GOING).unlink(missing_ok=True)
         unused = unused_objects(root, commits, folders, remove=True)
     names = tuple(run.name for run in bare)
     return Pruned(tuple(verdicts), sizes, unused, strangers, tuple(unpurged), without, names)
@@ -281,6 +308,12 @@ def show_runs(verdicts: Sequence[Verdict], sizes: Mapping[str, int] | None = Non
         rows.append([run.name, run.when, run.status.lower(), escape(run.headline), snapshot, reasons])
     headings = ("run", "began", "state", "headline", "snapshot", "stays because")
     print_table(Console(highlight=False), headings, rows)
+
+
+def show_verdicts(pruned: Pruned) -> None:
+    """Print what becomes of each training; nothing where there is none."""
+    if pruned.verdicts:
+        show_runs(pruned.verdicts, pruned.artifact_bytes)
 
 
 def describe_pruned(pruned: Pruned, *, removed: bool) -> Iterator[str]:
@@ -331,4 +364,5 @@ def list_kept(root: Path) -> list[Verdict]:
     snapshots.settle(root)
     runs = list_runs(root)
     needed = find_needed(root, len(runs), read_retention(root).rollbacks)
-    return list(decide(runs, 0, registered_models(root), needed_fingerprints(root), needed))
+    registered, elsewhere = registered_models(root), find_elsewhere(root, runs)
+    return list(decide(runs, 0, registered, needed_fingerprints(root), needed, elsewhere=elsewhere))

@@ -61,9 +61,18 @@ def tracking_uri(root: Path) -> str:
     """
     uri = os.environ.get(_VARIABLE)
     if not uri:
-        return f"sqlite:///{(root / DATABASE).resolve()}"
+        return _own_uri(root)
     _check(_VARIABLE, uri)
     return uri
+
+
+def is_own(root: Path) -> bool:
+    """Tell whether the tracking server is the workspace's own database; any other may have runs of other workspaces."""
+    return tracking_uri(root) == _own_uri(root)
+
+
+def _own_uri(root: Path) -> str:
+    return f"sqlite:///{(root / DATABASE).resolve()}"
 
 
 def _check(variable: str, uri: str) -> None:

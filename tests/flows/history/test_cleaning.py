@@ -10,10 +10,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from flows.history import cleaning
+from flows.history import cleaning, prefect_runs
 from flows.history.known_runs import list_runs
 from flows.history.reproduction import RESULTS, reproduce
 from flows.services import server
@@ -222,6 +223,98 @@ def test_the_log_of_predictions_and_what_was_reproduced_have_limits(fresh: Toy) 
     assert (done.log, done.reproduced) == (told.log, told.reproduced)
     assert [path.stat().st_size for path in (root / LOG).iterdir()] == [70]
     assert [path.name for path in (root / RESULTS).iterdir()] == ["new"]
+
+
+def own_database(root: Path, *runs: tuple[str, str]) -> list[str]:
+    """Make Prefect's database of the workspace, as far as it is asked, of runs that ended long ago.
+
+    Args:
+        root: the workspace.
+        runs: parameters, as JSON, and state of each.
+
+    Returns:
+        Their ids.
+    """
+    ids = [str(uuid4()) for _ in runs]
+    path = root / server.DATABASE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE flow_run (id TEXT, state_type TEXT, end_time TEXT, parameters TEXT)")
+        database.execute("CREATE TABLE log (flow_run_id TEXT, message TEXT)")
+        database.execute("CREATE TABLE artifact (flow_run_id TEXT, data TEXT)")
+        for one, (parameters, state) in zip(ids, runs, strict=True):
+            ended = (one, state, "2020-01-01 00:00:00", parameters)
+            database.execute("INSERT INTO flow_run VALUES (?, ?, ?, ?)", ended)
+            database.execute("INSERT INTO log VALUES (?, ?)", (one, "twelve signs"))
+    return ids
+
+
+def test_runs_of_other_flows_in_the_workspaces_own_database_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "find_configured_url", lambda: None)
+    given = json.dumps({"root": str(tmp_path), "until": None})
+    elsewhere = json.dumps({"root": "/somewhere/else"})
+    ids = own_database(
+        tmp_path,
+        (given, "COMPLETED"),
+        ("{}", "COMPLETED"),
+        (elsewhere, "FAILED"),
+        (given, "RUNNING"),
+        (given, "FAILED"),
+    )
+    assert prefect_runs.find_old_runs(tmp_path, 1) == prefect_runs.OldRuns(ids=(ids[0], ids[4]), size_bytes=24)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "no database"])
+def test_a_database_of_prefect_that_cannot_be_read_is_told_and_the_rest_is_cleaned(
+    history: Toy, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = history.root / server.DATABASE
+    path.unlink(missing_ok=True)
+    if kind == "a folder":
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("no database at all, but of some length" * 100)
+    monkeypatch.setattr(server, "find_configured_url", lambda: None)
+    done = clean(history.root)
+    assert done.prefect is None
+    assert [line for line in done.skipped if "cannot be read" in line]
+    assert len(list_runs(history.root)) == 1
+
+
+def test_runs_that_prefect_did_not_remove_are_not_told_as_removed(
+    history: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes away between being asked and being told to remove."""
+    away = prefect_runs.OldRuns("http://somewhere", (str(uuid4()),), None)
+
+    def find(root: Path, days: float) -> prefect_runs.OldRuns:
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.free_port()}/api")
+        return away
+
+    monkeypatch.setattr(prefect_runs, "find_old_runs", find)
+    done = clean(history.root)
+    assert done.prefect is None
+    lines = list(cleaning.describe(done))
+    assert [line for line in lines if line.startswith("left alone: Prefect: ")]
+    assert not [line for line in lines if "runs from Prefect" in line]
+
+
+def test_prune_leaves_all_but_trainings_alone(history: Toy) -> None:
+    root = history.root
+    set_params(root, **{"retention.reproduced_days": 0, "retention.prefect_days": 0})
+    kept = root / RESULTS / "old"
+    kept.mkdir(parents=True)
+    os.utime(kept, (0, 0))
+    assert history.flow().states == ["Cached"] * 5
+    output = history.keypipe("prune", "--keep", "1")
+    assert "removed 4 trainings" in output
+    assert "Prefect" not in output
+    assert kept.exists()
+    assert len(history.api._flow_runs(root)) == 1
+    assert len(list_runs(root)) == 1
 
 
 def test_what_prefect_does_not_answer_is_left_alone_and_the_rest_is_cleaned(

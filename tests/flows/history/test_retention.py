@@ -83,6 +83,17 @@ def test_what_began_lately_stays() -> None:
     }  # fmt: skip
 
 
+def test_what_was_made_elsewhere_stays_and_takes_no_place_of_the_newest() -> None:
+    old = tuple(Child(name, "validate", "FINISHED", at) for name, at in (("newer", 9), ("older", 8)))
+    runs = [training("z", 9, children=old), training("y", 8, fingerprint="x"), *RUNS, training("x", 0, fingerprint="x")]
+    verdicts = decide(runs, 1, {}, {"of b": ["tag v1"], "x": ["branch main"]}, elsewhere={"z", "y"})
+    assert {v.run.id: ", ".join(v.reasons) for v in verdicts} == {
+        "z": "made elsewhere", "y": "made elsewhere", "e": "begun since", "d": "the last one", "c": "", "b": "tag v1",
+        "a": "", "x": "branch main",
+    }  # fmt: skip
+    assert not any(v.superseded for v in verdicts)
+
+
 def test_what_was_measured_again_goes_from_a_training_that_stays() -> None:
     children = tuple(
         Child(name, stage, status, at)
@@ -199,6 +210,45 @@ def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> Non
     again = prune(root, 1, remove=True)
     assert (again.cache.objects, again.artifact_bytes) == (0, {})
     assert history.flow().states == ["Cached"] * 5
+
+
+def test_on_a_shared_server_a_workspace_removes_its_own_trainings_alone(
+    history: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = history.root
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.move(root / 'mlflow.db', tmp_path / 'shared.db')}")
+    fourth, failed, third, second, first = list_runs(root)
+    for run in (first, second):  # as of another workspace, whose snapshots lie in its own git
+        snapshots.drop(root, run.id)
+    done = prune(root, 1, remove=True)
+    assert {verdict.run.id: ", ".join(verdict.reasons) for verdict in done.verdicts} == {
+        fourth.id: "workspace, the last one",
+        failed.id: "",
+        third.id: "",
+        second.id: "made elsewhere",
+        first.id: "made elsewhere",
+    }
+    assert [run.id for run in list_runs(root)] == [fourth.id, second.id, first.id]
+    assert artifact_bytes(root, first.id) > 0
+    assert "made elsewhere" in {reason for verdict in retention.list_kept(root) for reason in verdict.reasons}
+
+
+def test_a_pruning_of_a_shared_server_that_broke_off_is_made_good_by_the_next(
+    history: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = history.root
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.move(root / 'mlflow.db', tmp_path / 'shared.db')}")
+    runs = list_runs(root)
+
+    def stop(text: str) -> None:
+        raise KeyboardInterrupt(text)
+
+    with pytest.raises(KeyboardInterrupt):
+        retention.prune(root, RetentionParams(trainings=1, days=0, rollbacks=1), remove=True, say=stop)
+    assert [run.snapshot is None for run in list_runs(root)] == [False, True, True, True, True]
+    prune(root, 1, remove=True)
+    assert [run.id for run in list_runs(root)] == [runs[0].id]
+    assert not (root / ".keypipe/going.json").exists()
 
 
 def test_branches_tags_and_the_registry_keep_their_trainings(history: Toy) -> None:
