@@ -18,6 +18,7 @@ from flows.history import cleaning, prefect_runs
 from flows.history.known_runs import list_runs
 from flows.history.reproduction import RESULTS, reproduce
 from flows.services import server
+from keypipe.errors import PoseError
 from tasks.drift.settings import LOG
 from tasks.registry.moves.aliases import open_registry, promote, read_state, rollback
 from tasks.registry.moves.approvals import ask, reject
@@ -290,11 +291,11 @@ def test_runs_that_prefect_did_not_remove_are_not_told_as_removed(
     """The server goes away between being asked and being told to remove."""
     away = prefect_runs.OldRuns("http://somewhere", (str(uuid4()),), None)
 
-    def find(root: Path, days: float) -> prefect_runs.OldRuns:
-        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.free_port()}/api")
-        return away
+    def fail(*_: object) -> None:
+        raise PoseError("it went away")
 
-    monkeypatch.setattr(prefect_runs, "find_old_runs", find)
+    monkeypatch.setattr(prefect_runs, "find_old_runs", lambda *_: away)
+    monkeypatch.setattr(prefect_runs, "remove_runs", fail)
     done = clean(history.root)
     assert done.prefect is None
     lines = list(cleaning.describe(done))
