@@ -131,7 +131,7 @@ def gc(root: Path, number: int | None, yes: bool, as_json: bool) -> None:
 @json_option("what was removed")
 @click.pass_obj
 def prune(root: Path, number: int | None, dry_run: bool, as_json: bool) -> None:
-    """Do what `gc --yes` does with trainings, and with nothing else; the older name.
+    """Do what `gc --yes` does, with trainings alone; the older name.
 
     Without --dry-run it removes at once. Prefect's runs, the log of predictions and what was reproduced stay.
     """
