@@ -372,6 +372,61 @@ def dark(sample: Sample) -> Seeded:
     return Seeded(("narrow-range",), sample.source)
 
 
+def in_shares(sample: Sample) -> Seeded | None:
+    """Write places as shares of the picture, as scripts do."""
+    if not sample.shapes:
+        return None
+    width, height = sample.doc["imageWidth"], sample.doc["imageHeight"]
+    for shape in sample.shapes:
+        shape["points"] = [[x / width, y / height] for x, y in shape["points"]]
+    return Seeded(("not-in-pixels",), sample.source)
+
+
+def link_to_nothing(sample: Sample) -> Seeded:
+    """Leave a link whose file was moved away."""
+    sample.json.unlink()
+    sample.json.symlink_to("moved_away.json")
+    return Seeded(("not-readable",), sample.source)
+
+
+def in_unread_format(sample: Sample) -> Seeded:
+    """Save the picture in a format that is not read."""
+    name = sample.image.with_suffix(".gif")
+    with Image.open(sample.image) as image:
+        image.convert("P").save(name)
+    sample.image.unlink()
+    sample.doc["imagePath"] = name.name
+    return Seeded(("image-not-read",), sample.source)
+
+
+def in_floats(sample: Sample) -> Seeded:
+    """Save the picture as numbers that nothing says the range of."""
+    name = sample.image.with_suffix(".tif")
+    with Image.open(sample.image) as image:
+        Image.fromarray(np.asarray(image.convert("L"), np.float32) / 255).save(name)
+    sample.image.unlink()
+    sample.doc["imagePath"] = name.name
+    return Seeded(("image-without-range",), sample.source)
+
+
+def elsewhere(sample: Sample) -> Seeded:
+    """Move the picture to another folder."""
+    folder = sample.raw / "moved"
+    folder.mkdir(exist_ok=True)
+    sample.image.rename(folder / sample.image.name)
+    return Seeded(("image-found-elsewhere",), sample.source)
+
+
+def elsewhere_twice(sample: Sample) -> Seeded:
+    """Move the picture to a folder, and another one of its name to a second folder."""
+    for number in range(2):
+        (sample.raw / f"moved{number}").mkdir(exist_ok=True)
+    values = sample.rng.integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(values).save(sample.raw / "moved1" / sample.image.name)
+    sample.image.rename(sample.raw / "moved0" / sample.image.name)
+    return Seeded(("several-images",), sample.source)
+
+
 def twice_annotated(sample: Sample) -> Seeded | None:
     drawn = sample.draw_object()
     if drawn is None:
@@ -548,6 +603,7 @@ ROUNDS: list[list[Seeder]] = [
     [swapped, swapped, all_swapped],
     [respelt, circled, outlined, shared_group, dark],
     [mirrored, turned_by_a_quarter, turned_by_half, relit],
+    [in_shares, link_to_nothing, in_unread_format, in_floats, elsewhere, elsewhere_twice],
 ]
 """Faults that are seeded into one copy together; each into other images."""
 

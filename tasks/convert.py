@@ -22,7 +22,7 @@ from keypipe.diagnosis.duplicates import find_duplicates
 from keypipe.diagnosis.file_checks import find_one_name
 from keypipe.diagnosis.findings import count_findings, sort_findings
 from keypipe.errors import ConfigError, DatasetError, FaultsError, format_count, sort_faults
-from keypipe.files.texts import check_encoding
+from keypipe.files.texts import DOUBTFUL, check_encoding, is_doubtful
 from keypipe.images.depth import Depth
 from keypipe.keypoints.instances import AnnotatedImage
 from keypipe.keypoints.packed import Packed
@@ -32,7 +32,7 @@ from tasks.pages.reports import write_report
 from tasks.progress import Progress, tell_in_lines
 from tasks.workspace import params as read
 from tasks.workspace.changes import schema_changes
-from tasks.workspace.places import COCO, DERIVED, PARSED, RAW, report_folder
+from tasks.workspace.places import COCO, DERIVED, PARAMS_FILE, PARSED, RAW, report_folder
 from tasks.workspace.program import replacing, run_program, say, write_json
 from tasks.workspace.verdict import DoctorParams, stop_at, without_ignored
 
@@ -251,6 +251,10 @@ _DRAWN_OTHERWISE = {
         "keypoints drawn as circles",
         "set convert.keypoint_from: circle, which takes their centres",
     ),
+    "wrong-shape-type": (
+        "classes or keypoints drawn with other shapes",
+        "draw rectangles and points, which labelme's window or a script can do, or give those shapes another label",
+    ),
 }
 _FEW = 0.1  # of the files; as many may be slips, and are set aside like others
 
@@ -345,8 +349,14 @@ def summarise(folder: Folder, overview: Overview, schema: Schema, diagnosis: Dia
 
 
 def main(root: Path) -> None:
-    """Run the stage with the workspace's parameters."""
+    """Run the stage with the workspace's parameters.
+
+    Raises:
+        ConfigError: their names may be in another encoding.
+    """
     document = read.read_params(root)
+    if is_doubtful((root / PARAMS_FILE).read_bytes()):
+        raise ConfigError(f"{PARAMS_FILE}: {DOUBTFUL}")
     run(
         read.load_section(document, "convert", ConvertParams),
         read.load_section(document, "doctor", DoctorParams),

@@ -199,16 +199,18 @@ def doctor(root: Path, folder: Path | None, as_json: bool, encoding: str | None)
     metavar="A B [C]...",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: data/sigmas.yaml.")
+@click.option("--encoding", metavar="NAME", help="Of JSON that is neither UTF-8 nor UTF-16; default: convert.encoding.")
 @click.pass_obj
-def sigmas(root: Path, folders: Sequence[Path], output: Path | None) -> None:
+def sigmas(root: Path, folders: Sequence[Path], output: Path | None, encoding: str | None) -> None:
     """Estimate evaluation sigmas from what people differ by.
 
     A, B and C are folders of the same images, annotated by different people.
     """
     from flows.commands.sigmas import sigmas_main
 
+    named = encoding and check_encoding(encoding)
     with nullcontext() if output else changing(root):
-        sigmas_main(root, folders, output)
+        sigmas_main(root, folders, output, named)
 
 
 @data.command("demo", examples=["keypipe demo", "keypipe demo --images 60 --seed 1"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from keypipe.annotations.folder import read_folder
-from keypipe.errors import ConfigError, DatasetError, FaultsError
+from keypipe.errors import ConfigError, DatasetError, FaultsError, format_count
 from keypipe.evaluation.oks import AreaRule
 from keypipe.evaluation.sigmas import (
     FEW_REPETITIONS,
@@ -36,6 +36,7 @@ class Estimated(msgspec.Struct, frozen=True):
         images: images that two people or more annotated.
         objects: objects that they have in common.
         alone: objects on these images that one person alone has.
+        set_aside: files that were left out for their faults, under ``convert.on_error: quarantine``.
         area_rule: by which the object's area was taken.
         area_factor: share of the box, under the rule ``box``.
         warnings: what to know before the sigmas are used.
@@ -46,19 +47,21 @@ class Estimated(msgspec.Struct, frozen=True):
     images: int
     objects: int
     alone: int
+    set_aside: int
     area_rule: AreaRule
     area_factor: float
     warnings: list[str]
     path: Path
 
 
-def estimate(root: Path, folders: Sequence[Path], output: Path | None = None) -> Estimated:
+def estimate(root: Path, folders: Sequence[Path], output: Path | None = None, encoding: str | None = None) -> Estimated:
     """Estimate sigmas from folders of labelme files, by the workspace's schema and area rule, and write them.
 
     Args:
         root: the workspace.
         folders: one for each person, with copies of the same images.
         output: the YAML file; default: ``data/sigmas.yaml``.
+        encoding: of files that are neither UTF-8 nor UTF-16, instead of ``convert.encoding``.
 
     Raises:
         ConfigError: fewer than two folders, or one twice.
@@ -70,10 +73,16 @@ def estimate(root: Path, folders: Sequence[Path], output: Path | None = None) ->
     document = read.read_params(root)
     schema = read.load_schema(document)
     convert = read.load_section(document, "convert", ConvertParams)
+    convert = convert.model_copy(update={"encoding": encoding or convert.encoding})
     validate = read.load_section(document, "validate", ValidateParams)
-    found = match_annotators([_read(folder, schema, convert) for folder in folders])
+    read_folders = [_read(folder, schema, convert) for folder in folders]
+    found = match_annotators([images for images, _ in read_folders])
+    set_aside = sum(count for _, count in read_folders)
     if not found.objects:
-        raise DatasetError(f"{found.images} images are in two folders, and no box of them overlaps another's by half")
+        left_out = f"; {format_count(set_aside, 'file')} with faults left out" if set_aside else ""
+        raise DatasetError(
+            f"{found.images} images are in two folders, and no box of them overlaps another's by half{left_out}"
+        )
     # The boxes' whole area is what the files of this pipeline have as COCO's area.
     factor = validate.area_factor if validate.area_rule == "box" else 1.0
     sigmas = estimate_sigmas(found.objects, schema, factor)
@@ -86,6 +95,7 @@ def estimate(root: Path, folders: Sequence[Path], output: Path | None = None) ->
         found.images,
         len(found.objects),
         found.alone,
+        set_aside,
         validate.area_rule,
         validate.area_factor,
         list(_warn(sigmas)),
@@ -93,11 +103,14 @@ def estimate(root: Path, folders: Sequence[Path], output: Path | None = None) ->
     )
 
 
-def _read(folder: Path, schema: Schema, convert: ConvertParams) -> list[AnnotatedImage]:
+def _read(folder: Path, schema: Schema, convert: ConvertParams) -> tuple[list[AnnotatedImage], int]:
+    """Return the images of a folder, and the number of files that were left out for their faults."""
     read_files = read_folder(folder, schema, convert.options(), "ignore")
     if read_files.faults and convert.on_error == "fail":
         raise FaultsError(read_files.faults, f"in {folder}; mend them, or set convert.on_error: quarantine")
-    return [file.image for file in read_files.files if file.image is not None]
+    faulty = {fault.file for fault in read_files.faults}
+    images = [file.image for file in read_files.files if file.image is not None and file.source not in faulty]
+    return images, len(faulty)
 
 
 def _warn(sigmas: Sequence[KeypointSigma]) -> list[str]:

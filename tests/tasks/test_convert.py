@@ -197,6 +197,7 @@ def test_quarantine_sets_the_faulty_images_aside_and_says_so(drawn: Path) -> Non
     [
         ("rectangle", "polygon", "objects with an outline and no rectangle in 2 of 12 files"),
         ("point", "circle", "keypoints drawn as circles in 2 of 12 files"),
+        ("point", "line", "classes or keypoints drawn with other shapes in 2 of 12 files"),
     ],
 )
 def test_quarantine_leaves_out_no_large_part_that_is_drawn_in_another_way(
@@ -216,7 +217,13 @@ def test_quarantine_leaves_out_no_large_part_that_is_drawn_in_another_way(
             assert "11 images" in convert(drawn), "one may be a slip"
     refusal = refuse(drawn)
     assert message in refusal
-    assert "quarantine would leave them all out; set convert." in refusal
+    assert "quarantine would leave them all out; " in refusal
+
+
+def test_names_that_are_chinese_or_not_are_asked_about(drawn: Path) -> None:
+    params = drawn / "params.yaml"
+    params.write_bytes(params.read_bytes() + "# 牛\n".encode("gbk"))
+    assert "a word in it fits UTF-8 and Chinese encodings alike" in refuse(drawn)
 
 
 def test_quarantine_of_everything_is_refused(drawn: Path) -> None:

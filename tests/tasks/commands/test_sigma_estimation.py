@@ -123,6 +123,22 @@ def test_faulty_annotations_are_named(drawn: Path, others: tuple[Path, Path]) ->
         estimate(drawn, others)
 
 
+def test_what_is_set_aside_is_counted(drawn: Path, others: tuple[Path, Path]) -> None:
+    sorted(others[0].rglob("*.json"))[0].write_text("{", encoding="utf-8")
+    set_params(drawn, **{"convert.on_error": "quarantine"})
+    found = estimate(drawn, others)
+    assert (found.images, found.set_aside) == (N_IMAGES - 1, 1)
+
+
+def test_another_encoding_can_be_named(drawn: Path, others: tuple[Path, Path]) -> None:
+    for path in others[0].rglob("*.json"):
+        document = json.loads(path.read_text(encoding="utf-8")) | {"otherData": "\u725b"}
+        path.write_text(json.dumps(document, ensure_ascii=False), encoding="gb18030")
+    with pytest.raises(FaultsError, match="fits UTF-8 and gb18030 alike"):
+        estimate(drawn, others)
+    assert estimate(drawn, others, encoding="gb18030").images == N_IMAGES
+
+
 def test_the_command_prints_a_table_and_what_to_do(drawn: Path, people: tuple[Path, Path]) -> None:
     command = [sys.executable, "-m", "keypipe", "sigmas", *map(str, people)]
     env = environment(COLUMNS="160")
