@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Tests that run at the same time.
 JOBS ?= 2
 
-.PHONY: demo test quick fuzz faults test-all install lock audit sbom labelme lint format browser clean
+.PHONY: demo test quick fuzz faults test-all install lock audit sbom labelme lint format docs browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -85,6 +85,15 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+# The site of docs/, in English and in Chinese; a warning ends it. DOCS_FORGE is the address below which the forge shows
+# files, for links to code; without it they are plain text.
+export DOCS_FORGE
+SITE := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs
+docs: install
+	$(SITE) -d build/doctrees/en docs build/site
+	$(SITE) -d build/doctrees/zh-CN -D language=zh_CN docs/zh-CN build/site/zh-CN
+	@echo "the site: build/site/index.html"
 
 # The tests of pages want a real browser; without one they are skipped.
 browser:

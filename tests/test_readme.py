@@ -1,4 +1,4 @@
-"""The commands of README and docs/troubleshooting.md are run as they stand, by a shell, in a newcomer's workspace."""
+"""The commands of README and of some pages are run as they stand, by a shell, in a newcomer's workspace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Block(NamedTuple):
     reason: str | None
 
 
-PAGES = (ROOT / "README.md", ROOT / "docs/troubleshooting.md")
+PAGES = (ROOT / "README.md", ROOT / "docs/troubleshooting.md", ROOT / "docs/tutorial.md")
 
 
 def blocks(page: Path) -> Iterator[Block]:

@@ -53,6 +53,7 @@ SCHEMA: Final[dict[str, Any]] = {
         }
     },
 }
+"""The demo's schema, as the section ``schema`` of params.yaml has it."""
 
 JPEG_QUALITY: Final = 90
 NEGATIVE_EVERY: Final = 11  # one image in so many shows no animal; no multiple of 3, so every place has some
