@@ -19,6 +19,7 @@ from flows.retraining.record import read_outcome
 from flows.services import server
 from flows.services.background import Background, describe, find_background
 from flows.services.schedule_record import ScheduleRecord, active_schedule, upcoming
+from flows.system.signs import is_recent
 from flows.system.state_files import read_record
 from flows.system.tables import print_table
 from keypipe.errors import PoseError
@@ -113,8 +114,9 @@ class Status(msgspec.Struct):
 def read_status(root: Path) -> Status:
     """Return the status of a workspace; takes no lock for longer than DVC needs to hash."""
     held, locked = lease.read_lease(root), lease.is_locked(root)
-    running = held if held is not None and locked and held.alive else None
-    killed = held if held is not None and not locked and not held.alive else None
+    lives = held is not None and (is_recent(root / lease.LEASE) if held.foreign else locked and held.alive)
+    running = held if lives else None
+    killed = held if held is not None and not lives and (held.foreign or not (locked or held.alive)) else None
     record = server.recorded_server(root)
     return Status(
         workspace=str(root),

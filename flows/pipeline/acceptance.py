@@ -14,7 +14,7 @@ from flows.system.process import program_environment
 from tasks.versions import git, snapshots
 from tasks.versions.raw import check_raw
 from tasks.versions.repository import check_repository
-from tasks.versions.stages.acceptance import Accepted, take_as_is
+from tasks.versions.stages.acceptance import Accepted, list_in_force, take_as_is
 from tasks.workspace.program import failure_path
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ def _accept(root: Path, stages: Sequence[str], held: lease.Held, say: Say) -> li
     now = datetime.now(UTC).isoformat(timespec="seconds")
     commit = (git.ask(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
     taken = [take_as_is(root, found[stage], time=now, commit=commit) for stage in taken_on_trust]
-    _tag_run(root, taken, say)
+    _tag_run(root, list_in_force(root), say)  # also what an accept took that was killed before it told
     return taken
 
 
@@ -84,13 +84,13 @@ def _run(root: Path, stage: str, held: lease.Held, say: Say) -> None:
     held.update()
 
 
-def _tag_run(root: Path, taken: Sequence[Accepted], say: Say) -> None:
+def _tag_run(root: Path, accepted: Sequence[Accepted], say: Say) -> None:
     """Say it in MLflow as well; a server that does not answer changes nothing about what was taken."""
-    if not taken:
+    if not accepted:
         return
     from tasks.tracking.history import try_tag_run
     from tasks.workspace.models import read_record
 
-    tags = {f"keypipe.accepted.{accepted.stage}": accepted.after for accepted in taken}
+    tags = {f"keypipe.accepted.{one.stage}": one.after for one in accepted}
     if why := try_tag_run(root, read_record(root).run_id, tags):
         say(f"warning: MLflow was not told ({why}); accepted.yaml has it")

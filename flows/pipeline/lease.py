@@ -3,6 +3,9 @@
 A run holds a lock on ``.keypipe/lock``, which the system lets go of when the process ends in whatever way, and
 writes itself down in ``.keypipe/lease.json`` (while it waits: in ``.keypipe/waiting/``). Prefect and MLflow learn
 nothing of a process that was killed; whoever starts next finds its record and ends what it left behind in both.
+
+Where several machines share the folder, whether a process lives is told by its signs of life: the file system may let
+go of a lock late, or know none between machines.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import msgspec
 
 from flows.system.locks import held_lock, is_held
 from flows.system.process import end_marked
+from flows.system.signs import giving_signs, is_silent, touch
 from flows.system.state_files import read_record, write_record
 from keypipe.errors import PoseError
 from tasks.tracking.machine import is_alive, start_mark
@@ -32,6 +36,8 @@ LEASE_VARIABLE = "KEYPIPE_LEASE"
 
 LOCK = STATE / "lock"
 _PATIENCE = 2
+_FOREIGN_NOTE_SECONDS = 3600.0
+"""So long after its last sign of life a run of another machine that waited counts as dead."""
 LEASE = STATE / "lease.json"
 WAITING = STATE / "waiting"
 
@@ -76,14 +82,22 @@ class Lease(msgspec.Struct):
     stopped: str = ""
 
     @property
+    def foreign(self) -> bool:
+        """Whether it is of another machine, or of this one under another name."""
+        return self.host != socket.gethostname()
+
+    @property
     def alive(self) -> bool:
-        """Whether its process still runs; of another machine nothing can be told."""
-        return self.host != socket.gethostname() or is_alive(self.pid, self.started)
+        """Whether its process still runs; of another machine the record alone does not tell."""
+        return self.foreign or is_alive(self.pid, self.started)
 
     def describe(self) -> str:
         """Return who holds the workspace, for a message."""
         name = f"run {self.flow_run_name}" if self.flow_run_name else "another run"
-        return f"{name}, pid {self.pid} since {datetime.fromisoformat(self.since):%H:%M}"
+        place = f" on {self.host}" if self.foreign else ""
+        since = datetime.fromisoformat(self.since).astimezone()
+        date = "" if since.date() == datetime.now().astimezone().date() else f"{since:%Y-%m-%d} "
+        return f"{name}{place}, pid {self.pid} since {date}{since:%H:%M}"
 
 
 class Held:
@@ -145,13 +159,17 @@ def hold(root: Path, lease: Lease, say: Say, poll: Callable[[], None] = lambda: 
     note = root / WAITING / f"{lease.id}.json"
     write_record(note, lease)
     with ExitStack() as stack:
+        tell = _tell_who_holds(root, say, poll, note)
         try:
-            stack.enter_context(held_lock(root / LOCK, _tell_who_holds(root, say, poll)))
+            stack.enter_context(held_lock(root / LOCK, tell))
+            while _is_foreign_and_lives(root, tell):
+                pass
             clear_up(root, say)
             write_record(root / LEASE, lease)
         finally:
             note.unlink(missing_ok=True)
         held = Held(root, lease)
+        stack.enter_context(giving_signs(root / LEASE))
         try:
             yield held
         except (PoseError, RunCancelled):
@@ -168,20 +186,34 @@ def hold(root: Path, lease: Lease, say: Say, poll: Callable[[], None] = lambda: 
         (root / LEASE).unlink(missing_ok=True)
 
 
-def _tell_who_holds(root: Path, say: Say, poll: Callable[[], None]) -> Callable[[], None]:
+def _tell_who_holds(root: Path, say: Say, poll: Callable[[], None], note: Path) -> Callable[[], None]:
     """Return what is done again and again while the workspace is another's: say whose, once for each, and poll."""
     told: str | None = None
 
     def tell() -> None:
         nonlocal told
-        holder = read_lease(root)
-        text = holder.describe() if holder and holder.alive else "another keypipe command"
+        text = _describe_holder(root)
         if text != told:
             say(f"waiting for {text}")
             told = text
+        touch(note)
         poll()
 
     return tell
+
+
+def _describe_holder(root: Path) -> str:
+    holder = read_lease(root)
+    if holder is None or not holder.alive:
+        return "another keypipe command"
+    advice = f" (if {holder.host} is gone, remove {LOCK} and {LEASE})" if holder.foreign else ""
+    return f"{holder.describe()}{advice}"
+
+
+def _is_foreign_and_lives(root: Path, tell: Callable[[], None]) -> bool:
+    """Tell whether a run of another machine holds the workspace although the lock here is free."""
+    holder = read_lease(root)
+    return holder is not None and holder.foreign and not is_silent(root / LEASE, tell)
 
 
 @contextmanager
@@ -197,11 +229,11 @@ def claim(root: Path) -> Iterator[None]:
 
     def give_up() -> None:
         if next(asked) >= _PATIENCE:  # who only looks whether it is held holds it for a moment
-            holder = read_lease(root)
-            who = holder.describe() if holder and holder.alive else "another keypipe command"
-            raise PoseError(f"the workspace is in use: {who}")
+            raise PoseError(f"the workspace is in use: {_describe_holder(root)}")
 
     with held_lock(root / LOCK, give_up):
+        if _is_foreign_and_lives(root, lambda: None):
+            raise PoseError(f"the workspace is in use: {_describe_holder(root)}")
         yield
 
 
@@ -216,13 +248,20 @@ def clear_up(root: Path, say: Say) -> None:
 
     for path in [root / LEASE, *sorted((root / WAITING).glob("*.json"))]:
         lease = read_record(path, Lease)
-        if lease is None or (lease.alive and path.name != LEASE.name):
+        if lease is None or (path.name != LEASE.name and _still_waits(root, lease, path)):
             continue
         _end_run(root, lease, say)
         path.unlink(missing_ok=True)
     clear_stale_locks(root)  # also what no run has left, but another command, or DVC itself
     for name in bring_back_files(root):
         say(f"{name}: brought back as it was before a process was killed that wrote it")
+
+
+def _still_waits(root: Path, lease: Lease, note: Path) -> bool:
+    if not lease.foreign:
+        return lease.alive
+    touch(root / LOCK)  # so that both times are those of the file system's clock
+    return (root / LOCK).stat().st_mtime - note.stat().st_mtime < _FOREIGN_NOTE_SECONDS
 
 
 def _end_run(root: Path, lease: Lease, say: Say) -> None:

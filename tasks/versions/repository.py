@@ -193,7 +193,7 @@ def bring_back_files(root: Path) -> list[str]:
 
 
 def clear_stale_locks(root: Path) -> None:
-    """Drop entries of DVC's lock file whose process is gone, also where its number has been given away again.
+    """Drop entries of DVC's lock file whose process is gone, also where its number is that of another one here.
 
     A file of which a killed process has written half is removed: DVC would refuse it for ever.
     """
@@ -214,8 +214,12 @@ def clear_stale_locks(root: Path) -> None:
         return
 
     def is_live(entry: Mapping[str, Any]) -> bool:
+        """Tell by the command: numbers are given away again, are others on other machines, and clocks are set."""
         try:
-            return float(psutil.Process(int(entry["pid"])).create_time()) <= written
+            process = psutil.Process(int(entry["pid"]))
+            return " ".join(process.cmdline()).split()[-1:] == str(entry["cmd"]).split()[-1:]
+        except psutil.AccessDenied:  # another user's, on macOS
+            return float(process.create_time()) <= written
         except psutil.Error:
             return False
 

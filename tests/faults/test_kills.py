@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
-from functools import partial
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.starting.guided import Wishes, init_main
 from keypipe.demo.scene import write_demo
 from keypipe.errors import DatasetError
 from tasks import convert, split
@@ -19,11 +20,8 @@ from tasks.starting.looking import Source
 from tasks.starting.start import use_folder
 from tasks.versions.raw import check_raw
 from tasks.workspace.scratch import remove_abandoned
-from tests.faults.kills import run_killed
+from tests.faults.kills import SAMPLE, killed_at_steps, run_whole
 from tests.workspace import make_workspace
-
-SAMPLE = 7
-"""Steps that `make test` tries of each command, evenly spread; `make faults` tries all."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +59,11 @@ def use(folder: Path) -> None:
     use_folder(folder / "workspace", Source(folder / "own"))
 
 
+def init(folder: Path) -> None:
+    wishes = Wishes(yes=True, timed=False, offline=True)
+    assert init_main(folder / "workspace", Source(folder / "own"), wishes, lambda _: nullcontext()) == 0
+
+
 def take_in(folder: Path) -> None:
     import_labels(folder / "workspace", "yolo", folder / "yolo", ImportOptions(name="yolo", keypoints=("nose",)))
 
@@ -75,6 +78,7 @@ def split_anew(folder: Path) -> None:
 
 WHOLE: dict[str, tuple[str, ...]] = {
     "use": ("data/raw", "params.yaml"),
+    "init": ("data/raw", "params.yaml"),
     "import": ("data/raw/yolo", "params.yaml"),
     "convert": ("data/coco/keypoints.json", "reports/convert", "data/derived"),
     "split": ("data/dataset/annotations", "data/dataset/manifest.csv", "data/dataset/data.yaml", "reports/split"),
@@ -82,6 +86,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
 """What each writes: at any moment it is what it was, what it will be, or (outputs of a stage, which DVC keeps) away."""
 WORK: dict[str, Callable[[Path], None]] = {
     "use": use,
+    "init": init,
     "import": take_in,
     "convert": convert_others,
     "split": split_anew,
@@ -113,39 +118,15 @@ def test_a_command_that_is_killed_at_any_step_loses_nothing(
     before, work = state(template, command), WORK[command]
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(template, undisturbed, symlinks=True)
-    assert not run_killed(lambda: work(undisturbed), undisturbed, 0)
+    run_whole(lambda: work(undisturbed))
     after = state(undisturbed, command)
     assert before != after
-    steps = count_steps(template, tmp_path, work)
-    assert steps >= SAMPLE, steps
-    spread = {1 + round(n * (steps - 1) / (SAMPLE - 1)) for n in range(SAMPLE)}
-    for step in range(1, steps + 1) if every else sorted(spread):
-        place = tmp_path / f"step{step}"
-        shutil.copytree(template, place, symlinks=True)
-        assert run_killed(partial(work, place), place / "workspace", step), step
+    for step, steps, place in killed_at_steps(template, tmp_path / "killed", work, sample=None if every else SAMPLE):
+        assert steps >= SAMPLE, steps
         check_nothing_is_half_written(place, command, before, after, step)
         remove_abandoned(place / "workspace")
         again(place, command)
         assert state(place, command) == after, f"step {step} of {steps}: the next try ended otherwise"
-        shutil.rmtree(place)
-
-
-def count_steps(template: Path, folder: Path, work: Callable[[Path], None]) -> int:
-    low, high = 0, 1
-    place = folder / "counted"
-
-    def killed(step: int) -> bool:
-        shutil.copytree(template, place, symlinks=True)
-        ended = run_killed(lambda: work(place), place / "workspace", step)
-        shutil.rmtree(place)
-        return ended
-
-    while killed(high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if killed(middle) else (low, middle)
-    return low
 
 
 def check_nothing_is_half_written(place: Path, command: str, before: Any, after: Any, step: int) -> None:
@@ -155,7 +136,7 @@ def check_nothing_is_half_written(place: Path, command: str, before: Any, after:
         if command in ("convert", "split") or name == "data/raw":
             allowed.add("")
         assert content in allowed, f"step {step}: {name} is half-written"
-    if command == "use":
+    if command in ("use", "init"):
         raws = [place / "workspace/data/raw", *(place / "workspace/.keypipe/replaced").glob("*/data/raw")]
         assert before["data/raw"] in map(hash_folder, raws), f"step {step}: the data before are lost"
         if not now["data/raw"]:

@@ -302,8 +302,10 @@ class Toy:
             raise outcome
         return Outcome(msgspec.convert(outcome, RunResult))
 
-    def start(self, *arguments: str, own_server: bool = False, **env: str) -> subprocess.Popen[str]:
-        """Start ``keypipe`` in a process of its own, as from another terminal."""
+    def start(
+        self, *arguments: str, own_server: bool = False, within: Sequence[str] = (), **env: str
+    ) -> subprocess.Popen[str]:
+        """Start ``keypipe`` in a process of its own, as from another terminal; ``within`` another command."""
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TOY_LOG": str(self.log), **env}
         environment.pop("PREFECT_SERVER_DATABASE_CONNECTION_URL", None)
         environment.pop("PREFECT_RESULTS_LOCAL_STORAGE_PATH", None)
@@ -311,7 +313,7 @@ class Toy:
             environment.pop("PREFECT_API_URL", None)
         code = "import sys; from pathlib import Path; from flows.cli import main; main(Path(sys.argv.pop(1)))"
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", code, str(self.root), *arguments],
+            [*within, sys.executable, "-P", "-c", code, str(self.root), *arguments],
             cwd=self.root,
             env=environment,
             stdout=subprocess.PIPE,

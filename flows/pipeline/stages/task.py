@@ -123,7 +123,7 @@ def while_busy(ask: Callable[[], T]) -> T:
             return ask()
         except BusyError as error:
             if not told:
-                get_run_logger().info("waiting: %s", str(error).splitlines()[0])
+                get_run_logger().info("waiting: %s", " ".join(str(error).split()))
             told = True
             time.sleep(BUSY_POLL_SECONDS)
 

@@ -16,7 +16,7 @@ from keypipe.errors import ConfigError, PoseError
 from keypipe.files.atomic import write_text
 from tasks.versions.repository import opened, relative, waiting, written_whole
 from tasks.versions.stages.lockfile import parse_lock
-from tasks.versions.stages.state import hash_entry, is_new_and_empty, load_stage
+from tasks.versions.stages.state import hash_entry, hash_stage, is_new_and_empty, load_stage
 from tasks.workspace.documents import format_yaml, parse_yaml
 from tasks.workspace.places import LOCK
 
@@ -164,13 +164,24 @@ def take_as_is(root: Path, differences: Differences, *, time: str, commit: str) 
     with opened(root) as repo, waiting(repo):
         loaded = load_stage(repo, root, differences.stage)
         loaded.save_deps()
+        after = hash_stage(loaded)
+        taken = Accepted(differences.stage, time, hash_entry(before), after, differences.code, commit)
+        # The record first: after a kill in between, dvc.lock still has the stage changed, and it is taken once more.
+        _write_accepted(root, [*(one for one in read_accepted(root) if not _is_same(one, taken)), taken])
         with written_whole(root, LOCK):
             loaded.dump(update_pipeline=False)
-    after = _entry(root, differences.stage)
-    assert after is not None
-    taken = Accepted(differences.stage, time, hash_entry(before), hash_entry(after), differences.code, commit)
-    _write_accepted(root, [*read_accepted(root), taken])
     return taken
+
+
+def _is_same(one: Accepted, other: Accepted) -> bool:
+    return (one.stage, one.before, one.after) == (other.stage, other.before, other.after)
+
+
+def list_in_force(root: Path) -> list[Accepted]:
+    """Return what was accepted of the outputs that ``dvc.lock`` names now, oldest first."""
+    text = (root / LOCK).read_text(encoding="utf-8") if (root / LOCK).exists() else ""
+    entries = parse_lock(text)
+    return [one for one in read_accepted(root) if one.stage in entries and hash_entry(entries[one.stage]) == one.after]
 
 
 def read_accepted(root: Path) -> list[Accepted]:

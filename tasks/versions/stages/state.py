@@ -67,7 +67,7 @@ def stage_fingerprint(root: Path, stage: str) -> str:
     with opened(root) as repo:
         loaded = load_stage(repo, root, stage)
         loaded.save_deps()
-        return _hash_stage(loaded)
+        return hash_stage(loaded)
 
 
 def hash_entry(entry: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def find_version(stage: Any, raw: RawVersion | None) -> StageVersion:
     if not complete:
         return StageVersion(None, changes, missing, known)
     stage.save_deps()
-    return StageVersion(_hash_stage(stage), changes, missing, known)
+    return StageVersion(hash_stage(stage), changes, missing, known)
 
 
 def load_stages(repo: Any, root: Path) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def held_fingerprint(stage: Any) -> str:
     """Return the fingerprint of a stage on the deps that it is held to; what ``dvc.lock`` says of it stays known."""
     before = [(dep, dep.hash_info, dep.meta, dep.obj) for dep in stage.deps]
     stage.save_deps()
-    fingerprint = _hash_stage(stage)
+    fingerprint = hash_stage(stage)
     for dep, hash_info, meta, obj in before:
         dep.hash_info, dep.meta, dep.obj = hash_info, meta, obj
     return fingerprint
@@ -251,7 +251,8 @@ def restore_outputs(root: Path, stage: str) -> bool:
     return True
 
 
-def _hash_stage(stage: Any) -> str:
+def hash_stage(stage: Any) -> str:
+    """Return the fingerprint of DVC's own object of a stage: of what would stand in ``dvc.lock`` for it."""
     from dvc.stage.serialize import to_single_stage_lockfile
 
     return hash_entry(to_single_stage_lockfile(stage))

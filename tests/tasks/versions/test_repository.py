@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -35,6 +38,22 @@ def test_stale_locks_of_dvc_are_dropped(ran: Toy) -> None:
     os.utime(lock, (1, 1))  # written before the process that has this number now
     clear_stale_locks(ran.root)
     assert "models" not in lock.read_text()
+
+
+def test_a_lock_of_dvc_is_kept_though_the_clock_was_set_forward(ran: Toy) -> None:
+    """A process that started, as the clock tells it now, after it had written its lock."""
+    lock = ran.root / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    holder = subprocess.Popen([sys.executable, "-c", "input()", "repro", "train"], stdin=subprocess.PIPE)
+    try:
+        for command, kept in (("dvc repro train", True), ("dvc repro export", False)):
+            entry = {"pid": holder.pid, "cmd": command}
+            lock.write_text(json.dumps({"read": {}, "write": {str(ran.root / "models"): entry}}))
+            os.utime(lock, (1, 1))
+            clear_stale_locks(ran.root)
+            assert ("models" in lock.read_text()) == kept
+    finally:
+        holder.communicate(b"\n")
 
 
 def test_no_lock_of_dvc_is_left_held(ran: Toy) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from keypipe.errors import PoseError
+from tasks.versions.repository import bring_back_files
 from tasks.versions.stages.acceptance import (
     Differences,
     earlier_fingerprints,
     find_differences,
     is_code,
+    list_in_force,
     only_code_changed,
     read_accepted,
     take_as_is,
 )
+from tasks.versions.stages.lockfile import locked_fingerprint
 from tasks.versions.stages.state import stage_fingerprint, stage_version
+from tests.faults.kills import SAMPLE, killed_at_steps, run_whole
 from tests.flows.toy import Toy, dvc, write_raw
 
 NOW, COMMIT = "2026-01-01T00:00:00+00:00", "0123456789abcdef"
@@ -44,6 +50,25 @@ def test_code_is_told_from_data_parameters_and_outputs(ran: Toy) -> None:
     assert found.params == ("seed", "train")
     assert found.outputs == ("models",)
     assert not found.only_code
+
+
+def test_a_taking_that_is_killed_at_any_step_is_recorded_and_finished_by_the_next(ran: Toy, tmp_path: Path) -> None:
+    edit_code(ran, "train")
+    before = stage_fingerprint_in_lock(ran)
+
+    def take(root: Path) -> None:
+        if not stage_version(root, "train").clean:
+            take_as_is(root, find_differences(root, "train", same), time=NOW, commit=COMMIT)
+
+    for step, steps, root in killed_at_steps(ran.root, tmp_path / "killed", take, sample=SAMPLE):
+        bring_back_files(root)
+        fingerprint = locked_fingerprint((root / "dvc.lock").read_text(), "train")
+        if fingerprint != before:
+            assert [one.after for one in list_in_force(root)] == [fingerprint], f"step {step} of {steps}: no record"
+        run_whole(partial(take, root))
+        (taken,) = list_in_force(root)
+        assert read_accepted(root) == [taken], f"step {step} of {steps}"
+        assert (taken.before, taken.after) == (before, stage_fingerprint(root, "train"))
 
 
 def test_what_is_taken_is_up_to_date_and_recorded(ran: Toy) -> None:
