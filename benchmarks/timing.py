@@ -15,11 +15,19 @@ import psutil
 
 
 class Run(NamedTuple):
-    """One command's wall time in seconds, and peak memory in MB of its largest process and of all together."""
+    """What one command took.
+
+    Attributes:
+        seconds: wall time.
+        largest_mb: peak memory of its largest process, MB.
+        total_mb: and of all together.
+        processor_s: processor time of all its processes that were waited for, user and system.
+    """
 
     seconds: float
     largest_mb: float
     total_mb: float
+    processor_s: float = 0.0
 
 
 def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Run:
@@ -28,6 +36,7 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None)
     Memory is sampled twenty times a second over the command and its children, as proportional set size where
     the system tells it, so that memory shared between processes counts once.
     """
+    before = os.times()
     started = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=cwd, env=dict(env or os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -40,7 +49,9 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None)
     watcher.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
-    return Run(seconds, *peak)
+    after = os.times()
+    processor_s = after.children_user - before.children_user + after.children_system - before.children_system
+    return Run(seconds, peak[0], peak[1], processor_s)
 
 
 def _watch(pid: int, peak: list[float]) -> None:

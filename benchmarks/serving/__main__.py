@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.prediction import choose_conf, draw_images, make_model
+from benchmarks.prediction.material import choose_conf, draw_images, make_model
 from benchmarks.serving import rivals
 from benchmarks.serving.records import Records
 from benchmarks.serving.switches import count_lost, measure_memory

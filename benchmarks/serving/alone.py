@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.prediction import choose_conf, draw_images, make_model
+from benchmarks.prediction.material import choose_conf, draw_images, make_model
 from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.predictions import DEFAULT_CONF
 from keypipe.serving.model import ServedModel, open_model

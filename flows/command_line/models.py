@@ -31,6 +31,8 @@ from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, D
 @click.option("--device", help="Such as cpu or cuda:0.")
 @click.option("--to-labelme", metavar="DIR", help="Write labelme JSON of the images there as well, to be corrected.")
 @click.option("--log/--no-log", default=None, help="Log what is predicted, for `keypipe drift`; default: `drift.log`.")
+@click.option("--no-pictures", is_flag=True, help="Draw no pictures and no videos: the JSON alone, in less time.")
+@click.option("--original-size", is_flag=True, help="Draw small pictures in their own size, not enlarged to 640 px.")
 @click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
 @click.pass_obj
 def predict(
@@ -42,6 +44,8 @@ def predict(
     device: str | None,
     to_labelme: str | None,
     log: bool | None,
+    no_pictures: bool,
+    original_size: bool,
     flow: bool,
     **settings: Any,
 ) -> None:
@@ -55,9 +59,11 @@ def predict(
 
         server.configure(root)
     from flows.models.prediction import Wish, predict_main
+    from keypipe.batch.writing import Pictures
     from keypipe.inference.predictor import Thresholds
 
-    wish = Wish(model, output, Thresholds(**settings), device, to_labelme, log)
+    pictures = Pictures(wanted=not no_pictures, enlarged=not original_size)
+    wish = Wish(model, output, Thresholds(**settings), device, to_labelme, log, pictures)
     if flow:
         from flows.models.prediction_flow import run_prediction
 

@@ -11,9 +11,11 @@ import msgspec
 from keypipe.annotations.labelme import LabelmeOptions
 from keypipe.batch import prediction as batch
 from keypipe.batch.labels import LabelTarget
+from keypipe.batch.writing import USUAL_PICTURES, Pictures
 from keypipe.errors import ModelError
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Thresholds
 from tasks.drift.settings import read_log_settings
+from tasks.workspace.params import read_local
 from tasks.workspace.places import BEST, ONNX, PARAMS_FILE
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Wish(msgspec.Struct, frozen=True):
         device: such as ``cpu`` or ``cuda:0``; None takes a GPU where the model's engine has one.
         to_labelme: folder for labelme files of the images, to be corrected by hand; None: none.
         log: whether what is predicted is logged; None: as ``drift.log`` says.
+        pictures: which pictures are drawn.
     """
 
     model: str | None = None
@@ -41,6 +44,7 @@ class Wish(msgspec.Struct, frozen=True):
     device: str | None = None
     to_labelme: str | None = None
     log: bool | None = None
+    pictures: Pictures = USUAL_PICTURES
 
 
 USUAL = Wish()
@@ -83,6 +87,8 @@ def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Pr
         progress=progress,
         labels=LabelTarget(Path(wish.to_labelme), label_options(root)) if wish.to_labelme else None,
         log=read_log_settings(root, wish.log),
+        pictures=wish.pictures,
+        threads=read_local(root).threads,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keypipe.batch.labels import LabelTarget
 from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults
+from keypipe.batch.writing import Pictures
 from keypipe.drift.options import add_log_options, to_log_settings
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import Thresholds
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             progress=_tell_on_stderr(),
             labels=LabelTarget(options.to_labelme) if options.to_labelme else None,
             log=to_log_settings(options),
+            pictures=Pictures(wanted=not options.no_pictures, enlarged=not options.original_size),
         )
         raise_for_faults(summary)
     except PoseError as error:
@@ -81,5 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         help="smallest confidence of a keypoint that is drawn (%(default)s); the JSON has them all",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where this onnxruntime serves one)")
+    parser.add_argument(
+        "--no-pictures", action="store_true", help="draw no pictures and no videos: the JSON alone, in less time"
+    )
+    parser.add_argument(
+        "--original-size", action="store_true", help="draw small pictures in their own size, not enlarged to 640 px"
+    )
     add_log_options(parser)
     return parser

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from keypipe.batch.labels import LabelCounts, LabelFolder, LabelTarget
 from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
-from keypipe.drawing.pictures import draw_predictions
+from keypipe.batch.workers import InOrder, choose_workers, opencv_in_one_thread
+from keypipe.batch.writing import USUAL_PICTURES, Pictures, draw, encode_picture, enlarged_side, put_file
 from keypipe.drift.log import LogSettings, PredictionLog
+from keypipe.drift.rows import Row
 from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, ModelError, format_count
 from keypipe.files.atomic import replacing_file
-from keypipe.images.media import BgrImage, VideoWriter, open_video, read_image
+from keypipe.images.media import BgrImage, Video, VideoWriter, open_video, read_image
+from keypipe.images.opencv import import_cv2
 from keypipe.inference.model_info import ModelInfo
-from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.onnx_model import OnnxModel, load_onnx_model
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Predictor, RawModel, Thresholds
 from keypipe.inference.results import (
     FileEntry,
@@ -37,9 +42,6 @@ from keypipe.keypoints.predictions import Prediction
 
 INDEX = "predictions.json"
 """Lists what an output folder holds; by it a folder of earlier predictions is known."""
-
-LEGIBLE_PX = 640
-"""Smaller pictures are drawn enlarged to this, so that tags and dots do not bury the objects."""
 
 Loader = Callable[[Path, str | None], tuple[RawModel, ModelInfo]]
 Progress = Callable[[str, int, int], None]
@@ -89,8 +91,12 @@ def predict(
     progress: Progress = tell_nobody,
     labels: LabelTarget | None = None,
     log: LogSettings | None = None,
+    pictures: Pictures = USUAL_PICTURES,
+    threads: int | None = None,
 ) -> Summary:
     """Predict on files and write drawn pictures and JSON.
+
+    Many images, and the frames of a video, are predicted on by a thread for each core at the same time.
 
     Args:
         source: a file, a folder, a pattern, a list of files, a camera or a stream; see ``find_sources``.
@@ -103,6 +109,8 @@ def predict(
         progress: is told what is being done, how many are done, and how many there are; 0 for an unknown number.
         labels: where to write labelme files of the images as well; None: nowhere.
         log: where predictions are logged; None: nowhere.
+        pictures: which pictures are drawn.
+        threads: to compute with; None: one for each core.
 
     Returns:
         What was read and what could not be; the latter stops nothing.
@@ -114,12 +122,14 @@ def predict(
     found = find_sources(source, exclude)
     sources = found.files
     outputs = plan_outputs(sources, taken=[INDEX])
-    check_output(output, sources, outputs)
-    raw_model, info = load_model(model, device, loaders or {})
+    check_output(output, sources, outputs if pictures.wanted else [])
+    workers = choose_workers(sources, threads)
+    raw_model, info = load_model(model, device, loaders or {}, threads=1 if workers > 1 else threads)
+    workers = workers if isinstance(raw_model, OnnxModel) and raw_model.on_cpu else 1
     heading = make_heading(model, info, thresholds)
     folder = LabelFolder(labels, thresholds.keypoint_conf, heading.model.sha256[:12]) if labels else None
     prediction_log = PredictionLog(log) if log else None
-    batch = Batch(Predictor(raw_model, info), heading, output, progress, folder, prediction_log)
+    batch = Batch(Predictor(raw_model, info), heading, output, progress, folder, prediction_log, pictures, workers)
     try:
         summary = batch.run(sources, outputs, found.skipped)
     finally:
@@ -152,8 +162,10 @@ def raise_for_faults(summary: Summary) -> None:
         raise FaultsError(summary.faults, "; ".join(told))
 
 
-def load_model(path: Path, device: str | None, loaders: Mapping[str, Loader]) -> tuple[RawModel, ModelInfo]:
-    """Open a model by the suffix of its file.
+def load_model(
+    path: Path, device: str | None, loaders: Mapping[str, Loader], threads: int | None = None
+) -> tuple[RawModel, ModelInfo]:
+    """Open a model by the suffix of its file; ``threads`` is how many an ONNX model computes with, None: all.
 
     Raises:
         ModelError: there is no such file, or nothing that opens it.
@@ -164,7 +176,7 @@ def load_model(path: Path, device: str | None, loaders: Mapping[str, Loader]) ->
     if suffix in loaders:
         return loaders[suffix](path, device)
     if suffix == ".onnx":
-        return load_onnx_model(path, device=device)
+        return load_onnx_model(path, threads=threads, device=device)
     known = ", ".join(sorted({".onnx", *loaders}))
     raise ModelError(f"{path}: nothing here opens a {suffix or 'suffixless'} model (known: {known})")
 
@@ -194,6 +206,17 @@ def default_output(source: str, parent: Path) -> Path:
     return candidate
 
 
+class _Done(NamedTuple):
+    """What became of an image: its width and height, the objects, its row of the log; or why it could not be read."""
+
+    source: Source
+    output: Output
+    size_wh: tuple[int, int]
+    predictions: list[Prediction]
+    row: Row | None
+    error: AnnotationError | None = None
+
+
 class Batch:
     """Predicts on one file after the other and writes at once what it finds."""
 
@@ -205,6 +228,8 @@ class Batch:
         progress: Progress,
         labels: LabelFolder | None = None,
         log: PredictionLog | None = None,
+        pictures: Pictures = USUAL_PICTURES,
+        workers: int = 1,
     ) -> None:
         self._predictor = predictor
         self._heading = heading
@@ -212,6 +237,8 @@ class Batch:
         self._progress = progress
         self._labels = labels
         self._log = log
+        self._pictures = pictures
+        self._workers = workers
 
     def run(self, sources: Sequence[Source], outputs: Sequence[Output], skipped: Sequence[Path] = ()) -> Summary:
         """Do all files; the index is written before and after, also when interrupted."""
@@ -219,76 +246,137 @@ class Batch:
         complete = False
         self._write_index(summary, complete)
         try:
-            for done, (source, output) in enumerate(zip(sources, outputs, strict=True)):
-                self._progress("files predicted on", done, len(sources))
-                try:
-                    summary.files.append(self._do_file(source, output))
-                except AnnotationError as error:
-                    summary.faults.append(_to_fault(source, error))
+            with opencv_in_one_thread(self._workers > 1):
+                jobs = zip(sources, outputs, strict=True)
+                for are_videos, some in groupby(jobs, key=lambda job: job[0].is_video):
+                    (self._do_videos if are_videos else self._do_images)(list(some), summary, len(sources))
             complete = True
         finally:
             self._write_index(summary, complete)
         return summary
 
-    def _do_file(self, source: Source, output: Output) -> FileEntry:
-        objects = self._do_video(source, output) if source.is_video else self._do_image(source, output)
-        return FileEntry(str(source), output.drawn.as_posix(), output.json.as_posix(), objects)
+    def _tell_files(self, summary: Summary, total: int) -> None:
+        self._progress("files predicted on", len(summary.files) + len(summary.faults), total)
 
-    def _do_image(self, source: Source, output: Output) -> int:
+    def _do_videos(self, jobs: Sequence[tuple[Source, Output]], summary: Summary, total: int) -> None:
+        for source, output in jobs:
+            self._tell_files(summary, total)
+            try:
+                summary.files.append(self._to_entry(source, output, self._do_video(source, output)))
+            except AnnotationError as error:
+                summary.faults.append(_to_fault(source, error))
+
+    def _do_images(self, jobs: Sequence[tuple[Source, Output]], summary: Summary, total: int) -> None:
+        work = InOrder(self._do_image, jobs, self._workers)
+        try:
+            with closing(iter(work)) as results:
+                for _ in jobs:
+                    self._tell_files(summary, total)
+                    self._take_image(next(results), summary)
+        finally:
+            for done in work.rest():
+                self._take_image(done, summary)
+
+    def _take_image(self, done: _Done, summary: Summary) -> None:
+        """Do what is done in the images' order, and note what became of one."""
+        try:
+            if done.error:
+                raise done.error
+            if self._log and done.row:
+                self._log.keep(done.row)
+            if self._labels:
+                self._labels.put(done.source.path, done.source.relative, done.size_wh, done.predictions)
+            summary.files.append(self._to_entry(done.source, done.output, len(done.predictions)))
+        except AnnotationError as error:
+            summary.faults.append(_to_fault(done.source, error))
+
+    def _to_entry(self, source: Source, output: Output, objects: int) -> FileEntry:
+        return FileEntry(str(source), self._name_drawn(output), output.json.as_posix(), objects)
+
+    def _name_drawn(self, output: Output) -> str:
+        return output.drawn.as_posix() if self._pictures.wanted else ""
+
+    def _do_image(self, job: tuple[Source, Output]) -> _Done:
+        """Predict on an image and write what was found; in any thread."""
+        source, output = job
         path = source.path
-        image = read_image(path, self._predictor.info.depth)
+        try:
+            image = read_image(path, self._predictor.info.depth)
+        except AnnotationError as error:
+            return _Done(source, output, (0, 0), [], None, error)
         height, width = image.shape[:2]
-        predictions = self._predict(image, str(path))
-        drawn = self._draw(image, predictions, LEGIBLE_PX if max(width, height) < LEGIBLE_PX else None)
+        predictions, row = self._predict(image, str(path))
         result = ImageResult(
             file=str(path),
             size_wh=(width, height),
-            drawn=output.drawn.as_posix(),
+            drawn=self._name_drawn(output),
             predictions=predictions,
             **self._heading.fields(),
         )
-        with replacing_file(self._output / output.drawn) as temporary:
-            Image.fromarray(drawn).save(temporary, "JPEG", quality=92, subsampling=0)
-        with replacing_file(self._output / output.json) as temporary:
-            temporary.write_bytes(format_result(result))
-        if self._labels:
-            self._labels.put(path, source.relative, (width, height), predictions)
-        return len(predictions)
+        if self._pictures.wanted:
+            drawn = self._draw(image, predictions, enlarged_side(image, self._pictures))
+            put_file(self._output / output.drawn, encode_picture(drawn))
+        put_file(self._output / output.json, format_result(result))
+        return _Done(source, output, (width, height), predictions, row)
 
     def _do_video(self, source: Source, output: Output) -> int:
-        objects = 0
         if self._labels:
             self._labels.counts.videos += 1
         with (
             open_video(source.stream or source.path) as (video, frames),
-            replacing_file(self._output / output.drawn) as drawn_path,
             replacing_file(self._output / output.json) as json_path,
-            VideoWriter(drawn_path, video.size_wh, video.fps) as writer,
             json_path.open("wb") as json_file,
         ):
             head = VideoResult(
                 file=str(source),
                 size_wh=video.size_wh,
-                drawn=output.drawn.as_posix(),
+                drawn=self._name_drawn(output),
                 fps=video.fps,
                 frames=[],
                 **self._heading.fields(),
             )
             frame_file = FrameFile(json_file, head)
-            for number, frame in enumerate(_until_interrupted(frames) if source.stream else frames):
-                predictions = self._predict(frame, f"{source}#{number}", group=str(source))
-                writer.write(_swap_channels(self._draw(frame, predictions, None)))
-                frame_file.write(Frame(number, round(number / video.fps, 4), predictions))
-                objects += len(predictions)
-                self._progress(f"frames of {source.path.name}", number + 1, video.n_frames)
+            given = _until_interrupted(frames) if source.stream else frames
+            if self._pictures.wanted:
+                with (
+                    replacing_file(self._output / output.drawn) as drawn_path,
+                    VideoWriter(drawn_path, video.size_wh, video.fps) as writer,
+                ):
+                    objects = self._do_frames(given, source, video, frame_file, writer)
+            else:
+                objects = self._do_frames(given, source, video, frame_file, None)
             frame_file.close()
         return objects
 
-    def _predict(self, image_bgr: NDArray[np.uint8], name: str, group: str = "") -> list[Prediction]:
+    def _do_frames(
+        self, frames: Iterator[BgrImage], source: Source, video: Video, file: FrameFile, writer: VideoWriter | None
+    ) -> int:
+        """Predict on the frames of a video, write what is found, and return how many objects that is."""
+        cv2, objects = import_cv2(), 0
+
+        def do_frame(job: tuple[int, BgrImage]) -> tuple[list[Prediction], Row | None, BgrImage | None]:
+            number, frame = job
+            predictions, row = self._predict(frame, f"{source}#{number}", group=str(source))
+            drawn = cv2.cvtColor(self._draw(frame, predictions, None), cv2.COLOR_RGB2BGR) if writer else None
+            return predictions, row, drawn
+
+        with closing(iter(InOrder(do_frame, enumerate(frames), self._workers))) as results:
+            for number, (predictions, row, drawn) in enumerate(results):
+                if writer and drawn is not None:
+                    writer.write(drawn)
+                if self._log and row:
+                    self._log.keep(row)
+                file.write(Frame(number, round(number / video.fps, 4), predictions))
+                objects += len(predictions)
+                self._progress(f"frames of {source.path.name}", number + 1, video.n_frames)
+        return objects
+
+    def _predict(self, image_bgr: NDArray[np.uint8], name: str, group: str = "") -> tuple[list[Prediction], Row | None]:
         found = self._predictor.predict_image(image_bgr, self._heading.thresholds)
         predictions = [round_prediction(prediction) for prediction in found]
+        row = None
         if self._log is not None and self._log.wants():
-            self._log.observe(
+            row = self._log.look(
                 self._predictor,
                 image_bgr,
                 predictions,
@@ -298,18 +386,13 @@ class Batch:
                 group=group,
                 image=name,
             )
-        return predictions
+        return predictions, row
 
     def _draw(
         self, image_bgr: NDArray[np.uint8], predictions: Sequence[Prediction], longest_side_px: int | None
     ) -> NDArray[np.uint8]:
-        return draw_predictions(
-            _swap_channels(image_bgr),
-            predictions,
-            self._predictor.info.schema,
-            keypoint_conf=self._heading.thresholds.keypoint_conf,
-            longest_side_px=longest_side_px,
-        )
+        conf, schema = self._heading.thresholds.keypoint_conf, self._predictor.info.schema
+        return draw(image_bgr, predictions, schema, conf, longest_side_px)
 
     def _write_index(self, summary: Summary, complete: bool) -> None:
         index = Index(
@@ -329,11 +412,6 @@ def _until_interrupted(frames: Iterator[BgrImage]) -> Iterator[BgrImage]:
         yield from frames
     except KeyboardInterrupt:
         return
-
-
-def _swap_channels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn BGR into RGB and back."""
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _to_fault(source: Source, error: AnnotationError) -> Fault:

@@ -108,7 +108,7 @@ class PredictionLog:
         """Draw whether the next image is logged."""
         return self.settings.share >= 1 or random.random() < self.settings.share
 
-    def observe(
+    def look(
         self,
         predictor: Predictor,
         image_bgr: NDArray[np.uint8],
@@ -120,8 +120,8 @@ class PredictionLog:
         group: str,
         image: str,
         at: float | None = None,
-    ) -> None:
-        """Log an image and what was found on it.
+    ) -> Row | None:
+        """Make the row of an image, which ``keep`` adds; several threads may do so at the same time.
 
         Args:
             predictor: the model.
@@ -133,6 +133,9 @@ class PredictionLog:
             group: what belongs together; "" where nobody said.
             image: what it is called.
             at: seconds since the epoch; None: now.
+
+        Returns:
+            The row; None where its picture could not be written, see ``problem``.
         """
         row = to_row(
             predictor,
@@ -148,7 +151,15 @@ class PredictionLog:
         )
         try:
             picture = self._keep_picture(row, image_bgr) if self.settings.picture_mb else ""
-            self.add(msgspec.structs.replace(row, picture=picture))
+        except OSError as error:
+            self.problem = f"{self.settings.folder}: {error.strerror or error}"
+            return None
+        return msgspec.structs.replace(row, picture=picture)
+
+    def keep(self, row: Row) -> None:
+        """Add a row; a failure of the disk is kept in ``problem``."""
+        try:
+            self.add(row)
         except OSError as error:
             self.problem = f"{self.settings.folder}: {error.strerror or error}"
 
@@ -223,7 +234,7 @@ def to_row(
     image: str,
     at: float,
 ) -> Row:
-    """Make the row of an image; see ``PredictionLog.observe``."""
+    """Make the row of an image; see ``PredictionLog.look``."""
     size_wh = (image_bgr.shape[1], image_bgr.shape[0])
     compared = compare_views(predictor, image_bgr, predictions, thresholds) if views else ()
     return Row(

@@ -40,6 +40,7 @@ class OnnxModel:
         sides = inputs[0].shape[2:]
         self.input_hw: tuple[int, int] | None = tuple(sides) if all(isinstance(side, int) for side in sides) else None
         self.output_shape: list[Any] = self._session.get_outputs()[0].shape
+        self.on_cpu: bool = self._session.get_providers()[0] == "CPUExecutionProvider"
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, images: NDArray[np.float32], /) -> NDArray[np.float32]:

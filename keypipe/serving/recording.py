@@ -108,7 +108,7 @@ class Recorder:
 
     def _record(self, answer: _Answer) -> None:
         result = answer.result
-        self._log.observe(
+        row = self._log.look(
             answer.model.predictor,
             answer.model.decode(answer.content),
             result.predictions,
@@ -118,6 +118,8 @@ class Recorder:
             group=answer.group,
             image=f"sha256:{hashlib.sha256(answer.content).hexdigest()}",
         )
+        if row:
+            self._log.keep(row)
 
     def _tell(self, text: str) -> None:
         if text != self._said:

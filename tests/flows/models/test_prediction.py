@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks.prediction import choose_conf, draw_images, make_model, measure
+from benchmarks.prediction.material import choose_conf, draw_images, make_model
+from benchmarks.prediction.programs import measure
 from flows.cli import cli
 from flows.models.prediction import Wish, find_model, predict_main
 from keypipe.errors import FaultsError, ModelError

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from PIL import Image
 from keypipe.batch import command as predict_command
 from keypipe.batch import prediction as batch
 from keypipe.batch.prediction import INDEX, default_output, predict
+from keypipe.batch.writing import Pictures, put_file
 from keypipe.errors import ConfigError, FaultsError, ModelError
 from keypipe.images.depth import Depth
 from keypipe.inference.predictor import Thresholds
@@ -355,3 +357,78 @@ def test_predictions_are_logged_images_by_themselves_and_frames_with_their_video
     assert {row.source for row in rows} == {"predict"}
     assert rows[0].sha256 == hashlib.sha256(model.read_bytes()).hexdigest()
     assert rows[0].objects[0].keypoints[0].name == "nose"
+
+
+# ------------------------------------------------------------------------ pictures, and how many at a time
+
+
+def test_no_pictures(photos: Path, model: Path, tmp_path: Path) -> None:
+    write_video(photos / "film.avi", 3)
+    arguments = [str(photos), "--model", str(model), "--output", str(tmp_path / "out"), "--no-pictures"]
+    assert predict_command.main(arguments) == 0
+    assert sorted(tree(tmp_path / "out")) == ["a/x.json", "b/x.json", "b/奶牛.json", "film.json", INDEX]
+    image = msgspec.json.decode((tmp_path / "out/a/x.json").read_bytes(), type=ImageResult)
+    film = msgspec.json.decode((tmp_path / "out/film.json").read_bytes(), type=VideoResult)
+    assert (image.drawn, film.drawn) == ("", "")
+    assert (len(image.predictions), len(film.frames)) == (1, 3)
+    predict(str(photos), model, tmp_path / "drawn")
+    drawn = msgspec.json.decode((tmp_path / "drawn/a/x.json").read_bytes(), type=ImageResult)
+    assert drawn.predictions == image.predictions
+
+
+def test_without_pictures_nothing_would_replace_a_source(model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
+    (tmp_path / INDEX).write_text("{}")
+    summary = predict(str(tmp_path / "a.jpg"), model, tmp_path, pictures=Pictures(wanted=False))
+    assert [entry.drawn for entry in summary.files] == [""]
+
+
+def test_small_pictures_in_their_own_size(photos: Path, model: Path, tmp_path: Path) -> None:
+    arguments = [str(photos), "--model", str(model), "--output", str(tmp_path / "out"), "--original-size"]
+    assert predict_command.main(arguments) == 0
+    assert Image.open(tmp_path / "out/a/x.jpg").size == (128, 64)
+
+
+def test_many_at_a_time_are_what_one_after_the_other_are(photos: Path, model: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        pixels = rng.integers(0, 255, (40 + number, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number:02d}.png")
+    (photos / "05.png").write_text("hello")
+    write_video(photos / "15-film.avi", 9)
+    trees = []
+    for threads in (1, 4):
+        output = tmp_path / "out"
+        shutil.rmtree(output, ignore_errors=True)
+        summary = predict(str(photos), model, output, threads=threads)
+        assert [fault.file for fault in summary.faults] == [str(photos / "05.png")]
+        trees.append(tree(output))
+    assert len(trees[0]) == 2 * 33 + 1
+    assert trees[0] == trees[1]
+
+
+def test_an_interruption_keeps_what_threads_have_done(photos: Path, model: Path, tmp_path: Path) -> None:
+    for number in range(40):
+        Image.new("RGB", (64, 64)).save(photos / f"{number:02d}.png")
+
+    def tell(_what: str, done: int, _total: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(str(photos), model, tmp_path / "out", progress=tell, threads=3)
+    index = msgspec.json.decode((tmp_path / "out" / INDEX).read_bytes(), type=Index)
+    assert not index.complete
+    assert 10 <= len(index.files) < 43
+    written = [name for name in tree(tmp_path / "out") if name != INDEX]
+    assert sorted(written) == sorted(name for entry in index.files for name in (entry.drawn, entry.json))
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    put_file(tmp_path / "a/b/c.json", b"1" * 100_000)
+    put_file(tmp_path / "a/b/c.json", b"2")
+    assert tree(tmp_path) == {"a/b/c.json": b"2"}
+    (tmp_path / "a/b/d.json").mkdir()
+    with pytest.raises(OSError, match=r"d\.json"):
+        put_file(tmp_path / "a/b/d.json", b"3")
+    assert sorted(tree(tmp_path)) == ["a/b/c.json"]

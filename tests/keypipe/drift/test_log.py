@@ -62,7 +62,7 @@ def test_an_image_and_its_small_picture(tmp_path: Path) -> None:
     log = PredictionLog(LogSettings(tmp_path / "log", picture_mb=1, picture_px=64, views=True))
     image = np.full((96, 128, 3), 200, np.uint8)
     found = predictor.predict_image(image)
-    log.observe(
+    looked = log.look(
         predictor,
         image,
         found,
@@ -72,6 +72,8 @@ def test_an_image_and_its_small_picture(tmp_path: Path) -> None:
         group="g",
         image="sha256:1",
     )
+    assert looked is not None
+    log.keep(looked)
     log.close()
     (row,) = rows_of(tmp_path / "log")
     assert row.pixels.brightness == pytest.approx(200 / 255, abs=0.01)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.prediction import choose_conf, draw_images, make_model
+from benchmarks.prediction.material import choose_conf, draw_images, make_model
 from benchmarks.serving.alone import measure_latency, measure_throughput
 from benchmarks.serving.records import Records
 from benchmarks.serving.rivals import CLIENTS, SERVERS, all_servers, list_work, measure, print_table
