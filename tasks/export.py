@@ -20,7 +20,7 @@ from keypipe.inference.letterbox import letterbox
 from keypipe.inference.model_info import METADATA_KEY, ModelInfo, format_keypipe_metadata
 from keypipe.inference.predictor import RawModel
 from keypipe.keypoints.skeleton import Schema
-from tasks.engine.door.exporting import engine
+from tasks.engine.door.exporting import Exported, engine
 from tasks.grading.rules import Grading, GradingParams, to_grading
 from tasks.pages.export import Summary, to_headline, to_report
 from tasks.pages.reports import write_report
@@ -103,8 +103,8 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
     schema = read_schema(root)
     parent = tracking.find_run(root)
     with scratch_folder(root, "export") as scratch, tracking.child_run(root, parent, "export") as live:
-        exported, imgsz = export_formats(params, schema, root, scratch)
-        info = ModelInfo(schema, imgsz)
+        exported, first = export_formats(params, schema, root, scratch)
+        info = ModelInfo(schema, first.imgsz, end2end=first.end2end)
         if params.int8:
             exported.append(_quantize(exported, params, seed, info, root))
         models, unproven = _load(exported, threads)
@@ -123,9 +123,7 @@ def run(params: ExportParams, grading: GradingParams, seed: int, local: read.Loc
     say(f"export: {summary.headline}")
 
 
-def export_formats(
-    params: ExportParams, schema: Schema, root: Path, scratch: Path
-) -> tuple[list[Candidate], tuple[int, int]]:
+def export_formats(params: ExportParams, schema: Schema, root: Path, scratch: Path) -> tuple[list[Candidate], Exported]:
     """Export the best weights to all formats.
 
     Args:
@@ -135,7 +133,7 @@ def export_formats(
         scratch: an empty folder for the files.
 
     Returns:
-        The exports in the order of ``params.formats``, and (height, width) of their input in pixels.
+        The exports in the order of ``params.formats``, and what the first is; all have the same input and output.
 
     Raises:
         ModelError: what is wrong with each format that could not be made.
@@ -150,7 +148,7 @@ def export_formats(
     titles = engine().format_titles()
     tolerance = Tolerance(params.tolerance_px, params.tolerance_ap)
     found: list[Candidate] = []
-    sizes: list[tuple[int, int]] = []
+    made: list[Exported] = []
     problems: list[str] = []
     for name in params.formats:
         try:
@@ -159,10 +157,10 @@ def export_formats(
             problems.append(str(error))
             continue
         found.append(Candidate(name, titles[name], exported.path, engine().runtime(name), tolerance))
-        sizes.append(exported.imgsz)
+        made.append(exported)
     if problems:
         raise ModelError("\n".join(problems))
-    return found, sizes[0]
+    return found, made[0]
 
 
 def _quantize(exported: list[Candidate], params: ExportParams, seed: int, info: ModelInfo, root: Path) -> Candidate:

@@ -103,6 +103,8 @@ class TrainParams(read.Section):
                 problems[key] = f"not a parameter of a training: {reserved[key]}"
             elif key not in known:
                 problems[key] = f"unknown parameter{_suggest(key, [*known, *_OWN_KEYS])}"
+            elif key == "nms" and value:
+                problems[key] = "expected false, or nothing: suppression is no part of what is trained"
             elif not _fits(value, known[key]):
                 problems[key] = f"expected a value like {known[key]!r}, got {value!r}"
         return problems

@@ -126,7 +126,8 @@ def assign(outputs: Outputs, objects: Objects, anchors: Anchors, smallest_px: fl
     return Assigned(anchors_of, objects_of, targets)
 
 
-def _cross_entropy(logits: Array, targets: Array) -> Array:
+def cross_entropy(logits: Array, targets: Array) -> Array:
+    """Binary cross entropy of logits, element by element."""
     return np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
 
 
@@ -138,6 +139,32 @@ def _focal_distances(logits: Array, distances: Array) -> Array:
     left = wanted.astype(int)
     at_left, at_right = (np.take_along_axis(log_share, i[..., None], -1)[..., 0] for i in (left, left + 1))
     return -(at_left * (left + 1 - wanted) + at_right * (wanted - left))
+
+
+def pose_and_kobj(
+    apart: Array, logits: Array, true: Array, boxes: Array, sigmas: Array
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Compute the losses of keypoints before their means.
+
+    Args:
+        apart: what is between predicted and true places, cells (p, k, 2).
+        logits: of the keypoints (p, k).
+        true: x, y and visibility (p, k, 3).
+        boxes: of the objects, cells (p, 4).
+        sigmas: of the loss (k,).
+
+    Returns:
+        ``pose`` and ``kobj`` of each keypoint, and whether it is labelled, all (p, k).
+    """
+    labelled = true[..., 2] != 0
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    exponent = (apart**2).sum(-1) / (2 * area[:, None] * (2 * sigmas) ** 2)
+    factor = labelled.shape[1] / (labelled.sum(1, keepdims=True) + 1e-9)
+    return (
+        factor * np.where(labelled, 1 - np.exp(-exponent), 0),
+        cross_entropy(logits, labelled.astype(float)),
+        labelled,
+    )
 
 
 def pose_losses(
@@ -167,7 +194,7 @@ def pose_losses(
     pose: list[Array] = []
     kobj: list[Array] = []
     for found, objects, chosen in zip(outputs, truth, assigned, strict=True):
-        cls += _cross_entropy(found.scores, chosen.targets).sum() / total
+        cls += cross_entropy(found.scores, chosen.targets).sum() / total
         at, strides = chosen.anchors, anchors.strides[chosen.anchors]
         weight = chosen.targets[at].sum(1)
         wanted = objects.boxes[chosen.objects] / strides[:, None]
@@ -177,13 +204,10 @@ def pose_losses(
         dfl += (_focal_distances(found.boxes[at], distances).mean(1) * weight).sum() / total
 
         true = objects.keypoints[chosen.objects]
-        labelled = true[..., 2] != 0
-        area = (wanted[:, 2:] - wanted[:, :2]).prod(1)
         apart = decode_keypoints(found.keypoints, anchors)[at] - true[..., :2] / strides[:, None, None]
-        exponent = (apart**2).sum(-1) / (2 * area[:, None] * (2 * sigmas) ** 2)
-        factor = labelled.shape[1] / (labelled.sum(1, keepdims=True) + 1e-9)
-        pose.append(factor * np.where(labelled, 1 - np.exp(-exponent), 0))
-        kobj.append(_cross_entropy(found.keypoints[at, :, 2], labelled.astype(float)))
+        of_pose, of_kobj, _ = pose_and_kobj(apart, found.keypoints[at, :, 2], true, wanted, sigmas)
+        pose.append(of_pose)
+        kobj.append(of_kobj)
     n_positives = sum(len(item.anchors) for item in assigned)
     losses = {
         "box": box,

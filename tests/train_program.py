@@ -68,7 +68,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     job = TrainJob(
-        model="yolov8n-pose.yaml",
+        model=options.get("model", "yolov8n-pose.yaml"),
         schema=read_schema(workspace),
         data=workspace.resolve() / "data/yolo/data.yaml",
         arguments={**ARGUMENTS, **options.get("arguments", {})},

@@ -22,6 +22,9 @@ SAME_BOX_IOU = 0.5
 SCORE_SLACK = 0.01
 """Detections this near the score threshold may be there for one model and not for the other."""
 
+_CUT_SLACK = 1.001
+"""A row whose score is so many times the lowest that an end-to-end model gives is given whatever is rounded."""
+
 CANDIDATE_CONF = 0.001
 """Score from which a detection takes part in AP (Ultralytics' validator: ``conf=0.001``)."""
 
@@ -34,9 +37,11 @@ class Parity(msgspec.Struct):
 
     Attributes:
         images: number of images.
-        anchors: anchors compared: all of them whatever their score, so that a weak model is compared as well.
+        anchors: anchors compared: all of them whatever their score, so that a weak model is compared as well; of an
+            end-to-end model the rows that it gives.
         anchors_max_px: largest distance between the two places of a keypoint, over all anchors.
-        anchors_max_box_px: largest difference of a box's centre or size, over all anchors.
+        anchors_max_box_px: largest difference of a box's centre or size, of an end-to-end model of a side, over all
+            anchors.
         anchors_max_confidence: largest difference of a class score or of a keypoint's confidence, over all anchors.
         objects: objects that the reference found.
         matched: those that the other model found as well.
@@ -144,12 +149,18 @@ class _Meter:
         self._worst: list[Difference] = []
 
     def add_anchors(self, first: NDArray[np.float32], second: NDArray[np.float32], placement: Placement) -> None:
-        """Compare two raw outputs, float32 (4 + n_classes + 3 * n_slots, n_anchors)."""
+        """Compare two raw outputs, as ``RawModel`` gives them for an image."""
         n_classes = len(self._info.class_names)
+        if self._info.end2end:
+            self._anchors += len(first)
+            first, second = (rows.T for rows in pair_rows(first, second))
+            first, second = (np.delete(columns, 5, 0) for columns in (first, second))  # pairs are of a class
+            n_classes = 1
+        else:
+            self._anchors += first.shape[1]
         delta = np.abs(first.astype(np.float64) - second.astype(np.float64))
         gain = placement.resized_wh[0] / placement.image_wh[0]
         points = delta[4 + n_classes :].reshape(-1, 3, delta.shape[1])
-        self._anchors += delta.shape[1]
         self._anchors_px = _largest(self._anchors_px, np.hypot(points[:, 0], points[:, 1]).max() / gain)
         self._anchors_box_px = _largest(self._anchors_box_px, delta[:4].max() / gain)
         scores = max(delta[4 : 4 + n_classes].max(), points[:, 2].max())
@@ -203,6 +214,41 @@ class _Meter:
             max_box_px=float(boxes.max()) if boxes.size else None,
         )
         return Comparison(self._detections, parity, self._worst)
+
+
+def pair_rows(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Pair the rows that two end-to-end models give for an image, each with the nearest of its class.
+
+    They come by score, and where scores are about equal a rounding decides on their order, and on which is the last
+    that is given. So a row counts wherever it stands, and those with the last one's score need no partner.
+
+    Args:
+        first: float32 (n_found, 6 + 3 * n_slots), of one model; see ``RawModel``.
+        second: of the other.
+
+    Returns:
+        float32 (n_pairs, 6 + 3 * n_slots) twice; every row of either is in it but those at the end.
+    """
+    pairs = [(row, _nearest(row, second)) for row in _settled(first, second)]
+    pairs += [(_nearest(row, first), row) for row in _settled(second, first)]
+    one, two = (np.array([pair[side] for pair in pairs], dtype=np.float32) for side in (0, 1))
+    return one.reshape(-1, first.shape[1]), two.reshape(-1, first.shape[1])
+
+
+def _settled(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows that the other model has to give as well, whatever is rounded; all where that is none."""
+    cut = max(rows[-1, 4], others[-1, 4])
+    settled = rows[~(rows[:, 4] <= cut * _CUT_SLACK)]  # a score that is no number stays
+    return settled if len(settled) else rows
+
+
+def _nearest(row: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the row of the same class whose values differ least; one that is no number where there is none."""
+    same = others[others[:, 5] == row[5]]
+    if not len(same):
+        return np.full_like(row, np.nan)
+    nearest: NDArray[np.float32] = same[np.abs(same - row).max(axis=1).argmin()]
+    return nearest
 
 
 def _largest(so_far: float, value: float) -> float:

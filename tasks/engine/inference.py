@@ -15,7 +15,7 @@ from keypipe.inference.model_info import METADATA_KEY, ModelInfo, parse_model_in
 from keypipe.inference.predictor import RawModel
 from keypipe.keypoints.rows import Row
 from tasks.engine.settings import configure
-from tasks.engine.weights import CHECKPOINT_KEY, count_keypoints, hash_weights, load_weights
+from tasks.engine.weights import CHECKPOINT_KEY, count_keypoints, finds_once, hash_weights, load_weights
 
 __all__ = [
     "TorchForward",
@@ -65,6 +65,7 @@ def validate(
         "data": str(data),
         "split": split,
         "batch": batch,
+        "nms": False if finds_once(model) else None,
         "plots": False,
         "verbose": False,
         "project": str(scratch),
@@ -91,7 +92,8 @@ def rename_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 class TorchForward:
     """The raw forward pass of a checkpoint, for comparing exports with it and for predicting.
 
-    Calling it maps float32 (batch, 3, height, width) in [0, 1], RGB, to float32 (batch, channels, anchors).
+    Calling it maps float32 (batch, 3, height, width) in [0, 1], RGB, to what ``keypipe.inference.predictor.RawModel``
+    gives: of weights that find an object once, as an end-to-end model.
     """
 
     def __init__(self, weights: Path, device: str = "cpu", threads: int | None = None) -> None:
@@ -106,7 +108,7 @@ class TorchForward:
 
         model = load_weights(weights)
         network = model.model
-        network.end2end = False  # overlaps are suppressed afterwards, whatever the model
+        network.end2end = finds_once(model)
         # Convolutions are faster with channels last; Ultralytics' own predictor sets it on the same devices.
         fast = device == "cpu" or device.startswith("cuda")
         layout = torch.channels_last if fast else torch.contiguous_format
@@ -151,6 +153,7 @@ def load_torch_model(weights: Path, device: str | None = None) -> tuple[RawModel
         "kpt_shape": str(list(network.kpt_shape)),
         "kpt_names": str(getattr(network, "kpt_names", None)),
         "imgsz": str([height, width]),
+        "end2end": str(finds_once(model)),
     }
     own = (model.ckpt or {}).get(CHECKPOINT_KEY)
     if own:

@@ -35,6 +35,23 @@ def load_weights(weights: Path) -> Any:
     return model
 
 
+def has_second_head(network: Any) -> bool:
+    """Tell whether a network of Ultralytics has a second head, which gives each object once (YOLO26)."""
+    return getattr(network.model[-1], "one2one_cv2", None) is not None
+
+
+def finds_once(model: Any) -> bool:
+    """Tell whether an object is found once by these weights, so that no overlaps are to be suppressed.
+
+    They were trained with ``nms: false``, and their best epoch was chosen by what their second head finds.
+
+    Args:
+        model: as ``load_weights`` gives it.
+    """
+    arguments = (model.ckpt or {}).get("train_args") or {}
+    return arguments.get("nms") is False and has_second_head(model.model)
+
+
 def count_keypoints(path: Path) -> int:
     """Return for how many keypoints weights, or a model YAML, are.
 

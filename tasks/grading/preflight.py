@@ -161,8 +161,8 @@ def _explain_not_finite(facts: Facts, broken: Sequence[str]) -> PoseError:
     if facts.mixed_precision:
         return ConfigError(f"pre-flight: {what}; set train.amp: false, {_SKIP}")
     return ConfigError(
-        f"pre-flight: {what}; look at the gains train.box, train.cls, train.dfl, train.pose and train.kobj,"
-        f" and train.loss_sigma, {_SKIP}"
+        f"pre-flight: {what}; look at the gains train.box, train.cls, train.dfl, train.pose, train.kobj"
+        f" and train.rle, and train.loss_sigma, {_SKIP}"
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from keypipe.inference.latency import Advice, Measured, Program, Setting, Timing, advise, measure
 from keypipe.inference.letterbox import letterbox
 from keypipe.inference.model_info import ModelInfo
+from keypipe.inference.parity import pair_rows
 from keypipe.inference.predictor import Predictor, RawModel
 from tasks.engine.door.exporting import engine
 from tasks.proofs.parity import Candidate
@@ -104,7 +105,9 @@ def measure_latency(
                 }
             else:
                 models = {
-                    name: model for name, model in models.items() if _agrees(name, model, tensor, alone[name][chosen])
+                    name: model
+                    for name, model in models.items()
+                    if _agrees(name, model, tensor, alone[name][chosen], end2end=info.end2end)
                 }
             measured.append(Measured(Setting(batch, count), measure(_to_programs(models, tensor), seconds)))
     model = engine().reference().load(weights, threads)
@@ -125,15 +128,19 @@ def _to_programs(models: Mapping[str, RawModel], tensor: NDArray[np.float32]) ->
     return {name: partial(model, tensor) for name, model in models.items()}
 
 
-def _agrees(name: str, model: RawModel, tensor: NDArray[np.float32], alone: NDArray[np.float32]) -> bool:
+def _agrees(
+    name: str, model: RawModel, tensor: NDArray[np.float32], alone: NDArray[np.float32], *, end2end: bool
+) -> bool:
     """Tell whether a model finds in the images of a batch what it finds in each of them alone."""
     try:
         together = model(tensor)
     except Exception as error:  # noqa: BLE001 - each engine fails in its own way, and only a timing is lost
         reason = str(error).splitlines()[0]
     else:
-        if together.shape == alone.shape and np.abs(together - alone).max() < _SAME:
-            return True
+        if together.shape == alone.shape:
+            pairs = map(pair_rows, together, alone) if end2end else [(together, alone)]
+            if max(np.abs(one - two).max() for one, two in pairs) < _SAME:
+                return True
         reason = "it then says something else"
     say(f"export: {name} is not timed with {len(tensor)} images at once: {reason}")
     return False

@@ -16,6 +16,7 @@ import pytest
 from keypipe.errors import ConfigError, DatasetError, ModelError
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.onnx_model import load_onnx_model
+from keypipe.inference.parity import pair_rows
 from tasks.check import check_workspace
 from tasks.engine.exporting.runtimes import RUNTIMES, PyTorch
 from tasks.export import (
@@ -188,28 +189,52 @@ def test_what_cannot_be_run_here_is_no_crash(tmp_path: Path) -> None:
         UltralyticsBackend().load(tmp_path / "model.mnn", 1)
 
 
-@pytest.mark.parametrize("config", ["yolo11n-pose.yaml", "yolo26n-pose.yaml"])
-def test_other_families(tmp_path: Path, config: str) -> None:
-    """Attention, and a head that needs no suppression, which keypipe does itself whatever the model."""
-    import torch
-    from ultralytics.nn.tasks import PoseModel, yaml_model_load
-
+@pytest.mark.parametrize("family", ["yolo11n-pose.yaml", "yolo26n-pose.yaml"])
+def test_other_families(tmp_path: Path, family: str) -> None:
+    """Attention, and a second head, which is left out where overlaps are suppressed as in the others."""
     from tasks.engine.exporting.files import export
 
-    torch.manual_seed(0)
-    network = PoseModel(
-        yaml_model_load(config) | {"kpt_shape": [3, 3]}, ch=3, nc=2, data_kpt_shape=(3, 3), verbose=False
-    )
-    network.names, network.args, network.task = {0: "cow", 1: "dog"}, {"imgsz": 96, "task": "pose"}, "pose"
-    weights = tmp_path / "weights.pt"
-    torch.save({"model": network, "train_args": network.args, "epoch": -1}, weights)
+    weights = write_random_checkpoint(tmp_path / "weights.pt", side_px=96, family=family)
     (tmp_path / "out").mkdir()
     exported = export(weights, "onnx", None, {"simplify": True}, {}, tmp_path, tmp_path / "out")
-    assert exported.imgsz == (96, 96)
+    assert (exported.imgsz, exported.end2end) == ((96, 96), False)
     images = np.random.default_rng(0).random((3, 3, 96, 96), dtype=np.float32)
     expected = PyTorch().load(weights, 1)(images)
     assert expected.shape[:2] == (3, 4 + 2 + 3 * 3)
     np.testing.assert_allclose(RUNTIMES["onnx"].load(exported.path, 1, 3)(images), expected, atol=0.01)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_head_that_needs_no_suppression(tmp_path: Path, name: str) -> None:
+    from tasks.engine.exporting.files import export
+    from tasks.engine.inference import load_torch_model
+
+    weights = write_random_checkpoint(tmp_path / "weights.pt", side_px=96, family="yolo26n-pose.yaml", nms=False)
+    (tmp_path / "out").mkdir()
+    exported = export(weights, name, None, {}, {}, tmp_path, tmp_path / "out")
+    assert exported.end2end
+    assert load_torch_model(weights, "cpu")[1].end2end
+    images = np.random.default_rng(0).random((3, 3, 96, 96), dtype=np.float32)
+    expected, found = PyTorch().load(weights, 1)(images), RUNTIMES[name].load(exported.path, 1, 3)(images)
+    assert expected.shape == found.shape == (3, 189, 6 + 3 * 3), "all anchors, the best first"
+    for one, other in zip(expected, found, strict=True):
+        assert (np.diff(one[:, 4]) <= 0).all()
+        pairs = pair_rows(one, other)
+        assert len(pairs[0]) > 300
+        np.testing.assert_allclose(*pairs, atol=0.01)
+    if name == "onnx":
+        assert load_onnx_model(exported.path)[1].end2end
+
+
+def test_a_format_without_a_head_that_needs_no_suppression_is_refused(tmp_path: Path) -> None:
+    from tasks.engine.exporting.files import export
+
+    weights = write_random_checkpoint(tmp_path / "weights.pt", side_px=96, family="yolo26n-pose.yaml", nms=False)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        ModelError, match=r"^export\.formats: ncnn: cannot hold a head that needs no suppression; train"
+    ):
+        export(weights, "ncnn", None, {}, {}, tmp_path, tmp_path / "out")
 
 
 def test_another_size_and_dynamic_axes(trained: Path) -> None:

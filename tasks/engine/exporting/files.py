@@ -15,7 +15,7 @@ import msgspec
 from keypipe.errors import ModelError
 from tasks.engine.exporting.runtimes import block_telemetry
 from tasks.engine.settings import first_line
-from tasks.engine.weights import load_weights
+from tasks.engine.weights import finds_once, load_weights
 
 FORMATS: tuple[str, ...] = (
     "torchscript", "onnx", "openvino", "engine", "coreml", "coreai", "saved_model", "pb", "edgetpu", "litert", "paddle",
@@ -30,10 +30,12 @@ class Exported(msgspec.Struct, frozen=True):
     Attributes:
         path: the file or folder.
         imgsz: (height, width) of its input, pixels.
+        end2end: whether it gives each object once, so that its output needs no suppression.
     """
 
     path: Path
     imgsz: tuple[int, int]
+    end2end: bool = False
 
 
 def format_titles() -> dict[str, str]:
@@ -71,16 +73,21 @@ def export(
         Where the export is and what goes in.
 
     Raises:
-        ModelError: the export's toolchain is absent or fails.
+        ModelError: the export's toolchain is absent or fails, or the format cannot hold a head without suppression.
     """
     options = _list_options(format_name, imgsz, arguments, calibration)
     copy = scratch / "model.pt"
     copy.write_bytes(weights.read_bytes())
     model = load_weights(copy)
+    end2end = finds_once(model)
+    if end2end:
+        options["nms"] = False
     sizes: list[tuple[int, int]] = []
 
     def describe(exporter: Any) -> None:
         """Complete the metadata; called when Ultralytics has gathered its own and before it writes."""
+        if exporter.metadata["end2end"] != end2end:
+            raise ModelError("cannot hold a head that needs no suppression; train without train.nms, or leave it out")
         del exporter.metadata["date"]  # equal weights make equal files
         exporter.metadata["description"] = f"{exporter.pretty_name} pose model exported by keypipe"  # no local paths
         exporter.metadata.update(metadata)
@@ -103,7 +110,7 @@ def export(
         copy.unlink()
     if format_name == "torchscript":
         strip_origin(path)
-    return Exported(path, sizes[0])
+    return Exported(path, sizes[0], end2end)
 
 
 def _list_options(

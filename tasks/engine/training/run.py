@@ -16,7 +16,7 @@ from tasks.engine.settings import configure, first_line, use_font_in_plots
 from tasks.engine.training.arguments import RESERVED, read_train_arguments
 from tasks.engine.training.job import STATE_FILE, Start, Trained, TrainJob
 from tasks.engine.training.transfer import Transfer, match_keypoints, read_known_schema
-from tasks.engine.weights import explain_refusal, hash_weights, write_checkpoint
+from tasks.engine.weights import explain_refusal, has_second_head, hash_weights, write_checkpoint
 
 __all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
@@ -57,6 +57,8 @@ def train(job: TrainJob) -> Trained:
     except (TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
     model, transfer = load_start(job.model, job.schema, new_head=job.new_head)
+    if arguments.get("nms") is False and not has_second_head(model.model):
+        raise ConfigError(f"train.nms: {job.model} has no head that finds an object once; yolo26n-pose.yaml has")
     start = _describe_start(model, transfer, len(job.schema.slots))
     if arguments.get("distill_model"):
         arguments["distill_model"] = _place_of(arguments["distill_model"])

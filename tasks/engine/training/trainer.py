@@ -199,11 +199,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         if getattr(model, "criterion", None) is None:
             model.criterion = model.init_criterion()
         sigmas = self.job.loss_sigma.at(self.epoch, self.epochs)
-        # Models without non-maximum suppression have two losses; their assigners share the loss's tensor.
-        for loss in (model.criterion, *(getattr(model.criterion, name, None) for name in ("one2many", "one2one"))):
-            if hasattr(loss, "keypoint_loss"):
-                current = loss.keypoint_loss.sigmas
-                current.copy_(torch.as_tensor(sigmas, dtype=current.dtype))
+        for current in find_sigmas(model.criterion):
+            current.copy_(torch.as_tensor(sigmas, dtype=current.dtype))
 
     def _start_batch(self) -> None:
         self._batch += 1
@@ -353,9 +350,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         self.stopper.__dict__.update(state["stopper"])
         if state["loss_updates"] is not None:  # a loss whose weights follow the epochs
             model = unwrap_model(self.model)
-            model.criterion = model.init_criterion()
-            model.criterion.updates = state["loss_updates"] - 1
-            model.criterion.update()
+            model.criterion = criterion_after(model, state["loss_updates"])
         self.epoch, self.metrics, self.figures = state["epoch"], state["metrics"], state["figures"]
         self.start_epoch = self.epoch + 1
 
@@ -409,6 +404,23 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         lines = [",".join(self._rows[0])]
         lines += [",".join(f"{value:.6g}" for value in row.values()) for row in self._rows]
         self.csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def criterion_after(model: Any, updates: int) -> Any:
+    """Return the loss of a network of YOLO26 as it is after so many epochs: they decide how its two heads weigh."""
+    criterion = model.init_criterion()
+    criterion.updates = updates - 1
+    criterion.update()
+    return criterion
+
+
+def find_sigmas(criterion: Any) -> list[torch.Tensor]:
+    """Return the sigmas that a pose loss computes with, (n_slots,); those of YOLO26's two heads one after the other.
+
+    Its assigners, which choose positives by OKS, share the tensors.
+    """
+    losses = (criterion, *(getattr(criterion, name, None) for name in ("one2many", "one2one")))
+    return [loss.keypoint_loss.sigmas for loss in losses if hasattr(loss, "keypoint_loss")]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,18 +18,24 @@ from keypipe.inference.predictor import Thresholds
 from tests.imports import ROOT
 from tests.pose_checkpoint import SIDE_PX, write_random_checkpoint
 
-PLAIN, DNN = re.findall(r"```python\n(.*?)```", (ROOT / "docs/onnx.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+PLAIN, DNN, ROWS = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs/onnx.md").read_text(encoding="utf-8"), flags=re.DOTALL
+)
 
 
 @pytest.fixture(scope="module")
 def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported network of random weights, whose output depends on every pixel."""
+    return export_random(tmp_path_factory.mktemp("model"))
+
+
+def export_random(folder: Path, **options: Any) -> Path:
+    """Export a network of random weights to an ONNX file; ``options`` as ``write_random_checkpoint`` takes them."""
     from tasks.engine.exporting.files import export
     from tasks.engine.settings import configure
 
-    folder = tmp_path_factory.mktemp("model")
     configure(folder)
-    checkpoint = write_random_checkpoint(folder / "random.pt")
+    checkpoint = write_random_checkpoint(folder / "random.pt", **options)
     return export(checkpoint, "onnx", SIDE_PX, {"simplify": False}, {}, folder, folder).path
 
 
@@ -39,8 +46,24 @@ def with_opencv_dnn() -> str:
     return code
 
 
+def without_suppression() -> str:
+    """Return the page's program for a model that gives each object once."""
+    code, n_replaced = re.subn(r"^found = session\.run.*^\)\n", ROWS, PLAIN, flags=re.MULTILINE | re.DOTALL)
+    assert (n_replaced, code.count("4 + len(names)")) == (1, 1)
+    return code.replace("4 + len(names)", "6")
+
+
 @pytest.mark.parametrize("code", [PLAIN, with_opencv_dnn()], ids=["onnxruntime", "OpenCV DNN"])
 def test_a_program_of_the_page_finds_what_keypipe_predict_finds(code: str, onnx: Path, tmp_path: Path) -> None:
+    compare_program(code, onnx, tmp_path)
+
+
+def test_the_program_without_suppression_finds_what_keypipe_predict_finds(tmp_path: Path) -> None:
+    compare_program(without_suppression(), export_random(tmp_path, family="yolo26n-pose.yaml", nms=False), tmp_path)
+
+
+def compare_program(code: str, onnx: Path, tmp_path: Path) -> None:
+    """Run a program and keypipe on the same photos, and compare what they say."""
     assert len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))]) <= 30
     (tmp_path / "plain.py").write_text(code, encoding="utf-8")
     photos = tmp_path / "photos"

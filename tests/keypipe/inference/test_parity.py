@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -157,3 +158,73 @@ def test_an_object_is_in_one_pair_at_most() -> None:
     twice = found(0.9).take(np.array([0, 0]))
     rows, columns = match_detections(twice, found(0.8))
     assert (rows.tolist(), columns.tolist()) == ([0], [0])
+
+
+# ------------------------------------------------------------------- models that give an object once
+
+
+def end2end(change: Callable[[NDArray[np.float32]], NDArray[np.float32] | None] | None = None) -> Model:
+    """As ``model``, of a head that needs no suppression: 40 rows, the best first."""
+
+    def run(images: NDArray[np.float32], /) -> NDArray[np.float32]:
+        raw = model()(images)[0].T
+        out = np.column_stack([raw[:, :2] - 3, raw[:, :2] + 3, raw[:, 4], np.zeros(40), raw[:, 5:]]).astype(np.float32)
+        changed = change(out) if change else None
+        return (out if changed is None else changed)[None]
+
+    return run
+
+
+def compare_rows(reference: Model, other: Model) -> Comparison:
+    info = msgspec.structs.replace(INFO, end2end=True)
+    return compare_models(reference, {"other": other}, info, images(1), 0.25)[1]["other"]
+
+
+def test_rows_whose_order_a_rounding_decides_are_the_same() -> None:
+    def swap(out: NDArray[np.float32]) -> NDArray[np.float32]:
+        return out[[1, 0, *range(2, 40)]]
+
+    parity = compare_rows(end2end(), end2end(swap)).parity
+    assert parity.anchors == 40
+    assert parity.anchors_max_px == parity.anchors_max_box_px == parity.anchors_max_confidence == 0
+    assert (parity.objects, parity.matched, parity.unmatched) == (32, 32, 0)
+
+
+def test_rows_are_compared_value_by_value() -> None:
+    def keypoint(out: NDArray[np.float32]) -> None:
+        out[35, 6] += 0.5  # one that counts for no object
+
+    def side(out: NDArray[np.float32]) -> None:
+        out[:, 3] += 0.5
+
+    def score(out: NDArray[np.float32]) -> None:
+        out[5, 4] += 0.01
+
+    # The image is twice the size of the input.
+    assert compare_rows(end2end(), end2end(keypoint)).parity.anchors_max_px == pytest.approx(1.0)
+    assert compare_rows(end2end(), end2end(side)).parity.anchors_max_box_px == pytest.approx(1.0)
+    assert compare_rows(end2end(), end2end(score)).parity.anchors_max_confidence == pytest.approx(0.01, abs=1e-6)
+
+
+def test_a_row_that_only_one_of_the_two_gives_is_no_small_difference() -> None:
+    def lose(out: NDArray[np.float32]) -> None:
+        out[7] = out[8]
+
+    def other_class(out: NDArray[np.float32]) -> None:
+        out[7, 5] = 1
+
+    def nothing(out: NDArray[np.float32]) -> None:
+        out[7, 9] = np.nan
+
+    for first, second in ((None, lose), (lose, None)):
+        assert compare_rows(end2end(first), end2end(second)).parity.anchors_max_px > 5
+    for broken in (other_class, nothing):
+        assert np.isnan(compare_rows(end2end(), end2end(broken)).parity.anchors_max_px)
+
+
+def test_which_row_is_the_last_decides_nothing() -> None:
+    def faint(out: NDArray[np.float32]) -> None:
+        out[39, :4] += 20
+        out[39, 6:] = 3
+
+    assert compare_rows(end2end(), end2end(faint)).parity.anchors_max_px == 0

@@ -61,21 +61,26 @@ class Batch:
 
     @property
     def truth(self) -> list[Objects]:
-        height, width = self.targets["img"].shape[2:]
-        of_image = self.targets["batch_idx"].numpy().astype(int)
-        found = []
-        for index in range(BATCH):
-            mine = of_image == index
-            boxes = self.targets["bboxes"].numpy()[mine].astype(float) * [width, height, width, height]
-            corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
-            keypoints = self.targets["keypoints"].numpy()[mine].astype(float) * [width, height, 1]
-            found.append(Objects(self.targets["cls"].numpy()[mine, 0].astype(int), corners, keypoints))
-        return found
+        return read_truth(self.targets)
 
     def ours(self, sigmas: Any = None) -> dict[str, Any]:
         gains = {name: getattr(self.arguments, name) for name in ("box", "pose", "kobj", "cls", "dfl")}
         sigmas = self.sigmas if sigmas is None else sigmas
         return pose_losses(self.outputs, self.truth, self.anchors, sigmas, gains)
+
+
+def read_truth(targets: Any) -> list[Objects]:
+    """Return what is true of each image of a batch."""
+    height, width = targets["img"].shape[2:]
+    of_image = targets["batch_idx"].numpy().astype(int)
+    found = []
+    for index in range(BATCH):
+        mine = of_image == index
+        boxes = targets["bboxes"].numpy()[mine].astype(float) * [width, height, width, height]
+        corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+        keypoints = targets["keypoints"].numpy()[mine].astype(float) * [width, height, 1]
+        found.append(Objects(targets["cls"].numpy()[mine, 0].astype(int), corners, keypoints))
+    return found
 
 
 def find_batch(root: Path, sigmas: list[float] | None, **overrides: Any) -> Batch:
