@@ -13,7 +13,8 @@ from pathlib import Path
 from flows.services import background, mlflow_server, server
 from flows.services.background import ELSEWHERE, Background
 from flows.system.locks import is_held
-from tasks.tracking.client import experiment_page, hide_password
+from keypipe.addresses import hide_password
+from tasks.tracking.client import experiment_page
 
 
 def up(root: Path, wanted: background.Wanted, say: server.Say) -> Background:

@@ -15,8 +15,8 @@ from uuid import UUID
 import msgspec
 
 from flows.services import server
+from keypipe.addresses import hide_password
 from keypipe.errors import PoseError
-from tasks.tracking.client import hide_password
 
 OWN = "the workspace's own database"
 _ENDED = ("CANCELLED", "COMPLETED", "CRASHED", "FAILED")

@@ -31,10 +31,11 @@ from flows.services.board import Board, opened
 from flows.services.late_runs import SUPERSEDED_NAME, due_filter, read_last_ended
 from flows.services.presence import Presence, Unsettled, is_cut_off, note_end, tell_ends, watched
 from flows.system.state_files import read_record, write_record
+from keypipe.addresses import hide_password
 from keypipe.errors import PoseError
 from tasks.progress import tell_in_lines
 from tasks.retraining.settings import read_settings
-from tasks.tracking.client import first_line, hide_password
+from tasks.tracking.client import first_line
 from tasks.tracking.outbox import describe_waiting
 from tasks.versions.raw import RawVersion, version_raw
 from tasks.workspace.places import RAW

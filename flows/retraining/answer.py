@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows.services.schedule_record import deployment_name
@@ -42,7 +42,7 @@ def approval_flow(root: str, version: str, answer: Literal["approve", "reject"],
         why: the reason, for the history.
         who: your name, for the history.
     """
-    workspace, name = Path(root), who.strip() or SOMEBODY
+    workspace, name = Path(root).resolve(), who.strip() or SOMEBODY
     try:
         if answer == "approve":
             entry = approvals.approve(workspace, version, why, name)
@@ -59,14 +59,14 @@ def approval_flow(root: str, version: str, answer: Literal["approve", "reject"],
 
 
 def find_page(root: Path) -> str:
-    """Return the address of the deployment's page; "" where nobody has ever served it."""
+    """Return the address of the page of the deployment, named as this run's own; "" where nobody has served it."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.utilities.urls import url_for
 
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_deployment_by_name(f"{FLOW_NAME}/{deployment_name(root)}")
+            found = client.read_deployment_by_name(f"{FLOW_NAME}/{deployment.name or deployment_name(root)}")
         except ObjectNotFound:
             return ""
     return url_for("deployment", obj_id=found.id) or ""

@@ -31,13 +31,14 @@ from flows.retraining.record import read_outcome, to_rows, write_outcome
 from flows.services.late_runs import SUPERSEDED_NAME
 from flows.services.presence import Presence, Unsettled, note_end, tell_ends, watched
 from flows.system.process import Tree
+from keypipe.addresses import hide_password
 from keypipe.errors import PoseError
 from tasks.registry.moves import aliases, history
 from tasks.registry.moves.history import CHAMPION
 from tasks.registry.moves.lease import HeldError, Lease, LostError, hold
 from tasks.retraining.settings import read_settings
 from tasks.retraining.start import starts_from_champion
-from tasks.tracking.client import AwayError, hide_password
+from tasks.tracking.client import AwayError
 from tasks.workspace.places import ONNX
 from tasks.workspace.program import USER_ERROR
 

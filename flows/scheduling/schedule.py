@@ -8,21 +8,26 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlparse
 
 import msgspec
 
+from flows.pipeline import lease
 from flows.scheduling.runner import FLOWS, RunnerTask
 from flows.services import server
+from flows.services.background import FAILED, STARTING, Service
+from flows.services.keeper import Kept, run_own_prefect
 from flows.services.schedule_record import SCHEDULE, ScheduleRecord, active_schedule, deployment_name
 from flows.services.timetable import Timetable
 from flows.system.locks import LockedError, held_lock
 from flows.system.process import Tree
 from flows.system.state_files import write_record
+from keypipe.addresses import hide_password
 from keypipe.errors import PoseError
-from tasks.tracking.client import hide_password, tracking_uri
+from tasks.tracking.client import tracking_uri
 from tasks.tracking.machine import start_mark
 from tasks.workspace.places import STATE
 
@@ -48,45 +53,111 @@ def serve(root: Path, timetable: Timetable, flow: str, say: server.Say) -> None:
     tracking_uri(root)  # refused now, and not in the first night
     with ExitStack() as stack:
         _only_one(root, stack)
-        url, keep = _connect(root, stack, say)
+        connection = _connect(root, stack, say)
         record = ScheduleRecord(
             pid=os.getpid(),
             started=start_mark(os.getpid()) or time.time(),
             timetable=timetable,
             deployment=f"{FLOWS[flow].name}/{deployment_name(root)}",
-            url=hide_password(url),
+            url="",
         )
-        write_record(root / SCHEDULE, record)
         stack.callback((root / SCHEDULE).unlink, missing_ok=True)
         given = RunnerTask(str(root), flow, deployment_name(root), timetable)
         command = [sys.executable, "-P", str(RUNNER), msgspec.json.encode(given).decode()]
-        runner = Tree(command, cwd=root, env=_runner_environment(url), grace=RUNNER_GRACE_SECONDS)
-        stack.callback(runner.end)
-        for line in runner.lines(keep):
-            say(line)
-        code = runner.wait()
+        code = None
+        while code is None:
+            url = connection.url
+            write_record(root / SCHEDULE, msgspec.structs.replace(record, url=hide_password(url)))
+            code = _run(command, root, connection, say)
     raise PoseError(f"the runner ended with exit code {code}; its last lines are above")
 
 
-def _connect(root: Path, stack: ExitStack, say: server.Say) -> tuple[str, server.Keeper]:
-    """Find or start the server; also return what has to be called now and then to keep it."""
+def _run(command: Sequence[str], root: Path, connection: Connection, say: server.Say) -> int | None:
+    """Run the runner to its end; returns its exit code, or None where the server moved or was away, and is back."""
+    runner = Tree(command, cwd=root, env=_runner_environment(connection.url), grace=RUNNER_GRACE_SECONDS)
+    try:
+        for line in runner.lines(partial(connection.keep, connection.url)):
+            say(line)
+        code = runner.wait()
+        return None if connection.comes_back() else code
+    except MovedError:
+        say(f"Prefect's server is at {connection.url} by now; the schedule is registered there")
+        return None
+    finally:
+        runner.end()
+
+
+class MovedError(Exception):
+    """The server is at another address than the one that the runner was given."""
+
+
+class Connection:
+    """The server of a schedule.
+
+    Attributes:
+        url: address of its API.
+    """
+
+    def __init__(self, root: Path, url: str, kept: Kept | None, say: server.Say) -> None:
+        self.url = url
+        self._root = root
+        self._kept = kept
+        self._say = say
+        self._told = False
+
+    def keep(self, registered: str) -> None:
+        """Look after it, about once a second; the user's own is left to the user.
+
+        Args:
+            registered: the address that the runner was given.
+
+        Raises:
+            PoseError: it was started again some times, in vain.
+            MovedError: it is at another address, and no run is going on that would have to end.
+        """
+        if self._kept is None:
+            return
+        self._kept.look()
+        service = self._kept.service
+        if service.state == FAILED:
+            raise PoseError(f"Prefect's server has ended and does not start again: {service.detail}")
+        if service.state != STARTING:
+            self.url = f"{service.url}/api"
+        if self.url != registered:
+            holder = lease.read_lease(self._root)
+            if holder is None or not holder.alive:
+                raise MovedError
+            if not self._told:
+                self._say(f"Prefect's server is at {self.url} by now; {holder.describe()}, ends first")
+            self._told = True
+
+    def comes_back(self) -> bool:
+        """Wait for a server that is away, for which a runner ends after a minute; False where it is not away.
+
+        Raises:
+            PoseError: it was started again some times, in vain.
+        """
+        away = self._kept is not None and self._kept.service.state == STARTING
+        while self._kept is not None and self._kept.service.state == STARTING:
+            time.sleep(1.0)
+            with suppress(MovedError):
+                self.keep(self.url)
+        return away
+
+
+def _connect(root: Path, stack: ExitStack, say: server.Say) -> Connection:
+    """Find or start the server."""
     own = server.configured_url()
     if own is not None:
         if not server.answers(own):
             shown = hide_password(own)
             raise PoseError(f"the Prefect server at {shown} does not answer; start it, or unset PREFECT_API_URL")
-        return own, lambda: None
-    found, _ = stack.enter_context(server.joined_server(root, "keypipe schedule", say))
-
-    def keep() -> None:
-        # Another command owns the server; when it ends, the schedule needs one of its own at the same address.
-        nonlocal found
-        if found.pid != os.getpid() and not server.is_kept(found):
-            say(f"the server of `{found.command}` has ended")
-            port = urlparse(found.url).port
-            found, _ = stack.enter_context(server.joined_server(root, "keypipe schedule", say, port))
-
-    return found.url, keep
+        return Connection(root, own, None, say)
+    run = partial(run_own_prefect, root, "keypipe schedule", say)
+    kept = Kept(Service("Prefect", log=server.LOG.as_posix()), run, None, server.PORT, say)
+    stack.callback(kept.end)
+    kept.start()
+    return Connection(root, f"{kept.service.url}/api", kept, say)
 
 
 def _only_one(root: Path, stack: ExitStack) -> None:

@@ -27,8 +27,8 @@ from flows.services import background, mlflow_server, server
 from flows.services.background import ELSEWHERE, FAILED, STARTING, UP, Background, Service, Wanted
 from flows.system.locks import LockedError, held_lock
 from flows.system.state_files import read_record, write_record
+from keypipe.addresses import hide_password
 from keypipe.errors import PoseError
-from tasks.tracking.client import hide_password
 
 POLL_SECONDS = 1.0
 TRIES = 5
@@ -61,9 +61,10 @@ class Kept:
         service: what others are told of it.
     """
 
-    def __init__(self, service: Service, run: Run, asked: int | None, usual: int) -> None:
+    def __init__(self, service: Service, run: Run, asked: int | None, usual: int, say: server.Say) -> None:
         self.service = service
         self._run = run
+        self._say = say
         self._asked = asked
         self._port = asked or server.preferred_port(usual)
         self._block = ExitStack()
@@ -101,7 +102,8 @@ class Kept:
         if self._running is not None:
             if self._running.lives():
                 return False
-            say(f"{self.service.name} has ended by itself")
+            owner = self._running.owner
+            self._say(f"{self.service.name} {owner} has ended" if owner else f"{self.service.name} has ended by itself")
             self._failures = 0 if now - self._since > STEADY_SECONDS else self._failures
             self.end()
             self.service.state, self._again_at = STARTING, now + 2.0**self._failures
@@ -112,13 +114,13 @@ class Kept:
         try:
             self.start()
         except PoseError as error:
-            say(str(error))
+            self._say(str(error))
             self.service.detail = str(error).splitlines()[0]
             self.service.state = FAILED if self._failures >= TRIES else STARTING
             self._again_at = time.monotonic() + 2.0**self._failures
             return True
         self.service.restarts += self.service.state == UP
-        say(f"{self.service.name} is {self.service.state} again, {self.service.url}")
+        self._say(f"{self.service.name} is {self.service.state} again, {self.service.url}")
         return True
 
 
@@ -131,12 +133,19 @@ def run_prefect(root: Path, port: int) -> Iterator[Running]:
         _check_answers(own, "PREFECT_API_URL")
         yield Running(shown, lambda: True, "the one that Prefect's settings name")
         return
-    with server.joined_server(root, "keypipe up", say, port) as (record, tree):
+    with run_own_prefect(root, "keypipe up", say, port) as running:
+        yield running
+
+
+@contextmanager
+def run_own_prefect(root: Path, command: str, say: server.Say, port: int) -> Iterator[Running]:
+    """Run Prefect's server of the workspace, unless another command keeps one; ``command`` is how others know it."""
+    with server.joined_server(root, command, say, port) as (record, tree):
         url = record.url.removesuffix("/api")
         if tree is not None:
             yield Running(url, lambda: tree.running)
         else:
-            yield Running(url, lambda: server.is_kept(record), f"of `{record.command}`, pid {record.pid}")
+            yield Running(url, lambda: server.is_kept(root, record), f"of `{record.command}`, pid {record.pid}")
 
 
 def _check_answers(url: str, setting: str) -> None:
@@ -180,7 +189,7 @@ def keep(root: Path, wanted: Wanted) -> None:
         write_record(root / background.RECORD, record)
         kept: list[Kept] = []
         for service, (run, asked, usual) in zip(services, runs, strict=True):
-            one = Kept(service, run, asked, usual)
+            one = Kept(service, run, asked, usual, say)
             stack.callback(one.end)
             one.start()
             kept.append(one)

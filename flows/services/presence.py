@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from flows.system.state_files import read_record, write_record
-from tasks.tracking.client import hide_password
+from keypipe.addresses import hide_password
 from tasks.workspace.places import STATE
 
 UNSETTLED = STATE / "unsettled"

@@ -27,8 +27,8 @@ from flows.services import quick_settings
 from flows.system.locks import held_lock
 from flows.system.process import UNTRACKED, Tree
 from flows.system.state_files import read_record, write_record
+from keypipe.addresses import hide_password, without_login
 from keypipe.errors import PoseError
-from tasks.tracking.client import hide_password
 from tasks.tracking.machine import is_alive, start_mark
 from tasks.workspace.places import STATE
 
@@ -41,10 +41,12 @@ START_LOCK = STATE / "server.lock"
 START_SECONDS = 120.0
 """A first start creates the database: 14 s on two free cores, more on busy ones."""
 
+END_SECONDS = 30.0
+"""From when a server is nobody's any more until its port is free: it has 5 s to end."""
+
 PORT = 4200
 
 Say = Callable[[str], None]
-Keeper = Callable[[], None]
 
 
 class ServerRecord(msgspec.Struct):
@@ -256,10 +258,18 @@ def joined_server(
             if record is None:
                 say("starting the Prefect server")
                 port = port or preferred_port(PORT)
+                _wait_for_port(port)
                 tree, url = stack.enter_context(start_server(root, temporary=False, port=port))
                 wait_for_page(root / LOG, tree, f"{url}/health")
                 record = stack.enter_context(recorded(root, url, command))
         yield record, tree
+
+
+def _wait_for_port(port: int) -> None:
+    """Wait for a server that was at a port and is just ending; whoever is there longer than that stays there."""
+    deadline = time.monotonic() + END_SECONDS
+    while not is_free(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def wait_for_page(log: Path, tree: Tree, url: str) -> None:
@@ -313,7 +323,7 @@ def answers_at(url: str) -> bool:
 
 def answers(url: str) -> bool:
     """Tell whether a Prefect API answers at all, be it with a refusal."""
-    return _answers(f"{hide_password(url).rstrip('/')}/health")  # urllib takes a name and password for the host's
+    return _answers(f"{without_login(url).rstrip('/')}/health")  # urllib takes a name and password for the host's
 
 
 def _answers(page: str) -> bool:
@@ -338,9 +348,11 @@ def recorded(root: Path, url: str, command: str) -> Iterator[ServerRecord]:
             (root / RECORD).unlink(missing_ok=True)
 
 
-def is_kept(record: ServerRecord) -> bool:
-    """Tell whether the command that keeps a server still runs, or else the server itself answers."""
-    return is_alive(record.pid, record.started) or answers(record.url)
+def is_kept(root: Path, record: ServerRecord) -> bool:
+    """Tell whether a server is still the workspace's: not given up or moved, and its command or itself still there."""
+    return read_record(root / RECORD, ServerRecord) == record and (
+        is_alive(record.pid, record.started) or answers(record.url)
+    )
 
 
 def recorded_server(root: Path) -> ServerRecord | None:

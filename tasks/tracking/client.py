@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from keypipe.addresses import hide_password
 from keypipe.errors import ConfigError, PoseError
 from tasks.workspace.places import ARTIFACTS, DATABASE
 
@@ -25,8 +25,6 @@ _VARIABLE = "MLFLOW_TRACKING_URI"
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _EXAMPLES = "such as http://HOST:5000 or sqlite:////FOLDER/mlflow.db, or unset it to record in the workspace"
-_NO_SCHEME = re.compile(r"(?i)(?!file:)[^/]*:")  # a name and password, or a port, without http:// before it
-_SECRET = re.compile(r"(?i)((?<![^&;#])[\w.%-]*(?:pass|pwd|token|secret|key|auth|credential|sig)[\w.%-]*=)[^&#]*")
 _TIMEOUT, _RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag by which MLflow's pages take an experiment for trainings of models, and not for traces of language models."""
@@ -107,23 +105,6 @@ def _check(variable: str, uri: str) -> None:
         raise ConfigError(
             f"{variable}={hide_password(uri)}: in memory, where records end with the program; {_EXAMPLES}"
         )
-
-
-def hide_password(uri: str) -> str:
-    """Return an address without the name and password that it may hold, before its host or behind a question mark.
-
-    Where an ``@`` stands behind ``host:port/``, all before it is left out: it may be a password with a slash in it.
-    """
-    before, separator, rest = uri.partition("://")
-    if not separator and _NO_SCHEME.match(uri):
-        before, rest = "", uri
-    host, slash, path = rest.partition("/")
-    host = host.rpartition("@")[2]
-    plain = re.split(r"\?[\w.%-]+=", path)[0] if re.search(r":\d+$", host) else path
-    if ":" in host and "@" in plain:
-        host, slash, path = rest.rpartition("@")[2].partition("/")
-    address, question, query = f"{before}{separator}{host}{slash}{path}".partition("?")
-    return address + question + _SECRET.sub(r"\1...", query)
 
 
 def server_name(root: Path) -> str:

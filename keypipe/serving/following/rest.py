@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
+from keypipe.addresses import hide_password
 from keypipe.errors import ConfigError, ModelError
 from keypipe.serving.following.source import (
     MAX_BYTES,
@@ -55,7 +56,7 @@ def find_address(given: str | None) -> str:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            f"{_hide_password(address)}: no server; a registry in a file or a database is read inside the workspace"
+            f"{hide_password(address)}: no server; a registry in a file or a database is read inside the workspace"
             " alone, elsewhere through `mlflow server`, such as --tracking-uri http://HOST:5000"
         )
     return address
@@ -163,7 +164,7 @@ class MlflowRest:
             advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
             return AwayError(self._base, f"refuses ({error.code})", advice)
         if error.code in (301, 302, 303, 307, 308):
-            advice = f"if that is where it is, give the address {error.headers.get('Location')}"
+            advice = f"if that is where it is, give the address {hide_password(str(error.headers.get('Location')))}"
             return AwayError(self._base, f"sends elsewhere ({error.code})", advice)
         if code in _NOTHING_THERE and missing:
             return ModelError(missing)
@@ -214,9 +215,3 @@ def _tls() -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _hide_password(address: str) -> str:
-    before, separator, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{before}{separator}{host.rpartition('@')[2]}{slash}{path}"

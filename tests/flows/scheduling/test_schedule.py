@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import socket
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +18,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows.scheduling.schedule import deployment_name
+from flows.pipeline import lease
+from flows.scheduling.schedule import Connection, MovedError, deployment_name
+from flows.services import keeper, server
+from flows.services.keeper import Kept, Running
 from flows.services.schedule_record import SCHEDULE, SERVED, Served
 from flows.services.timetable import Timetable
+from flows.system.process import Tree
 from flows.system.state_files import read_record, write_record
+from keypipe.errors import PoseError
 from tests.flows.toy import Toy, wait_until
 from tests.patience import PATIENCE
 
@@ -240,3 +250,85 @@ def test_another_flow_of_the_workspace_is_no_longer_scheduled(ran: Toy) -> None:
 
     asyncio.run(retire())
     assert deployment(ran).paused
+
+
+class Ports:
+    """Runs a small web server where it is told, or nothing once ``broken``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.broken = False
+        self.trees: list[Tree] = []
+
+    @contextmanager
+    def run(self, port: int) -> Iterator[Running]:
+        if self.broken:
+            raise PoseError("no more of it")
+        command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+        with server.running_tree(self.root, command, os.environ, Path("log")) as tree:
+            server.wait_for_page(self.root / "log", tree, f"http://127.0.0.1:{port}/")
+            self.trees.append(tree)
+            yield Running(f"http://127.0.0.1:{port}", lambda: tree.running)
+
+
+@pytest.fixture
+def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ports:
+    monkeypatch.setattr(keeper, "TRIES", 2)
+    return Ports(tmp_path)
+
+
+def look_until(connection: Connection, raised: type[BaseException]) -> BaseException:
+    """Look after a server until that raises something."""
+    caught: list[BaseException] = []
+
+    def look() -> bool:
+        try:
+            connection.keep(registered)
+        except raised as error:
+            caught.append(error)
+        return bool(caught)
+
+    registered = connection.url
+    wait_until(look, raised.__name__)
+    return caught[0]
+
+
+def test_a_server_that_moves_is_followed_once_no_run_is_going_on(ports: Ports, tmp_path: Path) -> None:
+    said: list[str] = []
+    kept = Kept(keeper.Service("Prefect"), ports.run, None, server.free_port(), said.append)
+    kept.start()
+    try:
+        connection = Connection(tmp_path, f"{kept.service.url}/api", kept, said.append)
+        before = connection.url
+        connection.keep(before)
+        with socket.socket() as other, lease.hold(tmp_path, lease.new_lease(flow_run_name="calm-cow"), said.append):
+            ports.trees[0].end()
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", int(kept.service.url.rpartition(":")[2])))
+            other.listen()
+
+            def moved() -> bool:
+                connection.keep(before)
+                return connection.url != before
+
+            wait_until(moved, "it to move")
+            connection.keep(before)
+            (line,) = [line for line in said if "ends first" in line]
+            assert line.startswith(f"Prefect's server is at {connection.url} by now; run calm-cow, pid ")
+        with pytest.raises(MovedError):
+            connection.keep(before)
+        connection.keep(connection.url)
+    finally:
+        kept.end()
+
+
+def test_a_server_that_does_not_start_again_ends_the_schedule_with_a_message(ports: Ports, tmp_path: Path) -> None:
+    kept = Kept(keeper.Service("Prefect"), ports.run, None, server.free_port(), print)
+    kept.start()
+    try:
+        connection = Connection(tmp_path, f"{kept.service.url}/api", kept, print)
+        ports.broken = True
+        ports.trees[0].end()
+        assert "does not start again: no more of it" in str(look_until(connection, PoseError))
+    finally:
+        kept.end()

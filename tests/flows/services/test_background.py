@@ -22,6 +22,7 @@ import pytest
 from flows.commands.status import read_status
 from flows.services import background, keeper, server
 from flows.services.background import Background, Service
+from flows.services.schedule_record import active_schedule
 from flows.system.state_files import write_record
 from keypipe.errors import PoseError
 from tasks.tracking.machine import start_mark
@@ -224,6 +225,76 @@ def test_what_is_up_and_a_schedule_take_over_each_others_server(fresh: Toy) -> N
     schedule.send_signal(signal.SIGINT)
     schedule.wait(timeout=WAIT)
     wait_until(lambda: not toy.processes(), f"{toy.processes()} to be gone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_schedule_goes_on_when_the_server_of_up_dies_moves_or_is_given_up(fresh: Toy) -> None:
+    toy = fresh
+    up(toy, own_server=True)
+    schedule = toy.start("schedule", "--cron", "0 3 1 1 *", "--flow", "training", own_server=True)
+    assert schedule.stdout is not None
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(schedule.stdout or ()), daemon=True)
+    reader.start()
+    served = "serving keypipe-training/"
+    wait_until(lambda: served in "".join(said), "the schedule to be served", WAIT)
+    first = kill_server(toy)
+    wait_until(lambda: server.recorded_server(toy.root) is not None, "a server again", WAIT)
+    assert server.recorded_server(toy.root).url == first.url, "at the same address"  # type: ignore[union-attr]
+
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kill_server(toy)
+        other.bind(("127.0.0.1", int(first.url.removesuffix("/api").rpartition(":")[2])))
+        other.listen()
+        wait_until(lambda: server.recorded_server(toy.root) is not None, "a server again", WAIT)
+        found = server.recorded_server(toy.root)
+        assert found is not None
+        assert found.url != first.url
+        told = f"Prefect's server is at {found.url} by now; the schedule is registered there"
+        wait_until(lambda: told in "".join(said), "the schedule to move", WAIT)
+        wait_until(lambda: "".join(said).count(served) == 2, "it to be served there", WAIT)
+        assert active_schedule(toy.root).url == found.url  # type: ignore[union-attr]
+
+    database = toy.root / server.DATABASE
+    kill_server(toy)
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+    database.write_text("no database, and no file of nought bytes either")
+    code = schedule.wait(timeout=WAIT)
+    reader.join()
+    assert code == 2, said
+    (line,) = [line for line in said if line.startswith("keypipe: ")]
+    assert line.startswith("keypipe: Prefect's server has ended and does not start again: the server at "), said
+    assert active_schedule(toy.root) is None
+    assert toy.keypipe("down").startswith("ended ")
+    wait_until(lambda: not toy.processes(), f"{toy.processes()} to be gone")
+
+
+def kill_server(toy: Toy) -> server.ServerRecord:
+    """Kill Prefect's server of the workspace, whoever keeps it; returns how it was recorded."""
+    record = server.recorded_server(toy.root)
+    assert record is not None
+    port = record.url.removesuffix("/api").rpartition(":")[2]
+    lines = [line for line in toy.processes() if f"--port {port}" in line and "watch.py" not in line]
+    for line in lines:
+        os.kill(int(line.split()[0]), signal.SIGKILL)
+    assert lines
+    wait_until(lambda: server.is_free(int(port)), "its port to be free")
+    return record
+
+
+def test_a_server_that_was_given_up_or_has_moved_is_not_kept(tmp_path: Path) -> None:
+    """The command that kept it lives on, as `keypipe up` does for the sake of MLflow."""
+    with server.recorded(tmp_path, "http://127.0.0.1:9/api", "keypipe up") as record:
+        assert server.is_kept(tmp_path, record)
+        with server.recorded(tmp_path, "http://127.0.0.1:10/api", "keypipe up"):
+            assert not server.is_kept(tmp_path, record)
+    assert not server.is_kept(tmp_path, record)
+    ended = server.ServerRecord("http://127.0.0.1:9/api", os.getpid(), 1.0, "keypipe schedule")
+    write_record(tmp_path / server.RECORD, ended)
+    assert not server.is_kept(tmp_path, ended)
 
 
 def owner(toy: Toy) -> str:
