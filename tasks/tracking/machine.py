@@ -30,10 +30,19 @@ def process_is_dead(identity: str) -> bool:
     Args:
         identity: as ``own_process`` gives it.
     """
+    return _lives(identity) is False
+
+
+def process_is_alive(identity: str) -> bool:
+    """Tell whether a process runs; one of another host is never known to."""
+    return _lives(identity) is True
+
+
+def _lives(identity: str) -> bool | None:
     host, pid, started = identity.rsplit(":", 2) if identity.count(":") >= 2 else ("", "", "")
     if host != platform.node() or not pid.isdigit():
-        return False
-    return not is_alive(int(pid), float(started) if _is_time(started) else started)
+        return None
+    return is_alive(int(pid), float(started) if _is_time(started) else started)
 
 
 def start_mark(pid: int) -> str | None:

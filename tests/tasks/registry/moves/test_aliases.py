@@ -24,12 +24,12 @@ def told(root: Path) -> list[str]:
     return [f"{entry.what}: {', '.join(map(str, entry.moves))}" for entry in read_state(root).entries]
 
 
-def start(registry: Registry, code: str) -> subprocess.Popen[str]:
+def start(registry: Registry, code: str, stdin: int | None = None) -> subprocess.Popen[str]:
     """Start a program that says when it begins, in a process of its own."""
     head = f"import os, sys\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT)!r})\nroot = Path(sys.argv[1])\n"
     env = environment(MLFLOW_TRACKING_URI=registry.uri)
     command = [sys.executable, "-c", f"{head}{code}", str(registry.root)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 PROMOTE = """
