@@ -159,6 +159,7 @@ def test_a_taker_who_is_mistaken_steps_back(registry: Registry, holders: list[Ho
     assert holders[0].act() == "still"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [86400.0, -86400.0])
 def test_a_clock_that_steps_moves_no_lease(registry: Registry, holders: list[Holder], step: float) -> None:
     holders.append(Holder(registry, step=step))
