@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Tests that run at the same time.
 JOBS ?= 2
 
-.PHONY: demo test quick fuzz faults test-all install lock audit sbom labelme lint format docs browser clean
+.PHONY: demo test quick fuzz faults backends test-all install lock audit sbom labelme lint format docs browser clean
 
 demo: install
 	test -n "$$(ls -A data/raw 2>/dev/null)" || $(BIN)/keypipe demo
@@ -32,6 +32,11 @@ fuzz: install
 # Processes killed, disks full, servers away: docs/reliability.md. A sample of it is in `make test`.
 faults: install
 	$(PYTEST) -n $(JOBS) -m faults
+
+# PostgreSQL, an S3 API, MLflow, Prefect and two workers on this machine, until Ctrl-C: docs/backends.md. The workers retrain
+# this clone, or those that WORKSPACES names. Their tests: pytest -m backends.
+backends: install
+	$(BIN)/python -m tools.backends $(WORKSPACES)
 
 test-all: install
 	$(PYTEST) -n $(JOBS)

@@ -41,10 +41,12 @@ def running_server(root: Path, port: int) -> Iterator[tuple[Tree, str]]:
         open_client(root)  # which makes the database, also where the path has characters that MLflow trips over
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", tracking_uri(root), "--uvicorn-opts", "--log-level warning"),
+        *("--uvicorn-opts", "--log-level warning"),
     ]
     # Its background jobs evaluate language models: a dozen processes and gigabytes that nobody here asks for.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **UNTRACKED, **os.environ}
+    # Not in the command, which every user of the machine may read: it may have a password.
+    environment["MLFLOW_BACKEND_STORE_URI"] = tracking_uri(root)
     url = f"http://127.0.0.1:{port}"
     with server.running_tree(root, command, environment, LOG) as tree:
         server.wait_for_page(root / LOG, tree, f"{url}/health")

@@ -269,8 +269,9 @@ def experiment_id(client: Any, root: Path, name: str | None = None) -> str:
                 )
             _show_as_trainings(client, found)
             return str(found.experiment_id)
-        local = urlsplit(tracking_uri(root)).scheme == "sqlite"
-        location = (root / ARTIFACTS).resolve().as_uri() if local else None
+        # MLflow by itself would put a database's artifacts below the folder that the program happens to run in.
+        is_database = urlsplit(tracking_uri(root)).scheme.partition("+")[0] in _DATABASES
+        location = (root / ARTIFACTS).resolve().as_uri() if is_database else None
         return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
 
 

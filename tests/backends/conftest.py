@@ -1,0 +1,25 @@
+"""The servers, for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tools.backends.postgres import INSTALL, find_programs
+from tools.backends.stack import Backends, running_servers
+
+PASSWORD = "correct/horse@9f2e%"
+"""With what an address has to write in percent."""
+
+
+@pytest.fixture(scope="session")
+def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
+    """PostgreSQL, the S3 API, MLflow and Prefect, which have nothing to do with the servers of other tests."""
+    if find_programs() is None:
+        pytest.skip(f"needs PostgreSQL's server: {INSTALL}")
+    from flows.services import server
+
+    server.START_SECONDS = 600  # a busy machine takes longer than a user would wait
+    with running_servers(tmp_path_factory.mktemp("backends"), PASSWORD) as started:
+        yield started
