@@ -15,6 +15,7 @@ from keypipe.errors import ConfigError
 from keypipe.evaluation.sigmas import SIGMAS_FILE, SigmaFile, resolve_sigmas
 from keypipe.files.texts import DOUBTFUL, is_doubtful
 from keypipe.gate.rules import Rules
+from keypipe.keypoints.skeleton import Schema
 from tasks.convert import ConvertParams
 from tasks.drift.settings import DriftParams
 from tasks.export import ExportParams
@@ -134,9 +135,12 @@ def find_problems(document: CommentedMap, measured: SigmaFile | None = None) -> 
     for load in (read.load_seed, read.load_schema):
         try:
             value = load(document)
-            slots = slots if isinstance(value, int) else value.slots
         except ConfigError as error:
             problems += str(error).splitlines()
+            continue
+        if not isinstance(value, int):
+            slots = value.slots
+            problems += _find_unfitting_mirror(document, sections, value)
     if slots is not None:
         problems += [
             f"{read.place(document, location, PARAMS_FILE)}: {error}"
@@ -154,6 +158,19 @@ def _add_guess(problem: str) -> str:
         return f"{problem[: rule.end(1)]}: unknown rule; did you mean {guess[0]}?"
     close = difflib.get_close_matches(match[1], match[2].split(", "), n=1) if match else []
     return f"{problem}; did you mean {close[0]}?" if close else problem
+
+
+def _find_unfitting_mirror(
+    document: CommentedMap, sections: Mapping[str, read.Section | None], schema: Schema
+) -> list[str]:
+    train, validate = sections["train"], sections["validate"]
+    if not (isinstance(train, TrainParams) and isinstance(validate, ValidateParams) and validate.mirror):
+        return []
+    if schema.has_pairs or train.symmetric:
+        return []
+    place = read.place(document, ["validate", "mirror"], PARAMS_FILE)
+    why = "no keypoint has a left/right partner, so names may be wrong in a mirror; give pairs, or set train.symmetric"
+    return [f"{place}: validate.mirror: {why}"]
 
 
 def _find_unfitting_sigmas(

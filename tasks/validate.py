@@ -53,6 +53,7 @@ class ValidateParams(OksParams):
     gallery: int = Field(default=12, ge=0)
     batch: int = Field(default=16, ge=1)
     imgsz: int | None = Field(default=None, ge=32)
+    mirror: bool = Field(default=False, description="look at every image mirrored as well, and merge what is found")
 
 
 def run(params: ValidateParams, seed: int, local: read.Local, root: Path) -> None:
@@ -109,7 +110,7 @@ def _write(params: ValidateParams, seed: int, schema: Schema, results: dict[str,
     """Write report, pictures, figures and tables."""
     measured = {split: result.measured for split, result in results.items()}
     galleries = {split: draw_galleries(root, item, schema, params.gallery, seed) for split, item in measured.items()}
-    headline = describe_headline(measured)
+    headline = describe_headline(measured) + ("; images looked at mirrored as well" if params.mirror else "")
     summary = {
         "headline": headline,
         "sides": {split: item.evaluation for split, item in measured.items()},
@@ -172,6 +173,7 @@ def _validate_split(
             batch=params.batch,
             imgsz=params.imgsz,
             scratch=scratch,
+            mirror=schema.flip_idx if params.mirror else None,
         )
     detections = to_detections(result.predictions, truth, schema)
     by_class = grading.sigmas
@@ -191,7 +193,7 @@ def _validate_split(
     intervals = measure_intervals(matched, tables, units, unit=unit, resamples=params.resamples, seed=seed)
     metrics = {
         "coco": flatten_figures(evaluation),
-        "rule": flatten_rule(evaluation),
+        "rule": flatten_rule(evaluation) | ({"mirrored": 1.0} if params.mirror else {}),
         "ultralytics": result.metrics,
     }
     if intervals is not None:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from flows.command_line.menu import command
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, DEFAULT_MAX_DET
+
+MIRROR = "Look at every image mirrored as well: twice the time; for keypoints with left/right pairs."
 
 
 @command("predict", examples=["keypipe predict data/raw/barn", "keypipe predict film.mp4 --conf 0.5 --output results"])
@@ -29,6 +32,7 @@ from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, D
     help="Smallest confidence of a keypoint to be drawn.",
 )
 @click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--mirror", is_flag=True, help=MIRROR)
 @click.option("--to-labelme", metavar="DIR", help="Write labelme JSON of the images there as well, to be corrected.")
 @click.option("--log/--no-log", default=None, help="Log what is predicted, for `keypipe drift`; default: `drift.log`.")
 @click.option("--no-pictures", is_flag=True, help="Draw no pictures and no videos: the JSON alone, in less time.")
@@ -42,6 +46,7 @@ def predict(
     model: str | None,
     output: str | None,
     device: str | None,
+    mirror: bool,
     to_labelme: str | None,
     log: bool | None,
     no_pictures: bool,
@@ -63,7 +68,8 @@ def predict(
     from keypipe.inference.predictor import Thresholds
 
     pictures = Pictures(wanted=not no_pictures, enlarged=not original_size)
-    wish = Wish(model, output, Thresholds(**settings), device, to_labelme, log, pictures)
+    thresholds = Thresholds(**settings, mirror=mirror or msgspec.UNSET)
+    wish = Wish(model, output, thresholds, device, to_labelme, log, pictures)
     if flow:
         from flows.models.prediction_flow import run_prediction
 
@@ -88,6 +94,7 @@ def predict(
     help="Smallest confidence of a keypoint to be drawn.",
 )
 @click.option("--device", help="Such as cpu or cuda:0.")
+@click.option("--mirror", is_flag=True, help=MIRROR)
 @click.option("--parallel", default=1, show_default=True, help="Images predicted at the same time.")
 @click.option("--queue", default=16, show_default=True, help="Requests that wait at most.")
 @click.option("--max-mb", default=32.0, show_default=True, help="Largest body.")
@@ -134,6 +141,7 @@ def serve(
     conf: float,
     keypoint_conf: float,
     device: str | None,
+    mirror: bool,
     log: bool | None,
     no_cache: bool,
     **settings: Any,
@@ -150,7 +158,7 @@ def serve(
     from keypipe.serving.settings import DEFAULT_SHADOW_LOG, Settings
     from tasks.drift.settings import read_log_settings
 
-    thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf)
+    thresholds = Thresholds(conf=conf, keypoint_conf=keypoint_conf, mirror=mirror or msgspec.UNSET)
     chosen, source = find_model(root, model, settings["tracking_uri"])
     settings["cache"] = None if no_cache else settings["cache"] or default_folder()
     if settings["shadow_log"] == DEFAULT_SHADOW_LOG:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from keypipe.batch.labels import LabelTarget
 from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults
 from keypipe.batch.writing import Pictures
@@ -35,7 +37,12 @@ def main(arguments: Sequence[str]) -> int:
             options.source,
             options.model,
             options.output or default_output(options.source, Path("predictions")),
-            thresholds=Thresholds(conf=options.conf, max_det=options.max_det, keypoint_conf=options.keypoint_conf),
+            thresholds=Thresholds(
+                conf=options.conf,
+                max_det=options.max_det,
+                keypoint_conf=options.keypoint_conf,
+                mirror=options.mirror or msgspec.UNSET,
+            ),
             device=options.device,
             exclude=[Path("predictions")],
             progress=_tell_on_stderr(),
@@ -83,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         help="smallest confidence of a keypoint that is drawn (%(default)s); the JSON has them all",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where this onnxruntime serves one)")
+    mirror_help = "look at every image mirrored as well: twice the time; for keypoints with left/right pairs"
+    parser.add_argument("--mirror", action="store_true", help=mirror_help)
     parser.add_argument(
         "--no-pictures", action="store_true", help="draw no pictures and no videos: the JSON alone, in less time"
     )

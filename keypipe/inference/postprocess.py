@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from keypipe.keypoints.boxes import box_iou
 
 F32 = NDArray[np.float32]
 
@@ -12,6 +16,9 @@ F32 = NDArray[np.float32]
 # the classes are set apart so that boxes of different classes never suppress each other.
 _MAX_CANDIDATES = 30_000
 _CLASS_OFFSET_PX = 7680.0
+
+_SAME_OBJECT_IOU = 0.5
+"""Overlap from which boxes of a class in two views are the same object's."""
 
 
 class Detections(msgspec.Struct, frozen=True):
@@ -116,3 +123,58 @@ def _intersections(box: F32, others: F32) -> F32:
     size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     clipped: F32 = np.maximum(size, np.float32(0))
     return clipped[:, 0] * clipped[:, 1]
+
+
+def mirror_back(found: Detections, width_px: float, flip_idx: Sequence[int]) -> Detections:
+    """Bring what was found on a mirrored image into the image itself.
+
+    Args:
+        found: in pixels of the mirrored image.
+        width_px: of the image.
+        flip_idx: for every slot the slot that it becomes in a mirror; see ``Schema.flip_idx``.
+    """
+    boxes, keypoints = found.boxes_xyxy.copy(), found.keypoints[:, list(flip_idx)]
+    boxes[:, [0, 2]] = np.float32(width_px) - boxes[:, [2, 0]]
+    keypoints[..., 0] = np.float32(width_px) - keypoints[..., 0]
+    return Detections(boxes, found.scores, found.class_ids, keypoints)
+
+
+def merge_views(first: Detections, second: Detections) -> Detections:
+    """Merge what a model found on an image in two views of it.
+
+    Objects of a class whose boxes overlap by half are the same one, those that overlap most first: it gets the mean of
+    both boxes, scores and keypoints with their confidences. An object of one view alone keeps half its score, since the
+    other view gives it none.
+
+    Args:
+        first: what was found in one view, in pixels of the image, best score first.
+        second: in the other.
+
+    Returns:
+        The objects, best score first.
+    """
+    rows, columns = _pair_views(first, second)
+    one, two = first.take(rows), second.take(columns)
+    alone = [found.take(np.delete(np.arange(len(found)), taken)) for found, taken in ((first, rows), (second, columns))]
+    merged = Detections(
+        np.concatenate([(one.boxes_xyxy + two.boxes_xyxy) / 2, *(item.boxes_xyxy for item in alone)]),
+        np.concatenate([(one.scores + two.scores) / 2, *(item.scores / 2 for item in alone)]),
+        np.concatenate([one.class_ids, *(item.class_ids for item in alone)]),
+        np.concatenate([(one.keypoints + two.keypoints) / 2, *(item.keypoints for item in alone)]),
+    )
+    return merged.take(np.argsort(-merged.scores, kind="stable"))
+
+
+def _pair_views(first: Detections, second: Detections) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the positions of the same objects in both views, intp (n_pairs,) twice."""
+    overlap = box_iou(first.boxes_xyxy.astype(np.float64)[:, None], second.boxes_xyxy.astype(np.float64))
+    overlap[first.class_ids[:, None] != second.class_ids[None]] = 0
+    rows, columns = np.nonzero(overlap >= _SAME_OBJECT_IOU)
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for index in np.argsort(-overlap[rows, columns], kind="stable").tolist():
+        row, column = int(rows[index]), int(columns[index])
+        if row not in pairs and column not in taken:
+            pairs[row] = column
+            taken.add(column)
+    return np.array([*pairs], dtype=np.intp), np.array([*pairs.values()], dtype=np.intp)

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from keypipe.errors import ConfigError, ModelError
 from keypipe.inference.letterbox import Placement, letterbox
 from keypipe.inference.model_info import ModelInfo
-from keypipe.inference.postprocess import Detections, decode_end2end_output, decode_output, suppress_overlaps
+from keypipe.inference.postprocess import (
+    Detections,
+    decode_end2end_output,
+    decode_output,
+    merge_views,
+    mirror_back,
+    suppress_overlaps,
+)
 from keypipe.keypoints.predictions import (
     DEFAULT_CONF,
     DEFAULT_KEYPOINT_CONF,
@@ -21,22 +28,26 @@ from keypipe.keypoints.predictions import (
 )
 
 DEFAULT_IOU = 0.7
+_FAINT = 0.2
+"""Share of the smallest score of interest from which an object of one view counts where two are merged."""
 
 
 class Thresholds(msgspec.Struct, frozen=True):
-    """What is kept and what is drawn.
+    """What is looked at, what is kept and what is drawn.
 
     Attributes:
         conf: smallest score of an object.
         iou: overlap above which the weaker of two objects of a class is dropped.
         max_det: objects kept on an image at most.
         keypoint_conf: smallest confidence of a keypoint that is drawn; all of them are in the JSON.
+        mirror: whether the mirrored image is looked at as well, see ``merge_views``; unset, and so in no file: no.
     """
 
     conf: float = DEFAULT_CONF
     iou: float = DEFAULT_IOU
     max_det: int = DEFAULT_MAX_DET
     keypoint_conf: float = DEFAULT_KEYPOINT_CONF
+    mirror: bool | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou", "keypoint_conf"):
@@ -91,8 +102,22 @@ class Predictor:
         Raises:
             ModelError: the model's output does not fit its classes and keypoints.
         """
+        if thresholds.mirror is True:
+            return self._detect_in_both(image_bgr, thresholds)
         tensor, placement = self.prepare(image_bgr)
         return self.finish(self.model(tensor)[0], placement, thresholds)
+
+    def _detect_in_both(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds) -> Detections:
+        """Find the objects of an image as it is and mirrored, and merge them.
+
+        A merged score is the mean of two: either view is asked for fainter objects than are wanted.
+        """
+        faint = msgspec.structs.replace(thresholds, conf=_FAINT * thresholds.conf, mirror=False)
+        mirrored = self.detect(np.ascontiguousarray(image_bgr[:, ::-1]), faint)
+        back = mirror_back(mirrored, image_bgr.shape[1], self.info.schema.flip_idx)
+        merged = merge_views(self.detect(image_bgr, faint), back)
+        kept = merged.take(np.flatnonzero(merged.scores > thresholds.conf))
+        return suppress_overlaps(kept, thresholds.iou, thresholds.max_det)
 
     def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Placement]:
         """Do what comes before the model.

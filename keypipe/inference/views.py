@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from keypipe.images.media import BgrImage
@@ -25,7 +26,8 @@ def predict_mirrored(
         image_bgr: uint8 (height, width, 3).
         thresholds: which objects count.
     """
-    found = predictor.predict_image(np.ascontiguousarray(image_bgr[:, ::-1]), thresholds)
+    alone = msgspec.structs.replace(thresholds, mirror=msgspec.UNSET)
+    found = predictor.predict_image(np.ascontiguousarray(image_bgr[:, ::-1]), alone)
     return [_mirror(item, image_bgr.shape[1], predictor.info.schema) for item in found]
 
 

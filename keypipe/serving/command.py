@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
+
 from keypipe.drift.options import add_log_options, to_log_settings
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import Thresholds
@@ -35,7 +37,9 @@ def main(arguments: Sequence[str]) -> int:
         options = _parser().parse_args(arguments)
         options.log = to_log_settings(options)
         settings = Settings(**{name: getattr(options, name) for name in Settings.__struct_fields__})
-        thresholds = Thresholds(conf=options.conf, keypoint_conf=options.keypoint_conf)
+        thresholds = Thresholds(
+            conf=options.conf, keypoint_conf=options.keypoint_conf, mirror=options.mirror or msgspec.UNSET
+        )
         model = parse_ref(options.model) or Path(options.model)
         server.serve(model, settings, thresholds, options.device, say)
     except PoseError as error:
@@ -83,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         help="smallest confidence of a keypoint that the page draws (%(default)s); the JSON has them all",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where this onnxruntime serves one)")
+    mirror_help = "look at every image mirrored as well: twice the time; for keypoints with left/right pairs"
+    parser.add_argument("--mirror", action="store_true", help=mirror_help)
     parser.add_argument(
         "--parallel", type=int, default=default.parallel, help="images predicted at the same time (%(default)s)"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,15 @@ class ValidationResult(msgspec.Struct):
 
 
 def validate(
-    weights: Path, data: Path, split: str, machine: Mapping[str, Any], *, batch: int, imgsz: int | None, scratch: Path
+    weights: Path,
+    data: Path,
+    split: str,
+    machine: Mapping[str, Any],
+    *,
+    batch: int,
+    imgsz: int | None,
+    scratch: Path,
+    mirror: Sequence[int] | None = None,
 ) -> ValidationResult:
     """Validate weights on one split, keeping every prediction in original pixels.
 
@@ -54,7 +63,9 @@ def validate(
         batch: images a batch.
         imgsz: input size in pixels; None for the one it was trained with.
         scratch: folder for what Ultralytics writes.
+        mirror: look at every image mirrored as well: for every slot the slot that it becomes; None: do not.
     """
+    from tasks.engine.mirroring import MirroringValidator
     from tasks.engine.recording import RecordingValidator
 
     rows: list[Row] = []
@@ -74,7 +85,8 @@ def validate(
     }
     if imgsz:
         arguments["imgsz"] = imgsz
-    result = model.val(validator=RecordingValidator, **arguments)
+    validator = RecordingValidator if mirror is None else partial(MirroringValidator, flip_idx=mirror)
+    result = model.val(validator=validator, **arguments)
     return ValidationResult(rename_metrics(result.results_dict), rows)
 
 

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
 from keypipe.dataset.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from keypipe.keypoints.skeleton import parse_schema
 from keypipe.splits.manifest import Manifest, ManifestLine, format_manifest
+from tasks.check import find_problems
 from tasks.grading.detections import to_detections
 from tasks.pages.plots import PLOTS
 from tasks.validate import read_units
+from tasks.workspace.dataset import read_schema
 from tasks.workspace.places import MANIFEST
 from tests.imports import ROOT
+from tests.pose_checkpoint import write_random_checkpoint
 from tests.workspace import dvc, git, run_stage, run_stages, set_params
 
 DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -212,3 +216,34 @@ def test_detections_keep_only_the_keypoints_of_their_class() -> None:
     assert detection.category_id == 2
     assert detection.bbox == (1.0, 2.0, 3.0, 6.0)
     assert detection.keypoints == [3.0, 3.0, 0.3, 2.0, 2.0, 0.2]
+
+
+# ---------------------------------------------------------------------------------- mirrored as well
+
+
+def test_mirrored_views_are_refused_where_names_would_be_wrong() -> None:
+    document = YAML().load(ROOT / "params.yaml")
+    document["validate"]["mirror"] = True
+    assert find_problems(document) == []
+    document["schema"]["classes"]["cow"]["pairs"] = []
+    (problem,) = find_problems(document)
+    assert "validate.mirror: no keypoint has a left/right partner, so names may be wrong in a mirror" in problem
+    document["train"]["symmetric"] = True
+    assert find_problems(document) == []
+
+
+@pytest.mark.slow
+def test_what_is_found_in_both_views_is_graded(trained: Path) -> None:
+    schema = read_schema(trained)
+    write_random_checkpoint(trained / "models/best.pt", schema.class_names, schema.slots, 96)
+    found = {}
+    for mirror in (False, True):
+        set_params(trained, **{"validate.mirror": mirror})
+        run_stages(trained, "validate")
+        metrics = json.loads((trained / "metrics/validate.json").read_text())
+        assert ("mirrored" in metrics["test"]["rule"]) == mirror
+        headline = json.loads((trained / "reports/validate/report.json").read_text())["headline"]
+        assert headline.endswith("; images looked at mirrored as well") == mirror
+        found[mirror] = json.loads((trained / "reports/validate/predictions_test.json").read_text())
+    assert len(found[True]) > 10
+    assert found[True] != found[False]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,8 +39,12 @@ class InferenceEngine(Protocol):
         batch: int,
         imgsz: int | None,
         scratch: Path,
+        mirror: Sequence[int] | None = None,
     ) -> ValidationResult:
-        """Run weights over a split; returns every prediction, and the engine's own figures."""
+        """Run weights over a split; returns every prediction, and the engine's own figures.
+
+        With ``mirror``, for every slot the one that it becomes in a mirror, every image is looked at mirrored as well.
+        """
         ...
 
     def count_keypoints(self, path: Path) -> int:

@@ -70,11 +70,11 @@ def test_a_checkpoint(workspace: Path) -> None:
 def test_the_command_takes_every_option(workspace: Path) -> None:
     arguments = ["predict", "photos/good.jpg", "--max-det", "1", "--conf", "0.2", "--keypoint-conf", "0.1"]
     with contextlib.chdir(workspace):
-        done = CliRunner().invoke(cli, [*arguments, "--output", "here", "--device", "cpu"], obj=workspace)
+        done = CliRunner().invoke(cli, [*arguments, "--output", "here", "--device", "cpu", "--mirror"], obj=workspace)
     assert done.exit_code == 0, done.output
     assert "1 object in 1 file, results in here" in done.output
     result = msgspec.json.decode((workspace / "here/good.json").read_bytes(), type=ImageResult)
-    assert result.thresholds == Thresholds(conf=0.2, max_det=1, keypoint_conf=0.1)
+    assert result.thresholds == Thresholds(conf=0.2, max_det=1, keypoint_conf=0.1, mirror=True)
 
 
 def test_a_damaged_checkpoint(workspace: Path) -> None:

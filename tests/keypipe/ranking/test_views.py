@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from keypipe.inference.model_info import ModelInfo
 from keypipe.inference.predictor import Predictor, Thresholds
+from keypipe.inference.views import predict_mirrored
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from keypipe.ranking.views import Views, disagreement, predict_views
 from tests.onnx_files import raw_output
@@ -82,3 +84,42 @@ def test_what_one_view_alone_shows_counts_in_full() -> None:
     assert disagreement(Views([], [], found), PLAIN, 0.5) == 1.0
     assert disagreement(Views([], [], []), PLAIN, 0.5) == 0.0
     assert disagreement(Views(found, [], found), PLAIN, 0.5) == 0.0
+
+
+# --------------------------------------------------------------- both views as one answer, `mirror`
+
+BOTH = msgspec.structs.replace(SURE, mirror=True)
+
+
+def test_a_shift_to_one_side_cancels_where_both_views_are_looked_at() -> None:
+    shifting = predictor(PAIRED, lambda width: 5.0)
+    for left in (10, 11, 30):  # ears are at the square's corners
+        alone, both = (shifting.predict_image(square(left), thresholds)[0] for thresholds in (SURE, BOTH))
+        names = ["nose", "left_ear", "right_ear"]
+        assert [point.name for point in both.keypoints] == names
+        assert [point.x for point in alone.keypoints] == [left + 15, left + 5, left + 25]
+        assert [point.x for point in both.keypoints] == pytest.approx([left + 10, left, left + 20])
+        assert both.score == pytest.approx(alone.score)
+        assert both.box_xyxy == pytest.approx(alone.box_xyxy)
+
+
+def test_views_are_compared_one_by_one_whatever_is_asked_for() -> None:
+    shifting = predictor(PAIRED, lambda width: 5.0)
+    assert predict_mirrored(shifting, square(), BOTH) == predict_mirrored(shifting, square(), SURE)
+
+
+def test_what_is_faint_in_both_views_is_nothing() -> None:
+    def faint(images: NDArray[np.float32], /) -> NDArray[np.float32]:
+        found = Detector(PAIRED)(images)
+        found[:, 4] *= 0.2
+        return found
+
+    quiet = Predictor(faint, ModelInfo(PAIRED, (SIDE, SIDE)))
+    assert len(quiet.detect(square(), BOTH)) == 0
+    assert len(quiet.detect(square(), msgspec.structs.replace(BOTH, conf=0.1))) == 1
+
+
+def test_files_without_mirrored_views_are_as_before() -> None:
+    assert b"mirror" not in msgspec.json.encode(Thresholds())
+    assert b'"mirror":true' in msgspec.json.encode(BOTH)
+    assert msgspec.json.decode(msgspec.json.encode(BOTH), type=Thresholds) == BOTH

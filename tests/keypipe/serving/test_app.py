@@ -169,6 +169,19 @@ def test_deep_images_are_scaled_where_the_model_was_trained_so(tmp_path: Path, o
     assert json.loads((tmp_path / "cut/twelve.json").read_bytes())["predictions"] != found[0]["predictions"]
 
 
+def test_a_server_that_looks_at_mirrored_images_answers_as_keypipe_predict_mirror(onnx: Path, tmp_path: Path) -> None:
+    photo = next(iter(write_demo(tmp_path / "photos", 1, seed=5, size_wh=(200, 150))))
+    both = Thresholds(conf=0.05, mirror=True)
+    predict(str(photo), onnx, tmp_path / "out", thresholds=both)
+    written = json.loads((tmp_path / f"out/{photo.stem}.json").read_bytes())
+    assert written["thresholds"]["mirror"] is True
+    served = open_model(onnx, both)
+    answer = asyncio.run(post_inside(served, photo.read_bytes())).json()
+    assert answer["predictions"] == written["predictions"] != []
+    plain = json.loads(msgspec.json.encode(served.predict(photo.read_bytes(), "", Thresholds(conf=0.05)).predictions))
+    assert plain != answer["predictions"]
+
+
 def without_names(result: dict[str, Any]) -> dict[str, Any]:
     """Leave out what a server cannot know: the folders of files, and the picture that it does not keep."""
     assert result["file"] in {"", Path(result["file"]).name}
