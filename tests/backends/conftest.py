@@ -13,13 +13,18 @@ PASSWORD = "correct/horse@9f2e%"
 """With what an address has to write in percent."""
 
 
-@pytest.fixture(scope="session")
-def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
-    """PostgreSQL, the S3 API, MLflow and Prefect, which have nothing to do with the servers of other tests."""
+def prepare() -> None:
+    """Skip the test where PostgreSQL is not installed; let servers take longer than a user would wait."""
     if find_programs() is None:
         pytest.skip(f"needs PostgreSQL's server: {INSTALL}")
     from flows.services import server
 
-    server.START_SECONDS = 600  # a busy machine takes longer than a user would wait
+    server.START_SECONDS = 600
+
+
+@pytest.fixture(scope="session")
+def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
+    """PostgreSQL, the S3 API, MLflow and Prefect, which have nothing to do with the servers of other tests."""
+    prepare()
     with running_servers(tmp_path_factory.mktemp("backends"), PASSWORD) as started:
         yield started

@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import pytest
 
+from tests.backends.conftest import prepare
 from tests.backends.page import PAGE, Shell, blocks, commands
 from tests.flows.recorded import set_epochs
 from tests.retrained import make_retrainable
 from tests.workspace import environment
 from tools.backends.postgres import running_cluster
 from tools.backends.stack import DATABASES, Backends, plain_environment
+from tools.backends.storage import running_storage
 
 
 def test_every_block_is_followed_or_says_why_not() -> None:
@@ -58,12 +60,13 @@ def describe(shell: Shell) -> tuple[Any, ...]:
 
 
 @pytest.fixture
-def own(backends: Backends, tmp_path: Path) -> Iterator[Backends]:
-    """Databases of its own, on a cluster of its own; MLflow and Prefect are started where they are needed."""
-    with running_cluster() as cluster:
+def own(tmp_path: Path) -> Iterator[Backends]:
+    """Databases and a store of its own; MLflow and Prefect are started where they are needed."""
+    prepare()
+    with running_cluster() as cluster, running_storage(tmp_path) as storage:
         for name in DATABASES:
             cluster.create(name)
-        yield Backends(tmp_path, cluster, backends.storage)
+        yield Backends(tmp_path, cluster, storage)
 
 
 def shell_of(own: Backends) -> Shell:
@@ -115,6 +118,7 @@ def known(own: Backends) -> tuple[dict[str, str], list[str]]:
 @pytest.mark.timeout(3600)
 def test_databases_of_postgresql_are_restored_from_their_dumps(own: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own.mlflow_url)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     shell = shell_of(own)
     with own.running_mlflow(), own.running_prefect():
         first = record(own)
@@ -134,6 +138,7 @@ def test_databases_of_postgresql_are_restored_from_their_dumps(own: Backends, mo
 @pytest.mark.timeout(3600)
 def test_databases_of_older_versions_are_migrated(own: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own.mlflow_url)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     shell = shell_of(own)
     shell.environment["MLFLOW_DATABASE"] = "postgresql:///mlflow"
     shell.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = own.cluster.url("prefect", "asyncpg")
@@ -180,8 +185,9 @@ def make_old_mlflow(url: str, behind: int = 12) -> str:
 OLD_ROWS = (
     "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage)"
     " VALUES (0, 'Default', 's3://artifacts/old', 'active')",
-    "INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, artifact_uri, experiment_id)"
-    f" VALUES ('{OLD_RUN}', 'old', 'FINISHED', 1, 'active', 's3://artifacts/old/run', 0)",
+    "INSERT INTO runs (run_uuid, name, user_id, status, start_time, end_time, source_type, source_name,"
+    " entry_point_name, source_version, lifecycle_stage, artifact_uri, experiment_id)"
+    f" VALUES ('{OLD_RUN}', 'old', 'anna', 'FINISHED', 1, 2, 'LOCAL', '', '', '', 'active', 's3://artifacts/old', 0)",
     "INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid)"
     f" VALUES ('loss', 0.25, 1, 0, false, '{OLD_RUN}')",
 )
