@@ -15,7 +15,7 @@ from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, D
 MIRROR = "Look at every image mirrored as well: twice the time; for keypoints with left/right pairs."
 
 
-@command("predict", examples=["keypipe predict data/raw/barn", "keypipe predict film.mp4 --conf 0.5 --output results"])
+@command("predict", examples=["keypipe predict data/raw/barn", "keypipe predict film.mp4 --track --table parquet"])
 @click.argument("source", metavar="IMAGE|FOLDER|GLOB|VIDEO|LIST.txt|CAMERA|URL")
 @click.option(
     "--model", metavar="PATH", help="An ONNX model or a checkpoint; default: the export, else models/best.pt."
@@ -37,7 +37,17 @@ MIRROR = "Look at every image mirrored as well: twice the time; for keypoints wi
 @click.option("--log/--no-log", default=None, help="Log what is predicted, for `keypipe drift`; default: `drift.log`.")
 @click.option("--no-pictures", is_flag=True, help="Draw no pictures and no videos: the JSON alone, in less time.")
 @click.option("--original-size", is_flag=True, help="Draw small pictures in their own size, not enlarged to 640 px.")
+@click.option("--track", is_flag=True, help="Follow the objects of videos: identities, and tables of them.")
+@click.option("--smooth", type=float, metavar="HZ", help="Smooth places by a One Euro filter: 1 much, 5 a little.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    type=click.Choice(("csv", "parquet", "dlc", "dlc-h5", "sleap")),
+    help="A table beside the CSV; may be repeated.",
+)
 @click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
 @click.pass_obj
 def predict(
     root: Path,
@@ -51,13 +61,18 @@ def predict(
     log: bool | None,
     no_pictures: bool,
     original_size: bool,
+    track: bool,
+    smooth: float | None,
+    tables: tuple[str, ...],
     flow: bool,
+    as_json: bool,
     **settings: Any,
 ) -> None:
     """Draw keypoints into pictures or a video; write them as JSON.
 
     A camera (its number) or a stream (rtsp://...) goes on until Ctrl-C. Labelme files of what a person has worked on
-    stay as they are.
+    stay as they are. With --track a video's objects get identities (docs/video.md); where that was killed, the same
+    command goes on.
     """
     if flow:
         from flows.services import server
@@ -69,16 +84,21 @@ def predict(
 
     pictures = Pictures(wanted=not no_pictures, enlarged=not original_size)
     thresholds = Thresholds(**settings, mirror=mirror or msgspec.UNSET)
-    wish = Wish(model, output, thresholds, device, to_labelme, log, pictures)
+    wish = Wish(model, output, thresholds, device, to_labelme, log, pictures, track, smooth, tables)
     if flow:
         from flows.models.prediction_flow import run_prediction
 
-        click.echo(str(run_prediction(root, source, wish)))
+        summary = run_prediction(root, source, wish)
     else:
         from flows.system.progress_bar import progress_bar
 
         with progress_bar("loading the model") as progress:
             summary = predict_main(source, wish, root, progress)
+    if as_json:
+        from flows.system.json_output import echo_json
+
+        echo_json(summary)
+    else:
         click.echo(str(summary))
 
 

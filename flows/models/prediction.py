@@ -11,6 +11,7 @@ import msgspec
 from keypipe.annotations.labelme import LabelmeOptions
 from keypipe.batch import prediction as batch
 from keypipe.batch.labels import LabelTarget
+from keypipe.batch.tracking import to_tracking
 from keypipe.batch.writing import USUAL_PICTURES, Pictures
 from keypipe.errors import ModelError
 from keypipe.inference.predictor import DEFAULT_THRESHOLDS, Thresholds
@@ -36,6 +37,9 @@ class Wish(msgspec.Struct, frozen=True):
         to_labelme: folder for labelme files of the images, to be corrected by hand; None: none.
         log: whether what is predicted is logged; None: as ``drift.log`` says.
         pictures: which pictures are drawn.
+        track: whether objects are followed through videos.
+        smooth: smallest cutoff of the smoothing of their places, Hz; None: none.
+        tables: formats of tables beside CSV; see ``keypipe.tracks.tables``.
     """
 
     model: str | None = None
@@ -45,6 +49,9 @@ class Wish(msgspec.Struct, frozen=True):
     to_labelme: str | None = None
     log: bool | None = None
     pictures: Pictures = USUAL_PICTURES
+    track: bool = False
+    smooth: float | None = None
+    tables: tuple[str, ...] = ()
 
 
 USUAL = Wish()
@@ -76,10 +83,11 @@ def predict_main(
 
 def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Progress) -> batch.Summary:
     """Predict with a workspace's model; see ``predict_main``. Files that cannot be read are in the summary."""
+    tracking = to_tracking(wish.track, wish.smooth, wish.tables)
     return batch.predict(
         source,
         Path(wish.model) if wish.model else find_model(root),
-        Path(wish.output) if wish.output else batch.default_output(source, root / PREDICTIONS),
+        Path(wish.output) if wish.output else batch.default_output(source, root / PREDICTIONS, tracked=wish.track),
         thresholds=wish.thresholds,
         device=wish.device,
         loaders={".pt": partial(load_checkpoint, root)},
@@ -89,6 +97,7 @@ def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Pr
         log=read_log_settings(root, wish.log),
         pictures=wish.pictures,
         threads=read_local(root).threads,
+        tracking=tracking,
     )
 
 

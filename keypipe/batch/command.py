@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from keypipe.batch.labels import LabelTarget
-from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults
+from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults, summary_json
+from keypipe.batch.tracking import to_tracking
 from keypipe.batch.writing import Pictures
 from keypipe.drift.options import add_log_options, to_log_settings
 from keypipe.errors import PoseError
 from keypipe.inference.predictor import Thresholds
 from keypipe.keypoints.predictions import DEFAULT_CONF, DEFAULT_KEYPOINT_CONF, DEFAULT_MAX_DET
+from keypipe.tracks.tables.writing import FORMATS
 
 USER_ERROR = 2
 _SECONDS_BETWEEN_LINES = 5.0
@@ -33,10 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        tracking = to_tracking(options.track, options.smooth, options.table)
         summary = predict(
             options.source,
             options.model,
-            options.output or default_output(options.source, Path("predictions")),
+            options.output or default_output(options.source, Path("predictions"), tracked=options.track),
             thresholds=Thresholds(
                 conf=options.conf,
                 max_det=options.max_det,
@@ -49,12 +52,13 @@ def main(arguments: Sequence[str]) -> int:
             labels=LabelTarget(options.to_labelme) if options.to_labelme else None,
             log=to_log_settings(options),
             pictures=Pictures(wanted=not options.no_pictures, enlarged=not options.original_size),
+            tracking=tracking,
         )
         raise_for_faults(summary)
     except PoseError as error:
         print(f"keypipe: {error}", file=sys.stderr)  # noqa: T201 - the program's output
         return USER_ERROR
-    print(summary)  # noqa: T201 - the program's output
+    print(summary_json(summary) if options.json else summary)  # noqa: T201 - the program's output
     return 0
 
 
@@ -79,6 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="folder of the results (default: predictions/<name of the source>)")
     labelme_help = "write labelme JSON of the images there as well, to be corrected by hand; nobody's work is replaced"
     parser.add_argument("--to-labelme", type=Path, metavar="DIR", help=labelme_help)
+    parser.add_argument("--track", action="store_true", help="follow the objects of videos: identities, and tables")
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        metavar="HZ",
+        help="smooth places by a One Euro filter: 1 much, 5 a little",
+    )
+    parser.add_argument(
+        "--table", action="append", default=[], choices=tuple(FORMATS), help="a table beside the CSV; may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     parser.add_argument("--conf", type=float, default=DEFAULT_CONF, help="smallest score of an object (%(default)s)")
     parser.add_argument(
         "--max-det", type=int, default=DEFAULT_MAX_DET, help="objects on an image at most (%(default)s)"

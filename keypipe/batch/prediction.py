@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from keypipe.batch.labels import LabelCounts, LabelFolder, LabelTarget
 from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
+from keypipe.batch.tracking import Tracking, VideoTracker, check_tracking, lowered
+from keypipe.batch.unfinished import begin_work, end_work, is_unfinished
 from keypipe.batch.workers import InOrder, choose_workers, opencv_in_one_thread
 from keypipe.batch.writing import USUAL_PICTURES, Pictures, draw, encode_picture, enlarged_side, put_file
 from keypipe.drift.log import LogSettings, PredictionLog
@@ -61,6 +63,7 @@ class Summary(msgspec.Struct):
         skipped: the files that are no image and no video that is read.
         labels: what became of labelme files, where some were asked for.
         unlogged: why predictions could not be logged; empty if they were, or were not to be.
+        unplayable: why browsers do not play the drawn videos; empty if they do, or there are none with identities.
     """
 
     output: Path
@@ -69,14 +72,19 @@ class Summary(msgspec.Struct):
     skipped: list[Path] = []
     labels: LabelCounts | None = None
     unlogged: str = ""
+    unplayable: str = ""
 
     def __str__(self) -> str:
         objects = sum(entry.objects for entry in self.files)
-        text = f"{format_count(objects, 'object')} in {format_count(len(self.files), 'file')}, results in {self.output}"
+        tracks = sum(entry.tracks or 0 for entry in self.files)
+        text = format_count(objects, "object")
+        text += f" of {format_count(tracks, 'identity', 'identities')}" if tracks else ""
+        text += f" in {format_count(len(self.files), 'file')}, results in {self.output}"
         text += f"; {format_count(len(self.faults), 'file')} could not be read" if self.faults else ""
         text += f"; skipped {describe_files(self.skipped)}" if self.skipped else ""
         text += f"; not logged ({self.unlogged})" if self.unlogged else ""
-        return text + (f"\n{self.labels}" if self.labels else "")
+        text += f"\n{self.labels}" if self.labels else ""
+        return text + (f"\n{self.unplayable}" if self.unplayable else "")
 
 
 def predict(
@@ -93,6 +101,7 @@ def predict(
     log: LogSettings | None = None,
     pictures: Pictures = USUAL_PICTURES,
     threads: int | None = None,
+    tracking: Tracking | None = None,
 ) -> Summary:
     """Predict on files and write drawn pictures and JSON.
 
@@ -111,6 +120,7 @@ def predict(
         log: where predictions are logged; None: nowhere.
         pictures: which pictures are drawn.
         threads: to compute with; None: one for each core.
+        tracking: how objects are followed through videos; None: not at all.
 
     Returns:
         What was read and what could not be; the latter stops nothing.
@@ -123,15 +133,22 @@ def predict(
     sources = found.files
     outputs = plan_outputs(sources, taken=[INDEX])
     check_output(output, sources, outputs if pictures.wanted else [])
+    if tracking:
+        check_tracking(tracking, source, sources)
     workers = choose_workers(sources, threads)
     raw_model, info = load_model(model, device, loaders or {}, threads=1 if workers > 1 else threads)
     workers = workers if isinstance(raw_model, OnnxModel) and raw_model.on_cpu else 1
     heading = make_heading(model, info, thresholds)
     folder = LabelFolder(labels, thresholds.keypoint_conf, heading.model.sha256[:12]) if labels else None
     prediction_log = PredictionLog(log) if log else None
-    batch = Batch(Predictor(raw_model, info), heading, output, progress, folder, prediction_log, pictures, workers)
+    predictor = Predictor(raw_model, info)
+    batch = Batch(predictor, heading, output, progress, folder, prediction_log, pictures, workers, tracking)
     try:
+        if tracking:
+            begin_work(output, source)
         summary = batch.run(sources, outputs, found.skipped)
+        if tracking:
+            end_work(output)
     finally:
         if prediction_log:
             prediction_log.close()
@@ -147,6 +164,11 @@ def make_heading(model: Path, info: ModelInfo, thresholds: Thresholds) -> Headin
         thresholds=thresholds,
         keypoint_names={name: skeleton.keypoints for name, skeleton in info.schema.classes.items()},
     )
+
+
+def summary_json(summary: Summary) -> str:
+    """Format what became of a prediction as JSON."""
+    return msgspec.json.format(msgspec.json.encode(summary, enc_hook=str), indent=2).decode()
 
 
 def raise_for_faults(summary: Summary) -> None:
@@ -197,11 +219,17 @@ def check_output(output: Path, sources: Sequence[Source], outputs: Sequence[Outp
             raise ConfigError(f"{output}: {result.drawn} would replace the file it is made from; choose another folder")
 
 
-def default_output(source: str, parent: Path) -> Path:
-    """Choose a folder that does not exist yet: ``<parent>/<name>``, then ``<parent>/<name>-2`` and so on."""
+def default_output(source: str, parent: Path, *, tracked: bool = False) -> Path:
+    """Choose a folder that does not exist yet: ``<parent>/<name>``, then ``<parent>/<name>-2`` and so on.
+
+    Args:
+        source: what is predicted on.
+        parent: where the folder lies.
+        tracked: whether objects are followed; then one that the same command left unfinished is taken again.
+    """
     name = source_name(source)
     candidate, number = parent / name, 2
-    while candidate.exists():
+    while candidate.exists() and not (tracked and is_unfinished(candidate, source)):
         candidate, number = parent / f"{name}-{number}", number + 1
     return candidate
 
@@ -230,6 +258,7 @@ class Batch:
         log: PredictionLog | None = None,
         pictures: Pictures = USUAL_PICTURES,
         workers: int = 1,
+        tracking: Tracking | None = None,
     ) -> None:
         self._predictor = predictor
         self._heading = heading
@@ -239,6 +268,7 @@ class Batch:
         self._log = log
         self._pictures = pictures
         self._workers = workers
+        self._tracking = tracking
 
     def run(self, sources: Sequence[Source], outputs: Sequence[Output], skipped: Sequence[Path] = ()) -> Summary:
         """Do all files; the index is written before and after, also when interrupted."""
@@ -262,7 +292,10 @@ class Batch:
         for source, output in jobs:
             self._tell_files(summary, total)
             try:
-                summary.files.append(self._to_entry(source, output, self._do_video(source, output)))
+                if self._tracking:
+                    self._track(source, output, summary, self._tracking)
+                else:
+                    summary.files.append(self._to_entry(source, output, self._do_video(source, output)))
             except AnnotationError as error:
                 summary.faults.append(_to_fault(source, error))
 
@@ -371,8 +404,35 @@ class Batch:
                 self._progress(f"frames of {source.path.name}", number + 1, video.n_frames)
         return objects
 
-    def _predict(self, image_bgr: NDArray[np.uint8], name: str, group: str = "") -> tuple[list[Prediction], Row | None]:
-        found = self._predictor.predict_image(image_bgr, self._heading.thresholds)
+    def _track(self, source: Source, output: Output, summary: Summary, tracking: Tracking) -> None:
+        """Follow the objects of a video; what could be read of a damaged one is done, and told as a fault as well."""
+        if self._labels:
+            self._labels.counts.videos += 1
+        usual = self._heading.thresholds
+        weaker = msgspec.structs.replace(usual, conf=lowered(usual.conf))
+
+        def find(frame: BgrImage, number: int) -> tuple[list[Prediction], Row | None]:
+            return self._predict(frame, f"{source}#{number}", str(source), weaker)
+
+        def keep(row: Row) -> None:
+            if self._log:
+                self._log.keep(row)
+
+        places, schema = (output.drawn if self._pictures.wanted else None, output.json), self._predictor.info.schema
+        done = VideoTracker(
+            source.path, self._output, places, tracking, self._heading, schema, self._workers, self._progress
+        ).run(find, keep)
+        names = self._name_drawn(output), output.json.as_posix()
+        summary.files.append(FileEntry(str(source), *names, done.n_objects, done.n_tracks, done.tables))
+        summary.unplayable = summary.unplayable or done.unplayable
+        if done.missing:
+            summary.faults.append(_to_fault(source, AnnotationError(done.missing)))
+
+    def _predict(
+        self, image_bgr: NDArray[np.uint8], name: str, group: str = "", thresholds: Thresholds | None = None
+    ) -> tuple[list[Prediction], Row | None]:
+        thresholds = thresholds or self._heading.thresholds
+        found = self._predictor.predict_image(image_bgr, thresholds)
         predictions = [round_prediction(prediction) for prediction in found]
         row = None
         if self._log is not None and self._log.wants():
@@ -381,7 +441,7 @@ class Batch:
                 image_bgr,
                 predictions,
                 model=self._heading.model,
-                thresholds=self._heading.thresholds,
+                thresholds=thresholds,
                 source="predict",
                 group=group,
                 image=name,

@@ -16,6 +16,7 @@ from keypipe.files.listing import FOLDERS, NO_FILE, look_through
 from keypipe.files.texts import AS_UTF8, decode_text
 from keypipe.images.formats import IMAGE_SUFFIXES, name_unread
 from keypipe.images.media import VIDEO_SUFFIXES, is_video
+from keypipe.tracks.tables.writing import FORMATS
 
 _GLOB_SIGNS = ("*", "?", "[")
 
@@ -197,7 +198,8 @@ def plan_outputs(sources: Sequence[Source], taken: Iterable[str] = ()) -> list[O
 
 def _names(stem: Path) -> set[str]:
     """Return every name that a result could have: an image and a video never share a stem either."""
-    return {_with_ending(stem, ending).as_posix().casefold() for ending in (".jpg", ".mp4", ".json")}
+    endings = (".jpg", ".mp4", ".json", *(item.ending for item in FORMATS.values()))
+    return {_with_ending(stem, ending).as_posix().casefold() for ending in endings}
 
 
 def _with_ending(stem: Path, ending: str) -> Path:

@@ -108,19 +108,37 @@ class Pose:
 def _legs(rng: Rng) -> dict[str, Vec]:
     """Pose the four legs: a walk with diagonal pairs in step, plus some freedom for each leg."""
     stride, phase = rng.uniform(0.05, 0.45), rng.uniform(0, 2 * math.pi)
+    return walk(stride, phase, [rng.uniform(-0.08, 0.08) for _ in range(4)])
+
+
+def walk(stride: float, phase: float, freedom: Sequence[float] = (0.0,) * 4) -> dict[str, Vec]:
+    """Pose the four legs at one moment of a walk.
+
+    Args:
+        stride: how far legs swing, radians.
+        phase: of the walk, radians.
+        freedom: by how much each leg swings otherwise, radians: left front, right front, left hind, right hind.
+
+    Returns:
+        Joints in the body frame, by name.
+    """
     joints: dict[str, Vec] = {}
-    for end, x, top, shift in (("front", 0.36, 0.62, 0.0), ("hind", -0.40, 0.66, math.pi)):
-        for side, y, beat in (("left", 0.17, 0.0), ("right", -0.17, math.pi)):
-            step = phase + shift + beat
-            swing = stride * math.sin(step) + rng.uniform(-0.08, 0.08)
-            lift = max(0.0, math.cos(step)) * stride * 1.6
-            rest = -0.12 if end == "hind" else 0.03
-            bend = lift if end == "front" else -lift * 0.6 - 0.24
-            upper, lower = swing + rest, swing + rest - bend
-            knee = np.array([x + 0.33 * math.sin(upper), y, top - 0.33 * math.cos(upper)])
-            hoof = knee + 0.30 * np.array([math.sin(lower), 0.0, -math.cos(lower)])
-            joints |= {f"{side}_{end}_top": np.array([x, y, top]), f"{side}_{end}_knee": knee}
-            joints[f"{side}_{end}_hoof"] = np.array([hoof[0], hoof[1], max(hoof[2], 0.02)])
+    legs = [
+        (end, x, top, shift, side, y, beat)
+        for end, x, top, shift in (("front", 0.36, 0.62, 0.0), ("hind", -0.40, 0.66, math.pi))
+        for side, y, beat in (("left", 0.17, 0.0), ("right", -0.17, math.pi))
+    ]
+    for (end, x, top, shift, side, y, beat), free in zip(legs, freedom, strict=True):
+        step = phase + shift + beat
+        swing = stride * math.sin(step) + free
+        lift = max(0.0, math.cos(step)) * stride * 1.6
+        rest = -0.12 if end == "hind" else 0.03
+        bend = lift if end == "front" else -lift * 0.6 - 0.24
+        upper, lower = swing + rest, swing + rest - bend
+        knee = np.array([x + 0.33 * math.sin(upper), y, top - 0.33 * math.cos(upper)])
+        hoof = knee + 0.30 * np.array([math.sin(lower), 0.0, -math.cos(lower)])
+        joints |= {f"{side}_{end}_top": np.array([x, y, top]), f"{side}_{end}_knee": knee}
+        joints[f"{side}_{end}_hoof"] = np.array([hoof[0], hoof[1], max(hoof[2], 0.02)])
     return joints
 
 

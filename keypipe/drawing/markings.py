@@ -42,12 +42,14 @@ class DrawnObject(msgspec.Struct, frozen=True):
         label: text of its tag; none when empty.
         box_xyxy: pixels of the picture.
         points: the keypoints to draw, by name.
+        colour: of its box and tag; None: its class's.
     """
 
     class_name: str
     label: str
     box_xyxy: Box
     points: dict[str, DrawnPoint]
+    colour: Colour | None = None
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -97,7 +99,7 @@ def draw_objects(picture: RgbImage, objects: Sequence[DrawnObject], schema: Sche
         layer = Layer(picture, region)
         for index in members:
             item = below_first[index]
-            _draw_box(layer, item.box_xyxy, sizes[index], of_class.get(item.class_name, PAPER))
+            _draw_box(layer, item.box_xyxy, sizes[index], item.colour or of_class.get(item.class_name, PAPER))
             _draw_edges(layer, item, sizes[index], schema, of_keypoint)
             _draw_points(layer, item.points, sizes[index], of_keypoint)
         layer.paste()

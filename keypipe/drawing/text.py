@@ -44,7 +44,7 @@ def draw_tags(picture: RgbImage, objects: Sequence[DrawnObject], schema: Schema)
     sizes = [_plate_size(item.label, font_px) for item, font_px in zip(wanted, fonts, strict=True)]
     places = place_tags([item.box_xyxy for item in wanted], sizes, size_wh(picture))
     for item, font_px, place in zip(wanted, fonts, places, strict=True):
-        colour = of_class.get(item.class_name, PAPER)
+        colour = item.colour or of_class.get(item.class_name, PAPER)
         _put(picture, _plate(item.label, font_px, (*colour, 255), INK), place[:2])
 
 

@@ -153,6 +153,24 @@ def open_video(path: Path | str) -> Iterator[tuple[Video, Iterator[BgrImage]]]:
     Raises:
         AnnotationError: there is no such file, or it holds no frame that can be read.
     """
+    with open_timed_video(path) as (video, frames):
+        yield video, (image for _, image in frames)
+
+
+@contextmanager
+def open_timed_video(path: Path | str, skip: int = 0) -> Iterator[tuple[Video, Iterator[tuple[float, BgrImage]]]]:
+    """Open a video for reading, with the time of every frame, as the file states it.
+
+    Args:
+        path: the file; as a text the number of a camera, or the address of a stream.
+        skip: so many frames are passed over; they cost little.
+
+    Yields:
+        Its facts, and its frames: seconds since the first one, rising; and uint8 (height, width, 3), BGR, upright.
+
+    Raises:
+        AnnotationError: there is no such file, or it holds no frame that can be read.
+    """
     cv2 = import_cv2()
     is_stream = isinstance(path, str)
     place = int(path) if isinstance(path, str) and path.isdecimal() else str(path)
@@ -167,19 +185,30 @@ def open_video(path: Path | str) -> Iterator[tuple[Video, Iterator[BgrImage]]]:
         fps = fps if math.isfinite(fps) and fps > 0 else _DEFAULT_FPS
         # Containers without an index state a negative number.
         n_frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        yield Video((first.shape[1], first.shape[0]), fps, n_frames), _frames(capture, first)
+        yield Video((first.shape[1], first.shape[0]), fps, n_frames), _frames(capture, first, 1 / fps, skip)
     finally:
         if capture is not None:
             capture.release()
 
 
-def _frames(capture: Any, first: BgrImage) -> Iterator[BgrImage]:
-    yield first
+def _frames(capture: Any, first: BgrImage, step: float, skip: int) -> Iterator[tuple[float, BgrImage]]:
+    position = import_cv2().CAP_PROP_POS_MSEC
+    start, seconds = capture.get(position) / 1000, 0.0
+    if not skip:
+        yield 0.0, first
+    number = 0
     while True:
-        found, frame = capture.read()
-        if not found:
+        number += 1
+        if not capture.grab():
             return
-        yield frame
+        stated = capture.get(position) / 1000 - start
+        # Some containers and cameras state no times; then frames come at the rate.
+        seconds = round(stated if stated > seconds else seconds + step, 6)
+        if number >= skip:
+            found, frame = capture.retrieve()
+            if not found:
+                return
+            yield seconds, frame
 
 
 class VideoWriter:

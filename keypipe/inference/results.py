@@ -87,13 +87,18 @@ class VideoResult(Heading, frozen=True, kw_only=True):
     frames: list[Frame]
 
 
-class FileEntry(msgspec.Struct, frozen=True):
-    """A line of the index: the file, its results relative to the output folder, and the number of objects."""
+class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of the index: the file, its results relative to the output folder, and the number of objects.
+
+    Of a video whose objects were followed also the number of identities, and the tables.
+    """
 
     file: str
     drawn: str
     json: str
     objects: int
+    tracks: int | None = None
+    tables: list[str] = []
 
 
 class Index(Heading, frozen=True, kw_only=True):
@@ -118,16 +123,16 @@ def format_result(result: Heading) -> bytes:
 
 
 class FrameFile:
-    """Writes a ``VideoResult`` frame by frame: a long video does not fit into memory."""
+    """Writes a ``VideoResult``, or whatever ends in ``frames``, frame by frame: a long video fits no memory."""
 
-    def __init__(self, file: IO[bytes], head: VideoResult) -> None:
+    def __init__(self, file: IO[bytes], head: Heading) -> None:
         """Write what stands before the frames; those of ``head`` are left out."""
         self._file = file
         self._separator = b"\n"
         opened = msgspec.json.encode(msgspec.structs.replace(head, frames=[])).removesuffix(b"]}")
         file.write(opened)
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: msgspec.Struct) -> None:
         """Add a frame, on a line of its own."""
         self._file.write(self._separator + msgspec.json.encode(frame))
         self._separator = b",\n"
