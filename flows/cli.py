@@ -48,6 +48,7 @@ cli.add_section(
     pipeline.run,
     pipeline.retrain,
     pipeline.status,
+    pipeline.sweep,
     pipeline.weights,
     pipeline.accept,
     pipeline.schedule,

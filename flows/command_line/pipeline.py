@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,8 +33,8 @@ from flows.system.json_output import echo_json
 def run(root: Path, until: str | None, force: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
     """Bring the pipeline up to date; only what changed runs."""
     if assignments:
-        from flows.commands.set_params import set_params
         from flows.pipeline import lease
+        from tasks.commands.writing.set_params import set_params
 
         with lease.claim(root):  # the stages of a run at work read the file one after the other
             for line in set_params(root, assignments):
@@ -98,8 +99,8 @@ def weights(root: Path, file: Path | None, champion: bool, name: str | None, tea
     FILE, a .pt or a model YAML, is copied to data/weights, where DVC keeps it and a run's fingerprint counts it, and
     params.yaml names it as train.model. Published names, such as yolov8n-pose.pt, need no file.
     """
-    from flows.commands.set_params import set_params
     from tasks.commands.weights import take_weights
+    from tasks.commands.writing.set_params import set_params
     from tasks.retraining import start
     from tasks.workspace.documents import format_value
 
@@ -123,6 +124,59 @@ def weights(root: Path, file: Path | None, champion: bool, name: str | None, tea
     for line in lines:
         click.echo(line)
     click.echo(f"commit {taken.note} and params.yaml; next: keypipe run")
+
+
+@command(
+    "sweep",
+    examples=[
+        "keypipe sweep rates train.lr0=log:0.001..0.01 --set train.epochs=20",
+        "keypipe sweep rates",
+        "keypipe sweep rates --trials 50",
+        "keypipe sweep rates --apply",
+    ],
+)
+@click.argument("name", required=False)
+@click.argument("space", metavar="[KEY=VALUES]...", nargs=-1)
+@click.option("--trials", type=click.IntRange(1), help="How many there are to be, earlier ones included. [default: 20]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trainings at a time.")
+@click.option("--set", "fixed", metavar="KEY=VALUE", multiple=True, help="What all trials have; repeatable.")
+@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True, help="Who chooses.")
+@click.option("--seed", default=0, show_default=True, help="Of what is random in choosing.")
+@click.option("--pruning/--no-pruning", "pruned", default=True, help="End trials that are behind half of the others.")
+@click.option("--apply", is_flag=True, help="Write the best trial's values to params.yaml.")
+@click.option("--trial", type=click.IntRange(0), help="For --apply: this trial in place of the best.")
+@click.option("--forget", is_flag=True, help="Remove what the sweep is gone on with; its trainings stay.")
+@json_option("the trials")
+@click.pass_obj
+def sweep(
+    root: Path, /, name: str | None, apply: bool, trial: int | None, forget: bool, as_json: bool, **options: Any
+) -> None:
+    """Try values of train parameters, and take the best.
+
+    VALUES are LOW..HIGH, log:LOW..HIGH or A|B|C. Each trial is a training of its own beside the workspace, a child of
+    the sweep's run in MLflow, compared by train.best_by on the val split; the test split is not looked at. Without
+    VALUES and --trials a sweep is shown; without NAME all are.
+    """
+    from flows.services import server
+
+    server.configure(root)
+    from flows.commands import sweeping
+
+    if trial is not None and not apply:
+        raise click.UsageError("--trial goes with --apply.")
+    if (apply or forget) and (name is None or apply == forget or options["space"] or options["trials"]):
+        raise click.UsageError("--apply and --forget go with the name of a sweep, and with nothing that is run.")
+    if name is None:
+        sweeping.list_sweeps(root, as_json=as_json)
+    elif forget:
+        from flows.sweeping import kept
+
+        kept.forget(root, name)
+        click.echo(f"sweep {name} is forgotten; its trainings go with `keypipe gc` when nothing else needs them")
+    elif apply:
+        sweeping.apply_trial(root, name, trial)
+    else:
+        sys.exit(sweeping.sweep_main(root, sweeping.Wish(name, as_json=as_json, **options)))
 
 
 @command("accept", examples=["keypipe accept", "keypipe accept train"])

@@ -30,7 +30,7 @@ from tasks.drift.watch import DAY_S, Watched, check_window, watch
 from tasks.progress import tell_in_lines
 from tasks.registry.settings import model_name
 from tasks.retraining.settings import read_notify
-from tasks.tracking.watching import try_record
+from tasks.tracking.beside.watching import try_record
 from tasks.workspace.places import REPORT_HTML, report_folder
 
 FLOW_NAME = "keypipe-drift"

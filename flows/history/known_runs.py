@@ -48,6 +48,7 @@ class Run(msgspec.Struct, frozen=True):
         children: what was measured and exported of it, newest first.
         snapshot: the files it was made of, where they were kept.
         data: DVC's name for the raw data.
+        trial: the sweep and the number of the trial that it is, such as ``rates/3``; "" for others.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Run(msgspec.Struct, frozen=True):
     children: tuple[Child, ...] = ()
     snapshot: snapshots.Snapshot | None = None
     data: str = ""
+    trial: str = ""
 
     @property
     def name(self) -> str:
@@ -97,6 +99,7 @@ def list_runs(root: Path) -> list[Run]:
             tuple(children.get(run.id, ())),
             kept.get(run.id),
             run.tags.get(DATA, ""),
+            run.tags.get(tracking.TRIAL, ""),
         )
         for run in tracked
         if tracking.FINGERPRINT in run.tags
@@ -108,13 +111,13 @@ def find_run(runs: list[Run], name: str) -> Run:
 
     Args:
         runs: as ``list_runs`` gives them.
-        name: the start of its id, or ``latest`` for the newest that finished.
+        name: the start of its id, or ``latest`` for the newest that finished and is no trial of a sweep.
 
     Raises:
         ConfigError: no training, or more than one, is meant.
     """
     if name == LATEST:
-        finished = [run for run in runs if run.status == "FINISHED"]
+        finished = [run for run in runs if run.status == "FINISHED" and not run.trial]
         if not finished:
             raise ConfigError("latest: no training has finished yet; start one with `keypipe run`")
         return finished[0]

@@ -26,10 +26,11 @@ from flows.system.process import program_environment
 from keypipe.errors import ModelError, PoseError
 from tasks.tracking.history import read_packages
 from tasks.tracking.machine import GPU, machine_type, package_versions
-from tasks.versions import git, snapshots
+from tasks.versions import snapshots
 from tasks.versions.stages import lockfile
 from tasks.versions.stages.state import stage_names
-from tasks.versions.store import checkout, opened_commit, share_cache
+from tasks.versions.store import checkout, opened_commit
+from tasks.versions.trees import add_tree, remove_tree
 from tasks.versions.weights import list_versioned
 from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE
 from tasks.workspace.program import write_json
@@ -156,24 +157,15 @@ def _tree(root: Path, run: Run, commit: str, say: Say) -> Iterator[Path]:
             stack.enter_context(held_lock(place.with_suffix(".lock")))
         except LockedError as error:
             raise PoseError(f"run {run.name} is being reproduced by another command just now") from error
-        _remove_tree(root, place)  # of a reproduction that was killed
         say(f"files of run {run.name} from {commit[:12]}")
         try:
-            git.read(root, "worktree", "add", "--quiet", "--detach", str(place), commit)
-            yield place / git.prefix(root)
+            yield add_tree(root, place, commit)
         finally:
-            _remove_tree(root, place)
-
-
-def _remove_tree(root: Path, place: Path) -> None:
-    git.ask(root, "worktree", "remove", "--force", "--force", str(place))
-    remove(place)
-    git.ask(root, "worktree", "prune")
+            remove_tree(root, place)
 
 
 def _fetch(root: Path, tree: Path, *, check: bool, same_machine: bool, say: Say) -> None:
     """Bring the run's data; without a check its results as well, as far as they are still there."""
-    share_cache(tree, root)
     if not same_machine:  # threads and devices of another machine are none of this one's
         remove(tree / LOCAL_FILE)
         if (root / LOCAL_FILE).exists():

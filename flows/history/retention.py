@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from flows.history.known_runs import Child, Run, find_run, list_runs
+from flows.sweeping.kept import needed_trials, sweep_commits
 from flows.system.state_files import read_record, write_record
 from flows.system.tables import print_table
 from keypipe.errors import PoseError
@@ -96,7 +97,8 @@ def decide(
 
     Args:
         runs: all of them, newest first.
-        keep: number of the newest finished ones that stay; what was begun since the oldest of them stays as well.
+        keep: number of the newest finished ones that stay, trials of sweeps not counted; what was begun since the
+            oldest of them stays as well.
         registered: registered models by run id.
         needed: what needs a training, such as ``branch main``, by its fingerprint; it needs one of those that share it.
         versions: of the workspace's registered model, by the names in ``registered``: why each is needed, "" where it
@@ -110,7 +112,7 @@ def decide(
     """
     finished = [run for run in runs if run.status == "FINISHED"]
     own = [run for run in finished if run.id not in elsewhere]
-    last = own[:keep]
+    last = [run for run in own if not run.trial][:keep]
     oldest = min((run.started for run in last), default=float("inf"))
     # Equal fingerprints stand for equal results: the newest that finished serves whoever needs them; one of another
     # workspace does only if there is no other.
@@ -165,13 +167,17 @@ def find_elsewhere(root: Path, runs: Sequence[Run]) -> set[str]:
     return {run.id for run in runs if run.snapshot is None and run.id not in begun}
 
 
-def needed_fingerprints(root: Path) -> dict[str, list[str]]:
-    """Return what needs a training: the workspace as it is, and the tips of branches, tags and working trees.
+def needed_fingerprints(root: Path, runs: Sequence[Run] = ()) -> dict[str, list[str]]:
+    """Return what needs a training: the workspace as it is, the tips of branches, tags and working trees, and sweeps.
+
+    Args:
+        root: the workspace.
+        runs: all trainings.
 
     Returns:
-        Names such as ``workspace``, ``branch main`` and ``tag v1`` by the fingerprint in their ``dvc.lock``.
+        Names such as ``workspace``, ``branch main`` and ``tag v1`` by the fingerprint of the training.
     """
-    found: dict[str, list[str]] = {}
+    found = needed_trials(root, {run.id: run.fingerprint for run in runs})
 
     def add(lock: str | None, name: str) -> None:
         fingerprint = lockfile.locked_fingerprint(lock, "train") if lock else None
@@ -252,7 +258,7 @@ def prune(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pru
     registered, versions = registered_models(root), find_needed(root, keep, rollbacks)
     young_since = time.time() - policy.days * DAY_SECONDS
     elsewhere = find_elsewhere(root, runs)
-    verdicts = decide(runs, keep, registered, needed_fingerprints(root), versions, young_since, elsewhere)
+    verdicts = decide(runs, keep, registered, needed_fingerprints(root, runs), versions, young_since, elsewhere)
     going = [verdict.run for verdict in verdicts if not verdict.stays]
     children = [child for run in going for child in run.children]
     children += [child for verdict in verdicts for child in verdict.superseded]
@@ -263,7 +269,8 @@ def prune(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pru
     kept = snapshots.list_snapshots(root)
     strangers = tuple(snapshot.run_id for snapshot in kept if snapshot.run_id not in known)
     gone = {run.id for run in going}
-    commits = [snapshot.commit for snapshot in kept if snapshot.run_id not in gone] + worktree_commits(root)
+    commits = [snapshot.commit for snapshot in kept if snapshot.run_id not in gone]
+    commits += [*worktree_commits(root), *sweep_commits(root)]
     bare = [run for run in runs if run.id not in gone and run.status == "FINISHED" and not _has_snapshot(run)]
     folders = [run.data for run in bare if run.data]
     # What stays is read before anything goes: a commit that DVC cannot read stops the pruning.
@@ -365,4 +372,4 @@ def list_kept(root: Path) -> list[Verdict]:
     runs = list_runs(root)
     needed = find_needed(root, len(runs), read_retention(root).rollbacks)
     registered, elsewhere = registered_models(root), find_elsewhere(root, runs)
-    return list(decide(runs, 0, registered, needed_fingerprints(root), needed, elsewhere=elsewhere))
+    return list(decide(runs, 0, registered, needed_fingerprints(root, runs), needed, elsewhere=elsewhere))

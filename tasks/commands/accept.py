@@ -15,7 +15,7 @@ from typing import Any
 from keypipe.errors import ConfigError, PoseError
 from keypipe.files.atomic import write_text
 from tasks.check import SECTIONS, find_missing
-from tasks.commands.params_text import assign
+from tasks.commands.writing.params_text import assign
 from tasks.versions.stages.acceptance import Differences, find_differences
 from tasks.versions.stages.state import stage_names
 from tasks.workspace.documents import decode_yaml, format_value

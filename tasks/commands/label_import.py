@@ -15,10 +15,10 @@ from keypipe.errors import AnnotationError, ConfigError, Fault, FaultsError, for
 from keypipe.exchange.labels import LabelSet, holds, merge_schemas, put_into_normal_form
 from keypipe.exchange.spellings import take_spellings
 from keypipe.keypoints.skeleton import Schema
-from tasks.commands.schema_text import format_schema, write_schema
 from tasks.commands.sources.import_images import Incoming, find_images
 from tasks.commands.sources.kept_splits import Kept, describe_splits, keep_splits, write_kept
 from tasks.commands.sources.label_sources import Source, SourceOptions, locate, read_labels
+from tasks.commands.writing.schema_text import format_schema, write_schema
 from tasks.convert import ConvertParams
 from tasks.progress import Progress, follow, tell_nobody
 from tasks.split import SplitParams

@@ -15,8 +15,8 @@ from keypipe.files.atomic import write_text
 from keypipe.keypoints.skeleton import find_pairs
 from keypipe.proposal.values import Proposal
 from tasks.commands.adopt import Adopted, adopt_folder, choose_aside
-from tasks.commands.params_text import assign, comment
-from tasks.commands.schema_text import with_schema
+from tasks.commands.writing.params_text import assign, comment
+from tasks.commands.writing.schema_text import with_schema
 from tasks.progress import Progress, tell_nobody
 from tasks.starting.choices import Choice, choose, remember
 from tasks.starting.cost import Cost, measure_cost

@@ -54,7 +54,8 @@ def describe(client: Any, run_id: str) -> None:
     """
     run = client.get_run(run_id)
     training = run
-    if parent := run.data.tags.get(PARENT):
+    parent = run.data.tags.get(PARENT)
+    if parent and run.data.tags.get(STAGE):  # a training that has a parent is a trial of a sweep
         training = client.get_run(parent)
         _write(client, run, compose_child(run, training))
     which = f"tags.`{PARENT}` = '{training.info.run_id}'"

@@ -38,6 +38,7 @@ from tasks.tracking.tags import (
     START_KEYPOINTS,
     START_TEACHER,
     START_WEIGHTS,
+    TRIAL,
 )
 from tasks.workspace.models import TrainingRecord, read_record
 from tasks.workspace.places import OUTBOX
@@ -60,7 +61,11 @@ __all__ = [
     "START_KEYPOINTS",
     "START_TEACHER",
     "START_WEIGHTS",
+    "TRIAL",
 ]
+
+PARENT_VARIABLE, TRIAL_VARIABLE = "KEYPIPE_PARENT_RUN", "KEYPIPE_TRIAL"
+"""Environment variables of a training that is a trial of a sweep: the sweep's MLflow run, and the trial's name."""
 
 
 class Run:
@@ -205,8 +210,12 @@ def start_training(root: Path, record: TrainingRecord, run_id: str | None = None
 
 
 def _process_tags() -> dict[str, str]:
-    lease = os.environ.get("KEYPIPE_LEASE")
-    return {PROCESS: own_process(), **({LEASE: lease} if lease else {})}
+    given = {
+        LEASE: os.environ.get("KEYPIPE_LEASE"),
+        PARENT: os.environ.get(PARENT_VARIABLE),
+        TRIAL: os.environ.get(TRIAL_VARIABLE),
+    }
+    return {PROCESS: own_process(), **{key: value for key, value in given.items() if value}}
 
 
 def _may_know(root: Path, run_id: str) -> bool:

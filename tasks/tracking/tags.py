@@ -11,6 +11,9 @@ STAGE = "keypipe.stage"
 BOX = "keypipe.box"
 PARENT = "mlflow.parentRunId"
 
+TRIAL = "keypipe.trial"
+"""Of a training: the sweep and the number of the trial that it is, such as ``rates/3``."""
+
 PROCESS = "keypipe.process"
 LEASE = "keypipe.lease"
 MACHINE = "keypipe.machine"

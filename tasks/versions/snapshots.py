@@ -255,6 +255,25 @@ def write_tree(root: Path) -> Tree:
         return Tree(git.read(root, *_QUIET, "write-tree", env=env).strip(), skipped)
 
 
+def commit_files(root: Path, ref: str, message: str) -> tuple[str, tuple[str, ...]]:
+    """Commit the files of the workspace as they are under a ref of their own, which keeps them.
+
+    Args:
+        root: the workspace.
+        ref: full name, such as ``refs/keypipe-sweeps/x``.
+        message: of the commit.
+
+    Returns:
+        The commit, and the untracked files that were too large to be in it.
+    """
+    tree = write_tree(root)
+    parent = git.ask(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    parents = ("-p", parent.strip()) if parent else ()
+    commit = git.read(root, "commit-tree", tree.name, *parents, "-F", "-", env=_WHO, stdin=message).strip()
+    git.read(root, "update-ref", ref, commit)
+    return commit, tree.skipped
+
+
 def choose_skipped(sizes: dict[str, int]) -> tuple[str, ...]:
     """Choose the untracked files that a snapshot leaves out: too large by themselves, or too many, largest first.
 

@@ -127,6 +127,10 @@ def checkout(root: Path, *targets: str) -> list[str]:
     """
     from dvc.exceptions import CheckoutError
 
+    files = [target for target in targets if target.endswith(".dvc")]
+    outputs = [target for target in targets if target not in files]
+    if files and outputs:  # asked for both at once, DVC deletes the outputs
+        return sorted({*checkout(root, *files), *checkout(root, *outputs)})
     paths = [str(root / target) for target in targets]
     with opened(root) as repo:
         has_one = bool(repo.config["core"].get("remote"))

@@ -138,7 +138,7 @@ def test_other_shells_get_their_script(root: Path, shell: str, expected: str) ->
     ],
 )
 def test_a_misspelt_parameter_is_told_with_what_is_like_it(root: Path, assignment: str, meant: str) -> None:
-    from flows.commands.set_params import set_params
+    from tasks.commands.writing.set_params import set_params
 
     with pytest.raises(ConfigError, match=f"did you mean {meant}\\?"):
         set_params(root, [assignment])

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, Skeleton, parse_schema
-from tasks.commands import schema_text
-from tasks.commands.schema_text import format_schema, with_schema
+from tasks.commands.writing import schema_text
+from tasks.commands.writing.schema_text import format_schema, with_schema
 from tasks.workspace.documents import parse_document
 
 NAMES = (

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import loads_yaml
 
-from flows.commands.set_params import set_params
 from keypipe.errors import ConfigError
-from tasks.commands.schema_text import with_schema
+from tasks.commands.writing.schema_text import with_schema
+from tasks.commands.writing.set_params import set_params
 from tasks.versions.stages.lockfile import Files, join_locks
 from tasks.workspace.changes import read_last_schema, schema_changes
 from tasks.workspace.documents import format_value, format_yaml, parse_document, parse_yaml

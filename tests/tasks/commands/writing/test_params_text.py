@@ -11,12 +11,12 @@ from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, Skeleton
-from tasks.commands.params_text import assign, comment
-from tasks.commands.schema_text import with_schema
+from tasks.commands.writing.params_text import assign, comment
+from tasks.commands.writing.schema_text import with_schema
 from tasks.workspace.documents import parse_document
 from tasks.workspace.params import load_schema
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 TEXT = """\
 # the whole file's comment
 seed: 42

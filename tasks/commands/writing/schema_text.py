@@ -18,7 +18,7 @@ from keypipe.errors import ConfigError
 from keypipe.files.atomic import write_text
 from keypipe.files.texts import DOUBTFUL, is_doubtful
 from keypipe.keypoints.skeleton import Schema, find_pairs
-from tasks.commands.params_text import assign, to_comment
+from tasks.commands.writing.params_text import assign, to_comment
 from tasks.workspace.documents import decode_yaml, parse_document, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
 

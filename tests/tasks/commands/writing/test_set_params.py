@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.set_params import parse_assignment, set_params
 from keypipe.errors import ConfigError
+from tasks.commands.writing.set_params import parse_assignment, set_params
 from tests.flows.toy import DVC_YAML, PARAMS, REPOSITORY
 
 

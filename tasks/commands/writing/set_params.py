@@ -9,7 +9,7 @@ from typing import Any
 
 from keypipe.errors import ConfigError
 from keypipe.files.atomic import write_text
-from tasks.commands.params_text import assign
+from tasks.commands.writing.params_text import assign
 from tasks.workspace.documents import decode_yaml, parse_yaml
 from tasks.workspace.places import PARAMS_FILE
 
