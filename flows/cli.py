@@ -17,7 +17,7 @@ from flows.command_line.registered import models as registered
 from flows.command_line.runs import runs
 from keypipe.errors import PoseError
 from keypipe.printable import to_printable
-from tasks.workspace.access import explain, name_user
+from tasks.workspace.access import explain_end, name_user
 
 EXIT_CODES = {
     0: "done",
@@ -75,7 +75,7 @@ def main(root: Path) -> None:
         click.echo(to_printable(f"keypipe: {error}"), err=True)
         sys.exit(USER_ERROR)
     except OSError as error:
-        if (said := explain(error)) is None:
+        if (said := explain_end(error, root)) is None:
             raise
         click.echo(to_printable(f"keypipe: {said}"), err=True)
         sys.exit(USER_ERROR)

@@ -19,7 +19,7 @@ from keypipe.dataset.coco import CUT, DEPTH, CocoFile
 from keypipe.dataset.yolo import view_names
 from keypipe.errors import ConfigError
 from keypipe.keypoints.skeleton import Schema, schema_to_mapping
-from tasks.engine.door.training import FITNESS, LEARNS, Epoch, Start, Trained, TrainJob, engine
+from tasks.engine.door.training import FITNESS, LEARNS, Batch, Epoch, Start, Trained, TrainJob, engine
 from tasks.grading import preflight
 from tasks.grading.augmentation import DEFAULT_AUGMENTATION, Augmentation, StrengthCourse
 from tasks.grading.epochs import FIGURES, make_scorer
@@ -36,7 +36,7 @@ from tasks.versions.stages.state import stage_fingerprint
 from tasks.versions.weights import check_kept
 from tasks.workspace import params as read
 from tasks.workspace.dataset import read_depth, read_schema, read_split, refresh_view
-from tasks.workspace.models import FORMAT, LICENSE, Summary, TrainingRecord, decode_figures
+from tasks.workspace.models import BATCHES, FORMAT, LICENSE, Summary, TrainingRecord, decode_figures
 from tasks.workspace.places import (
     BEST,
     DATA_YAML,
@@ -161,7 +161,13 @@ def run(
     job = _to_job(params, grading, seed, local, schema, splits, scratch, root)
     witness = Witness(params, schema, scratch, root, record)
     on_preflight = witness.on_preflight if params.preflight else None
-    job = msgspec.structs.replace(job, on_start=witness.on_start, on_epoch=witness.on_epoch, on_preflight=on_preflight)
+    job = msgspec.structs.replace(
+        job,
+        on_batches=witness.on_batches,
+        on_start=witness.on_start,
+        on_epoch=witness.on_epoch,
+        on_preflight=on_preflight,
+    )
     try:
         with tracking.ending(witness.live):
             headline, not_repeatable = witness.finish(engine().train(job))
@@ -201,6 +207,7 @@ def _to_job(
         new_head=params.new_head,
         augmentation=StrengthCourse(params.augmentation),
         paste=params.paste,
+        batches=parse_batches(os.environ.get(BATCHES, "")),
     )
 
 
@@ -238,6 +245,17 @@ class Witness:
         self._record.tags |= tags
         self.live.set_tags(tags)
 
+    def on_batches(self, batches: Sequence[Batch], why: str) -> None:
+        """Tell and record that the batch is not of the size that the parameters say."""
+        told = describe_batches(batches)
+        self._record.tags[tracking.BATCHES] = told
+        self.live.set_tags({tracking.BATCHES: told})
+        say(
+            f"warning: {why}; going on with {batches[-1].size}"
+            if why
+            else f"train: a batch of {told}, for want of memory"
+        )
+
     def on_epoch(self, epoch: Epoch) -> None:
         """Take in an epoch."""
         epoch, odd = _without_odd(epoch)
@@ -259,7 +277,7 @@ class Witness:
             PoseError: nothing would be learnt.
         """
         if found is None:
-            say("pre-flight: left out, a batch does not fit into the device's memory; going on with smaller ones")
+            say("pre-flight: left out, memory does not hold a batch and what is measured beside it")
         else:
             preflight.assess(found.facts, self._params.arguments)
             for line in preflight.describe(found.facts, found.times):
@@ -279,7 +297,7 @@ class Witness:
             The headline, and why another run with the same data and parameters may differ.
         """
         self._record.epochs = self._progress.epochs
-        notes = warn(self._record.epochs, self._progress.odd)
+        notes = warn(self._record.epochs, self._progress.odd, trained.batches)
         for note in notes:
             say(f"warning: {note}")
         description = {"schema": schema_to_mapping(self._schema), "license": LICENSE, "version": __version__}
@@ -429,12 +447,32 @@ def _epoch_line(epoch: Epoch) -> str:
     )
 
 
-def warn(epochs: Sequence[Mapping[str, float]], odd: Sequence[Sequence[str]] = ()) -> list[str]:
+def parse_batches(text: str) -> tuple[Batch, ...]:
+    """Parse sizes of the batch, such as ``1:16 12:8``: 16 at first, 8 from epoch 12 on.
+
+    Raises:
+        ConfigError: they are none.
+    """
+    try:
+        return tuple(Batch(*map(int, part.split(":", 1))) for part in text.split())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{BATCHES}={text!r}: expected sizes of batches by epoch, such as `1:16 12:8`") from error
+
+
+def describe_batches(batches: Sequence[Batch]) -> str:
+    """Return sizes of the batch in words: ``8 from epoch 1``."""
+    return ", ".join(f"{batch.size} from epoch {batch.epoch}" for batch in batches)
+
+
+def warn(
+    epochs: Sequence[Mapping[str, float]], odd: Sequence[Sequence[str]] = (), batches: Sequence[Batch] = ()
+) -> list[str]:
     """Return warnings about a finished training.
 
     Args:
         epochs: metrics of each epoch, by their MLflow names.
         odd: names of those of each epoch that were not a number.
+        batches: sizes of the batch where memory has forced others than ``train.batch``.
     """
     box = max((epoch.get("val_ultralytics/box_mAP50", 0.0) for epoch in epochs), default=0.0)
     pose = max((epoch.get("val_ultralytics/pose_mAP50", 0.0) for epoch in epochs), default=0.0)
@@ -444,6 +482,8 @@ def warn(epochs: Sequence[Mapping[str, float]], odd: Sequence[Sequence[str]] = (
             f"boxes are learnt (mAP50 {box:.2f}) and keypoints are not (mAP50 {pose:.2f}):"
             " look at keypoint order and left/right names, train longer, or start with a larger train.loss_sigma (from)"
         )
+    if batches:
+        notes.append(f"memory did not hold train.batch: it was trained with a batch of {describe_batches(batches)}")
     for name, count in Counter(name for names in odd for name in names).items():
         notes.append(f"{name} was not a number in {count} of {len(epochs)} epochs; on a GPU try train.amp: false")
     return notes
@@ -453,7 +493,8 @@ def _summarise(record: TrainingRecord, run_id: str, trained: Trained, best_by: s
     name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
     value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
     headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
-    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value, LEARNS, FORMAT)
+    batches = [(batch.epoch, batch.size) for batch in trained.batches]
+    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value, LEARNS, FORMAT, batches)
 
 
 def _collect(

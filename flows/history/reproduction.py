@@ -32,7 +32,8 @@ from tasks.versions.stages.state import stage_names
 from tasks.versions.store import checkout, opened_commit
 from tasks.versions.trees import add_tree, remove_tree
 from tasks.versions.weights import list_versioned
-from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, STATE
+from tasks.workspace.models import BATCHES
+from tasks.workspace.places import LOCAL_FILE, LOCK, RAW_FILE, RECORD, STATE
 from tasks.workspace.program import write_json
 from tasks.workspace.scratch import remove
 
@@ -109,8 +110,9 @@ def reproduce(root: Path, name: str, *, check: bool, tolerance: float, say: Say)
         _fetch(root, tree, check=check, same_machine=run.machine == machine_type(), say=say)
         trained = False
         recorded = lockfile.parse_lock((tree / LOCK).read_text(encoding="utf-8"))
+        batches = _read_batches(root, snapshot.commit)
         for stage in [name for name in stage_names(tree) if name in recorded]:
-            did = _run_stage(tree, stage, force=check, say=say)
+            did = _run_stage(tree, stage, batches if stage == "train" else "", force=check, say=say)
             trained = trained or (stage == "train" and did == "ran")
         lines = tuple(_compare(root, tree, run, snapshot.commit, exact=exact, tolerance=tolerance))
         place = RESULTS / run.name
@@ -181,11 +183,20 @@ def _fetch(root: Path, tree: Path, *, check: bool, same_machine: bool, say: Say)
         checkout(tree)
 
 
-def _run_stage(tree: Path, stage: str, *, force: bool, say: Say) -> str:
+def _read_batches(root: Path, commit: str) -> str:
+    """Return the sizes that memory had forced on the run's batch, as the variable ``BATCHES`` takes them."""
+    with opened_commit(root, commit) as read:
+        content = read(RECORD.as_posix())
+    batches = msgspec.json.decode(content).get("batches", []) if content else []
+    return " ".join(f"{epoch}:{size}" for epoch, size in batches)
+
+
+def _run_stage(tree: Path, stage: str, batches: str, *, force: bool, say: Say) -> str:
     """Run a stage of the tree; returns what DVC did."""
     tracked = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "KEYPIPE_LEASE"}
     env = {key: value for key, value in program_environment().items() if key not in tracked}
     env[snapshots.SWITCH] = "off"
+    env |= {BATCHES: batches} if batches else {}
     outcome = run_stage_process(tree, stage, env, say, force=force)
     raise_failure(tree, stage, outcome)
     return outcome.did

@@ -23,6 +23,7 @@ from tasks.tracking.outbox import Box, RunInfo
 from tasks.tracking.sending.courier import Courier
 from tasks.tracking.sending.delivery import PACKAGES_FILE, QUICK_SECONDS, deliver_all, open_training
 from tasks.tracking.tags import (
+    BATCHES,
     BOX,
     FINGERPRINT,
     HEADLINE,
@@ -45,6 +46,7 @@ from tasks.workspace.places import OUTBOX
 from tasks.workspace.program import say
 
 __all__ = [
+    "BATCHES",
     "BOX",
     "FINGERPRINT",
     "HEADLINE",

@@ -23,6 +23,8 @@ START = "keypipe.start"
 START_WEIGHTS = "keypipe.start.weights"
 START_KEYPOINTS = "keypipe.start.keypoints"
 START_TEACHER = "keypipe.start.teacher"
+BATCHES = "keypipe.batches"
+"""Sizes of a training's batch where memory did not hold the one of ``train.batch``, such as ``8 from epoch 1``."""
 
 REGISTERED = "keypipe.registered"
 """The registered version that came of a training, such as ``v3 of cow``."""

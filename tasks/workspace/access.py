@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import getpass
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tasks.workspace.places import (
     METRICS,
     MODELS,
     PARAMS_FILE,
+    RAW,
     RAW_FILE,
     REPORTS,
     STATE,
@@ -29,7 +31,21 @@ WRITTEN = (
 _WITH_FOLDERS = {REPORTS, STATE, _DVC}
 """Those whose folders they write into as well."""
 
-_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_BYTES = 1 << 20
+"""A disk with less room than this is full."""
+_NO_MEMORY = (
+    "out of memory",  # CUDA's allocator
+    "can't allocate memory",  # torch's for the CPU
+    "not enough memory",  # the same on Windows
+    "insufficient memory",  # OpenCV
+    "cannot allocate memory",  # ENOMEM, as what loads images passes it on
+    "cublas_status_alloc_failed",
+    "cudnn_status_internal_error",
+    "unable to find an engine",  # cuDNN, without room to work in; as Ultralytics takes it
+)
+_NOT_WRITTEN = ("failed writing file", "file write failed", "database or disk is full", "no space left on device")
+"""What torch, SQLite and others say that tell no number of an error."""
 
 
 def name_user() -> None:
@@ -87,6 +103,44 @@ def explain(error: OSError) -> str | None:
         return None
     places = " and ".join(str(name) for name in (error.filename, error.filename2) if name)
     return f"{places or 'the disk'}: {os.strerror(error.errno).lower()}"
+
+
+def explain_end(error: BaseException, root: Path) -> str | None:
+    """Return in one line what an error says of the machine, whatever library has raised it, or None.
+
+    Args:
+        error: with those that it came of.
+        root: the workspace, whose disk is looked at.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and (said := explain(seen) or _explain_vanished(seen, root)):
+            return said
+        seen = seen.__cause__ or seen.__context__
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if is_memory_end(error):
+        return f"memory ended ({first}); end what else runs, or lower the stage's batch or imgsz in params.yaml"
+    if shutil.disk_usage(root).free < _FULL_BYTES:
+        return f"{root}: no space left on device ({first})"
+    if any(phrase in str(error).lower() for phrase in _NOT_WRITTEN):
+        return f"a file could not be written ({first}); is there room on the disk, and under the limits of `ulimit -a`?"
+    return None
+
+
+def _explain_vanished(error: OSError, root: Path) -> str | None:
+    """Say that a file of the raw data went while it was read: people work there at any time."""
+    path = Path(os.fsdecode(error.filename)).absolute() if error.filename else Path()
+    if error.errno != errno.ENOENT or not path.is_relative_to((root / RAW).absolute()):
+        return None
+    return f"{path.relative_to(root.absolute())}: is gone; somebody works on the raw data just now, so try again"
+
+
+def is_memory_end(error: BaseException) -> bool:
+    """Tell whether an error says that memory has ended, the machine's or the device's."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, Exception) and any(phrase in text for phrase in _NO_MEMORY)
 
 
 def _list_written(root: Path, moved: Sequence[Path]) -> Iterator[Path]:

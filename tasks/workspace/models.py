@@ -14,6 +14,9 @@ from tasks.workspace.places import BEST, RECORD
 FORMAT = 2
 """Of ``models/train.json``."""
 
+BATCHES = "KEYPIPE_BATCHES"
+"""Environment variable of a training that is reproduced: the sizes of its batch, such as ``1:16 12:8``."""
+
 LICENSE = "AGPL-3.0-or-later"  # Ultralytics' own, which its weights inherit
 
 T = TypeVar("T")
@@ -51,6 +54,8 @@ class Summary(msgspec.Struct):
         best_by: the figure that the best epoch was chosen by.
         best_value: what that figure was; the stage validate measures it again, from the file.
         learns: number of what a training of these data and parameters learns, see ``tasks.engine.training.job``.
+        batches: from which epoch on, from 1, the batch had which size, such as ``[[1, 8]]``, where memory has forced
+            another one on the training than ``train.batch``.
         format: of this file; 1, without ``learns`` and ``format``, is read as well.
     """
 
@@ -63,6 +68,7 @@ class Summary(msgspec.Struct):
     best_value: float
     learns: int = 1
     format: int = 1
+    batches: list[tuple[int, int]] = []
 
 
 def read_record(root: Path) -> Summary:

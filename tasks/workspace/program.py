@@ -14,7 +14,7 @@ import msgspec
 
 from keypipe.errors import ConfigError, Fault, FaultsError, PoseError
 from keypipe.files.atomic import replacing_file
-from tasks.workspace.access import check_braces, check_place, explain, name_user
+from tasks.workspace.access import check_braces, check_place, explain_end, name_user
 from tasks.workspace.places import FAILURES, FINISHED
 from tasks.workspace.scratch import remove, remove_abandoned, scratch_path
 
@@ -89,15 +89,17 @@ def run_program(stage: str, run: Callable[[Path], None]) -> None:
 
 
 def _run(root: Path, run: Callable[[Path], None]) -> None:
-    """Run a stage; what it lacks of the machine, space or permission, is no bug of its.
+    """Run a stage; what it lacks of the machine, space, memory or permission, is no bug of its.
 
     Raises:
         PoseError: something is lacking, or what the stage raises.
     """
     try:
         run(root)
-    except OSError as error:
-        if said := explain(error):
+    except PoseError:
+        raise
+    except Exception as error:
+        if said := explain_end(error, root):
             raise ConfigError(said) from error
         raise
 

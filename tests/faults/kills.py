@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ Work = Callable[[Path], Any]
 
 
 def killed_at_steps(
-    template: Path, folder: Path, work: Work, *, sample: int | None = None, commits: bool = False
+    template: Path,
+    folder: Path,
+    work: Work,
+    *,
+    sample: int | None = None,
+    commits: bool = False,
+    touching: Sequence[str] = ("",),
 ) -> Iterator[tuple[int, int, Path]]:
     """Yield copies of a place in each of which work was killed, at another of its steps.
 
@@ -33,6 +39,7 @@ def killed_at_steps(
         work: what is done in a copy.
         sample: how many of its steps, evenly spread; None: every one.
         commits: a step is a commit to a database, and no change to files.
+        touching: only changes of files count in whose path one of these stands.
 
     Yields:
         The step, how many there are, and the copy.
@@ -41,7 +48,7 @@ def killed_at_steps(
     def run_in_copy(name: str, step: int) -> Path:
         place = folder / name
         shutil.copytree(template, place, symlinks=True)
-        killed, done = run_killed(lambda: work(place), place, step, commits=commits)
+        killed, done = run_killed(lambda: work(place), place, step, commits=commits, touching=touching)
         assert killed == (step > 0), f"step {step} was not reached, but {done}"
         steps.append(done)
         return place
@@ -62,7 +69,9 @@ def run_whole(work: Callable[[], Any]) -> None:
     assert not run_killed(work, Path("/"), 0)[0]
 
 
-def run_killed(work: Callable[[], Any], folder: Path, step: int, *, commits: bool = False) -> tuple[bool, int]:
+def run_killed(
+    work: Callable[[], Any], folder: Path, step: int, *, commits: bool = False, touching: Sequence[str] = ("",)
+) -> tuple[bool, int]:
     """Do work in a process of its own that is killed before its so many-th change to files below a folder.
 
     Args:
@@ -70,6 +79,7 @@ def run_killed(work: Callable[[], Any], folder: Path, step: int, *, commits: boo
         folder: changes elsewhere are no steps.
         step: counted from 1; 0 kills nothing.
         commits: what counts are commits to databases, wherever they lie, and no changes to files.
+        touching: only changes of files count in whose path one of these stands.
 
     Returns:
         Whether it was killed (False: it ended well, with fewer steps), and how many steps it came to.
@@ -77,7 +87,7 @@ def run_killed(work: Callable[[], Any], folder: Path, step: int, *, commits: boo
     with mmap.mmap(-1, 8) as shared:
         process = os.fork()
         if process == 0:
-            os._exit(_work_until(work, str(folder.resolve()), step, shared, commits=commits))
+            os._exit(_work_until(work, str(folder.resolve()), step, shared, commits=commits, touching=touching))
         _, status = os.waitpid(process, 0)
         done = int.from_bytes(shared[:8], "little")
     if os.WIFSIGNALED(status):
@@ -101,7 +111,9 @@ def kill_before(event: str, word: str, number: int) -> None:
     sys.addaudithook(notice)
 
 
-def _work_until(work: Callable[[], Any], folder: str, step: int, shared: mmap.mmap, *, commits: bool) -> int:
+def _work_until(
+    work: Callable[[], Any], folder: str, step: int, shared: mmap.mmap, *, commits: bool, touching: Sequence[str]
+) -> int:
     process = os.getpid()
 
     def count(*_: Any) -> None:
@@ -116,7 +128,8 @@ def _work_until(work: Callable[[], Any], folder: str, step: int, shared: mmap.mm
         if event not in _CHANGES and not (event == "open" and _writes(arguments)):
             return
         # Paths that are relative to an open folder, as shutil.rmtree's, are below it as well.
-        if any(one[0] != "/" or os.path.realpath(one).startswith(folder) for one in _paths(arguments)):
+        paths = [one for one in _paths(arguments) if one[0] != "/" or os.path.realpath(one).startswith(folder)]
+        if any(word in one for one in paths for word in touching):
             count()
 
     if commits:

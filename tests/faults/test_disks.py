@@ -142,3 +142,126 @@ def test_a_file_that_vanishes_after_it_was_listed_is_said(workspace_once: Path, 
     else:
         victim.with_suffix(".json").unlink()
     run_stages(root, "convert")
+
+
+LOSE = """\
+import os, sys
+from pathlib import Path
+import keypipe.images.pixels
+from tasks.commands import doctor
+
+how, *victims = sys.argv[1:]
+look = doctor.diagnose
+
+def change(*arguments, **options):
+    for victim in victims:
+        os.unlink(victim) if how == "vanish" else Path(victim).write_bytes(Path(victim).read_bytes()[:700])
+    return look(*arguments, **options)
+
+doctor.diagnose = change
+sys.argv[1:] = ["doctor"]
+from flows.cli import main
+main(Path.cwd())
+"""
+"""Looks at a folder of which somebody moves or saves files when the annotations are read, and the images are not."""
+
+
+@pytest.mark.parametrize("how", ["vanish", pytest.param("half saved", marks=pytest.mark.faults)])
+@pytest.mark.parametrize("which", ["labelled image", "image without labels", "annotations"])
+def test_the_doctor_looks_on_though_files_vanish_or_are_saved_while_it_reads(
+    workspace_once: Path, tmp_path: Path, how: str, which: str
+) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(workspace_once, root, symlinks=True)
+    labels = sorted((root / "data/raw").rglob("*.json"))
+    labels[1].unlink()
+    victim = {
+        "labelled image": labels[0].with_suffix(".jpg"),
+        "image without labels": labels[1].with_suffix(".jpg"),
+        "annotations": labels[0],
+    }[which]
+    assert victim.exists()
+    command = [sys.executable, "-c", LOSE, how, str(victim)]
+    done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    gone = f"{victim.relative_to(root)}: is gone; somebody works on the raw data just now"
+    assert gone in done.stderr or "annotation files, " in done.stdout, done.stdout + done.stderr
+    command = [sys.executable, "-m", "keypipe", "doctor"]
+    again = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    assert "annotation files, " in again.stdout, again.stdout + again.stderr
+
+
+READS = """\
+import os, sys
+import keypipe.images.pixels as pixels
+stage, victim = sys.argv[1:]
+look = pixels._look_at_all
+
+def change(*arguments, **options):
+    with open(victim, "r+b") as file:
+        file.truncate(700)
+    return look(*arguments, **options)
+
+pixels._look_at_all = change
+from tasks import split
+from tasks.workspace.program import run_program
+run_program("split", split.main)
+"""
+
+
+def test_an_image_that_is_saved_while_split_hashes_it_is_said_and_the_outputs_stay(
+    workspace_once: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(workspace_once, root, symlinks=True)
+    before = state(root, "split")[0]
+    shutil.rmtree(root / ".keypipe", ignore_errors=True)
+    (root / "data/dataset/manifest.csv").unlink()
+    victim = min((root / "data/raw").rglob("*.jpg"))
+    command = [sys.executable, "-c", READS, "split", str(victim)]
+    done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"1 images differ from what was converted, such as {victim.relative_to(root)}; run convert" in done.stderr
+    assert state(root, "split")[0] == before
+
+
+SAVES = """\
+import sys
+import keypipe.annotations.folder as folder
+
+listed, victim = folder.look_through, sys.argv[1]
+
+def list_and_save(*arguments, **options):
+    found = listed(*arguments, **options)
+    with open(victim, "r+b") as file:  # labelme opens the file for writing, and has written half
+        file.truncate(len(file.read()) // 2)
+    return found
+
+folder.look_through = list_and_save
+from tasks import convert
+from tasks.workspace.program import run_program
+run_program("convert", convert.main)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".json", pytest.param(".jpg", marks=pytest.mark.faults)])
+def test_a_file_that_is_half_saved_while_convert_reads_it_is_a_fault_that_names_it(
+    workspace_once: Path, tmp_path: Path, suffix: str
+) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(workspace_once, root, symlinks=True)
+    before = state(root, "convert")
+    victim = min((root / "data/raw").rglob(f"*{suffix}"))
+    whole = victim.read_bytes()
+    os.utime(victim, (1, 1))
+    done = subprocess.run(
+        [sys.executable, "-c", SAVES, victim], cwd=root, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    if suffix == ".json":
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert victim.name in done.stderr
+        assert state(root, "convert") == before
+    victim.write_bytes(whole)
+    run_stages(root, "convert")
+    assert state(root, "convert")[0] == before[0]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tasks.engine.training import run
-from tasks.engine.training.job import FITNESS, LEARNS, Epoch, Start, Trained, TrainJob
+from tasks.engine.training.job import FITNESS, LEARNS, Batch, Epoch, Start, Trained, TrainJob
 
-__all__ = ["FITNESS", "LEARNS", "Epoch", "Start", "TrainJob", "Trained", "TrainingEngine", "engine"]
+__all__ = ["FITNESS", "LEARNS", "Batch", "Epoch", "Start", "TrainJob", "Trained", "TrainingEngine", "engine"]
 
 
 class TrainingEngine(Protocol):
@@ -33,7 +33,8 @@ class TrainingEngine(Protocol):
         """Train, or go on with a killed training from the end of its last whole epoch.
 
         Raises:
-            PoseError: arguments, weights or the dataset cannot be used, or the loss diverges.
+            PoseError: arguments, weights or the dataset cannot be used, the loss diverges, or memory ends though the
+                batch was halved.
         """
         ...
 

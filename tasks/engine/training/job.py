@@ -71,6 +71,22 @@ def start_unseen(_start: Start) -> None:
     """Take the place of ``TrainJob.on_start`` where nobody asks."""
 
 
+class Batch(msgspec.Struct, frozen=True):
+    """The size of the training's batch from an epoch on.
+
+    Attributes:
+        epoch: the first of that size, from 1.
+        size: images.
+    """
+
+    epoch: int
+    size: int
+
+
+def take_batches(_batches: Sequence[Batch], _why: str) -> None:
+    """Take the place of ``TrainJob.on_batches`` where nobody asks."""
+
+
 class TrainJob(msgspec.Struct):
     """One training.
 
@@ -90,10 +106,14 @@ class TrainJob(msgspec.Struct):
         new_head: weights for another number of keypoints may be used, with a fresh keypoint head.
         augmentation: how strongly images are changed in every epoch.
         paste: share of the images that get an object of another one, at full strength.
+        batches: sizes of the batch where it is not the one of the arguments throughout, as a run that is reproduced
+            had them; in the order of their epochs.
+        on_batches: gets these, and those that memory has forced on the training so far, whenever it is set up with any;
+            and why there is a new one, one line, empty where there is none.
         on_start: gets what the training starts from, before anything is trained; once more after a kill.
         on_epoch: called after every epoch.
         on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
-            into the device's memory; may raise to stop. Without it they are not looked at.
+            into memory; may raise to stop. Without it they are not looked at.
     """
 
     model: str
@@ -111,6 +131,8 @@ class TrainJob(msgspec.Struct):
     new_head: bool = False
     augmentation: StrengthCourse = msgspec.field(default_factory=StrengthCourse)
     paste: float = 0.0
+    batches: tuple[Batch, ...] = ()
+    on_batches: Callable[[Sequence[Batch], str], None] = take_batches
     on_start: Callable[[Start], None] = start_unseen
     on_epoch: Callable[[Epoch], None] = tell_nobody
     on_preflight: Callable[[Preflight | None], None] | None = None
@@ -125,6 +147,7 @@ class Trained(msgspec.Struct):
         best_epoch: number of the best epoch, from 1.
         folder: where the curves and plots are.
         not_repeatable: why another run with the same data, code and parameters may differ; None where it does not.
+        batches: sizes of the batch where it was not the one of the arguments throughout.
     """
 
     best: Path
@@ -132,6 +155,7 @@ class Trained(msgspec.Struct):
     best_epoch: int
     folder: Path
     not_repeatable: str | None
+    batches: tuple[Batch, ...] = ()
 
 
 def metric_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ import msgspec
 from keypipe.errors import ConfigError, ModelError
 from keypipe.keypoints.skeleton import Schema
 from tasks.engine.settings import configure, first_line, use_font_in_plots
+from tasks.engine.training import memory
 from tasks.engine.training.arguments import RESERVED, read_train_arguments
 from tasks.engine.training.job import STATE_FILE, Start, Trained, TrainJob
 from tasks.engine.training.transfer import Transfer, match_keypoints, read_known_schema
 from tasks.engine.weights import explain_refusal, has_second_head, hash_weights, write_checkpoint
+from tasks.workspace.access import is_memory_end
 
 __all__ = ["RESERVED", "configure", "read_reached_epoch", "read_train_arguments", "train", "write_checkpoint"]
 
@@ -33,11 +36,10 @@ def train(job: TrainJob) -> Trained:
     Raises:
         ConfigError: Ultralytics refuses an argument, or several devices are asked for.
         DatasetError: its loader holds other objects than were converted.
-        ModelError: the weights cannot be loaded, or are for another number of keypoints, or the loss diverges.
+        ModelError: the weights cannot be loaded, or are for another number of keypoints, or the loss diverges, or
+            memory ends though the batch was halved.
     """
     from ultralytics.cfg import get_cfg
-
-    from tasks.engine.training.trainer import Trainer
 
     if isinstance(job.device, str) and "," in job.device:
         raise ConfigError(f"local.yaml: device: {job.device!r}: a training uses one device")
@@ -56,6 +58,36 @@ def train(job: TrainJob) -> Trained:
         get_cfg(overrides=arguments)
     except (TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"train: Ultralytics refuses an argument: {error}") from error
+    memory.check_batches(job.batches)
+    if killed := memory.find_killed(job.scratch):
+        _shrink(job, killed)
+    elif batches := memory.read_batches(job.scratch, job.batches):
+        job.on_batches(batches, "")
+    while True:
+        try:
+            return _train(job, dict(arguments), folder)
+        except memory.RebatchError:
+            pass  # the state of the last epoch is kept: from there
+        except memory.MemoryEndError as ended:
+            _shrink(job, ended)
+        memory.release()
+
+
+def _shrink(job: TrainJob, ended: memory.MemoryEndError) -> None:
+    """Let the training go on with half the batch from its last whole epoch."""
+    why = memory.shrink(job.scratch, job.batches, read_reached_epoch(job.scratch) + 1, ended)
+    job.on_batches(memory.read_batches(job.scratch, job.batches), why)
+
+
+def _train(job: TrainJob, arguments: dict[str, Any], folder: Path) -> Trained:
+    """Train, or go on, with the batch that is due.
+
+    Raises:
+        MemoryEndError: there is not enough memory for it.
+        RebatchError: another one is due.
+    """
+    from tasks.engine.training.trainer import Trainer
+
     model, transfer = load_start(job.model, job.schema, new_head=job.new_head)
     if arguments.get("nms") is False and not has_second_head(model.model):
         raise ConfigError(f"train.nms: {job.model} has no head that finds an object once; yolo26n-pose.yaml has")
@@ -71,14 +103,30 @@ def train(job: TrainJob) -> Trained:
     model.add_callback("on_pretrain_routine_end", lambda _: started.append(True))
     try:
         model.train(trainer=partial(Trainer, job, transfer), **arguments)
-    except (NotImplementedError, ValueError) as error:
-        if started:
-            raise
+    except memory.RebatchError:
+        raise memory.RebatchError from None
+    except Exception as error:
+        if is_memory_end(error) or memory.is_loader_killed(error, job.scratch):
+            batch = int(getattr(model.trainer, "batch_size", 0) or arguments.get("batch") or 1)
+            why = first_line(error)
+            _forget_frames(error)  # which hold what the memory was taken by
+            raise memory.MemoryEndError(batch, why) from None
         # Some values, such as an optimizer's name, are looked at only while the training is set up.
-        raise ConfigError(f"train: Ultralytics refuses an argument: {first_line(error)}") from error
+        if isinstance(error, NotImplementedError | ValueError) and not started:
+            raise ConfigError(f"train: Ultralytics refuses an argument: {first_line(error)}") from error
+        raise
     trainer = model.trainer
     reason = why_not_repeatable(trainer.device.type, vars(trainer.args))
-    return Trained(trainer.best, trainer.last, trainer.best_number, folder, reason)
+    batches = tuple(memory.read_batches(job.scratch, job.batches))
+    return Trained(trainer.best, trainer.last, trainer.best_number, folder, reason, batches)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of all that the frames of an error, and of those before it, hold."""
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__context__
 
 
 def read_reached_epoch(scratch: Path) -> int:

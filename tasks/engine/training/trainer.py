@@ -21,10 +21,11 @@ from ultralytics.utils.torch_utils import ModelEMA, qat_state, strip_optimizer, 
 from keypipe.errors import ModelError
 from tasks.engine.recording import RecordingValidator
 from tasks.engine.training import measure as preflight
-from tasks.engine.training import repeat
+from tasks.engine.training import memory, repeat
 from tasks.engine.training.job import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded, metric_name
 from tasks.engine.training.transfer import Transfer, adopt_keypoints, is_narrower
 from tasks.engine.weights import read_checkpoint
+from tasks.workspace.access import is_memory_end
 
 VALIDATION_BATCH = 16
 """Images a batch in validation. Images of a batch share a padded shape, so that figures depend on it; this is the
@@ -32,6 +33,8 @@ default of ``validate.batch``."""
 
 _CACHE_SHARE = 0.25
 _NAN_ATTEMPTS = 3
+_NO_MORE_RETRIES = 3
+"""Of Ultralytics, after memory has ended."""
 
 
 class Trainer(PoseTrainer):  # type: ignore[misc]
@@ -67,12 +70,16 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         self._left_over: dict[str, torch.Tensor] = {}
         self._resumed = False
         self._catching_up = False
-        if self._state is not None:  # which is smaller than asked for where memory had run out
-            overrides = {**overrides, "batch": self._state["batch_size"]}
+        self._batches = memory.read_batches(job.scratch, job.batches)
+        reached = self._state["epoch"] + 1 if self._state is not None else 0
+        size = memory.batch_of(self._batches, reached + 1) or (self._state or {}).get("batch_size")
+        if size is not None:  # also where the engine has found the size by itself
+            overrides = {**overrides, "batch": size}
         super().__init__(overrides=overrides, _callbacks=_callbacks)
         if job.workers is not None:  # Ultralytics sets 0 on the CPU, whatever it is told
             self.args.workers = job.workers
         for event, hook in (
+            ("on_pretrain_routine_end", Trainer._note_attempt),
             ("on_pretrain_routine_end", Trainer._check_and_speed_up),
             ("on_pretrain_routine_end", Trainer._look_ahead),
             ("on_train_epoch_start", Trainer._start_epoch),
@@ -148,6 +155,9 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
             self.model.to(memory_format=torch.channels_last)
             self.ema.ema.to(memory_format=torch.channels_last)
 
+    def _note_attempt(self) -> None:
+        memory.note_attempt(self.job.scratch, self.batch_size)
+
     def _look_ahead(self) -> None:
         """Look at the first batches of a training that starts, with a copy of the network in its place."""
         if self.job.on_preflight is None or self._resumed:
@@ -158,8 +168,10 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
             self._set_loss_sigma()
             self._model_train()
             found = preflight.measure(self, self._key)
-        except torch.OutOfMemoryError:  # the first epoch will halve the batch
-            found = None
+        except Exception as error:
+            if not is_memory_end(error):
+                raise
+            found = None  # what it needs beside the training may be what is too much; the first epoch shows it
         finally:
             self.model = model
         self._clear_memory()
@@ -184,6 +196,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         return self.job.augmentation.at(self.epoch, self.epochs)
 
     def _start_epoch(self) -> None:
+        # Ultralytics would halve the batch in the middle of the first epoch, and nothing would repeat it.
+        self._oom_retries = _NO_MORE_RETRIES
         repeat.seed_epoch(self.train_loader, *self._key, strength=self._strength)
         self._batch = -1
         self._set_loss_sigma()
@@ -310,6 +324,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         for path in self.wdir.glob("epoch-*.pt"):
             if path != self._best_path(self.best_number):
                 path.unlink()
+        if not self.stop and memory.batch_of(self._batches, self.epoch + 2) not in (None, self.batch_size):
+            raise memory.RebatchError
 
     def _gather_state(self) -> dict[str, Any]:
         model = unwrap_model(self.model)
@@ -343,7 +359,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         self._restore(state)
         unwrap_model(self.model).load_state_dict(state["model"])
         self._left_over = state["gradients"]
-        self._last_step = state["last_step"]
+        # Batches are counted by their number, which another size gives another meaning.
+        self._last_step = state["last_step"] if state["batch_size"] == self.batch_size else -1
         self._resumed = True
         self._rows = state["rows"]
         self.best_number = state["best_number"]

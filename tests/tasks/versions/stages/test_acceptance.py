@@ -24,7 +24,7 @@ from tasks.versions.stages.acceptance import (
 )
 from tasks.versions.stages.lockfile import locked_fingerprint
 from tasks.versions.stages.state import stage_fingerprint, stage_version
-from tests.faults.kills import SAMPLE, killed_at_steps, run_whole
+from tests.faults.kills import killed_at_steps, run_whole
 from tests.flows.toy import Toy, dvc, write_raw
 
 NOW, COMMIT = "2026-01-01T00:00:00+00:00", "0123456789abcdef"
@@ -60,7 +60,7 @@ def test_a_taking_that_is_killed_at_any_step_is_recorded_and_finished_by_the_nex
         if not stage_version(root, "train").clean:
             take_as_is(root, find_differences(root, "train", same), time=NOW, commit=COMMIT)
 
-    for step, steps, root in killed_at_steps(ran.root, tmp_path / "killed", take, sample=SAMPLE):
+    for step, steps, root in killed_at_steps(ran.root, tmp_path / "killed", take, touching=("accepted", "dvc.lock")):
         bring_back_files(root)
         fingerprint = locked_fingerprint((root / "dvc.lock").read_text(), "train")
         if fingerprint != before:
