@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,13 @@ from PIL import Image
 
 from benchmarks.trainings import PROTOCOLS, SHARED_DATA, prepare, run_quietly, set_training
 from benchmarks.workspace import environment, stage
+from keypipe import __version__
 from keypipe.demo.scene import write_demo
 from keypipe.images.media import VideoWriter, read_image
+from keypipe.inference.model_info import METADATA_KEY, format_keypipe_metadata
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Predictor, Thresholds
+from keypipe.keypoints.skeleton import parse_schema
 
 _EPOCHS = 25  # of the demo's model: it finds most animals then
 _SEED = 20
@@ -38,15 +41,16 @@ def train_model(folder: Path) -> Path:
     prepare(root, protocol)
     set_training(root, 0, {**protocol.arguments, "epochs": _EPOCHS})
     run_quietly(stage("train"), root, environment() | {"OMP_NUM_THREADS": "1"})
-    return export(root / "models/best.pt", protocol.arguments["imgsz"], folder)
+    own = format_keypipe_metadata(parse_schema(protocol.schema), "AGPL-3.0-or-later", __version__)
+    return export(root / "models/best.pt", protocol.arguments["imgsz"], folder, {METADATA_KEY: own})
 
 
-def export(checkpoint: Path, imgsz: int, folder: Path) -> Path:
+def export(checkpoint: Path, imgsz: int, folder: Path, metadata: Mapping[str, str] | None = None) -> Path:
     """Write a checkpoint as ONNX into a folder, and return the file's path."""
     from tasks.engine.door.exporting import engine
 
     engine().configure(folder)
-    return engine().export(checkpoint, "onnx", imgsz, {"simplify": True}, {}, folder, folder).path
+    return engine().export(checkpoint, "onnx", imgsz, {"simplify": True}, metadata or {}, folder, folder).path
 
 
 def choose_conf(model: Path, source: Path, objects: int) -> float:

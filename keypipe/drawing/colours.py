@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from keypipe.keypoints.skeleton import Schema, mirror_name
 
@@ -54,7 +55,11 @@ def keypoint_colours(schema: Schema) -> dict[str, Colour]:
     Returns:
         Colour by keypoint name, the same in every picture of this schema.
     """
-    slots, flip_idx = schema.slots, schema.flip_idx
+    return dict(_keypoint_colours(schema.slots, schema.flip_idx))
+
+
+@lru_cache(maxsize=64)
+def _keypoint_colours(slots: tuple[str, ...], flip_idx: tuple[int, ...]) -> dict[str, Colour]:
     pairs = [
         (name, slots[other]) for slot, (name, other) in enumerate(zip(slots, flip_idx, strict=True)) if slot < other
     ]
@@ -100,7 +105,11 @@ def class_colours(schema: Schema) -> dict[str, Colour]:
     Returns:
         Colour by class name.
     """
-    names = schema.class_names
+    return dict(_class_colours(schema.class_names))
+
+
+@lru_cache(maxsize=64)
+def _class_colours(names: tuple[str, ...]) -> dict[str, Colour]:
     if len(names) == 1:
         return {names[0]: PAPER}
     return {name: oklch_to_rgb(0.88, 0.11, 95 + 360 * i / len(names)) for i, name in enumerate(names)}

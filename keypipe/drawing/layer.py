@@ -164,8 +164,9 @@ def blend(picture: RgbImage, layer: NDArray[np.uint8]) -> None:
         layer: uint8 (height, width, 4), colours premultiplied by the opacity.
     """
     cv2 = import_cv2()
-    rest = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
-    picture[...] = cv2.add(cv2.multiply(picture, rest, scale=1 / 255), cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB))
+    rest = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(layer, 3)), cv2.COLOR_GRAY2RGB)
+    cv2.multiply(picture, rest, dst=rest, scale=1 / 255)
+    cv2.add(rest, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), dst=picture)
 
 
 def _clip_span(low: float, high: float, size: int) -> tuple[int, int]:

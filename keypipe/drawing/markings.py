@@ -21,6 +21,7 @@ CULPRIT: Colour = (255, 70, 60)
 
 _EDGE_STEPS = 8  # an edge goes over from one end's colour to the other's in so many steps at most
 _EDGE_STEP_PX = 4.0
+_EDGE_STEP_SHADES = 40.0  # what red, green or blue differ by, of 255, in a step: no eye sees it on so thin a line
 _DIM = 110 / 255  # opacity of the dark rim around a box
 _CASING = 150 / 255  # of that around edges
 _RIM = 190 / 255  # of that around keypoints
@@ -174,12 +175,15 @@ def _draw_edges(
     casing = [_ink(INK, _CASING)] * len(edges)
     layer.lines(starts, ends, sizes.line + 2 * sizes.casing, casing, round_ends=False)
     lengths = np.hypot(*(ends - starts).T)
-    n_steps = np.clip(np.ceil(lengths / max(_EDGE_STEP_PX, 2 * sizes.line)), 1, _EDGE_STEPS).astype(int)
+    ends_rgb = np.array([(of_keypoint[a], of_keypoint[b]) for a, b in edges], dtype=np.float64)
+    shades = np.abs(ends_rgb[:, 1] - ends_rgb[:, 0]).max(axis=1)
+    wanted = np.minimum(lengths / max(_EDGE_STEP_PX, 2 * sizes.line), shades / _EDGE_STEP_SHADES)
+    n_steps = np.clip(np.ceil(wanted), 1, _EDGE_STEPS).astype(int)
     edge = np.repeat(np.arange(len(edges)), n_steps)
     step = np.concatenate([np.arange(n) for n in n_steps])
     first, last = starts[edge], ends[edge]
     share, after = (((step + offset) / n_steps[edge])[:, None] for offset in (0, 1))
-    colours = np.array([(of_keypoint[a], of_keypoint[b]) for a, b in edges], dtype=np.float64)[edge]
+    colours = ends_rgb[edge]
     middle = (share + after) / 2
     mixed = np.rint(colours[:, 0] + middle * (colours[:, 1] - colours[:, 0])).astype(int).tolist()
     inks = [(red, green, blue, 255) for red, green, blue in mixed]

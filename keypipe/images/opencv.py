@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from keypipe.errors import PoseError
 
 
+@cache
 def import_cv2() -> Any:
     """Return OpenCV's module.
 

@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from keypipe.images.opencv import import_cv2
+
 _PAD_VALUE = 114  # ultralytics.data.augment.LetterBox
 
 
@@ -67,16 +69,17 @@ def letterbox(image_bgr: NDArray[np.uint8], imgsz: int | tuple[int, int]) -> tup
     Returns:
         The input as float32 (1, 3, height, width), RGB, 0 to 1; and where the image lies in it.
     """
-    import cv2
-
+    cv2 = import_cv2()
     input_h, input_w = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     height, width = image_bgr.shape[:2]
     placement = place_image((width, height), (input_w, input_h))
     resized = image_bgr
     if placement.resized_wh != placement.image_wh:
         resized = cv2.resize(image_bgr, placement.resized_wh, interpolation=cv2.INTER_LINEAR)
-    canvas = np.full((input_h, input_w, 3), _PAD_VALUE, dtype=np.uint8)
+    tensor = np.full((1, 3, input_h, input_w), _PAD_VALUE / np.float32(255), dtype=np.float32)
     left, top = placement.pad_xy
-    canvas[top : top + resized.shape[0], left : left + resized.shape[1]] = resized
-    planes = np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1))
-    return planes[None].astype(np.float32) / np.float32(255), placement
+    height, width = resized.shape[:2]
+    # Plane by plane, since OpenCV parts channels much faster than numpy transposes.
+    for channel, plane in zip((2, 1, 0), cv2.split(resized), strict=True):
+        np.divide(plane, np.float32(255), out=tensor[0, channel, top : top + height, left : left + width])
+    return tensor, placement

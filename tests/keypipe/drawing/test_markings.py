@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -71,7 +72,8 @@ def test_an_edge_goes_over_from_colour_to_colour() -> None:
     draw_objects(picture, [DrawnObject("cow", "", (20, 20, 480, 80), points)], SCHEMA)
     along = [tuple(colour) for colour in picture[50, 50:450].tolist()]
     lengths = Counter(along)
-    assert len([colour for colour, length in lengths.items() if length > 35]) == 8
     first, last = (np.array(keypoint_colours(SCHEMA)[name], dtype=int) for name in ("nose", "tail"))
-    assert np.abs(along[15] - (first + (last - first) / 16)).max() <= 1
-    assert np.abs(along[-15] - (last - (last - first) / 16)).max() <= 1
+    steps = len([colour for colour, length in lengths.items() if length > 35])
+    assert steps == math.ceil(np.abs(last - first).max() / 40)
+    assert np.abs(along[15] - (first + (last - first) / (2 * steps))).max() <= 1
+    assert np.abs(along[-15] - (last - (last - first) / (2 * steps))).max() <= 1
