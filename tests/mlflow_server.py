@@ -15,7 +15,7 @@ from flows.services.server import free_port
 
 
 class MlflowServer:
-    """A server on a database and a folder of artifacts that outlive it.
+    """A server on a database and a folder of artifacts that outlive it; ``settings`` of its environment name others.
 
     Attributes:
         url: its address, the same after every start.
@@ -31,9 +31,7 @@ class MlflowServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        store = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        store += ["--artifacts-destination", str(self.folder / "artifacts")]
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1", *store]
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -41,6 +39,8 @@ class MlflowServer:
                 cwd=self.folder,
                 env=environment
                 | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+                | {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.folder}/server.db"}
+                | {"MLFLOW_ARTIFACTS_DESTINATION": str(self.folder / "artifacts")}
                 | self._settings,
                 stdout=log,
                 stderr=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -44,7 +45,16 @@ def test_a_workspace_is_restored_from_its_backup(tmp_path: Path) -> None:
     (model,) = (shell.folder / "mlartifacts").glob("**/models/best.pt")
     assert model.stat().st_size == 200_000
     shell.run(commands("mlflow upgrade"))
-    shell.run("keypipe run")
+    learnt = json.loads((shell.folder / "models/train.json").read_text())["record"]["fingerprint"]
+    assert not knows(shell, learnt)
+    shell.run("keypipe run --force validate")  # which records the training that the workspace holds
+    assert knows(shell, learnt)
+
+
+def knows(shell: Shell, fingerprint: str) -> bool:
+    """Tell whether MLflow has a training of this fingerprint."""
+    with sqlite3.connect(shell.folder / "mlflow.db") as mlflow:
+        return bool(mlflow.execute("SELECT 1 FROM tags WHERE value = ?", [fingerprint]).fetchall())
 
 
 def describe(shell: Shell) -> tuple[Any, ...]:
@@ -184,10 +194,10 @@ def make_old_mlflow(url: str, behind: int = 12) -> str:
 
 OLD_ROWS = (
     "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage)"
-    " VALUES (0, 'Default', 's3://artifacts/old', 'active')",
+    " VALUES (0, 'Default', 'mlflow-artifacts:/0', 'active')",
     "INSERT INTO runs (run_uuid, name, user_id, status, start_time, end_time, source_type, source_name,"
     " entry_point_name, source_version, lifecycle_stage, artifact_uri, experiment_id)"
-    f" VALUES ('{OLD_RUN}', 'old', 'anna', 'FINISHED', 1, 2, 'LOCAL', '', '', '', 'active', 's3://artifacts/old', 0)",
+    f" VALUES ('{OLD_RUN}', 'old', 'anna', 'FINISHED', 1, 2, 'LOCAL', '', '', '', 'active', 'mlflow-artifacts:/0', 0)",
     "INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid)"
     f" VALUES ('loss', 0.25, 1, 0, false, '{OLD_RUN}')",
 )

@@ -115,6 +115,8 @@ def test_make_backends_starts_everything_and_ends_all_of_it(tmp_path: Path) -> N
         assert f"-m mlflow server --host 127.0.0.1 --port {said[1].rpartition(':')[2].strip()}" in " ".join(
             find_in_commands("mlflow server")
         )
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (again.returncode, "they run already" in again.stderr) == (1, True)
         ours = [one.pid for one in psutil.Process(process.pid).children(recursive=True)]
         assert len(ours) >= 10
         process.send_signal(signal.SIGINT)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from flows.system.locks import LockedError, held_lock
 from keypipe.errors import PoseError
 from tools.backends.stack import Backends, running_servers, running_workers
 
@@ -30,18 +30,25 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = given.folder / SETTINGS
     print("starting PostgreSQL, an S3 API, MLflow, Prefect and two workers: a minute", flush=True)
+    given.folder.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.rmtree(given.folder, ignore_errors=True)
-        with running_servers(given.folder) as backends, running_workers(backends, workspaces):
-            write_settings(settings, backends.environment())
-            print(describe(backends, settings), flush=True)
-            signal.pause()
+        with (
+            held_lock(given.folder / "lock"),
+            running_servers(given.folder) as backends,
+            running_workers(backends, workspaces),
+        ):
+            try:
+                write_settings(settings, backends.environment())
+                print(describe(backends, settings), flush=True)
+                signal.pause()
+            finally:
+                settings.unlink(missing_ok=True)
+    except LockedError:
+        sys.exit(f"keypipe: they run already, with their settings in {settings}; --folder names another place for more")
     except PoseError as error:
         sys.exit(f"keypipe: {error}")
     except KeyboardInterrupt:
         pass
-    finally:
-        settings.unlink(missing_ok=True)
 
 
 def describe(backends: Backends, settings: Path) -> str:

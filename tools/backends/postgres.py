@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from flows.services import server
 from flows.services.server import free_port, running_tree
 from keypipe.errors import PoseError
 
@@ -26,16 +27,45 @@ _UNPRIVILEGED = ("postgres", "nobody")
 
 
 class Cluster:
-    """A running cluster.
+    """A cluster of one user.
 
     Attributes:
         port: of 127.0.0.1.
         password: of its only user, ``keypipe``.
         programs: the folder with ``pg_dump`` and the others.
+        folder: with its files.
     """
 
-    def __init__(self, port: int, password: str, programs: Path) -> None:
-        self.port, self.password, self.programs = port, password, programs
+    def __init__(self, port: int, password: str, programs: Path, folder: Path) -> None:
+        self.port, self.password, self.programs, self.folder = port, password, programs, folder
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run it while the block runs; what it holds stays for the next time.
+
+        Raises:
+            PoseError: it does not come up.
+        """
+        command = [*_become_unprivileged(self.folder), str(self.programs / "postgres")]
+        command += ["-D", str(self.folder / "data"), "-p", str(self.port)]
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        log = Path("postgres.log")
+        with running_tree(self.folder, command, _plain_environment(), log) as tree:
+            deadline = time.monotonic() + server.START_SECONDS
+            while not self._answers():
+                if not tree.running or time.monotonic() > deadline:
+                    said = (self.folder / log).read_text(encoding="utf-8", errors="replace")
+                    raise PoseError(f"PostgreSQL did not come up: {said.strip()[-1000:]}")
+                time.sleep(0.1)
+            yield
+
+    def _answers(self) -> bool:
+        try:
+            self.run("psql", "--no-psqlrc", "--dbname=postgres", "--command=SELECT 1")
+        except PoseError:
+            return False
+        return True
 
     def url(self, database: str, driver: str = "") -> str:
         """Return the address of a database, with the password.
@@ -80,37 +110,32 @@ def find_programs() -> Path | None:
 
 
 @contextmanager
-def running_cluster(password: str = "", seconds: float = 60.0) -> Iterator[Cluster]:
-    """Run a cluster while the block runs; its folder goes with it.
+def made_cluster(password: str = "") -> Iterator[Cluster]:
+    """Make a cluster that does not run yet; its folder goes after the block.
 
     Args:
         password: of its user; default: a fresh one.
-        seconds: until it has to take connections.
 
     Raises:
-        PoseError: PostgreSQL is not installed, or does not come up.
+        PoseError: PostgreSQL is not installed.
     """
     programs = find_programs()
     if programs is None:
         raise PoseError(f"PostgreSQL's server is not installed; {INSTALL}")
-    cluster = Cluster(free_port(), password or secrets.token_hex(16), programs)
     folder = Path(tempfile.mkdtemp(prefix="keypipe-postgres-"))
+    cluster = Cluster(free_port(), password or secrets.token_hex(16), programs, folder)
     try:
-        prefix = _become_unprivileged(folder)
-        _make(cluster, folder, prefix)
-        command = [*prefix, str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(cluster.port)]
-        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with running_tree(folder, command, _plain_environment(), Path("postgres.log")) as tree:
-            deadline = time.monotonic() + seconds
-            while not _answers(cluster):
-                if not tree.running or time.monotonic() > deadline:
-                    log = (folder / "postgres.log").read_text(encoding="utf-8", errors="replace")
-                    raise PoseError(f"PostgreSQL did not come up: {log.strip()[-1000:]}")
-                time.sleep(0.1)
-            yield cluster
+        _make(cluster, _become_unprivileged(folder))
+        yield cluster
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_cluster(password: str = "") -> Iterator[Cluster]:
+    """Make a cluster and run it while the block runs."""
+    with made_cluster(password) as cluster, cluster.running():
+        yield cluster
 
 
 def _become_unprivileged(folder: Path) -> list[str]:
@@ -127,8 +152,9 @@ def _become_unprivileged(folder: Path) -> list[str]:
     raise PoseError(f"PostgreSQL does not run as root, and there is no user {' or '.join(_UNPRIVILEGED)}")
 
 
-def _make(cluster: Cluster, folder: Path, prefix: list[str]) -> None:
+def _make(cluster: Cluster, prefix: list[str]) -> None:
     """Make the cluster's files, with a password for everybody who connects."""
+    folder = cluster.folder
     secret = folder / "password"
     secret.touch(0o600)
     secret.write_text(f"{cluster.password}\n", encoding="utf-8")
@@ -144,11 +170,3 @@ def _make(cluster: Cluster, folder: Path, prefix: list[str]) -> None:
 def _plain_environment() -> dict[str, str]:
     """Return an environment in which no setting of another PostgreSQL counts."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-
-
-def _answers(cluster: Cluster) -> bool:
-    try:
-        cluster.run("psql", "--no-psqlrc", "--dbname=postgres", "--command=SELECT 1")
-    except PoseError:
-        return False
-    return True

@@ -20,10 +20,11 @@ class Storage:
 
     Attributes:
         url: its address.
+        folder: with its log.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
 
     def environment(self) -> dict[str, str]:
         """Return by what boto3, and with it MLflow and DVC, finds the API. Moto takes any name and key."""
@@ -64,7 +65,7 @@ def running_storage(folder: Path) -> Iterator[Storage]:
         PoseError: it does not come up.
     """
     port = free_port()
-    storage = Storage(f"http://127.0.0.1:{port}")
+    storage = Storage(f"http://127.0.0.1:{port}", folder)
     command = [sys.executable, "-P", "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
     log = Path("s3.log")
     with running_tree(folder, command, os.environ, log) as tree:
