@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from ruamel.yaml.comments import CommentedMap
 
 from flows.models.standing import InUse, describe_in_use, read_in_use, read_power
 from flows.notifications.record import TOLD, Told
@@ -30,6 +31,7 @@ from tasks.versions.repository import BusyError
 from tasks.versions.stages.acceptance import find_differences, is_code, only_code_changed
 from tasks.versions.stages.state import StageVersion, stage_names, stage_versions
 from tasks.workspace.changes import schema_changes
+from tasks.workspace.params import load_schema, read_params
 from tasks.workspace.places import STATE
 
 if TYPE_CHECKING:
@@ -118,12 +120,13 @@ def read_status(root: Path) -> Status:
     running = held if lives else None
     killed = held if held is not None and not lives and (held.foreign or not (locked or held.alive)) else None
     record = server.recorded_server(root)
+    document = _read_document(root)
     return Status(
         workspace=str(root),
         stages=_running_stages(root, running) if running else _resting_stages(root),
         raw_version=raw_version(root),
         raw_changes=_raw_changes(root),
-        schema_changes=_schema_changes(root),
+        schema_changes=_schema_changes(root, document),
         running=running,
         killed=killed,
         last_run=read_record(root / LAST_RUN, RunResult),
@@ -134,8 +137,8 @@ def read_status(root: Path) -> Status:
         schedule=active_schedule(root),
         upcoming=upcoming(root),
         told=read_record(root / TOLD, Told),
-        in_use=read_in_use(root),
-        power=read_power(root),
+        in_use=read_in_use(root, document),
+        power=read_power(root, document),
     )
 
 
@@ -208,9 +211,17 @@ def _raw_changes(root: Path) -> str:
     return ", ".join(named) or "unchanged"
 
 
-def _schema_changes(root: Path) -> list[str]:
+def _read_document(root: Path) -> CommentedMap | None:
+    """Read ``params.yaml`` once for all who ask, since it takes long; None where each of them says what is wrong."""
     try:
-        return schema_changes(root)
+        return read_params(root)
+    except PoseError:
+        return None
+
+
+def _schema_changes(root: Path, document: CommentedMap | None) -> list[str]:
+    try:
+        return schema_changes(root, load_schema(document) if document else None)
     except PoseError as error:
         return str(error).splitlines()
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import PoseError
 from keypipe.splits.power import AP, CLOSE, SHIPPED_MARGINS, Power, find_power
@@ -45,10 +46,15 @@ class InUse(msgspec.Struct):
     remark: str = ""
 
 
-def read_in_use(root: Path) -> InUse | None:
-    """Read which version is in use; None where nothing was ever registered."""
+def read_in_use(root: Path, document: CommentedMap | None = None) -> InUse | None:
+    """Read which version is in use; None where nothing was ever registered.
+
+    Args:
+        root: the workspace.
+        document: ``params.yaml``, where it has been read.
+    """
     try:
-        state = glance(root)
+        state = glance(root, document)
     except PoseError as error:
         return InUse("", remark=str(error))
     if not state.versions and not state.entries:
@@ -116,8 +122,12 @@ class _Divided(msgspec.Struct):
     power: Power | None = None
 
 
-def read_power(root: Path) -> Power | None:
+def read_power(root: Path, document: CommentedMap | None = None) -> Power | None:
     """Return what the test split can decide about two models, by the margins of ``retrain.gate``.
+
+    Args:
+        root: the workspace.
+        document: ``params.yaml``, where it has been read.
 
     Returns:
         None before split has run, or without a test split.
@@ -129,7 +139,7 @@ def read_power(root: Path) -> Power | None:
     if found is None:
         return None
     try:
-        gate = read_settings(root).gate
+        gate = read_settings(root, document).gate
     except PoseError:  # told by whoever needs it
         return found
     margins = {AP: gate.margin_ap, CLOSE: gate.margin_close}

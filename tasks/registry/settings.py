@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from pydantic import Field
+from ruamel.yaml.comments import CommentedMap
 
 from tasks.workspace import params as read
 
@@ -45,11 +46,16 @@ def read_retention(root: Path) -> RetentionParams:
     return read.load_section(read.read_params(root), "retention", RetentionParams)
 
 
-def model_name(root: Path) -> str:
+def model_name(root: Path, document: CommentedMap | None = None) -> str:
     """Return the name of the workspace's registered model: ``registry.model``, else the name of its folder.
+
+    Args:
+        root: the workspace.
+        document: ``params.yaml``, where it has been read.
 
     Raises:
         ConfigError: the section is wrong.
     """
-    params = read.load_section(read.read_params(root), "registry", RegistryParams)
+    document = read.read_params(root) if document is None else document
+    params = read.load_section(document, "registry", RegistryParams)
     return params.model or _NOT_IN_NAMES.sub("-", root.resolve().name).strip(".-") or "keypipe"

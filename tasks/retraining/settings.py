@@ -7,6 +7,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
+from ruamel.yaml.comments import CommentedMap
 
 from keypipe.gate.rules import Rules
 from tasks.retraining.notification import NotifyParams
@@ -56,13 +57,17 @@ class RetrainParams(read.Section):
     pictures: PicturesParams = PicturesParams()
 
 
-def read_settings(root: Path) -> RetrainParams:
+def read_settings(root: Path, document: CommentedMap | None = None) -> RetrainParams:
     """Read the section; one that is absent is one of defaults.
+
+    Args:
+        root: the workspace.
+        document: ``params.yaml``, where it has been read.
 
     Raises:
         ConfigError: all that is wrong with it.
     """
-    return read.load_section(read.read_params(root), "retrain", RetrainParams)
+    return read.load_section(read.read_params(root) if document is None else document, "retrain", RetrainParams)
 
 
 def read_notify(root: Path) -> NotifyParams:

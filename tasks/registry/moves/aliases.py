@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+from ruamel.yaml.comments import CommentedMap
 
 from keypipe.errors import ConfigError, PoseError
 from tasks.registry.moves import history
@@ -45,9 +46,9 @@ class State(msgspec.Struct, frozen=True):
     remark: str = ""
 
 
-def open_registry(root: Path) -> Registry:
-    """Return the workspace's registered model, which need not exist yet."""
-    return Registry(root, model_name(root))
+def open_registry(root: Path, document: CommentedMap | None = None) -> Registry:
+    """Return the workspace's registered model, which need not exist yet; of ``params.yaml``, where it has been read."""
+    return Registry(root, model_name(root, document))
 
 
 def read_state(root: Path) -> State:
