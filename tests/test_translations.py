@@ -71,7 +71,7 @@ def test_a_link_goes_to_the_chinese_page_where_there_is_one(english: Path, chine
 @each_pair
 def test_what_is_behind_is_marked(english: Path, chinese: Path) -> None:
     ours, theirs = english.read_text(encoding="utf-8"), chinese.read_text(encoding="utf-8")
-    behind = find_behind(ours, MARK.sub("", theirs), read_record().get(name_of(english), []))
+    behind = find_behind(ours, MARK.sub("", theirs), read_record().get(name_of(english), set()))
     marked = [index for index, section in enumerate(split_sections(theirs)) if MARK.search(section)]
     headings = [section.partition("\n")[0] for section in split_sections(theirs)]
     assert marked == behind, (
@@ -82,7 +82,7 @@ def test_what_is_behind_is_marked(english: Path, chinese: Path) -> None:
 
 def test_a_changed_section_is_found_marked_and_unmarked() -> None:
     english, chinese = "# A\n\nfirst\n\n## B\n\nsecond\n", "# 甲\n\n一\n\n## 乙\n\n二\n"
-    known = [digest(section) for section in split_sections(english)]
+    known = {digest(section) for section in split_sections(english)}
     assert find_behind(english, chinese, known) == []
     assert find_behind(english.replace("\nsecond", "  \n second"), chinese, known) == []
     changed = english.replace("second", "2nd")

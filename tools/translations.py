@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CHINESE = ROOT / "docs/zh-CN"
-RECORD = CHINESE / "translated.json"
-"""For each page, and each of its sections in order, the digest of the English that was translated."""
+RECORD = CHINESE / "translated.txt"
+"""A line for each section whose English was translated: its page and its digest. Git merges it as a set of lines."""
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"\n> \*\*本节落后于英文版\*\*[^\n]*\n")
 
@@ -41,19 +40,19 @@ def digest(section: str) -> str:
     return hashlib.sha256(" ".join(section.split()).encode()).hexdigest()[:12]
 
 
-def find_behind(english: str, chinese: str, known: list[str]) -> list[int]:
+def find_behind(english: str, chinese: str, known: set[str]) -> list[int]:
     """Return the sections of the Chinese page, by number, whose English has changed since.
 
     Args:
         english: the page, Markdown.
         chinese: the same.
-        known: digests of the English sections that were translated.
+        known: digests of English sections that were translated.
     """
     now = [digest(section) for section in split_sections(english)]
     count = len(split_sections(chinese))
-    if len(now) != count or len(known) != count:  # sections came or went: what stands where cannot be told
+    if len(now) != count:  # sections came or went: what stands where cannot be told
         return list(range(count))
-    return [index for index in range(count) if now[index] != known[index]]
+    return [index for index in range(count) if now[index] not in known]
 
 
 def mark(chinese: str, behind: list[int], english_page: str) -> str:
@@ -66,9 +65,12 @@ def mark(chinese: str, behind: list[int], english_page: str) -> str:
     return "".join(sections)
 
 
-def read_record() -> dict[str, list[str]]:
-    """Return page -> digests."""
-    record: dict[str, list[str]] = json.loads(RECORD.read_text(encoding="utf-8"))
+def read_record() -> dict[str, set[str]]:
+    """Return page -> digests of its sections."""
+    record: dict[str, set[str]] = {}
+    for line in RECORD.read_text(encoding="utf-8").splitlines():
+        page, known = line.split()
+        record.setdefault(page, set()).add(known)
     return record
 
 
@@ -79,20 +81,21 @@ def name_of(page: Path) -> str:
 
 def main(done: list[str]) -> str:
     """Mark all pages and return what is behind, for people."""
-    record = read_record() if RECORD.exists() else {}
+    record = read_record()
     told = []
     for english, chinese in find_pairs().items():
         text = english.read_text(encoding="utf-8")
         if name_of(english) in done:
-            record[name_of(english)] = [digest(section) for section in split_sections(text)]
+            record[name_of(english)] = {digest(section) for section in split_sections(text)}
         translated = chinese.read_text(encoding="utf-8")
-        behind = find_behind(text, translated, record.get(name_of(english), []))
+        behind = find_behind(text, translated, record.get(name_of(english), set()))
         relative = "../" * (len(chinese.relative_to(ROOT).parts) - 1) + name_of(english)
         relative = relative.replace("../../docs/", "../")
         chinese.write_text(mark(translated, behind, relative), encoding="utf-8")
         headings = [section.partition("\n")[0] for section in split_sections(MARK.sub("", translated))]
         told += [f"{name_of(chinese)}: {headings[index]}" for index in behind]
-    RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    lines = sorted(f"{page} {known}\n" for page, digests in record.items() for known in digests)
+    RECORD.write_text("".join(lines), encoding="utf-8")
     return "\n".join(told)
 
 

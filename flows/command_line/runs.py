@@ -71,24 +71,24 @@ def keep(root: Path, names: Sequence[str], undo: bool) -> None:
 
 
 @runs.command(
-    "report", examples=["keypipe report --mail", "keypipe report 3f2a91c0 --mail --output run.html", "keypipe report"]
+    "report", examples=["keypipe report --small", "keypipe report 3f2a91c0 --small --output run.html", "keypipe report"]
 )
 @click.argument("name", metavar="[RUN]", default="workspace")
-@click.option("--mail", is_flag=True, help="Below 10 MB: pictures are made smaller, then fewer.")
+@click.option("--small", is_flag=True, help="Below 10 MB, as an attachment: pictures are made smaller, then fewer.")
 @click.option("--mb", type=click.FloatRange(min=0, min_open=True), help="Another limit, in megabytes.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: reports/run/report.html.")
 @json_option("where it is, and how large,")
 @click.pass_obj
-def report(root: Path, name: str, mail: bool, mb: float | None, output: Path | None, as_json: bool) -> None:
+def report(root: Path, name: str, small: bool, mb: float | None, output: Path | None, as_json: bool) -> None:
     """Write one page of a run, from data to lineage, to send around.
 
     On it are data, curves, evaluation, pictures, export, what the gate said, and where it all comes from. It needs no
     network and no other file. RUN is the start of an MLflow run's id, `latest`, or `workspace`, which is the default:
-    the workspace as it is. It shows images, so it is for whoever may see them.
+    the workspace as it is. It is sent to nobody; it shows images, so send it to those who may see them.
     """
     from flows.history import run_page
 
-    limit = mb if mb is not None else run_page.MAIL_MB if mail else None
+    limit = mb if mb is not None else run_page.SMALL_MB if small else None
     written = run_page.write_page(root, name, output=output, limit_mb=limit)
     if as_json:
         echo_json(written)

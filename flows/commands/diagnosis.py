@@ -55,7 +55,15 @@ def _show(root: Path, examined: Examined) -> None:
                 example = next(f for f in examined.findings if (f.kind, f.severity) == (kind, severity))
                 place = example.file + ("" if example.shape is None else f" shape {example.shape}")
                 title = describe_kind(kind).title
-                rows.append([f"[{_COLOURS[severity]}]{severity}[/]", kind, str(count), escape(title), escape(place)])
+                rows.append(
+                    [
+                        f"[{_COLOURS[severity]}]{severity}[/]",
+                        kind,
+                        str(count),
+                        escape(title),
+                        escape(place or example.message),
+                    ]
+                )
         print_table(console, ("severity", "kind", "count", "what", "for example"), rows)
     page = examined.page.relative_to(root)
     console.print(f"{examined.headline}; the page with pictures: {page}", markup=False, soft_wrap=True)

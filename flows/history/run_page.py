@@ -21,7 +21,7 @@ from tasks.workspace.models import read_run_id
 from tasks.workspace.places import REPORT_HTML, report_folder
 
 FOLDER = report_folder("run")
-MAIL_MB = 10.0
+SMALL_MB = 10.0
 """What mail servers take with room to spare: an attachment grows by a third on its way."""
 
 _SEVERITIES = {"promoted": "good", "rejected": "error", "undecided": "warning", "approval wanted": "warning"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections import Counter, defaultdict
@@ -68,18 +69,27 @@ def draft_schema(files: Iterable[LabelmeFile], options: LabelmeOptions | None = 
     return seen.draft()
 
 
+_SELDOM = 0.1
+_ALIKE = 0.8
+"""A name is taken for a misspelt one where it is this seldom beside the other, and this much like it (difflib)."""
+
+
 class _Names:
     """The names of classes or of keypoints as they were spelt, and which of them are one."""
 
     def __init__(self) -> None:
         self._spellings: dict[str, Counter[str]] = defaultdict(Counter)
         self._together: dict[frozenset[str], str] = {}
+        self._beside: dict[str, set[str]] = defaultdict(set)
 
     def add(self, shape: LabelmeShape) -> None:
         self._spellings[shape.name][str(shape.label)] += 1
 
     def add_object(self, names: Iterable[str], file: str) -> None:
-        """Take down which names that look like one stand in one object."""
+        """Take down which names stand in one object, and which of these look like one."""
+        names = set(names)
+        for name in names:
+            self._beside[name] |= names
         for alike in find_look_alikes(names):
             self._together.setdefault(frozenset(alike), file)
 
@@ -104,7 +114,27 @@ class _Names:
             ]
             if others and name not in aliases:
                 notes.append(f"{name!r} is what these labels are taken for: {', '.join(others)}")
-        return aliases, notes
+        return aliases, notes + self._find_misspelt([name for name in order if name not in aliases])
+
+    def _find_misspelt(self, order: Sequence[str]) -> list[str]:
+        """Say which seldom names are probably a frequent one misspelt: alike, and never beside it in an object."""
+        counts = {name: self._spellings[name].total() for name in order}
+        notes: list[str] = []
+        for name in order:
+            digits = re.sub(r"\D", "", name)
+            usual = [
+                other
+                for other in order
+                if counts[name] <= _SELDOM * counts[other]
+                and other not in self._beside[name]
+                and re.sub(r"\D", "", other) == digits  # p1 and p11 are two
+            ]
+            for meant in difflib.get_close_matches(name, usual, n=1, cutoff=_ALIKE):
+                notes.append(
+                    f"{name!r} ({format_count(counts[name], 'time')}) looks like {meant!r} ({counts[meant]}) misspelt:"
+                    f" correct it, or say so in schema.aliases, `{name}: {meant}`"
+                )
+        return notes
 
 
 class _Seen:

@@ -258,7 +258,7 @@ def _find_tiny(objects: ClassObjects, block: Rows, input_px: int | None) -> list
         message = f"the box is {width:.0f} x {height:.0f} px"
         if input_px and at_input[row] < MIN_INPUT_PX:
             message += f", {at_input[row]:.1f} px at the model's input of {input_px} px"
-        fix = "delete it if it is a slip; else train with a larger imgsz or on crops"
+        fix = "delete it if it is a slip; else train with a larger imgsz (`keypipe init` proposes one) or on crops"
         findings.append(objects[block.first + row].to_finding("tiny-box", "warning", message, fix))
     return findings
 

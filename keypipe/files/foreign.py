@@ -96,7 +96,7 @@ _LABEL_STUDIO = (
 _RESULTS = "predictions in COCO's form of results: they are no annotations, and have no images and categories"
 _OBJECTS: tuple[tuple[set[str], str], ...] = (
     ({"images", "annotations", "categories"}, f"COCO: {_COCO}"),
-    ({"shapes"}, "one of labelme's own files, which need no import: `keypipe use FOLDER` takes them"),
+    ({"shapes"}, "one of labelme's own files, which need no import: `keypipe init FOLDER` takes them"),
     ({"_via_img_metadata"}, _VIA),
     ({"data", "annotations"}, _LABEL_STUDIO),
     ({"dm_format_version"}, "Datumaro's JSON: export to COCO, which `keypipe import coco` reads"),

@@ -22,7 +22,7 @@ def test_the_workspace_as_it_is(history: Toy) -> None:
     rule = RuleRow(rule="oks_AP", champion=0.61, challenger=0.66, interval=(0.01, 0.09), verdict="passed")
     told = Outcome(kind="promoted", title="v2 is in use", reason="better", rows=(rule,), training=fourth.id)
     write_outcome(root, told)
-    output = history.keypipe("report", "--mail")
+    output = history.keypipe("report", "--small")
     page = (root / FOLDER / "report.html").read_text(encoding="utf-8")
     assert f"page: {root / FOLDER / 'report.html'}, " in output
     assert f"training {fourth.name}" in page
@@ -39,7 +39,7 @@ def test_an_earlier_run_comes_out_of_git_and_the_cache(history: Toy, tmp_path: P
     for name in ("models", "reports", "exports"):
         shutil.rmtree(root / name)
     place = tmp_path / "run.html"
-    done = json.loads(history.keypipe("report", first.name, "--mail", "--output", str(place), "--json"))
+    done = json.loads(history.keypipe("report", first.name, "--small", "--output", str(place), "--json"))
     assert (done["run"], done["path"]) == (first.id, str(place))
     assert done["size_bytes"] == place.stat().st_size < 10_000_000
     page = place.read_text(encoding="utf-8")

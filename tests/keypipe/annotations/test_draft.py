@@ -50,6 +50,15 @@ def test_two_spellings_in_one_object_stay_two_and_are_told() -> None:
     assert "'B' (1 time)" in second
 
 
+def test_a_seldom_name_like_a_frequent_one_is_told_as_misspelt() -> None:
+    files = [cow("tail_base", "nose", "p1")] * 20 + [cow("tail_bsae", "nosy", "nose", "p11")]
+    told = [note for note in draft(*files).notes if "misspelt" in note]
+    assert told == [
+        "'tail_bsae' (1 time) looks like 'tail_base' (20) misspelt: correct it, or say so in schema.aliases,"
+        " `tail_bsae: tail_base`"
+    ]
+
+
 def test_classes_of_two_spellings_are_one() -> None:
     drafted = draft(cow("nose"), cow("nose"), cow("nose", label="Cow"), [*cow("nose"), rectangle("COW ", BOX)])
     assert drafted.schema.class_names == ("cow",)

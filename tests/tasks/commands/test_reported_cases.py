@@ -212,7 +212,7 @@ def test_other_tools_files_are_called_by_their_tool(
     for kind, place, message in (
         ("coco", "cvat/annotations.xml", "CVAT's own XML: export it from CVAT as `COCO Keypoints 1.0`"),
         ("coco", "ls/project.json", "Label Studio's own JSON: export it from Label Studio as `COCO`"),
-        ("coco", "lm", "labelme's own files, .* `keypipe use FOLDER` takes them"),
+        ("coco", "lm", "labelme's own files, .* `keypipe init FOLDER` takes them"),
     ):
         with pytest.raises(PoseError, match=message):
             take(fresh_workspaces(), kind, case / place)
