@@ -18,6 +18,7 @@ keeps the runs of one state of the code apart from those of another.
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from benchmarks.prediction.material import CASES, Case, choose_conf, make_model, make_sources, train_model
@@ -73,6 +74,7 @@ def main() -> None:
             took, objects = predict(program, work, folder)
             records.add(name, list(key), {**took._asdict(), "objects": objects})
             print(f"{name} {program} {size}: {took.seconds:.1f} s, of processors {took.processor_s:.1f} s", flush=True)
+        shutil.rmtree(folder / "aside", ignore_errors=True)
     print(format_table(records, options.label, options.case))
 
 

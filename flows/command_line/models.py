@@ -46,6 +46,14 @@ MIRROR = "Look at every image mirrored as well: twice the time; for keypoints wi
     type=click.Choice(("csv", "parquet", "dlc", "dlc-h5", "sleap")),
     help="A table beside the CSV; may be repeated.",
 )
+@click.option(
+    "--format",
+    "results",
+    type=click.Choice(("json", "parquet", "coco")),
+    default="json",
+    show_default=True,
+    help="What is found on images: a JSON file for each, or one file for all.",
+)
 @click.option("--flow", is_flag=True, help="Record it as a run of Prefect.")
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
 @click.pass_obj
@@ -64,6 +72,7 @@ def predict(
     track: bool,
     smooth: float | None,
     tables: tuple[str, ...],
+    results: Any,
     flow: bool,
     as_json: bool,
     **settings: Any,
@@ -84,7 +93,7 @@ def predict(
 
     pictures = Pictures(wanted=not no_pictures, enlarged=not original_size)
     thresholds = Thresholds(**settings, mirror=mirror or msgspec.UNSET)
-    wish = Wish(model, output, thresholds, device, to_labelme, log, pictures, track, smooth, tables)
+    wish = Wish(model, output, thresholds, device, to_labelme, log, pictures, track, smooth, tables, results)
     if flow:
         from flows.models.prediction_flow import run_prediction
 

@@ -11,6 +11,7 @@ import msgspec
 from keypipe.annotations.labelme import LabelmeOptions
 from keypipe.batch import prediction as batch
 from keypipe.batch.labels import LabelTarget
+from keypipe.batch.one_file import Format
 from keypipe.batch.tracking import to_tracking
 from keypipe.batch.writing import USUAL_PICTURES, Pictures
 from keypipe.errors import ModelError
@@ -40,6 +41,7 @@ class Wish(msgspec.Struct, frozen=True):
         track: whether objects are followed through videos.
         smooth: smallest cutoff of the smoothing of their places, Hz; None: none.
         tables: formats of tables beside CSV; see ``keypipe.tracks.tables``.
+        results: how what is found on images is written; see ``keypipe.batch.one_file``.
     """
 
     model: str | None = None
@@ -52,6 +54,7 @@ class Wish(msgspec.Struct, frozen=True):
     track: bool = False
     smooth: float | None = None
     tables: tuple[str, ...] = ()
+    results: Format = "json"
 
 
 USUAL = Wish()
@@ -96,6 +99,7 @@ def predict_in_workspace(root: Path, source: str, wish: Wish, progress: batch.Pr
         labels=LabelTarget(Path(wish.to_labelme), label_options(root)) if wish.to_labelme else None,
         log=read_log_settings(root, wish.log),
         pictures=wish.pictures,
+        results=wish.results,
         threads=read_local(root).threads,
         tracking=tracking,
     )

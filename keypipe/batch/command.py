@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from keypipe.batch.labels import LabelTarget
+from keypipe.batch.one_file import RESULT_FORMATS
 from keypipe.batch.prediction import Progress, default_output, predict, raise_for_faults, summary_json
 from keypipe.batch.tracking import to_tracking
 from keypipe.batch.writing import Pictures
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             log=to_log_settings(options),
             pictures=Pictures(wanted=not options.no_pictures, enlarged=not options.original_size),
             tracking=tracking,
+            results=options.format,
         )
         raise_for_faults(summary)
     except PoseError as error:
@@ -113,5 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--original-size", action="store_true", help="draw small pictures in their own size, not enlarged to 640 px"
     )
+    format_help = "how what is found on images is written: a JSON file for each, or one file for all (%(default)s)"
+    parser.add_argument("--format", choices=RESULT_FORMATS, default=RESULT_FORMATS[0], help=format_help)
     add_log_options(parser)
     return parser

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypipe.batch.labels import LabelCounts, LabelFolder, LabelTarget
+from keypipe.batch.one_file import NAMES, Format, OneFile, check_format, open_one_file
 from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
 from keypipe.batch.tracking import Tracking, VideoTracker, check_tracking, lowered
 from keypipe.batch.unfinished import begin_work, end_work, is_unfinished
@@ -102,6 +103,7 @@ def predict(
     pictures: Pictures = USUAL_PICTURES,
     threads: int | None = None,
     tracking: Tracking | None = None,
+    results: Format = "json",
 ) -> Summary:
     """Predict on files and write drawn pictures and JSON.
 
@@ -121,6 +123,7 @@ def predict(
         pictures: which pictures are drawn.
         threads: to compute with; None: one for each core.
         tracking: how objects are followed through videos; None: not at all.
+        results: how what is found on images is written: a JSON file for each, or one file for all.
 
     Returns:
         What was read and what could not be; the latter stops nothing.
@@ -131,7 +134,8 @@ def predict(
     """
     found = find_sources(source, exclude)
     sources = found.files
-    outputs = plan_outputs(sources, taken=[INDEX])
+    outputs = plan_outputs(sources, taken=[INDEX, *NAMES.values()])
+    check_format(results)
     check_output(output, sources, outputs if pictures.wanted else [])
     if tracking:
         check_tracking(tracking, source, sources)
@@ -142,7 +146,7 @@ def predict(
     folder = LabelFolder(labels, thresholds.keypoint_conf, heading.model.sha256[:12]) if labels else None
     prediction_log = PredictionLog(log) if log else None
     predictor = Predictor(raw_model, info)
-    batch = Batch(predictor, heading, output, progress, folder, prediction_log, pictures, workers, tracking)
+    batch = Batch(predictor, heading, output, progress, folder, prediction_log, pictures, workers, tracking, results)
     try:
         if tracking:
             begin_work(output, source)
@@ -259,6 +263,7 @@ class Batch:
         pictures: Pictures = USUAL_PICTURES,
         workers: int = 1,
         tracking: Tracking | None = None,
+        results: Format = "json",
     ) -> None:
         self._predictor = predictor
         self._heading = heading
@@ -269,6 +274,8 @@ class Batch:
         self._pictures = pictures
         self._workers = workers
         self._tracking = tracking
+        self._results = results
+        self._one_file: OneFile | None = None
 
     def run(self, sources: Sequence[Source], outputs: Sequence[Output], skipped: Sequence[Path] = ()) -> Summary:
         """Do all files; the index is written before and after, also when interrupted."""
@@ -276,7 +283,11 @@ class Batch:
         complete = False
         self._write_index(summary, complete)
         try:
-            with opencv_in_one_thread(self._workers > 1):
+            schema = self._predictor.info.schema
+            with (
+                opencv_in_one_thread(self._workers > 1),
+                open_one_file(self._results, self._output, self._heading, schema) as self._one_file,
+            ):
                 jobs = zip(sources, outputs, strict=True)
                 for are_videos, some in groupby(jobs, key=lambda job: job[0].is_video):
                     (self._do_videos if are_videos else self._do_images)(list(some), summary, len(sources))
@@ -319,7 +330,10 @@ class Batch:
                 self._log.keep(done.row)
             if self._labels:
                 self._labels.put(done.source.path, done.source.relative, done.size_wh, done.predictions)
-            summary.files.append(self._to_entry(done.source, done.output, len(done.predictions)))
+            if self._one_file:
+                self._one_file.put(str(done.source), done.size_wh, done.predictions)
+            entry = self._to_entry(done.source, done.output, len(done.predictions))
+            summary.files.append(msgspec.structs.replace(entry, json="") if self._one_file else entry)
         except AnnotationError as error:
             summary.faults.append(_to_fault(done.source, error))
 
@@ -339,17 +353,18 @@ class Batch:
             return _Done(source, output, (0, 0), [], None, error)
         height, width = image.shape[:2]
         predictions, row = self._predict(image, str(path))
-        result = ImageResult(
-            file=str(path),
-            size_wh=(width, height),
-            drawn=self._name_drawn(output),
-            predictions=predictions,
-            **self._heading.fields(),
-        )
         if self._pictures.wanted:
             drawn = self._draw(image, predictions, enlarged_side(image, self._pictures))
             put_file(self._output / output.drawn, encode_picture(drawn))
-        put_file(self._output / output.json, format_result(result))
+        if self._results == "json":
+            result = ImageResult(
+                file=str(path),
+                size_wh=(width, height),
+                drawn=self._name_drawn(output),
+                predictions=predictions,
+                **self._heading.fields(),
+            )
+            put_file(self._output / output.json, format_result(result))
         return _Done(source, output, (width, height), predictions, row)
 
     def _do_video(self, source: Source, output: Output) -> int:
@@ -460,6 +475,7 @@ class Batch:
             files=summary.files,
             faults=summary.faults,
             skipped=[str(path) for path in summary.skipped],
+            results=NAMES.get(self._results, ""),
             **self._heading.fields(),
         )
         with replacing_file(self._output / INDEX) as temporary:

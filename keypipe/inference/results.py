@@ -109,12 +109,14 @@ class Index(Heading, frozen=True, kw_only=True):
         files: the files that were read.
         faults: the files that could not be read.
         skipped: the files that are no image and no video that is read.
+        results: the one file of all that was found on images; empty where each image has its own.
     """
 
     complete: bool
     files: list[FileEntry]
     faults: list[Fault]
     skipped: list[str] = []
+    results: str = ""
 
 
 def format_result(result: Heading) -> bytes:
