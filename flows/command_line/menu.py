@@ -73,7 +73,25 @@ class Command(_Exemplified):
                 formatter.write_text(f"The same as `{others.pop()}`.")
 
 
-class Group(_Exemplified, click.Group):
+GONE = {
+    "prune": "`keypipe gc` tells what the past may let go of, with --keep N of trainings, and removes it with --yes",
+}
+"""Names of before, and what does it now."""
+
+
+class _Remembering(click.Group):
+    """A group that says what became of a command that it had."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command by its name."""
+        if args and args[0] in GONE:
+            raise click.UsageError(f"{args[0]} is gone: {GONE[args[0]]}.", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class Group(_Exemplified, _Remembering):
     """Commands on one noun, in the order in which they are declared."""
 
     command_class = Command
@@ -89,7 +107,7 @@ class Group(_Exemplified, click.Group):
         return list(self.commands)
 
 
-class Menu(click.Group):
+class Menu(_Remembering):
     """The top level: commands and groups under headings.
 
     Attributes:

@@ -97,13 +97,10 @@ def report(root: Path, name: str, small: bool, mb: float | None, output: Path | 
         click.echo(line)
 
 
-_KEEP = click.option(
+@runs.command("gc", examples=["keypipe gc", "keypipe gc --yes", "keypipe gc --keep 5 --json"])
+@click.option(
     "--keep", "number", metavar="N", type=click.IntRange(1), help="How many trainings stay; default: by params.yaml."
 )
-
-
-@runs.command("gc", examples=["keypipe gc", "keypipe gc --yes", "keypipe gc --keep 5 --json"])
-@_KEEP
 @click.option("--yes", is_flag=True, help="Remove it; without it nothing is removed.")
 @json_option("what goes, or went, and why the rest stays,")
 @click.pass_obj
@@ -123,28 +120,6 @@ def gc(root: Path, number: int | None, yes: bool, as_json: bool) -> None:
         echo_json(cleaned)
     else:
         cleaning.show(cleaned, click.echo)
-
-
-@runs.command("prune", everyday=False, examples=["keypipe runs prune --keep 10 --dry-run"])
-@_KEEP
-@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
-@json_option("what was removed")
-@click.pass_obj
-def prune(root: Path, number: int | None, dry_run: bool, as_json: bool) -> None:
-    """Do what `gc --yes` does, with trainings alone; the older name.
-
-    Without --dry-run it removes at once. Prefect's runs, the log of predictions and what was reproduced stay.
-    """
-    from flows.history import cleaning, retention
-
-    policy = cleaning.read_policy(root, number)
-    pruned = cleaning.clean_trainings(root, policy, remove=not dry_run, say=partial(click.echo, err=as_json))
-    if as_json:
-        echo_json(pruned)
-        return
-    retention.show_verdicts(pruned)
-    for line in retention.describe_pruned(pruned, removed=not dry_run):
-        click.echo(line)
 
 
 @runs.command(

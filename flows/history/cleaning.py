@@ -92,20 +92,6 @@ def clean(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Cle
         return _clean(root, policy, remove=True, say=say)
 
 
-def clean_trainings(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Pruned:
-    """Find the trainings that the policy lets go of, with all that only they need, and remove them: ``keypipe prune``.
-
-    Raises:
-        PoseError: outside git; a branch or a snapshot cannot be read, or another run is going on.
-    """
-    retention.check(root)
-    server.configure(root)
-    if not remove:
-        return retention.prune(root, policy, remove=False, say=say)
-    with lease.hold(root, lease.new_lease(flow_run_name="keypipe prune"), say):
-        return retention.prune(root, policy, remove=True, say=say)
-
-
 def _clean(root: Path, policy: RetentionParams, *, remove: bool, say: Say) -> Cleaned:
     skipped: list[str] = []
     trainings = prefect = None

@@ -132,17 +132,18 @@ class Connection:
             self._told = True
 
     def comes_back(self) -> bool:
-        """Wait for a server that is away, for which a runner ends after a minute; False where it is not away.
+        """Wait for a server that is away, without which a runner ends sooner or later; False where it answers.
 
         Raises:
             PoseError: it was started again some times, in vain.
         """
-        away = self._kept is not None and self._kept.service.state == STARTING
-        while self._kept is not None and self._kept.service.state == STARTING:
-            time.sleep(1.0)
+        if self._kept is None or server.answers(self.url):
+            return False
+        while not server.answers(self.url):
             with suppress(MovedError):
                 self.keep(self.url)
-        return away
+            time.sleep(1.0)
+        return True
 
 
 def _connect(root: Path, stack: ExitStack, say: server.Say) -> Connection:

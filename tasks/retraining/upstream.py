@@ -47,6 +47,7 @@ class Pulled(msgspec.Struct, frozen=True):
         commit: what the branch stands on now; "" outside git.
         files: what the new commits changed, relative to the workspace.
         raw: number of files of ``data/raw`` that came, changed or went.
+        passed: title of the newest commit of results that the branch went forward over; their content is still there.
         remarks: what people are to know of the workspace as it is now, sentences.
     """
 
@@ -54,6 +55,7 @@ class Pulled(msgspec.Struct, frozen=True):
     commit: str = ""
     files: tuple[str, ...] = ()
     raw: int = 0
+    passed: str = ""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -92,6 +94,8 @@ def find_upstream(root: Path) -> str:
 def bring_up_to_date(root: Path, progress: Progress | None = None, *, wanted: bool = True) -> tuple[RawVersion, Pulled]:
     """Version what people have in ``data/raw``, so that nothing can lose it, and pull; the workspace must be held.
 
+    Results that were committed and not pushed are committed anew on top of what came.
+
     Args:
         root: the workspace.
         progress: is told how far the versioning is.
@@ -112,7 +116,11 @@ def bring_up_to_date(root: Path, progress: Progress | None = None, *, wanted: bo
     pulled = pull(root)
     if notes := [name for name in list_versioned(root) if name in pulled.files]:
         checkout(root, *notes)  # what is to be had nowhere is refused where a training starts from it
-    return (version_raw(root, progress) if pulled.raw else raw), pulled
+    raw = version_raw(root, progress) if pulled.raw else raw
+    if pulled.passed:
+        anew = commit_results(root, pulled.passed, "Committed anew, on top of what others had pushed in the meantime.")
+        pulled = msgspec.structs.replace(pulled, commit=anew or pulled.commit)
+    return raw, pulled
 
 
 def pull(root: Path, remote_seconds: float = GIT_SECONDS) -> Pulled:
@@ -143,12 +151,13 @@ def pull(root: Path, remote_seconds: float = GIT_SECONDS) -> Pulled:
     _refuse_commits_of_people(root, base, head, upstream)
     changed = _changed_files(root, base, tip)
     theirs = _plan_raw(root, base, tip)
+    passed = git.read(root, "log", "-1", "--format=%s", f"{base}..{head}").strip()
     _go_forward(root, base, tip, head, theirs)
     count = int(git.read(root, "rev-list", "--count", f"{base}..{tip}"))
     text = f"{count} commit{'s' if count > 1 else ''} of {upstream}"
     if theirs:
         text += f", {len(theirs)} files of {RAW}"
-    return Pulled(text, tip, tuple(changed), len(theirs))
+    return Pulled(text, tip, tuple(changed), len(theirs), passed)
 
 
 def _ask_remote(root: Path, seconds: float, *arguments: str) -> None:

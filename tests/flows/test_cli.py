@@ -21,7 +21,7 @@ from tools.commands import PAGE, PLANNED, render
 
 OF_BEFORE = (
     *("run", "status", "schedule", "ui", "predict", "serve", "demo", "use", "import", "export-labels", "doctor"),
-    *("sigmas", "keep", "prune", "reproduce", "compare"),
+    *("sigmas", "keep", "reproduce", "compare"),
 )
 """Names that people have in their scripts."""
 
@@ -99,7 +99,9 @@ def test_an_example_is_a_valid_command_line(example: str, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["comapre"], "'compare'"),
-        (["runs", "prun"], "'prune'"),
+        (["runs", "reprodce"], "'reproduce'"),
+        (["prune", "--keep", "3"], "prune is gone: `keypipe gc` tells"),
+        (["runs", "prune"], "prune is gone: `keypipe gc` tells"),
         (["run", "--untill", "train"], "'--until'"),
         (["nonsense"], "No such command"),
         (["compare"], "Missing argument"),

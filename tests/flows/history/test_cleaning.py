@@ -303,21 +303,6 @@ def test_runs_that_prefect_did_not_remove_are_not_told_as_removed(
     assert not [line for line in lines if "runs from Prefect" in line]
 
 
-def test_prune_leaves_all_but_trainings_alone(history: Toy) -> None:
-    root = history.root
-    set_params(root, **{"retention.reproduced_days": 0, "retention.prefect_days": 0})
-    kept = root / RESULTS / "old"
-    kept.mkdir(parents=True)
-    os.utime(kept, (0, 0))
-    assert history.flow().states == ["Cached"] * 5
-    output = history.keypipe("prune", "--keep", "1")
-    assert "removed 4 trainings" in output
-    assert "Prefect" not in output
-    assert kept.exists()
-    assert len(history.api._flow_runs(root)) == 1
-    assert len(list_runs(root)) == 1
-
-
 def test_what_prefect_does_not_answer_is_left_alone_and_the_rest_is_cleaned(
     history: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

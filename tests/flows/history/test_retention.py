@@ -125,7 +125,7 @@ from pathlib import Path
 from tests.faults.kills import kill_before
 root, event, word, number = sys.argv[1:]
 kill_before(event, word, int(number))
-sys.argv = ["keypipe", "prune", "--keep", "1"]
+sys.argv = ["keypipe", "gc", "--keep", "1", "--yes"]
 from flows.cli import main
 main(Path(root))
 """
@@ -144,7 +144,7 @@ def test_a_pruning_that_is_killed_takes_nothing_that_stays_and_the_next_makes_it
     history: Toy, history_template: Path, tmp_path: Path, api: Api, event: str, word: str, number: int
 ) -> None:
     undisturbed = copy_recorded(history_template, tmp_path / "undisturbed", api)
-    undisturbed.keypipe("prune", "--keep", "1")
+    undisturbed.keypipe("gc", "--keep", "1", "--yes")
     process = subprocess.run(
         [sys.executable, "-c", PRUNE, str(history.root), event, word, str(number)],
         cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False,
@@ -160,7 +160,7 @@ def test_a_pruning_that_is_killed_takes_nothing_that_stays_and_the_next_makes_it
     assert now != wanted, "it was killed too late"
     for what, names in wanted.items():
         assert names <= now[what], f"{what} that stay are gone"
-    history.keypipe("prune", "--keep", "1")
+    history.keypipe("gc", "--keep", "1", "--yes")
     assert left(history.root) == wanted
     assert [run.id for run in list_runs(history.root)] == [run.id for run in list_runs(undisturbed.root)]
 
@@ -175,7 +175,7 @@ def test_pruning_keeps_what_kept_runs_need_and_nothing_else(history: Toy) -> Non
     objects, artifacts = (cached(root), {path.name for path in (root / "mlartifacts").iterdir()})
 
     assert f"{second.name} is kept" in history.keypipe("keep", second.name)
-    output = history.keypipe("prune", "--keep", "1", "--dry-run")
+    output = history.keypipe("gc", "--keep", "1")
     assert "would remove 3 trainings and 2 of their child runs" in output
     assert "would remove 0 files" not in output
     assert cached(root) == objects
@@ -289,7 +289,7 @@ def test_a_cache_that_others_may_share_is_left_alone(history: Toy, tmp_path: Pat
     dvc(history.root, "cache", "dir", "--local", str(tmp_path / "cache"))
     before = sum(1 for _ in (tmp_path / "cache").rglob("*"))
     verdicts = prune(history.root, 1).verdicts
-    output = history.keypipe("prune", "--keep", "1")
+    output = history.keypipe("gc", "--keep", "1", "--yes")
     assert "DVC's cache is left alone" in output
     assert sum(1 for _ in (tmp_path / "cache").rglob("*")) == before
     assert [run.id for run in list_runs(history.root)] == [item.run.id for item in verdicts if item.reasons]

@@ -15,6 +15,7 @@ from flows.services.schedule_record import deployment_name
 from tasks.registry.moves.aliases import challenge, open_registry, promote, read_state
 from tasks.registry.moves.approvals import ask, find_waiting
 from tests.flows.toy import PATIENCE, Toy, wait_until
+from tests.pages import forget_requests, picture, requests_beyond_loopback, wait_for, wait_for_text
 
 
 @pytest.fixture
@@ -70,6 +71,52 @@ def test_an_answer_in_prefect_counts_though_the_schedule_was_not_running_when_it
     last = found.entries[-1]
     assert (last.what, last.who, last.why) == ("approve", "somebody in Prefect", "looked at the pictures")
     assert find_waiting(found.entries) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_person_answers_on_prefects_page_or_by_command(waiting: Toy, browser: Any) -> None:
+    schedule = served(waiting)
+    pages = waiting.api.url.removesuffix("/api")
+    deployment = f"{pages}/deployments/deployment/{find_deployment(waiting).id}"
+    browser.set_window_size(1280, 1150)
+    forget_requests(browser)
+    answer_on_page(browser, deployment, version="2", answer="approve", why="looked at the pictures", who="anna")
+    wait_until(lambda: in_use(waiting) == "2", "the answer to be carried out")
+    last = read_state(waiting.root).entries[-1]
+    assert (last.what, last.who, last.why) == ("approve", "anna", "looked at the pictures")
+    browser.get(deployment)
+    wait_for_text(browser, "approve v2", "Approved")
+    picture(browser, "prefect-approved")
+
+    challenge(waiting.root, "1", "for a test")
+    ask(waiting.root, "1", "undecided: too few images", 3.0, ["anna"])
+    assert "v1 is not put into use" in waiting.keypipe("reject", "1", "--why", "misses calves")
+    answer_on_page(browser, deployment, version="1", answer="approve", why="after all", who="ben")
+    browser.get(deployment)
+    wait_for_text(browser, "approve v1", "Failed")
+    browser.find_element("link text", "approve v1").click()
+    wait_for_text(browser, "no version waits for a person's word")
+    assert in_use(waiting) == "2"
+    assert requests_beyond_loopback(browser) == set()
+    schedule.stop()
+
+
+def answer_on_page(browser: Any, deployment: str, **given: str) -> None:
+    """Run a deployment as a person does: its page, "Run", "Custom run", the form, "Submit"."""
+    from selenium.webdriver.support.ui import Select
+
+    browser.get(deployment)
+    for text in ("Run", "Custom run"):
+        found = f"//*[self::button or self::a][normalize-space()='{text}']"
+        wait_for(browser, lambda found=found: browser.find_elements("xpath", found), text)[-1].click()
+    for name, value in given.items():
+        field = f"(//label[contains(., '{name}')]/following::*[self::textarea or self::select])[1]"
+        found = wait_for(browser, lambda field=field: browser.find_elements("xpath", field), name)[0]
+        Select(found).select_by_visible_text(value) if name == "answer" else found.send_keys(value)
+    picture(browser, f"prefect-approval-{given['version']}")
+    browser.find_element("xpath", "//button[normalize-space()='Submit']").click()
+    wait_for_text(browser, "scheduled")
 
 
 class Served:

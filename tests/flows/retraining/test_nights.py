@@ -39,8 +39,13 @@ class Colleague:
 
 @pytest.fixture
 def shared(untrained: Farm) -> Farm:
-    """A workspace that follows a remote of git and has one of DVC; results are pushed."""
-    root, folder = untrained.root, untrained.root.parent
+    """A workspace in which nothing has run, with remotes."""
+    return share(untrained)
+
+
+def share(farm: Farm) -> Farm:
+    """Let a workspace follow a remote of git and have one of DVC; results are pushed."""
+    root, folder = farm.root, farm.root.parent
     dvc(root, "remote", "add", "-d", "store", "../store")
     set_params(root, **{"retrain.push": True})
     branch = git(root, "symbolic-ref", "--short", "HEAD").strip()
@@ -48,7 +53,7 @@ def shared(untrained: Farm) -> Farm:
     git(folder, "init", "--quiet", "--bare", "-b", branch, "hub.git")
     git(root, "remote", "add", "origin", "../hub.git")
     git(root, "push", "--quiet", "--set-upstream", "origin", branch)
-    return untrained
+    return farm
 
 
 @pytest.mark.timeout(3600)
@@ -96,6 +101,43 @@ def test_three_nights(shared: Farm) -> None:
     assert third.flow_run != shared_name(shared)  # a run of its own, in a process that has the new code
     assert (root / "notes.txt").read_text() == "the camera was moved"
     assert "notes.txt" not in git(root, "ls-files")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_results_that_a_push_of_a_colleague_kept_out_are_pushed_by_the_next_night(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = share(farm).root
+    hub = root.parent / "hub.git"
+    colleague = Colleague(root.parent)
+
+    def push_meanwhile(workspace: Path) -> bool:
+        (colleague.root / "notes.txt").write_text("the camera was moved")
+        git(colleague.root, "add", "--all")
+        git(colleague.root, "commit", "--quiet", "--message", "notes")
+        git(colleague.root, "push", "--quiet")
+        return False
+
+    add_images(root, range(500, 516))
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.retraining.flow.starts_from_champion", push_meanwhile)
+        first = farm.retrain()
+    assert (first.kind, first.version) == ("promoted", "2"), first
+    (remark,) = first.remarks
+    assert remark.startswith("the results were not committed or pushed: commit results"), remark
+    assert "notes.txt" in git(hub, "ls-tree", "--name-only", "HEAD")
+    results = {name: (root / name).read_bytes() for name in ("dvc.lock", "metrics/validate.json", "data/raw.dvc")}
+
+    second = farm.retrain()
+    assert (second.kind, second.title, second.remarks) == ("skipped", "nothing to train", ()), second
+    assert {name: git(hub, "show", f"HEAD:{name}").encode() for name in results} == results
+    assert git(hub, "show", "HEAD:notes.txt") == "the camera was moved"
+    assert git(root, "status", "--porcelain", "--branch").strip() == f"## {_branch(root)}...origin/{_branch(root)}"
+    subjects = git(hub, "log", "--format=%s", "-2").splitlines()
+    assert subjects[1] == "notes", subjects
+    colleague.pull()
+    assert len(list((colleague.root / "data/raw").glob("*.json"))) == 136, "the data came with them"
 
 
 def raw_of(hub: Path) -> str:

@@ -156,8 +156,26 @@ def test_results_are_committed_alone_and_commits_of_results_are_passed_over(pair
     pair.colleague()
     pulled = pull(pair.root)
     assert pair.head() == pulled.commit == git(pair.there, "rev-parse", "HEAD").strip()
+    assert pulled.passed == "Retraining: v1 is in use"
     assert "night 1" in (pair.root / "dvc.lock").read_text()
     assert "# theirs" in (pair.root / "params.yaml").read_text()
+
+
+def test_results_that_could_not_be_pushed_are_committed_anew_on_top_of_what_others_pushed(pair: Pair) -> None:
+    (pair.root / "dvc.lock").write_text("schema: '2.0'\nstages: {convert: {cmd: night 1}}\n")
+    assert commit_results(pair.root, "Retraining: v1 is in use", "every rule is kept")
+    (pair.there / "params.yaml").write_text((pair.there / "params.yaml").read_text() + "# theirs\n")
+    pair.colleague()
+    with pytest.raises(PoseError, match=r"git push: .*"):
+        upstream.push(pair.root)
+    _, pulled = bring_up_to_date(pair.root)
+    assert pair.head() == pulled.commit
+    assert git(pair.root, "log", "--format=%s", "-2").splitlines()[0] == "Retraining: v1 is in use"
+    assert git(pair.root, "rev-parse", "HEAD^") == git(pair.there, "rev-parse", "HEAD")
+    assert git(pair.root, "show", "--format=", "--name-only", "HEAD").split() == ["dvc.lock"]
+    assert upstream.find_unpushed(pair.root) == 1
+    assert upstream.push_late(pair.root) == ""
+    assert git(pair.root, "rev-parse", "origin/main") == git(pair.root, "rev-parse", "HEAD")
 
 
 def test_results_on_a_branch_of_their_own_leave_the_users_alone(pair: Pair) -> None:
