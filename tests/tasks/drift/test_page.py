@@ -22,6 +22,8 @@ from tasks.drift.settings import DriftParams
 from tasks.drift.validation_side import ValidationSide
 from tasks.drift.watch import Watched, judge
 from tests.keypipe.drift.samples import NAMES, SCHEMA, make_row
+from tests.pages import picture as take_picture
+from tests.tasks.drift.drawn_cows import draw_sides
 
 
 def picture(path: Path, shade: int) -> None:
@@ -91,6 +93,27 @@ def test_the_page_of_a_drifted_window_in_a_browser(browser: Any, tmp_path: Path)
     for width in (1250, 420):
         browser.set_window_size(width, 900)
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth + 1"), width
+
+
+@pytest.mark.slow
+def test_the_page_of_a_camera_that_has_grown_dark_as_docs_show_it(browser: Any, tmp_path: Path) -> None:
+    side, window = draw_sides(tmp_path, 100, 60)
+    model = ModelInUse("v3 of cows", "3", "ab" * 32, b"", {})
+    found = judge(model, side, window, time.time() - 7 * 86400, time.time(), DriftParams(), 0.5, None, 0)
+    assert found.kind == "drift"
+    browser.set_window_size(1250, 1750)
+    browser.get((tmp_path / write_page(tmp_path, found, tmp_path / "log")).as_uri())
+    text = browser.find_element("tag name", "body").text
+    for said in (
+        "with v3 of cows are not what they were",
+        "score: smaller",
+        "movement when mirrored: larger",
+        "What is new",
+    ):
+        assert said in text, said
+    take_picture(browser, "drift")
+    browser.execute_script("document.querySelector('.gallery').scrollIntoView()")
+    take_picture(browser, "drift-pictures")
 
 
 def test_steady_images_have_an_expected_accuracy(tmp_path: Path) -> None:
