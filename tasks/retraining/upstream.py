@@ -39,6 +39,10 @@ _WHO = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
         for what, value in (("NAME", "keypipe"), ("EMAIL", "keypipe@localhost"))}  # fmt: skip
 
 
+_BEHIND = ("(fetch first)", "(non-fast-forward)")
+"""Why git does not push what others would lose commits by."""
+
+
 class Pulled(msgspec.Struct, frozen=True):
     """What came of bringing a workspace up to date.
 
@@ -171,8 +175,11 @@ def _ask_remote(root: Path, seconds: float, *arguments: str) -> None:
         env["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes"
     said = run_limited(["git", "-C", str(root), *arguments], seconds, f"git {arguments[0]}", env=env)
     if said.code != 0:
-        lines = said.err.decode("utf-8", "replace").strip().splitlines() or [f"exit code {said.code}"]
-        raise git.GitError(f"git {arguments[0]}: {lines[-1]}")
+        lines = said.err.decode("utf-8", "replace").strip().splitlines()
+        told = [line for line in lines if not line.startswith("hint:")] or [f"exit code {said.code}"]
+        if any(line.startswith(" ! [rejected]") and line.endswith(_BEHIND) for line in told):
+            told = ["others have pushed in the meantime; the next run puts the results on top of that"]
+        raise git.GitError(f"git {arguments[0]}: {told[-1]}")
 
 
 def _bring_first(root: Path) -> None:

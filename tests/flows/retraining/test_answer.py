@@ -85,7 +85,7 @@ def test_a_person_answers_on_prefects_page_or_by_command(waiting: Toy, browser: 
     wait_until(lambda: in_use(waiting) == "2", "the answer to be carried out")
     last = read_state(waiting.root).entries[-1]
     assert (last.what, last.who, last.why) == ("approve", "anna", "looked at the pictures")
-    browser.get(deployment)
+    browser.get(f"{pages}/runs/flow-run/{run_named(waiting, 'approve v2').id}")
     wait_for_text(browser, "approve v2", "Approved")
     picture(browser, "prefect-approved")
 
@@ -93,13 +93,17 @@ def test_a_person_answers_on_prefects_page_or_by_command(waiting: Toy, browser: 
     ask(waiting.root, "1", "undecided: too few images", 3.0, ["anna"])
     assert "v1 is not put into use" in waiting.keypipe("reject", "1", "--why", "misses calves")
     answer_on_page(browser, deployment, version="1", answer="approve", why="after all", who="ben")
-    browser.get(deployment)
-    wait_for_text(browser, "approve v1", "Failed")
-    browser.find_element("link text", "approve v1").click()
-    wait_for_text(browser, "no version waits for a person's word")
+    wait_until(lambda: run_named(waiting, "approve v1"), "the answer to be looked at")
+    browser.get(f"{pages}/runs/flow-run/{run_named(waiting, 'approve v1').id}")
+    wait_for_text(browser, "approve v1", "Failed", "no version waits for a person's word")
     assert in_use(waiting) == "2"
     assert requests_beyond_loopback(browser) == set()
     schedule.stop()
+
+
+def run_named(toy: Toy, name: str) -> Any:
+    """Return the run of the deployment that has a name; None where there is none yet."""
+    return next((run for run in toy.api._flow_runs(toy.root) if run.name == name), None)
 
 
 def answer_on_page(browser: Any, deployment: str, **given: str) -> None:
