@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.resources
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Annotated, Any
 
 import anyio
@@ -45,7 +45,7 @@ _PAGE_POLICY = (
 def make_app(
     model: ServedModel | InUse,
     settings: Settings,
-    token: str = "",
+    token: str | Callable[[], str] = "",
     shadow: Shadow | None = None,
     recorder: Recorder | None = None,
 ) -> FastAPI:
@@ -54,7 +54,7 @@ def make_app(
     Args:
         model: the model, or the place of one that may be replaced.
         settings: limits; where to listen is none of its business.
-        token: what clients must know; empty: all are answered.
+        token: what clients must know, or what tells it for each request; empty: all are answered.
         shadow: is offered what was answered.
         recorder: is offered it as well.
 
@@ -76,7 +76,7 @@ def make_app(
     app = FastAPI(title="keypipe", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(Stamped, in_use=in_use)  # the innermost first
     if token:
-        app.add_middleware(Guarded, token=token)
+        app.add_middleware(Guarded, token=token if callable(token) else lambda: token)
     app.add_middleware(ReadOn)
     app.add_middleware(Counted, metrics=metrics)
     _answer_errors(app)

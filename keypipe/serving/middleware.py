@@ -8,6 +8,7 @@ import binascii
 import contextlib
 import hashlib
 import hmac
+from collections.abc import Callable
 from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
@@ -94,9 +95,9 @@ class Guarded:
     The latter is what a browser sends after it has asked its user, with every request of the page.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: Callable[[], str]) -> None:
         self._app = app
-        self._digest = _digest(token.encode())
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it before its body is read."""
@@ -120,7 +121,7 @@ class Guarded:
         elif kind.lower() != b"bearer":
             return False
         # Hashes of equal length: the time that it takes tells neither the length nor the beginning of the token.
-        return hmac.compare_digest(_digest(given.strip()), self._digest)
+        return hmac.compare_digest(_digest(given.strip()), _digest(self._token().encode()))
 
 
 def _digest(token: bytes) -> bytes:

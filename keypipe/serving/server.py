@@ -23,7 +23,7 @@ from keypipe.serving.following.source import ModelRef, ModelSource
 from keypipe.serving.following.webhook import answer_webhooks
 from keypipe.serving.model import MEGA, Registered, ServedModel, open_model
 from keypipe.serving.recording import Recorder
-from keypipe.serving.settings import WEBHOOK_VARIABLE, Settings, read_token
+from keypipe.serving.settings import WEBHOOK_VARIABLE, Settings, TokenFile, read_token
 from keypipe.serving.shadow.journal import Journal
 from keypipe.serving.shadow.shadow import Shadow
 
@@ -56,7 +56,7 @@ def serve(
         PoseError: the registry has no such model, or does not answer.
     """
     say = say or (lambda _text: None)
-    token = read_token(settings.token_file)
+    token = TokenFile(settings.token_file, say) if settings.token_file else read_token(None)
     secret = read_token(settings.webhook_secret_file, WEBHOOK_VARIABLE)
     early: list[str] | None = []  # what is to be said after the address, for which others wait
 

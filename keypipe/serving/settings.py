@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -110,3 +111,41 @@ def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str:
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise ConfigError(f"{where}: a token has printable ASCII characters alone, and no blanks")
     return token
+
+
+class TokenFile:
+    """The token that clients must send, of a file that may be written anew while the server runs.
+
+    A new one holds from the next request on, and the old one no more; what cannot be read or is no token is said, and
+    the old one goes on.
+    """
+
+    def __init__(self, file: Path, say: Callable[[str], None]) -> None:
+        """Read it.
+
+        Raises:
+            ConfigError: see ``read_token``.
+        """
+        self._file, self._say = file, say
+        self._stamp = self._look()
+        self._token = read_token(file)
+
+    def __call__(self) -> str:
+        """Return the token as it is now."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._token = read_token(self._file)
+            except ConfigError as error:
+                self._say(f"{error}; the token of before goes on")
+            else:
+                self._say(f"{self._file} has another token, which holds from here on")
+        return self._token
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._file.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size

@@ -71,7 +71,7 @@ class Follower:
         say: Callable[[str], None],
         cache: Cache | None = None,
     ) -> None:
-        """Load the version that is meant now, or was meant here last if the registry is away; nothing is followed yet.
+        """Load the version that is meant now, or else the one that was in use here last; nothing is followed yet.
 
         Args:
             source: the registry.
@@ -82,7 +82,7 @@ class Follower:
             cache: what was in use here earlier.
 
         Raises:
-            PoseError: there is none, it cannot be used, or the registry does not answer and nothing is kept.
+            PoseError: there is none, it cannot be used, or the registry does not answer; and nothing is kept.
         """
         self._source, self._ref, self._open, self._poll_s, self._say = source, ref, open_file, poll_s, say
         self._cache = cache
@@ -92,18 +92,23 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
     def _load_first(self) -> tuple[Version, InUse]:
+        found: Version | None = None
         try:
-            version = self._source.find(self._ref)
-            model = load_version(self._source, version, self._ref, self._open, self._cache)
-            return version, InUse(model, Following(str(self._ref), str(version), answered=time.time()))
-        except AwayError as error:
+            found = self._source.find(self._ref)
+            model = load_version(self._source, found, self._ref, self._open, self._cache)
+        except PoseError as error:
             kept = self._cache.last(self._ref) if self._cache else None
-            if self._cache is None or kept is None or self._cache.find(kept.version) is None:
+            if self._cache is None or kept is None or kept.version == found or self._cache.find(kept.version) is None:
                 raise
             model = load_version(self._source, kept.version, self._ref, self._open, self._cache)
             self._tell(f"{error}; {kept.version}, which was in use here last, answers from this machine's cache")
-            state = Following(str(self._ref), "", away=error.short, answered=kept.answered, from_cache=True)
+            state = Following(str(self._ref), str(found or ""), answered=time.time(), from_cache=True)
+            if isinstance(error, AwayError):
+                state = msgspec.structs.replace(state, wanted="", away=error.short, answered=kept.answered)
+            else:
+                state = msgspec.structs.replace(state, problem=str(error), failures=int(found is not None))
             return kept.version, InUse(model, state)
+        return found, InUse(model, Following(str(self._ref), str(found), answered=time.time()))
 
     def start(self) -> None:
         """Begin to follow."""
@@ -134,7 +139,7 @@ class Follower:
         try:
             found = self._source.find(self._ref)
         except NoVersionError as error:
-            self._note(wanted="", problem=str(error), away="", answered=time.time())
+            self._note(wanted="", problem=str(error), away="", answered=time.time(), from_cache=False)
         except AwayError as error:
             self._note(away=error.short)
         except Exception as error:  # noqa: BLE001 - a thread that dies would follow nothing, and say nothing

@@ -12,6 +12,7 @@ import pytest
 from keypipe.errors import ConfigError
 from keypipe.serving.settings import TOKEN_VARIABLE, read_token
 from tests.model_versions import network, photo
+from tests.patience import PATIENCE
 from tests.served import Served, surroundings
 from tests.served import serving as served
 
@@ -101,3 +102,26 @@ def test_what_is_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conte
 def test_without_one_everybody_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     assert read_token(None) == ""
+
+
+def test_a_token_that_is_written_anew_holds_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+
+    def status(server: Served, token: str) -> int:
+        return httpx.get(f"{server.url}/model", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    with served(tmp_path, network(tmp_path / "model.onnx", 0.9), "--token-file", "token") as server:
+        assert (status(server, TOKEN), status(server, "another-token")) == (200, 401)
+        (tmp_path / "new").write_text("another-token\n")
+        (tmp_path / "new").replace(file)
+        assert (status(server, TOKEN), status(server, "another-token")) == (401, 200)
+        file.unlink()
+        assert status(server, "another-token") == 200
+        file.write_text("")
+        assert (status(server, TOKEN), status(server, "another-token")) == (401, 200)
+        server.process.terminate()
+        output = server.process.communicate(timeout=PATIENCE)[0]
+    assert output.count("the token of before goes on") == 2
+    assert "token has another token, which holds from here on" in output
+    assert "another-token" not in output

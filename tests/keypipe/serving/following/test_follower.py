@@ -329,6 +329,39 @@ def test_it_starts_again_while_the_registry_is_away(
     assert (cache.stat().st_mode & 0o777) == 0o700, "it holds an image"
 
 
+def test_it_starts_again_with_what_was_in_use_while_the_alias_leads_to_nothing_that_works(
+    versions: Versions, tmp_path: Path
+) -> None:
+    """A machine that is started again in the night after a promotion that failed, or an alias that was taken away."""
+    versions.point("champion", versions.add_seeing(0.9))
+    cache = tmp_path / "cache"
+    with following(versions, tmp_path, "--cache", cache):
+        pass
+    versions.point("champion", versions.add(network(tmp_path / "m.onnx", 0.8), sha256="0" * 64))
+    with following(versions, tmp_path, "--cache", cache) as server:
+        said = wait_for(server, lambda said: not said["registry"]["from_cache"])
+        assert (said["status"], said["model"]) == ("behind", versions.uri("1"))
+        assert (said["registry"]["wanted"], said["registry"]["away"]) == (versions.uri("2"), "")
+        assert "when it was registered" in said["registry"]["problem"]
+        assert score_of(ask(server)) == 0.9
+        versions.point("champion", versions.add_seeing(0.7))
+        assert wait_for(server, lambda said: said["status"] == "ok")["model"] == versions.uri("3")
+    versions.take_away("champion")
+    with following(versions, tmp_path, "--cache", cache) as server:
+        said = health(server)
+        assert (said["status"], said["model"], said["registry"]["wanted"]) == ("behind", versions.uri("3"), "")
+        assert "alias champion not found" in said["registry"]["problem"]
+
+
+def test_a_version_that_is_deleted_in_use_goes_on(versions: Versions, tmp_path: Path) -> None:
+    versions.point("champion", versions.add_seeing(0.9))
+    with following(versions, tmp_path, "--no-cache") as server:
+        versions._registry._client.delete_model_version(versions.name, "1")
+        said = wait_for(server, lambda said: said["status"] == "behind")
+        assert (said["model"], said["registry"]["wanted"]) == (versions.uri("1"), "")
+        assert score_of(ask(server)) == 0.9
+
+
 def test_a_cache_that_was_changed_is_not_served(
     versions: Versions, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
