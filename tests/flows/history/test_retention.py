@@ -34,6 +34,8 @@ from tests.flows.toy import Api, Toy, dvc
 from tests.imports import ROOT
 from tests.workspace import git
 
+pytestmark = pytest.mark.timeout(3600)  # the first that asks for them has five trainings run
+
 
 def training(name: str, started: float, status: str = "FINISHED", **extra: Any) -> Run:
     return Run(**{"id": name, "status": status, "started": started, "fingerprint": f"of {name}"} | extra)
