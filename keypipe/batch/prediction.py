@@ -18,7 +18,7 @@ from keypipe.batch.one_file import NAMES, Format, OneFile, check_format, open_on
 from keypipe.batch.sources import Output, Source, describe_files, find_sources, plan_outputs, source_name
 from keypipe.batch.tracking import Tracking, VideoTracker, check_tracking, lowered
 from keypipe.batch.unfinished import begin_work, end_work, is_unfinished
-from keypipe.batch.workers import InOrder, choose_workers, opencv_in_one_thread
+from keypipe.batch.workers import FRAMES_AHEAD, InOrder, choose_workers, opencv_in_one_thread
 from keypipe.batch.writing import USUAL_PICTURES, Pictures, draw, encode_picture, enlarged_side, put_file
 from keypipe.drift.log import LogSettings, PredictionLog
 from keypipe.drift.rows import Row
@@ -408,7 +408,7 @@ class Batch:
             drawn = cv2.cvtColor(self._draw(frame, predictions, None), cv2.COLOR_RGB2BGR) if writer else None
             return predictions, row, drawn
 
-        with closing(iter(InOrder(do_frame, enumerate(frames), self._workers))) as results:
+        with closing(iter(InOrder(do_frame, enumerate(frames), self._workers, FRAMES_AHEAD))) as results:
             for number, (predictions, row, drawn) in enumerate(results):
                 if writer and drawn is not None:
                     writer.write(drawn)

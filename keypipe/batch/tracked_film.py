@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keypipe.batch.workers import InOrder
+from keypipe.batch.workers import FRAMES_AHEAD, InOrder
 from keypipe.files.atomic import replacing_file
 from keypipe.images.media import BgrImage, Video, VideoWriter, open_timed_video
 from keypipe.images.opencv import import_cv2
@@ -103,7 +103,7 @@ def _draw_frames(
 
     with open_timed_video(drawing.path, start) as (_, images):
         jobs = ((frame, painter.see(frame), image) for frame, (_, image) in zip(frames, images, strict=False))
-        with closing(iter(InOrder(work, jobs, drawing.workers))) as results:
+        with closing(iter(InOrder(work, jobs, drawing.workers, FRAMES_AHEAD))) as results:
             for frame, drawn in results:
                 yield frame.seconds, drawn
                 drawing.progress(frame.frame + 1)

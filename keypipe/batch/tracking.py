@@ -17,7 +17,7 @@ from keypipe import __version__
 from keypipe.batch.sources import Source
 from keypipe.batch.tracked_film import Drawing, draw_film
 from keypipe.batch.unfinished import WORK, Workbench
-from keypipe.batch.workers import InOrder
+from keypipe.batch.workers import FRAMES_AHEAD, InOrder
 from keypipe.drift.rows import Row
 from keypipe.errors import ConfigError
 from keypipe.images.media import VIDEO_SUFFIXES, BgrImage, Video, open_timed_video
@@ -218,7 +218,7 @@ class VideoTracker:
         try:
             with open_timed_video(self._path, journal.n_frames) as (facts, frames):
                 tell, jobs = self._teller(1, "predicted", facts.n_frames), enumerate(frames, start=journal.n_frames)
-                with closing(iter(InOrder(work, jobs, self._workers))) as results:
+                with closing(iter(InOrder(work, jobs, self._workers, FRAMES_AHEAD))) as results:
                     for number, seconds, found, row in results:
                         journal.write(to_seen(number, seconds, found, self._heading.keypoint_names))
                         if row:

@@ -15,7 +15,11 @@ from keypipe.images.opencv import import_cv2
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD = 4  # things a thread that are begun before the oldest is taken, so that no thread waits for a slow one
+AHEAD = 4
+"""Things a thread that are begun before the oldest is taken, so that no thread waits for a slow one."""
+
+FRAMES_AHEAD = 1
+"""The same of a video's frames, which are large, and lie in memory until they are taken."""
 
 
 def count_cores() -> int:
@@ -60,14 +64,16 @@ class InOrder(Generic[Item, Result]):
     busy. With one worker everything happens in the thread that takes the results.
     """
 
-    def __init__(self, work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> None:
+    def __init__(self, work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = AHEAD) -> None:
         """Take the work; nothing begins before the first result is asked for.
 
         Args:
             work: is called with one item, in any thread; what it raises is raised where its result is taken.
             items: are asked for by who takes the results, a few ahead.
             workers: threads.
+            ahead: things a thread that are begun before the oldest is taken.
         """
+        self._ahead = ahead
         self._work, self._items, self._workers = work, items, workers
         self._begun: deque[Future[Result]] = deque()
 
@@ -80,7 +86,7 @@ class InOrder(Generic[Item, Result]):
             try:
                 for item in self._items:
                     self._begun.append(pool.submit(self._work, item))
-                    if len(self._begun) > _AHEAD * self._workers:
+                    if len(self._begun) > self._ahead * self._workers:
                         yield self._take()
                 while self._begun:
                     yield self._take()
