@@ -22,7 +22,7 @@ from keypipe.keypoints.skeleton import Schema, schema_to_mapping
 from tasks.engine.door.training import FITNESS, LEARNS, Batch, Epoch, Start, Trained, TrainJob, engine
 from tasks.grading import preflight
 from tasks.grading.augmentation import DEFAULT_AUGMENTATION, Augmentation, StrengthCourse
-from tasks.grading.epochs import FIGURES, make_scorer
+from tasks.grading.epochs import FIGURES, MEAN, make_scorer
 from tasks.grading.loss_sigma import DEFAULT_LOSS_SIGMA, LossSigma, SigmaCourse
 from tasks.grading.rules import GradingParams, to_grading
 from tasks.pages.preflight import draw_batch
@@ -57,7 +57,9 @@ from tasks.workspace.scratch import remove
 
 PROGRESS_FILE = "state.json"
 
-_OWN_KEYS = {"model", "loss_sigma", "augmentation", "paste", "best_by", "preflight", "new_head", "symmetric"}
+_OWN_KEYS = {
+    "model", "loss_sigma", "augmentation", "paste", "average_last", "best_by", "preflight", "new_head", "symmetric",
+}  # fmt: skip
 _LEARNT_BOXES = 0.5
 _LEARNT_KEYPOINTS = 0.1
 _CURVES = ("results.csv", "args.yaml")
@@ -74,6 +76,7 @@ class TrainParams(read.Section):
     loss_sigma: LossSigma = DEFAULT_LOSS_SIGMA
     augmentation: Augmentation = DEFAULT_AUGMENTATION
     paste: float = Field(default=0.0, ge=0, le=1, description="share of the images that get an object of another one")
+    average_last: int = Field(default=0, ge=0, le=100, description="epochs whose weights are averaged at the end")
     best_by: str = Field(default="oks_AP", description="figure of the validation split that the best epoch has most of")
     preflight: bool = Field(default=True, description="look at the first batches before anything is trained")
     new_head: bool = False
@@ -208,6 +211,7 @@ def _to_job(
         augmentation=StrengthCourse(params.augmentation),
         paste=params.paste,
         batches=parse_batches(os.environ.get(BATCHES, "")),
+        average_last=params.average_last,
     )
 
 
@@ -490,11 +494,19 @@ def warn(
 
 
 def _summarise(record: TrainingRecord, run_id: str, trained: Trained, best_by: str, notes: list[str]) -> Summary:
-    name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
-    value = record.epochs[trained.best_epoch - 1].get(name, 0.0)
-    headline = f"{len(record.epochs)} epochs, best {trained.best_epoch} by {best_by} {value:.3f} on val"
+    epochs = record.epochs
+    if trained.averaged:
+        value = epochs[-1].get(f"{MEAN}/{best_by}", 0.0)
+        best = f"the mean of the last {trained.averaged} is the best"
+    else:
+        name = "val_ultralytics/fitness" if best_by == FITNESS else f"val_epoch/{best_by}"
+        value = epochs[trained.best_epoch - 1].get(name, 0.0)
+        best = f"best {trained.best_epoch}"
     batches = [(batch.epoch, batch.size) for batch in trained.batches]
-    return Summary(headline, run_id, trained.best_epoch, notes, record, best_by, value, LEARNS, FORMAT, batches)
+    headline = f"{len(epochs)} epochs, {best} by {best_by} {value:.3f} on val"
+    return Summary(
+        headline, run_id, trained.best_epoch, notes, record, best_by, value, LEARNS, FORMAT, batches, trained.averaged
+    )
 
 
 def _collect(

@@ -57,7 +57,7 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         if options.get("kill_while_scoring") == scored[0]:
             os.kill(os.getpid(), signal.SIGKILL)
         (scratch / f"rows-{scored[0]}.json").write_text(json.dumps(list(predictions)))
-        return {"oks_AP": FIGURES[scored[0] - 1]}
+        return {"oks_AP": options.get("figures", FIGURES)[scored[0] - 1]}
 
     def on_epoch(epoch: Epoch) -> None:
         if options.get("kill_before_record") == epoch.number:
@@ -80,11 +80,15 @@ def main(workspace: Path, scratch: Path, options: Mapping[str, Any]) -> None:
         loss_sigma=SigmaCourse(SigmaSchedule.model_validate(options.get("loss_sigma", LOSS_SIGMA)), 13),
         best_by="oks_AP",
         score=score,
+        average_last=options.get("average_last", 0),
         augmentation=StrengthCourse(StrengthSchedule.model_validate(options.get("augmentation", FULL_STRENGTH))),
         on_epoch=on_epoch,
     )
     trained = engine.train(job)
-    (scratch / "trained.json").write_text(json.dumps({"best_epoch": trained.best_epoch, "reached": reached}))
+    averaged = {"averaged": trained.averaged} if trained.averaged else {}
+    (scratch / "trained.json").write_text(
+        json.dumps({"best_epoch": trained.best_epoch, "reached": reached, **averaged})
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from tasks.grading.rules import Grading
 
 FIGURES = ("oks_AP", "oks_AP50", "oks_AP75", "oks_AR", "within_0.1_diagonals")
 """Figures that an epoch can be chosen by, as ``metrics/validate.json`` names them."""
+MEAN = "val_mean"
+"""Under which the figures of the mean of the last epochs' weights stand, in the last epoch's record."""
 
 _COCO_MAX_DETECTIONS = 20  # an image, of COCO's keypoint evaluation
 

@@ -19,6 +19,7 @@ from keypipe.report.page import (
     Section,
     Table,
 )
+from tasks.grading.epochs import MEAN
 from tasks.grading.preflight import Facts, Later, show_survivors
 from tasks.workspace.models import Summary, decode_figures
 from tasks.workspace.places import PREFLIGHT_FACTS, PREFLIGHT_PICTURE
@@ -101,11 +102,12 @@ def to_report(summary: Summary, preflight: Sequence[Section] = ()) -> Report:
         Table("Parameters", ["Parameter", "Value"], [[*item] for item in sorted(summary.record.params.items())]),
         Table("Where it comes from", ["Tag", "Value"], [[*item] for item in sorted(origin.items())]),
     ]
+    best = f"the mean of the last {summary.averaged}" if summary.averaged else f"{summary.best_epoch}"
     shown = [
-        Figure("Epochs", len(epochs), f"best: {summary.best_epoch}"),
-        Figure(summary.best_by, f"{summary.best_value:.3f}", "what the best epoch was chosen by, val"),
-        Figure("Pose mAP50", f"{_best(summary, 'pose_mAP50'):.3f}", "Ultralytics, best epoch, val"),
-        Figure("Box mAP50", f"{_best(summary, 'box_mAP50'):.3f}", "Ultralytics, best epoch, val"),
+        Figure("Epochs", len(epochs), f"best: {best}"),
+        Figure(summary.best_by, f"{summary.best_value:.3f}", "what the best was chosen by, val"),
+        Figure("Pose mAP50", f"{_best(summary, 'pose_mAP50'):.3f}", "Ultralytics, the best, val"),
+        Figure("Box mAP50", f"{_best(summary, 'box_mAP50'):.3f}", "Ultralytics, the best, val"),
     ]
     return Report("Training", summary.headline, sections, shown, "train")
 
@@ -113,4 +115,6 @@ def to_report(summary: Summary, preflight: Sequence[Section] = ()) -> Report:
 def _best(summary: Summary, name: str) -> float:
     if not summary.record.epochs:
         return 0.0
+    if summary.averaged:
+        return summary.record.epochs[-1].get(f"{MEAN}/{name}", 0.0)
     return summary.record.epochs[summary.best_epoch - 1].get(f"val_ultralytics/{name}", 0.0)

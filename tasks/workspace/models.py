@@ -48,7 +48,7 @@ class Summary(msgspec.Struct):
     Attributes:
         headline: one line for people.
         run_id: the MLflow run that recorded the training.
-        best_epoch: from 1.
+        best_epoch: from 1; where ``averaged``, the best single one, which the mean is no worse than.
         warnings: what the training warned of.
         record: what the run is made of.
         best_by: the figure that the best epoch was chosen by.
@@ -56,6 +56,7 @@ class Summary(msgspec.Struct):
         learns: number of what a training of these data and parameters learns, see ``tasks.engine.training.job``.
         batches: from which epoch on, from 1, the batch had which size, such as ``[[1, 8]]``, where memory has forced
             another one on the training than ``train.batch``.
+        averaged: of how many epochs, the last ones, the best weights are the mean; 0: they are the best epoch's.
         format: of this file; 1, without ``learns`` and ``format``, is read as well.
     """
 
@@ -69,6 +70,7 @@ class Summary(msgspec.Struct):
     learns: int = 1
     format: int = 1
     batches: list[tuple[int, int]] = []
+    averaged: int = 0
 
 
 def read_record(root: Path) -> Summary:

@@ -40,7 +40,7 @@ def test_from_drawings_to_a_proven_export(tmp_path: Path, model: str, nms: bool 
     for name in formats:
         assert proofs[name]["anchors"] > 0
         assert proofs[name]["anchors_max_px"] < 0.01
-        assert proofs[name]["objects"] == proofs[name]["matched"] > 0
+        assert proofs[name]["unmatched"] == 0 < proofs[name]["matched"]
     timed = json.loads((root / "exports/latency.json").read_text())["measured"]
     batches = [item["timings"].keys() for item in timed if item["setting"]["batch"] == 16]
     assert batches

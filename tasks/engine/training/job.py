@@ -35,7 +35,8 @@ class Epoch(msgspec.Struct):
         total: planned epochs.
         metrics: ``train/…_loss``, ``train/loss_sigma`` (mean over the slots), ``train/augmentation`` (its strength,
             where it is not 1 throughout), ``val/…_loss``, ``lr/…``, ``val_ultralytics/…`` for the engine's own figures,
-            and ``val_epoch/…`` for what ``TrainJob.score`` says.
+            and ``val_epoch/…`` for what ``TrainJob.score`` says; of the last epoch of a training that averages also
+            ``val_mean/…``, both kinds of figures of the mean.
         best: number of the best epoch so far.
         seconds: wall time of the epoch, validation included.
         state_seconds: what keeping the exact state of the epoch before took.
@@ -110,6 +111,8 @@ class TrainJob(msgspec.Struct):
             had them; in the order of their epochs.
         on_batches: gets these, and those that memory has forced on the training so far, whenever it is set up with any;
             and why there is a new one, one line, empty where there is none.
+        average_last: over how many epochs the weights are averaged at the end; the mean is the best where no epoch has
+            more of ``best_by``. Below two: nothing is averaged.
         on_start: gets what the training starts from, before anything is trained; once more after a kill.
         on_epoch: called after every epoch.
         on_preflight: gets what the first batches of a training that starts showed, or None where a batch does not fit
@@ -133,6 +136,7 @@ class TrainJob(msgspec.Struct):
     paste: float = 0.0
     batches: tuple[Batch, ...] = ()
     on_batches: Callable[[Sequence[Batch], str], None] = take_batches
+    average_last: int = 0
     on_start: Callable[[Start], None] = start_unseen
     on_epoch: Callable[[Epoch], None] = tell_nobody
     on_preflight: Callable[[Preflight | None], None] | None = None
@@ -148,6 +152,7 @@ class Trained(msgspec.Struct):
         folder: where the curves and plots are.
         not_repeatable: why another run with the same data, code and parameters may differ; None where it does not.
         batches: sizes of the batch where it was not the one of the arguments throughout.
+        averaged: of how many epochs, the last ones, ``best`` is the mean; 0: it is the best epoch's.
     """
 
     best: Path
@@ -156,6 +161,7 @@ class Trained(msgspec.Struct):
     folder: Path
     not_repeatable: str | None
     batches: tuple[Batch, ...] = ()
+    averaged: int = 0
 
 
 def metric_name(name: str) -> str:

@@ -118,7 +118,7 @@ def _train(job: TrainJob, arguments: dict[str, Any], folder: Path) -> Trained:
     trainer = model.trainer
     reason = why_not_repeatable(trainer.device.type, vars(trainer.args))
     batches = tuple(memory.read_batches(job.scratch, job.batches))
-    return Trained(trainer.best, trainer.last, trainer.best_number, folder, reason, batches)
+    return Trained(trainer.best, trainer.last, trainer.best_number, folder, reason, batches, trainer.averaged)
 
 
 def _forget_frames(error: BaseException) -> None:

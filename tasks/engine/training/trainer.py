@@ -22,9 +22,11 @@ from keypipe.errors import ModelError
 from tasks.engine.recording import RecordingValidator
 from tasks.engine.training import measure as preflight
 from tasks.engine.training import memory, repeat
+from tasks.engine.training.average import LastEpochs
 from tasks.engine.training.job import FITNESS, STATE_FILE, Epoch, TrainJob, check_loaded, metric_name
 from tasks.engine.training.transfer import Transfer, adopt_keypoints, is_narrower
 from tasks.engine.weights import read_checkpoint
+from tasks.grading.epochs import MEAN
 from tasks.workspace.access import is_memory_end
 
 VALIDATION_BATCH = 16
@@ -46,6 +48,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         state_path: the exact state at the end of the last whole epoch.
         figures: what the last validation gave, by the names that ``train.best_by`` takes.
         best_number: the best epoch so far, from 1; 0 before any.
+        averaged: of how many epochs the best weights are the mean; 0: they are those of the best epoch.
     """
 
     best_fitness: float | None
@@ -61,6 +64,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         self.state_path = job.scratch / STATE_FILE
         self.figures: dict[str, float] = {}
         self.best_number = 0
+        self.averaged = 0
         self.state_seconds = 0.0
         self._state = repeat.load_state(self.state_path)
         self._rows: list[dict[str, float]] = []
@@ -76,6 +80,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         if size is not None:  # also where the engine has found the size by itself
             overrides = {**overrides, "batch": size}
         super().__init__(overrides=overrides, _callbacks=_callbacks)
+        self._ended = LastEpochs(self.wdir, job.average_last)
         if job.workers is not None:  # Ultralytics sets 0 on the CPU, whatever it is told
             self.args.workers = job.workers
         for event, hook in (
@@ -268,6 +273,35 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
     def _best_path(self, number: int) -> Path:
         return self.wdir / f"epoch-{number}.pt"
 
+    @property
+    def _mean_path(self) -> Path:
+        return self.wdir / "mean.pt"
+
+    def _measure_mean(self) -> dict[str, float]:
+        """Measure the mean of the last epochs' weights on val, and keep it if no epoch is better.
+
+        Returns:
+            Its figures by their MLflow names; none where nothing is averaged.
+        """
+        averaged, state = self._ended.mean(self.epoch + 1)
+        if not averaged:
+            return {}
+        own = self.ema.ema
+        self.ema.ema = deepcopy(own)
+        self.ema.ema.load_state_dict(state)
+        try:
+            with half_precision(self.ema.ema):
+                metrics = self.validator(self)
+            figures = {FITNESS: float(metrics.pop(FITNESS)), **self.job.score(self.validator.rows)}
+            if self.best_fitness is None or figures.get(self.job.best_by, 0.0) >= self.best_fitness:
+                self.averaged = averaged
+                self._write_weights(self._mean_path)
+        finally:
+            self.ema.ema = own
+        named = {metric_name(name).removeprefix("val_ultralytics/"): float(value) for name, value in metrics.items()}
+        named = {name: value for name, value in named.items() if not name.startswith("val/")}
+        return {f"{MEAN}/{name}": value for name, value in {**named, **figures}.items()}
+
     def _mend_averages(self) -> None:
         """Take averaged weights that are not finite from the model where it has recovered, as Ultralytics does."""
         model = unwrap_model(self.model).state_dict()
@@ -310,6 +344,9 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         metrics["train/loss_sigma"] = float(np.mean(self.job.loss_sigma.at(self.epoch, self.epochs)))
         if not self.job.augmentation.is_full:
             metrics["train/augmentation"] = self._strength
+        self._ended.keep(self.epoch + 1, self.ema.ema.state_dict())
+        if self.stop:
+            metrics |= self._measure_mean()
         epoch = Epoch(
             number=self.epoch + 1,
             total=self.epochs,
@@ -345,6 +382,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
             "loss_updates": getattr(model.criterion, "updates", None),
             "best_fitness": self.best_fitness,
             "best_number": self.best_number,
+            "averaged": self.averaged,
             "stopper": stopper,
             "rows": self._rows,
             "metrics": self.metrics,
@@ -363,7 +401,7 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         self._last_step = state["last_step"] if state["batch_size"] == self.batch_size else -1
         self._resumed = True
         self._rows = state["rows"]
-        self.best_number = state["best_number"]
+        self.best_number, self.averaged = state["best_number"], state["averaged"]
         self.stopper.__dict__.update(state["stopper"])
         if state["loss_updates"] is not None:  # a loss whose weights follow the epochs
             model = unwrap_model(self.model)
@@ -409,7 +447,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         """Put the weights into place. They are not measured once more: the stage validate does that."""
         self._write_csv()
         self._write_weights(self.last)
-        shutil.copyfile(self._best_path(self.best_number), self.best)  # kept, for a kill may come before the end
+        best = self._mean_path if self.averaged else self._best_path(self.best_number)
+        shutil.copyfile(best, self.best)  # kept, for a kill may come before the end
         for path in (self.last, self.best):
             read_checkpoint(path)  # torch knows the classes of a network only once it has been read in this way
             strip_optimizer(path)

@@ -31,7 +31,7 @@ def test_a_file_of_the_first_format_is_read(trained: Path) -> None:
     assert "format" not in written
     summary = read_record(trained)
     assert (summary.format, summary.learns) == (1, 1)
-    assert msgspec.to_builtins(summary) == {**written, "format": 1, "learns": 1}
+    assert msgspec.to_builtins(summary) == {**written, "format": 1, "learns": 1, "batches": [], "averaged": 0}
     assert read_run_id(trained) == written["run_id"]
     assert to_report(summary).sections
 
