@@ -115,13 +115,14 @@ def read_truth(root: Path) -> CocoFile:
     return parse_coco((root / "data/dataset/annotations/test.json").read_bytes())
 
 
-def predict(root: Path, weights: Path, home: Path) -> list[Detection]:
+def predict(root: Path, weights: Path, home: Path, *, mirror: bool = False) -> list[Detection]:
     """Return what weights find on the test split.
 
     Args:
         root: the workspace.
         weights: the checkpoint.
         home: for the engine's settings, one folder for all workspaces of a process.
+        mirror: look at every image mirrored as well.
     """
     from tasks.engine.door.inference import engine
     from tasks.grading.detections import to_detections
@@ -130,8 +131,11 @@ def predict(root: Path, weights: Path, home: Path) -> list[Detection]:
     engine().configure(home)
     data = (root / "data/yolo/data.yaml").resolve()
     machine = {"device": "cpu", "workers": 0}
-    result = engine().validate(weights, data, "test", machine, batch=16, imgsz=None, scratch=root / "measured")
-    return to_detections(result.predictions, read_truth(root), read_schema(root))
+    schema = read_schema(root)
+    flip_idx = schema.flip_idx if mirror else None
+    options: dict[str, Any] = {"batch": 16, "imgsz": None, "scratch": root / "measured", "mirror": flip_idx}
+    result = engine().validate(weights, data, "test", machine, **options)
+    return to_detections(result.predictions, read_truth(root), schema)
 
 
 def measure(truth: CocoFile, detections: Sequence[Detection]) -> dict[str, float]:

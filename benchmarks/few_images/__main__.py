@@ -7,8 +7,10 @@
 The images of each dataset are dealt into five folds as `split.folds` deals them, near duplicates together; a tenth that
 no fold holds chooses the best epoch. Every recipe, and the shipped one, is trained by the train stage from random
 weights on four folds, with the same seeds and the same number of steps, on one thread, and measured on the fifth by
-keypipe's evaluation, sigma 0.1. Differences from the shipped recipe have intervals of 95 % by a paired bootstrap over
-the images of each fold. Steps are equal and not seconds, so a busy machine changes nothing.
+keypipe's evaluation, sigma 0.1. ``mirrored`` is no training of its own: the shipped recipe's weights look at every
+image mirrored as well. Differences from the shipped recipe have intervals of 95 % by a paired bootstrap over
+the images of each fold. Steps are equal and not seconds, so a busy machine changes nothing; what a recipe costs is its
+processor time by the shipped one's.
 
 Every training is appended to ``few_images.jsonl`` in the folder; the same command goes on after a stop, a training at
 its last whole epoch; ``--table`` prints the table from there. It says beforehand how long it will take.
@@ -22,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.few_images.cells import N_FOLDS, estimate, list_cells, lower_priority, read_rows, run_cell
 from benchmarks.few_images.comparison import compare, format_table
-from benchmarks.few_images.recipes import RECIPES, SHIPPED
+from benchmarks.few_images.recipes import MIRRORED, RECIPES, SHIPPED
 from benchmarks.trainings import PROTOCOLS, SHARED_DATA
 
 
@@ -31,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of data, results and what was found; kept")
     parser.add_argument("--data", nargs="+", choices=[*PROTOCOLS], default=["setsquare", "mos", "demo", "beetles"])
-    parser.add_argument("--recipes", nargs="+", choices=[*RECIPES], default=["light", "rising"])
+    parser.add_argument("--recipes", nargs="+", choices=[*RECIPES, *MIRRORED], default=["light", "rising"])
     parser.add_argument("--steps", nargs="+", type=int, default=[600])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--folds", nargs="+", type=int, choices=range(1, N_FOLDS + 1), default=range(1, N_FOLDS + 1))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from benchmarks.few_images.recipes import RECIPES
+from benchmarks.few_images.recipes import EPOCHS, MIRRORED, RECIPES, describe
 from benchmarks.loss_sigma import measure, predict, read_truth
 from benchmarks.trainings import PROTOCOLS, prepare, run_quietly, set_training
 from benchmarks.workspace import environment, make_workspace, stage
@@ -49,7 +51,8 @@ def list_cells(
             for name in data:
                 for fold in folds:
                     for recipe in recipes:
-                        yield Cell(name, number, seed, fold, recipe)
+                        if recipe not in MIRRORED or PROTOCOLS[name].arguments["fliplr"]:
+                            yield Cell(name, number, seed, fold, recipe)
 
 
 def read_rows(work: Path) -> dict[Cell, dict[str, Any]]:
@@ -62,9 +65,7 @@ def read_rows(work: Path) -> dict[Cell, dict[str, Any]]:
     if whole != text:
         path.write_text(whole, encoding="utf-8")
     rows = [json.loads(line) for line in whole.splitlines()]
-    return {
-        Cell(*row["cell"]): row for row in rows if row["parameters"] == RECIPES.get(Cell(*row["cell"]).recipe, None)
-    }
+    return {Cell(*row["cell"]): row for row in rows if row["parameters"] == describe(Cell(*row["cell"]).recipe)}
 
 
 def open_source(work: Path, data: str) -> Path:
@@ -105,37 +106,69 @@ def count_images(root: Path, split: str) -> int:
     return len(json.loads((root / ANNOTATIONS / f"{split}.json").read_text(encoding="utf-8"))["images"])
 
 
-def train(root: Path, cell: Cell, epochs: int) -> float:
-    """Train in a workspace, and return how many seconds it took."""
+def train(root: Path, cell: Cell, epochs: int) -> tuple[float, float]:
+    """Train in a workspace.
+
+    Returns:
+        How many seconds the epochs took, and the processor time of the whole stage, seconds.
+    """
     arguments = {**PROTOCOLS[cell.data].arguments, "epochs": epochs}
     set_training(root, cell.seed, arguments, **RECIPES[cell.recipe])
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run_quietly(stage("train"), root, environment() | {"OMP_NUM_THREADS": "1"})
-    return float(json.loads((root / "models/timings.json").read_text(encoding="utf-8"))["seconds"])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return float(json.loads((root / "models/timings.json").read_text(encoding="utf-8"))["seconds"]), processor
+
+
+def count_epochs(cell: Cell, images: int) -> int:
+    """Return how many epochs the recipe has: as many as make the steps with the protocol's batch, or its share."""
+    epochs = cell.steps / math.ceil(images / PROTOCOLS[cell.data].arguments["batch"])
+    return max(1, round(epochs * EPOCHS.get(cell.recipe, 1.0)))
+
+
+def weights_of(work: Path, cell: Cell) -> Path:
+    """Return where the best weights of a training are kept that is looked at in another way as well."""
+    return work / "weights" / f"{cell.name}.pt"
 
 
 def run_cell(work: Path, cell: Cell) -> dict[str, Any]:
-    """Train and measure."""
+    """Train and measure; of a mirrored recipe only measure, where the weights are there."""
     root = open_workspace(work, cell)
     images = count_images(root, "train")
-    steps_an_epoch = math.ceil(images / PROTOCOLS[cell.data].arguments["batch"])
-    epochs = round(cell.steps / steps_an_epoch)
-    seconds = train(root, cell, epochs)
-    truth, detections = read_truth(root), predict(root, root / "models/best.pt", work)
+    trained = cell._replace(recipe=MIRRORED.get(cell.recipe, cell.recipe))
+    epochs, weights = count_epochs(trained, images), weights_of(work, trained)
+    seconds = processor = 0.0
+    best_epoch: int | None = None
+    learns: int | None = None
+    if cell == trained or not weights.exists():
+        seconds, processor = train(root, trained, epochs)
+        record = json.loads((root / "models/train.json").read_text(encoding="utf-8"))
+        best_epoch, learns = record["best_epoch"], record["learns"]
+        if trained.recipe in MIRRORED.values():
+            weights.parent.mkdir(exist_ok=True)
+            shutil.copy2(root / "models/best.pt", weights)
+    started = time.process_time()
+    best = root / "models/best.pt" if cell == trained else weights
+    truth, detections = read_truth(root), predict(root, best, work, mirror=cell != trained)
+    predicting = time.process_time() - started
     found = work / "found"
     found.mkdir(exist_ok=True)
     (found / f"{cell.name}.json").write_bytes(msgspec.json.encode(detections))
     shutil.copy2(root / ANNOTATIONS / "test.json", found / f"{PROTOCOLS[cell.data].images}-{cell.fold}.truth.json")
-    record = json.loads((root / "models/train.json").read_text(encoding="utf-8"))
+    batch = RECIPES[trained.recipe].get("batch", PROTOCOLS[cell.data].arguments["batch"])
     row = {
         "cell": list(cell),
-        "parameters": RECIPES[cell.recipe],
-        "learns": record["learns"],
+        "parameters": describe(cell.recipe),
+        "learns": learns,
         "images": images,
         "held_out": len(truth.images),
         "epochs": epochs,
-        "steps": epochs * steps_an_epoch,
+        "steps": epochs * math.ceil(images / batch),
         "seconds": seconds,
-        "best_epoch": record["best_epoch"],
+        "processor_seconds": processor,
+        "predicting_seconds": predicting,
+        "best_epoch": best_epoch,
         **measure(truth, detections),
     }
     with (work / RESULTS).open("a", encoding="utf-8") as file:
@@ -147,6 +180,8 @@ def run_cell(work: Path, cell: Cell) -> dict[str, Any]:
 def estimate(work: Path, cells: Sequence[Cell], rows: dict[Cell, dict[str, Any]]) -> float:
     """Return how many seconds the trainings will take: by those of the same data, else by an epoch of the first."""
     total = 0.0
+    cells = [cell for cell in cells if cell.recipe not in MIRRORED]
+    rows = {cell: row for cell, row in rows.items() if cell.recipe not in MIRRORED}
     for name in dict.fromkeys(cell.data for cell in cells):
         mine = [cell for cell in cells if cell.data == name]
         known = [row for cell, row in rows.items() if cell.data == name]
@@ -155,7 +190,7 @@ def estimate(work: Path, cells: Sequence[Cell], rows: dict[Cell, dict[str, Any]]
         else:
             root = open_workspace(work, mine[0])
             steps = math.ceil(count_images(root, "train") / PROTOCOLS[name].arguments["batch"])
-            rate = train(root, mine[0], 1) / steps
+            rate = train(root, mine[0], 1)[0] / steps
             shutil.rmtree(root)
         total += rate * sum(cell.steps for cell in mine)
     return total

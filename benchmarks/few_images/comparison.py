@@ -93,7 +93,7 @@ def compare(work: Path, rows: dict[Cell, dict[str, Any]], draws: int = DRAWS) ->
 
     Returns:
         A line for each dataset, number of steps, recipe and figure: ``value``, ``base`` and ``difference`` with their
-        intervals of 95 %, and on how many folds the recipe was better.
+        intervals of 95 %, on how many folds the recipe was better, and ``time``, by the shipped recipe's.
     """
     lines: list[dict[str, Any]] = []
     known: dict[Cell, Weighed] = {}
@@ -122,10 +122,17 @@ def compare(work: Path, rows: dict[Cell, dict[str, Any]], draws: int = DRAWS) ->
                     "base": _with_interval(drawn_base[:, column]),
                     "value": _with_interval(drawn[:, column]),
                     "difference": _with_interval(drawn[:, column] - drawn_base[:, column]),
+                    "time": _mean_time(rows, mine, base),
                     "better": sum(rows[a][figure] > rows[b][figure] for a, b in zip(mine, base, strict=True)),
                 }
             )
     return lines
+
+
+def _mean_time(rows: dict[Cell, dict[str, Any]], mine: Sequence[Cell], base: Sequence[Cell]) -> float | None:
+    """Return the processor time of a recipe's trainings by that of the shipped ones; None where it was not taken."""
+    own, others = ([rows[cell].get("processor_seconds") for cell in cells] for cells in (mine, base))
+    return sum(own) / sum(others) if all(own) and all(others) else None
 
 
 def _with_interval(values: NDArray[np.float64]) -> list[float]:
@@ -135,12 +142,12 @@ def _with_interval(values: NDArray[np.float64]) -> list[float]:
 
 def format_table(lines: Sequence[dict[str, Any]]) -> str:
     """Format the table in Markdown."""
-    head = f"| data | steps | recipe | figure | trainings | {SHIPPED} | recipe | difference | better in |"
+    head = f"| data | steps | recipe | figure | trainings | {SHIPPED} | recipe | difference | better in | time |"
     body = [
         f"| {line['data']} | {line['steps']} | {line['recipe']} | {line['figure']} | {line['trainings']}"
         f" | {line['base'][0]:.3f} | {line['value'][0]:.3f}"
         f" | {line['difference'][0]:+.3f} ({line['difference'][1]:+.3f} to {line['difference'][2]:+.3f})"
-        f" | {line['better']} of {line['trainings']} |"
+        f" | {line['better']} of {line['trainings']} | {'' if line['time'] is None else format(line['time'], '.2f')} |"
         for line in lines
     ]
-    return "\n".join([head, "|---" * 9 + "|", *body])
+    return "\n".join([head, "|---" * 10 + "|", *body])

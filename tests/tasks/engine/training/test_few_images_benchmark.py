@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.beetles import KEYPOINT_NAMES, SCHEMA, write_beetles
 from benchmarks.few_images import cells, comparison
 from benchmarks.few_images.cells import Cell
-from benchmarks.few_images.recipes import RECIPES, SHIPPED
+from benchmarks.few_images.recipes import EPOCHS, MIRRORED, RECIPES, SHIPPED
 from benchmarks.loss_sigma import measure
 from benchmarks.trainings import PROTOCOLS
 from keypipe.annotations.folder import read_folder
@@ -30,7 +30,26 @@ CELL = Cell("beetles", 600, 0, 1, "light")
 def test_every_recipe_is_one_that_the_stage_takes() -> None:
     assert RECIPES[SHIPPED] == {}
     for name, values in RECIPES.items():
-        assert TrainParams.model_validate({**PROTOCOLS["demo"].arguments, **values}), name
+        arguments = {**PROTOCOLS["demo"].arguments, **values}
+        assert TrainParams.model_validate(arguments), name
+        assert TrainParams.find_problems(arguments) == {}, name
+    assert set(EPOCHS) | set(MIRRORED.values()) <= set(RECIPES)
+    assert not set(MIRRORED) & set(RECIPES)
+
+
+def test_recipes_see_each_image_equally_often_unless_they_say_so() -> None:
+    assert cells.count_epochs(CELL, 160) == cells.count_epochs(CELL._replace(recipe="batch 8"), 160) == 60
+    assert cells.count_epochs(CELL._replace(recipe="yolo26 in equal time"), 160) == 42
+    assert cells.count_epochs(CELL._replace(steps=1), 160) == 1
+
+
+def test_mirrored_images_are_looked_at_where_a_training_has_seen_them() -> None:
+    found = list(cells.list_cells(["demo", "setsquare"], [600], [0], [1], [SHIPPED, "mirrored"]))
+    assert [(cell.data, cell.recipe) for cell in found] == [
+        ("demo", SHIPPED),
+        ("demo", "mirrored"),
+        ("setsquare", SHIPPED),
+    ]
 
 
 def test_the_recipes_of_a_fold_follow_one_another() -> None:
@@ -48,6 +67,7 @@ def test_rows_of_a_recipe_that_has_changed_are_left_out_and_so_is_half_a_line(tm
         {"cell": list(CELL), "parameters": RECIPES["light"]},
         {"cell": list(CELL._replace(recipe=SHIPPED)), "parameters": {"scale": 0.3}},
         {"cell": list(CELL._replace(recipe="gone")), "parameters": {}},
+        {"cell": list(CELL._replace(recipe="mirrored")), "parameters": {}},
     ]
     path = tmp_path / cells.RESULTS
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cell": ["dem')
@@ -78,7 +98,8 @@ def test_a_recipe_is_compared_on_the_folds_that_both_have(tmp_path: Path) -> Non
                 continue
             detections: list[Detection] = see(truth, error, seed=fold)
             (tmp_path / f"found/{cell.name}.json").write_bytes(msgspec.json.encode(detections))
-            rows[cell] = {"held_out": len(truth.images), **measure(truth, detections)}
+            seconds = 30.0 if recipe == "light" else 20.0
+            rows[cell] = {"held_out": len(truth.images), "processor_seconds": seconds, **measure(truth, detections)}
     lines = {line["figure"]: line for line in comparison.compare(tmp_path, rows, draws=100)}
     assert set(lines) == {"AP", "AP50", "within"}
     line = lines["AP"]
@@ -90,6 +111,9 @@ def test_a_recipe_is_compared_on_the_folds_that_both_have(tmp_path: Path) -> Non
     assert 0 < low < value < high
     table = comparison.format_table(list(lines.values()))
     assert f"| beetles | 600 | light | AP | 2 | {line['base'][0]:.3f} |" in table
+    assert "| 2 of 2 | 1.50 |" in table
+    del rows[CELL._replace(recipe=SHIPPED)]["processor_seconds"]
+    assert comparison.compare(tmp_path, rows, draws=10)[0]["time"] is None, "rows of before say nothing of it"
 
 
 def test_a_recipe_that_is_the_same_differs_by_nothing() -> None:
@@ -131,3 +155,15 @@ def test_the_benchmark_trains_a_cell_once(tmp_path: Path) -> None:
     assert 30 < row["held_out"] < 60
     assert (tmp_path / f"found/{cell.name}.json").exists()
     assert not (tmp_path / cell.name).exists()
+    assert row["processor_seconds"] > 5
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(1800)
+def test_the_benchmark_looks_at_mirrored_images_with_the_same_weights(tmp_path: Path) -> None:
+    cell = Cell("beetles", 11, 0, 2, SHIPPED)
+    cells.run_cell(tmp_path, cell)
+    row = cells.run_cell(tmp_path, cell._replace(recipe="mirrored"))
+    assert row["processor_seconds"] == 0
+    assert row["steps"] == 11
+    assert cells.read_rows(tmp_path).keys() == {cell, cell._replace(recipe="mirrored")}
