@@ -70,6 +70,7 @@ def mlflow_runs(root: Path) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_sweep_is_killed_goes_on_and_its_best_is_taken(tmp_path: Path) -> None:
     root = make_workspace(tmp_path / "farm", **{"train.epochs": 3})
     fixed = ["--set", "train.epochs=4"]
@@ -141,6 +142,7 @@ def test_a_sweep_is_killed_goes_on_and_its_best_is_taken(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_two_trainings_at_a_time_and_one_that_fails(tmp_path: Path) -> None:
     root = make_workspace(tmp_path / "farm", **{"train.epochs": 2})
     said = keypipe(root, "models", "train.model=yolov8n-pose.yaml|none-such.pt", "--trials", "2", "--workers", "2")
