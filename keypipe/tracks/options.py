@@ -22,7 +22,7 @@ class TrackOptions(msgspec.Struct, frozen=True):
     """
 
     new_score: float = 0.25
-    max_gap_s: float = 1.0
+    max_gap_s: float = 2.0
     min_frames: int = 3
     min_similarity: float = 0.2
     sigma: float = 0.1

@@ -26,7 +26,7 @@ def track_colour(track: int) -> Colour:
 
 
 Ways = dict[int, tuple[tuple[float, float, float] | None, ...]]
-"""Where identities have been: seconds, and where they stood in pixels; None where the way is broken off."""
+"""Where identities have been: seconds, and the box's middle in pixels; None where the way is broken off."""
 
 
 class TrackPainter:
@@ -39,8 +39,8 @@ class TrackPainter:
     def see(self, frame: TrackedFrame) -> Ways:
         """Take in a frame, each in its turn, also those that are not drawn; return the ways until then."""
         for item in frame.predictions:
-            left, _, right, bottom = item.box_xyxy
-            self._ways.setdefault(item.track, deque()).append((frame.seconds, (left + right) / 2, bottom))
+            left, top, right, bottom = item.box_xyxy
+            self._ways.setdefault(item.track, deque()).append((frame.seconds, (left + right) / 2, (top + bottom) / 2))
         for track in frame.gaps:  # no line across a time in which nobody knows where it was
             if self._ways.get(track, deque([None]))[-1] is not None:
                 self._ways[track].append(None)
@@ -84,7 +84,7 @@ class TrackPainter:
 
 
 def _draw_ways(picture: RgbImage, now_s: float, ways: Ways) -> None:
-    width = 2.2 * unit_px(size_wh(picture))
+    width = 2.6 * unit_px(size_wh(picture))
     for track, way in ways.items():
         steps = [(a, b) for a, b in pairwise(way) if a is not None and b is not None]
         if not steps:

@@ -51,14 +51,11 @@ class Tracker:
         ids = np.zeros(len(found), np.int64)
         sure = np.flatnonzero(found.scores >= self._options.new_score)
         weak = np.flatnonzero(found.scores < self._options.new_score)
-        present, lost = np.flatnonzero(self._missed == 0), np.flatnonzero(self._missed > 0)
-        pairs: list[tuple[int, int]] = []
-        # Who was just seen chooses before who has been away, whose place is a guess.
-        for rows, objects in ((present, sure), (present, weak), (lost, sure), (lost, weak)):
-            taken_rows, taken = {row for row, _ in pairs}, {index for _, index in pairs}
-            free_rows = np.array([row for row in rows if row not in taken_rows], np.intp)
-            free = np.array([index for index in objects if index not in taken], np.intp)
-            pairs += self._match(free_rows, found, free)
+        everybody = np.arange(len(self._ids))
+        pairs = self._match(everybody, found, sure)
+        # Who was missed on the last frames is in it from the start: others would take its object when it is seen again.
+        waiting = np.setdiff1d(everybody, [row for row, _ in pairs])
+        pairs += self._match(waiting, found, weak)
         rows = np.array([row for row, _ in pairs], np.intp)
         matched = np.array([index for _, index in pairs], np.intp)
         self._missed += 1

@@ -47,6 +47,13 @@ def test_the_gap_is_a_time_and_no_number_of_frames() -> None:
     assert {ids[0] for ids in follow(frames, options, step=0.2) if ids} == {1, 2}
 
 
+def test_nobody_takes_the_object_of_one_who_was_missed_on_the_last_frame() -> None:
+    """Two stand close; one is missed, and when it is seen again the other one is not."""
+    frames = [[cow(100), cow(125)] for _ in range(10)]
+    frames += [[cow(100)], [cow(125)], [cow(100), cow(125)]]
+    assert follow(frames)[-3:] == [[1], [2], [1, 2]]
+
+
 def test_weak_objects_go_on_with_an_identity_and_begin_none() -> None:
     frames = [[cow(100, score=0.1)], [cow(100)], [cow(100, score=0.1)], [cow(100), cow(300, score=0.1)]]
     assert follow(frames) == [[0], [1], [1], [1, 0]]
