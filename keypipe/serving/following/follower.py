@@ -43,19 +43,22 @@ def load_version(
         The model, which has run.
 
     Raises:
-        ModelError: the files are not what was registered, or the network cannot be used.
+        ModelError: the files are not what was registered, the network cannot be used, or there is no room for it.
         AwayError: the registry does not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="keypipe-model-") as folder:
-        kept = cache.find(version) if cache else None
-        path, example = kept or fetch_version(source, version, Path(folder))
-        try:
-            model = open_file(path, Registered(version.name, version.number, ref.alias))
-            model.check(example)
-        except PoseError as error:
-            raise ModelError(f"{version}: {without_folder(error, path)}") from error
-        if cache:
-            cache.keep(ref, version, path, example)
+    try:
+        with tempfile.TemporaryDirectory(prefix="keypipe-model-") as folder:
+            kept = cache.find(version) if cache else None
+            path, example = kept or fetch_version(source, version, Path(folder))
+            try:
+                model = open_file(path, Registered(version.name, version.number, ref.alias))
+                model.check(example)
+            except PoseError as error:
+                raise ModelError(f"{version}: {without_folder(error, path)}") from error
+            if cache:
+                cache.keep(ref, version, path, example)
+    except OSError as error:
+        raise ModelError(f"{version} cannot be fetched to {tempfile.gettempdir()} ({error.strerror})") from error
     return model
 
 

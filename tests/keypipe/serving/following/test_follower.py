@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -351,6 +352,51 @@ def test_it_starts_again_with_what_was_in_use_while_the_alias_leads_to_nothing_t
         said = health(server)
         assert (said["status"], said["model"], said["registry"]["wanted"]) == ("behind", versions.uri("3"), "")
         assert "alias champion not found" in said["registry"]["problem"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(disk: Path) -> Path:
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    return ballast
+
+
+def test_a_disk_that_is_full_leaves_the_old_one_in_use_and_is_said(
+    versions: Versions, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions.point("champion", versions.add_seeing(0.9))
+    second, third = versions.add_seeing(0.8), versions.add_seeing(0.7)
+    cache = small_disk / "cache"
+    with monkeypatch.context() as patch:
+        patch.setenv("TMPDIR", str(small_disk))
+        with following(versions, tmp_path, "--cache", cache) as server:
+            ballast = fill(small_disk)
+            versions.point("champion", second)
+            said = wait_for(server, lambda said: said["status"] == "behind")
+            assert f"2 cannot be fetched to {small_disk} (No space left on device)" in said["registry"]["problem"]
+            assert score_of(ask(server)) == 0.9
+            ballast.unlink()
+            assert wait_for(server, lambda said: said["status"] == "ok")["model"] == versions.uri("2")
+    with following(versions, tmp_path, "--cache", cache) as server:
+        fill(small_disk)
+        versions.point("champion", third)
+        wait_for(server, lambda said: said["model"] == versions.uri("3"))
+        assert score_of(ask(server)) == 0.7
+        server.process.terminate()
+        output = server.process.communicate(timeout=PATIENCE)[0]
+    assert "3 is not kept for a restart while the registry is away (No space left on device)" in output
 
 
 def test_a_version_that_is_deleted_in_use_goes_on(versions: Versions, tmp_path: Path) -> None:
