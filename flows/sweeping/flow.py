@@ -196,12 +196,21 @@ class _Sweep:
         return worker
 
     def _run_as_task(self, tree: Path, trial: Any, values: dict[str, Any]) -> None:
-        """Run a trial as a task; without one where Prefect's server does not answer."""
-        ended: list[Any] = []
+        """Run a trial as a task; without one where Prefect's server does not answer.
+
+        Raises:
+            Exception: what the trial ended with that is no failure of its training, such as a full disk.
+        """
+        begun: list[int] = []
+        errors: list[Exception] = []
 
         def work() -> Any:
-            ended.append(self._run(tree, trial, values))
-            return ended[-1]
+            begun.append(trial.number)
+            try:
+                return self._run(tree, trial, values)
+            except Exception as error:
+                errors.append(error)
+                raise
 
         if not self._presence.away:
             shown = {"name": "trial", "task_run_name": f"trial {trial.number}", "persist_result": False}
@@ -211,8 +220,10 @@ class _Sweep:
             except Exception:
                 if not self._presence.away:
                     raise
-        if not ended:
+        if not begun:
             work()
+        if errors:
+            raise errors[0]
 
     def _run(self, tree: Path, trial: Any, values: dict[str, Any]) -> Any:
         """Run a trial and record its end; returns the state that Prefect shows."""

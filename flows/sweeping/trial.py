@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import threading
@@ -166,6 +167,8 @@ def run_trial(
     watch.report(record.record.epochs)
     if not record.record.epochs:
         raise ModelError("the training has no epoch")
+    if not math.isfinite(record.best_value):
+        raise ModelError(f"{record.best_by} is {record.best_value}, which nothing can be compared with")
     return Trained(record.best_value, len(record.record.epochs), record.run_id, outcome.did != "ran")
 
 
@@ -181,8 +184,7 @@ class _Watch:
 
     def __init__(self, tree: Path, trial: Any, figure: str, stopping: threading.Event) -> None:
         self._tree, self._trial, self._figure, self._stopping = tree, trial, figure, stopping
-        self._told = trial.last_step if hasattr(trial, "last_step") else 0
-        self._told = self._told or 0
+        self._told = 0  # one that goes on is a new trial of Optuna's, and is told all its epochs
 
     def look(self) -> None:
         """Tell Optuna of new epochs.
