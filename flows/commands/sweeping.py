@@ -38,9 +38,9 @@ class Wish(msgspec.Struct, frozen=True):
         trials: how many there are to be, the earlier ones included; None: nothing is run where nothing is tried anew.
         workers: how many trainings at a time.
         fixed: assignments that all trials have.
-        sampler: how values are chosen.
-        seed: of what is random in choosing.
-        pruned: whether trials that are left behind end.
+        sampler: how values are chosen; None: as the sweep was started, else by the tree-structured Parzen estimator.
+        seed: of what is random in choosing; None: as it was started, else 0.
+        pruned: whether trials that are left behind end; None: as it was started, else they do.
         as_json: print JSON alone.
     """
 
@@ -49,10 +49,16 @@ class Wish(msgspec.Struct, frozen=True):
     trials: int | None = None
     workers: int = 1
     fixed: Sequence[str] = ()
-    sampler: Sampler = "tpe"
-    seed: int = 0
-    pruned: bool = True
+    sampler: Sampler | None = None
+    seed: int | None = None
+    pruned: bool | None = None
     as_json: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is asked for of how values are chosen, as a ``Plan`` has it."""
+        given = {"sampler": self.sampler, "seed": self.seed, "pruned": self.pruned}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def sweep_main(root: Path, wish: Wish) -> int:
@@ -65,6 +71,8 @@ def sweep_main(root: Path, wish: Wish) -> int:
     plan = read_plan(root, wish.name)
     if plan is None and not wish.space:
         load_study(root, wish.name)  # which says what sweeps there are
+    if plan is not None:
+        _check_same(plan, wish)
     if plan is not None and not wish.space and wish.trials is None:
         _show(_outcome(root, wish.name), as_json=wish.as_json)
         return 0
@@ -72,8 +80,6 @@ def sweep_main(root: Path, wish: Wish) -> int:
         code = _start(root, wish)
         if code:
             return code
-    else:
-        _check_same(plan, wish)
     return _run(root, wish)
 
 
@@ -84,12 +90,14 @@ def _check_name(name: str) -> None:
 
 def _check_same(plan: Plan, wish: Wish) -> None:
     space, fixed = tuple(map(str, parse_space(wish.space))), tuple(wish.fixed)
-    if space and (space, fixed) != (plan.space, plan.fixed):
-        raise ConfigError(
-            f"sweep {wish.name} was started with {' '.join(plan.space)}"
-            f"{''.join(f' --set {one}' for one in plan.fixed)}; go on with `keypipe sweep {wish.name} --trials N`, or"
-            " choose another name"
-        )
+    same = (space, fixed) == (plan.space, plan.fixed) if space else fixed in ((), plan.fixed)
+    if same and all(getattr(plan, name) == value for name, value in wish.settings.items()):
+        return
+    raise ConfigError(
+        f"sweep {wish.name} was started with {' '.join(plan.space)}{''.join(f' --set {one}' for one in plan.fixed)}"
+        f" --sampler {plan.sampler} --seed {plan.seed}{'' if plan.pruned else ' --no-pruning'}; go on with"
+        f" `keypipe sweep {wish.name} --trials N`, or choose another name"
+    )
 
 
 def _start(root: Path, wish: Wish) -> int:
@@ -112,8 +120,7 @@ def _start(root: Path, wish: Wish) -> int:
     commit, skipped = snapshots.commit_files(root, f"{REFS}/{wish.name}", f"keypipe sweep {wish.name}\n")
     for name in skipped:
         click.echo(f"warning: {name} is untracked and too large for the trials' trees; they do without it", err=True)
-    settings = {"sampler": wish.sampler, "seed": wish.seed, "pruned": wish.pruned}
-    write_plan(root, wish.name, make_plan(wish.space, wish.fixed, train, commit, **settings))
+    write_plan(root, wish.name, make_plan(wish.space, wish.fixed, train, commit, **wish.settings))
     return 0
 
 
