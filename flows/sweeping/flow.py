@@ -39,6 +39,7 @@ from tasks.commands.writing.set_params import set_params
 from tasks.engine.door.training import FITNESS
 from tasks.tracking.beside import sweeps
 from tasks.tracking.history import try_tag_run
+from tasks.tracking.outbox import describe_waiting
 from tasks.tracking.runs import PARENT_VARIABLE, TRIAL_VARIABLE
 from tasks.versions import snapshots
 from tasks.workspace.places import PARAMS_FILE
@@ -92,7 +93,8 @@ def sweep_flow(root: str, name: str, trials: int, workers: int = 1) -> Any:
 
 def _to_outcome(root: Path, name: str, asked: int, message: str, presence: Presence) -> SweepOutcome:
     found = load_study(root, name)
-    return SweepOutcome(name, found.plan.by, found.plan.space, found.list_trials(), asked, message, presence.describe())
+    unrecorded = [*describe_waiting(root), *presence.describe()]
+    return SweepOutcome(name, found.plan.by, found.plan.space, found.list_trials(), asked, message, unrecorded)
 
 
 class _Sweep:
@@ -137,8 +139,7 @@ class _Sweep:
             self._warn(sweeps.try_end(self._root, self._parent, status))
         if status == "FINISHED":
             for place in self._places:
-                if why := release_tree(self._root, place):
-                    self._log.warning("%s stays: %s", place.relative_to(self._root), why)
+                release_tree(self._root, place)
 
     def _prepare(self) -> list[Path]:
         plan, threads = self._study.plan, threads_for(self._workers)
@@ -253,7 +254,7 @@ class _Sweep:
                 self._stopping.set()
             return Failed(message=str(error))
         self._failures.clear()
-        self._study.tell(trial, "complete", found.figure, run=found.run)
+        self._study.tell(trial, "complete", found.figure, run=found.run, message=found.note)
         self._tag(found.run, "complete")
         say(f"{self._study.plan.by} {found.figure:.4f}{', from the cache' if found.cached else ''}")
         return Completed(name="Cached" if found.cached else "Completed", message=f"{found.figure:.4f}: {shown}")

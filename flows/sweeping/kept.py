@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flows.sweeping.study import find_best, folder_of, held, is_at_work, list_names, load_study
+from flows.sweeping.trial import release_tree
 from tasks.versions import git
-from tasks.versions.trees import remove_tree
 
 REFS = "refs/keypipe-sweeps"
 """Where git keeps the files that a sweep's trials are made of."""
@@ -49,6 +49,6 @@ def forget(root: Path, name: str) -> None:
     load_study(root, name)
     with held(root, name):
         for place in folder_of(root, name).glob("tree*"):
-            remove_tree(root, place)
+            release_tree(root, place)
         git.ask(root, "update-ref", "-d", f"{REFS}/{name}")
     shutil.rmtree(folder_of(root, name))

@@ -24,7 +24,7 @@ class SweepOutcome(msgspec.Struct):
         trials: all of them, in their order.
         asked: how many were asked for.
         message: why it ended before; "" where it did not.
-        unrecorded: what Prefect was not told.
+        unrecorded: what MLflow and Prefect were not told.
     """
 
     name: str

@@ -67,7 +67,7 @@ class Trial(msgspec.Struct, frozen=True):
         epochs: how many were trained.
         run: MLflow run of the training; "" where none is known.
         seconds: how long it took.
-        message: why it failed.
+        message: why it failed, or what was not as its values say; "" where there is nothing to say.
     """
 
     number: int

@@ -17,9 +17,11 @@ from flows.sweeping.space import Value
 from flows.system.process import program_environment
 from keypipe.errors import ModelError, PoseError
 from tasks.commands.writing.set_params import set_params
+from tasks.engine.door.training import Batch
 from tasks.tracking.client import tracking_uri
-from tasks.tracking.outbox import describe_waiting
 from tasks.tracking.runs import PARENT_VARIABLE, TRIAL_VARIABLE
+from tasks.tracking.sending.delivery import take_over
+from tasks.train import describe_batches
 from tasks.versions.stages.state import all_outputs, stage_names
 from tasks.versions.store import checkout
 from tasks.versions.trees import add_tree, remove_tree, tree_commit
@@ -48,12 +50,14 @@ class Trained(msgspec.Struct, frozen=True):
         epochs: how many were trained.
         run: MLflow run of the training.
         cached: nothing was trained, since DVC has a training with the same parameters.
+        note: what was not as the trial's values say; "" where all was.
     """
 
     figure: float
     epochs: int
     run: str
     cached: bool
+    note: str = ""
 
 
 class _Progress(msgspec.Struct):
@@ -109,17 +113,13 @@ def _set_threads(path: Path, threads: int) -> None:
         path.write_text(assign(text, ["threads"], threads), encoding="utf-8")
 
 
-def release_tree(root: Path, place: Path) -> str:
-    """Remove a worker's tree; returns why it stays, else ""."""
-    tree = place
+def release_tree(root: Path, place: Path) -> None:
+    """Remove a worker's tree; what MLflow was not told of its trainings waits in the workspace from now on."""
     if (place / ".git").exists():
         from tasks.versions import git
 
-        tree = place / git.prefix(root)
-        if waiting := describe_waiting(tree):
-            return "; ".join(waiting)
+        take_over(root, place / git.prefix(root))
     remove_tree(root, place)
-    return ""
 
 
 def run_trial(
@@ -169,7 +169,9 @@ def run_trial(
         raise ModelError("the training has no epoch")
     if not math.isfinite(record.best_value):
         raise ModelError(f"{record.best_by} is {record.best_value}, which nothing can be compared with")
-    return Trained(record.best_value, len(record.record.epochs), record.run_id, outcome.did != "ran")
+    sizes = describe_batches([Batch(*one) for one in record.batches])
+    note = f"memory did not hold train.batch: it was trained with a batch of {sizes}" if sizes else ""
+    return Trained(record.best_value, len(record.record.epochs), record.run_id, outcome.did != "ran", note)
 
 
 def trial_environment(root: Path) -> dict[str, str]:

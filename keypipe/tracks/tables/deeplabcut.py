@@ -52,8 +52,9 @@ class DeepLabCutCsv:
         self._head = head
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
-        for level, names in zip(LEVELS, zip(*deeplabcut_columns(head), strict=True), strict=False):
-            self._writer.writerow([level, *names])
+        columns = deeplabcut_columns(head)
+        for place, level in enumerate(LEVELS):
+            self._writer.writerow([level, *(names[place] for names in columns)])
 
     def write(self, frame: TrackedFrame) -> None:
         """Add the next frame."""
@@ -98,7 +99,10 @@ class DeepLabCutH5:
             return
         piece = self._pandas.DataFrame(self._rows, index=self._numbers, columns=self._columns, dtype=float)
         try:
-            self._store.append(_KEY, piece, format="table")
+            if len(self._columns):
+                self._store.append(_KEY, piece, format="table")
+            else:  # a table without columns pandas would leave out
+                self._store.put(_KEY, piece, format="fixed", track_times=False)
         except Exception as error:
             n_tracks = len(self._head.tracks)
             raise PoseError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from keypipe.addresses import hide_password
 from keypipe.errors import PoseError
 from tasks.tracking import outbox
 from tasks.tracking.client import (
@@ -24,6 +25,7 @@ from tasks.tracking.client import (
     limited,
     open_client,
     server_name,
+    tracking_uri,
 )
 from tasks.tracking.figures import log_figures
 from tasks.tracking.logged_model import log_onnx_model
@@ -32,7 +34,7 @@ from tasks.tracking.note import describe
 from tasks.tracking.outbox import Box, RunInfo
 from tasks.tracking.tags import BOX, DATA, FINGERPRINT, PARENT, REASON, RESTORED, STAGE
 from tasks.workspace.models import TrainingRecord, read_record
-from tasks.workspace.places import MODELS
+from tasks.workspace.places import MODELS, OUTBOX
 from tasks.workspace.program import say, write_json
 
 PACKAGES_FILE = "packages.json"
@@ -74,6 +76,26 @@ def deliver_all(root: Path, tell: Callable[[str], None] = say) -> None:
     if sent:
         runs = "run" if len(sent) == 1 else "runs"
         tell(f"MLflow at {server} was told of {len(sent)} {runs} that it had not been told all of")
+
+
+def take_over(root: Path, going: Path) -> None:
+    """Take over what a workspace that is about to go has not told yet, so that commands in this one tell it.
+
+    Args:
+        root: the workspace that stays.
+        going: the other one, whose runs were recorded where those of ``root`` are.
+    """
+    outbox.end_abandoned(going)
+    here = hide_password(tracking_uri(root))
+    for box in outbox.list_boxes(going):
+        with box.held() as free:
+            if not free:
+                continue
+            if box.run.server == here:  # in the other one the address of this one's own database had to be named
+                box.run.server = server_name(root)
+                box.save()
+            (root / OUTBOX).mkdir(parents=True, exist_ok=True)
+            box.path.rename(root / OUTBOX / box.name)
 
 
 def reach(root: Path, *, quick: bool) -> None:

@@ -5,7 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.keypipe.tracks.tables.films import written
+from keypipe.tracks.following import TrackedFrame
+from keypipe.tracks.tables.head import TableHead
+from keypipe.tracks.tables.writing import FORMATS, open_tables
+from tests.keypipe.tracks.frames import SCHEMA
+from tests.keypipe.tracks.tables.films import ABOUT, written
 
 HEADERS = ["scorer", "individuals", "bodyparts", "coords"]
 
@@ -37,3 +41,23 @@ def test_pandas_reads_the_h5_as_deeplabcut_does(tmp_path: Path) -> None:
     pytest.importorskip("tables", reason="needs PyTables: pip install 'keypipe[dlc]'")
     with written(tmp_path, "dlc-h5", n_frames=300) as (path, frames):
         check(pd.read_hdf(path, "df_with_missing"), frames)
+
+
+def write_empty(folder: Path, name: str) -> Path:
+    """Write the table of a film of five frames on which nobody was seen."""
+    path = folder / f"film{FORMATS[name].ending}"
+    with open_tables({name: path}, TableHead(SCHEMA, [], 5, "film.mp4", ABOUT)) as write:
+        for number in range(5):
+            write(TrackedFrame(number, number / 30, [], []))
+    return path
+
+
+def test_a_csv_of_nobody_has_its_headers(tmp_path: Path) -> None:
+    lines = write_empty(tmp_path, "dlc").read_text().splitlines()
+    assert lines == [*HEADERS, "0", "1", "2", "3", "4"]
+
+
+def test_an_h5_of_nobody_has_its_frames(tmp_path: Path) -> None:
+    pytest.importorskip("tables", reason="needs PyTables: pip install 'keypipe[dlc]'")
+    table = pd.read_hdf(write_empty(tmp_path, "dlc-h5"), "df_with_missing")
+    assert (table.shape, list(table.columns.names), list(table.index)) == ((5, 0), HEADERS, [0, 1, 2, 3, 4])

@@ -21,7 +21,7 @@ from keypipe.errors import ConfigError, PoseError
 from tasks.tracking import history, outbox, runs
 from tasks.tracking.client import tracking_uri
 from tasks.tracking.sending import courier
-from tasks.tracking.sending.delivery import deliver_all, name_params
+from tasks.tracking.sending.delivery import deliver_all, name_params, take_over
 from tasks.workspace.models import FORMAT, Summary, TrainingRecord
 from tasks.workspace.places import BEST, MODELS, OUTBOX, RECORD
 from tasks.workspace.program import write_json
@@ -424,3 +424,29 @@ def test_parameters_get_names_that_mlflow_takes_and_none_is_lost(keys: list[str]
         _validate_param(key, value)
     if "train.epochs" in keys:
         assert list(named) == keys
+
+
+def test_what_a_tree_that_goes_has_not_told_is_told_from_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a sweep, whose trees name the workspace's own database by its address."""
+    root, tree = tmp_path / "farm", tmp_path / "farm/.keypipe/sweeps/rates/tree0"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name, server in (("ended", tracking_uri(root)), ("killed", tracking_uri(root)), ("other", "http://other:1")):
+        box = outbox.open_box(tree, outbox.RunInfo(server, "keypipe", name, name))
+        box.add(outbox.Tags({"some": "tag"}))
+        if name != "killed":
+            box.add(outbox.Status("FINISHED", "", 1))
+        box.close()
+    take_over(root, tree)
+    assert outbox.list_boxes(tree) == []
+    boxes = {box.run.name: box for box in outbox.list_boxes(root)}
+    own = "the workspace's own database"
+    assert {name: box.run.server for name, box in boxes.items()} == {
+        "ended": own,
+        "killed": own,
+        "other": "http://other:1",
+    }
+    assert all(box.run.ended for box in boxes.values())
+    assert [type(item).__name__ for _, item in boxes["killed"].items()] == ["Tags", "Status", "Note"]
+    assert "MLflow (the workspace's own database) was not told all of 2 runs" in "".join(outbox.describe_waiting(root))
