@@ -51,6 +51,15 @@ class AwayError(PoseError):
         super().__init__(f"{self.short}; start it, correct MLFLOW_TRACKING_URI, or unset it to record in the workspace")
 
 
+class SchemaError(AwayError):
+    """The database is there, and its tables are those of another version of MLflow."""
+
+    def __init__(self, root: Path) -> None:
+        self.short = f"the tables of {hide_password(tracking_uri(root))} are of another version of MLflow"
+        advice = "`make install` brings the version of the lock; a database of an older one is backed up, then upgraded"
+        PoseError.__init__(self, f"{self.short}; {advice} by `mlflow db upgrade` (docs/backends.md)")
+
+
 def tracking_uri(root: Path) -> str:
     """Return the tracking server: ``MLFLOW_TRACKING_URI``, else SQLite in the workspace.
 
@@ -147,7 +156,8 @@ def open_client(root: Path) -> Any:
     except ImportError as error:
         raise ConfigError(f"{_VARIABLE}={hide_password(uri)}: needs a package that is not there ({error})") from error
     except (MlflowException, SQLAlchemyError) as error:
-        raise AwayError(root, first_line(error)) from error
+        why = first_line(error)
+        raise (SchemaError(root) if "out-of-date database schema" in why else AwayError(root, why)) from error
 
 
 def _set_defaults() -> None:

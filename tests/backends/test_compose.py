@@ -97,6 +97,8 @@ def test_its_commands_serve_each_other(tmp_path: Path, monkeypatch: pytest.Monke
         script = tmp_path / "databases.sql"
         script.write_text(project.compose["configs"]["databases"]["content"])
         cluster.run("psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--dbname=postgres", f"--file={script}")
+        program, *arguments = shlex.split(project.compose["services"]["postgres"]["healthcheck"]["test"])
+        assert "accepting connections" in cluster.run(program, *arguments)
         stack.enter_context(project.running("s3"))
         for _ in range(2):  # as after a restart
             subprocess.run(project.command("buckets"), env=project.settings("buckets"), check=True)

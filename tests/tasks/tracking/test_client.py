@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from keypipe.errors import ConfigError
-from tasks.tracking.client import is_untouched, limited, open_client, tracking_uri
+from tasks.tracking.client import SchemaError, is_untouched, limited, open_client, tracking_uri
 
 
 def test_a_database_is_untouched_until_there_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +74,18 @@ def test_an_address_that_is_none_is_said_in_one_line(
 def test_a_database_whose_path_has_a_blank_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/my runs.db")
     assert tracking_uri(tmp_path).endswith("my runs.db")
+
+
+def test_a_database_of_another_version_of_mlflow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    made, root = tmp_path / "made", tmp_path / "cows"
+    for folder in (made, root):
+        folder.mkdir()
+    open_client(made)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # which MLflow has written
+    with sqlite3.connect(made / "mlflow.db") as database:  # MLflow looks but once at one whose address it knows
+        database.execute("VACUUM INTO ?", [str(root / "mlflow.db")])
+    with sqlite3.connect(root / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'b7e2c1a4d9f3'")
+    with pytest.raises(SchemaError, match=r"mlflow\.db are of another version of MLflow; .*`mlflow db upgrade`"):
+        open_client(root)
