@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,11 @@ from tasks.retraining.upstream import ASIDE, bring_up_to_date, commit_results, m
 from tasks.versions.raw import raw_version, version_raw
 from tasks.versions.store import checkout, fetch_folder, push_data
 from tasks.versions.weights import version_weights
-from tests.flows.toy import dvc, make_workspace
-from tests.workspace import git
+from tests.faults.test_clones import check_cache
+from tests.faults.test_machines import ON_BARN, need_namespaces
+from tests.flows.toy import REPOSITORY, dvc, make_workspace
+from tests.patience import PATIENCE
+from tests.workspace import environment, git
 
 HEADER = "image,md5,side,group,phash,fold,state\n"
 MANIFEST = "data/dataset/manifest.csv"
@@ -461,3 +466,44 @@ def test_listings_are_merged_file_by_file() -> None:
         merge_listings(before, here, there | {"b": "3"})
     with pytest.raises(DatasetError, match="edited here and by others: d;"):
         merge_listings(before, here, there | {"d": "2"})
+
+
+PUSHES = """\
+import sys
+from pathlib import Path
+from tasks.versions.raw import version_raw
+from tasks.versions.store import push_data
+root = Path(sys.argv[1])
+version_raw(root)
+print("pushes", flush=True)
+push_data(root)
+"""
+
+
+@pytest.mark.faults
+def test_two_machines_push_to_one_remote_at_once_of_which_one_dies(pair: Pair) -> None:
+    need_namespaces()
+    for number in range(60):  # some that both have, some that one of them has
+        for root, name in ((pair.root, "here"), (pair.there, "barn")):
+            edit(root, f"{number}.txt", f"both {number}" * 5_000)
+            edit(root, f"{name}{number}.txt", f"{name} {number}" * 5_000)
+    command = [sys.executable, "-c", PUSHES]
+    pushing = [
+        subprocess.Popen(
+            [*within, *command, str(root)], cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, text=True
+        )
+        for within, root in (((), pair.root), (ON_BARN, pair.there))
+    ]
+    for process in pushing:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "pushes\n"
+    pushing[1].kill()  # and all of that machine with it
+    for process in pushing:
+        process.communicate(timeout=PATIENCE)
+    assert pushing[0].returncode == 0
+    check_cache(pair.root.parent / "store")
+    pair.colleague()  # the machine is back, and does it once more
+    bring_up_to_date(pair.root)
+    assert pair.raw("barn59.txt") == "barn 59" * 5_000
+    assert pair.raw("here59.txt") == "here 59" * 5_000
+    assert check_cache(pair.root.parent / "store") >= 180
