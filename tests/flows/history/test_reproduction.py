@@ -164,15 +164,17 @@ def test_what_cannot_be_reproduced_is_said(history: Toy, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_real_training_is_reproduced_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches", ["", "1:4"], ids=["", "memory did not hold its batch"])
+def test_a_real_training_is_reproduced_to_the_bit(tmp_path: Path, batches: str) -> None:
     """The whole pipeline, Ultralytics included, by ``dvc repro`` and then by ``keypipe reproduce --check``."""
     from tests.workspace import dvc as run_dvc
     from tests.workspace import environment
 
     root = make_workspace(tmp_path / "workspace", n_images=24, **{"train.epochs": 1, "train.imgsz": 64})
     assert run_dvc(root, "add", "--quiet", "data/raw").returncode == 0
-    done = run_dvc(root, "repro")
+    done = run_dvc(root, "repro", **({"KEYPIPE_BATCHES": batches} if batches else {}))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((root / "models/train.json").read_text())["batches"] == ([[1, 4]] if batches else [])
     code = "import sys; from pathlib import Path; from flows.cli import main; main(Path.cwd())"
     command = [sys.executable, "-c", code, "reproduce", "latest", "--check"]
     done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)

@@ -501,7 +501,7 @@ def test_two_machines_push_to_one_remote_at_once_of_which_one_dies(pair: Pair) -
     for process in pushing:
         process.communicate(timeout=PATIENCE)
     assert pushing[0].returncode == 0
-    check_cache(pair.root.parent / "store")
+    check_cache(pair.root.parent / "store", killed=True)
     pair.colleague()  # the machine is back, and does it once more
     bring_up_to_date(pair.root)
     assert pair.raw("barn59.txt") == "barn 59" * 5_000
