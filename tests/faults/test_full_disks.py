@@ -28,17 +28,17 @@ OUTPUTS = {
 
 
 @pytest.fixture(scope="module")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def divided_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_workspace(tmp_path_factory.mktemp("disks") / "workspace", **{"train.preflight": False})
-    run_stages(root, "convert", "split", "train")
+    run_stages(root, "convert", "split")
     return root
 
 
 @pytest.fixture(scope="module")
-def ended_once(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ended_once(divided_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ended") / "workspace"
-    shutil.copytree(trained_once, root, symlinks=True)
-    run_stages(root, "validate", "export")
+    shutil.copytree(divided_once, root, symlinks=True)
+    run_stages(root, "train", "validate", "export")
     return root
 
 
@@ -66,11 +66,13 @@ def check_it_is_said(done: subprocess.CompletedProcess[str], *said: str) -> None
 
 
 def test_a_training_under_a_limit_of_the_size_of_files_is_said_and_leaves_the_model(
-    trained_once: Path, tmp_path: Path
+    divided_once: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "workspace"
-    shutil.copytree(trained_once, root, symlinks=True)
+    shutil.copytree(divided_once, root, symlinks=True)
     set_params(root, **{"train.epochs": 1})
+    (root / "models").mkdir()
+    (root / "models/best.pt").write_bytes(b"of a training before")
     before = state(root, "train")
     limited = ["sh", "-c", 'ulimit -f 8192 && exec "$@"', "sh", sys.executable, "-m", "tasks.train"]
     done = subprocess.run(limited, cwd=root, env=environment(), capture_output=True, text=True, check=False)
