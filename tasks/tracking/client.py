@@ -141,8 +141,10 @@ def open_client(root: Path) -> Any:
         _check("MLFLOW_REGISTRY_URI", registry)
     _knock(root, uri)
     # A fresh SQLite file is filled by hundreds of migrations, each of them announced.
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
+    for name in ("alembic", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What a database refuses, such as for want of room, it tells with all that led there, and raises it as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

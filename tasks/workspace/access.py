@@ -44,7 +44,10 @@ _NO_MEMORY = (
     "cudnn_status_internal_error",
     "unable to find an engine",  # cuDNN, without room to work in; as Ultralytics takes it
 )
-_NOT_WRITTEN = ("failed writing file", "file write failed", "database or disk is full", "no space left on device")
+_NOT_WRITTEN = (
+    "failed writing file", "file write failed", "iostream error", "fail at inline_container.cc",
+    "database or disk is full", "no space left on device",
+)  # fmt: skip
 """What torch, SQLite and others say that tell no number of an error."""
 
 
@@ -112,17 +115,18 @@ def explain_end(error: BaseException, root: Path) -> str | None:
         error: with those that it came of.
         root: the workspace, whose disk is looked at.
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    chain = [error]
+    while before := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(before)
+    for seen in chain:
         if isinstance(seen, OSError) and (said := explain(seen) or _explain_vanished(seen, root)):
             return said
-        seen = seen.__cause__ or seen.__context__
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if is_memory_end(error):
         return f"memory ended ({first}); end what else runs, or lower the stage's batch or imgsz in params.yaml"
     if shutil.disk_usage(root).free < _FULL_BYTES:
         return f"{root}: no space left on device ({first})"
-    if any(phrase in str(error).lower() for phrase in _NOT_WRITTEN):
+    if any(phrase in str(seen).lower() for seen in chain for phrase in _NOT_WRITTEN):
         return f"a file could not be written ({first}); is there room on the disk, and under the limits of `ulimit -a`?"
     return None
 

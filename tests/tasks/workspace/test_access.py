@@ -27,6 +27,8 @@ def from_a_library(cause: Exception) -> Exception:
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "the disk: file too large"),
         (from_a_library(OSError(errno.EROFS, os.strerror(errno.EROFS), "b")), "b: read-only file system"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "a file could not be w"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 4 vs 8"), "a file could not be wr"),
+        (from_a_library(RuntimeError("basic_ios::clear: iostream error")), "a file could not be written (could not"),
         (sqlite3.OperationalError("database or disk is full"), "a file could not be written (database or disk is"),
         (MemoryError(), "memory ended (MemoryError); end what else runs, or lower the stage's batch"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory ended (DefaultCPUAllocator"),
