@@ -48,7 +48,7 @@ def test_from_drawings_to_a_proven_export(tmp_path: Path, model: str, nms: bool 
 
     opened, info = load_onnx_model(root / "exports/model.onnx")
     assert info.end2end == (nms is False)
-    image = next((root / "data/raw").glob("*.jpg"))
+    image = next((root / "data/raw").rglob("*.jpg"))
     found = Predictor(opened, info).predict_image(read_image(image), Thresholds(0.0005))
     assert found
     assert [point.name for point in found[0].keypoints] == list(info.schema.classes["cow"].keypoints)
