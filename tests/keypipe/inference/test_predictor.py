@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from keypipe.errors import ModelError
 from keypipe.images.media import read_image
+from keypipe.inference.letterbox import Placement, place_image
 from keypipe.inference.model_info import parse_model_info
 from keypipe.inference.onnx_model import load_onnx_model
 from keypipe.inference.predictor import Predictor, Thresholds
+from keypipe.inference.results import round_prediction
 from keypipe.keypoints.skeleton import Schema, Skeleton
 from tests.onnx_files import metadata_of, raw_output, write_constant_model
 from tests.pose_checkpoint import CLASS_NAMES, KEYPOINT_NAMES, SIDE_PX, write_random_checkpoint
@@ -82,6 +85,34 @@ def test_drawn_images_as_ultralytics(
 def test_photos_as_ultralytics(ultralytics: Any, exported: dict[str, Path], shared_data: Callable[[str], Path]) -> None:
     photos = sorted((shared_data("setsquare") / "labelme").glob("*.jpg"))[:12]
     assert_equal_to_ultralytics(ultralytics, exported, "onnx", [read_image(photo) for photo in photos], 0.001)
+
+
+class PredictorBefore(Predictor):
+    """Fits an image into the model's input as it was done while one session had all cores."""
+
+    def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Placement]:
+        height, width = image_bgr.shape[:2]
+        placement = place_image((width, height), (SIDE_PX, SIDE_PX))
+        resized = cv2.resize(image_bgr, placement.resized_wh, interpolation=cv2.INTER_LINEAR)
+        canvas = np.full((SIDE_PX, SIDE_PX, 3), 114, dtype=np.uint8)
+        left, top = placement.pad_xy
+        canvas[top : top + resized.shape[0], left : left + resized.shape[1]] = resized
+        planes = np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1))
+        return planes[None].astype(np.float32) / np.float32(255), placement
+
+
+def test_a_session_of_one_thread_says_number_by_number_what_one_of_several_said_before(
+    exported: dict[str, Path], drawn_images: list[NDArray[np.uint8]]
+) -> None:
+    thresholds = Thresholds(conf=0.02)
+    before = PredictorBefore(*load_onnx_model(exported["onnx"], threads=4))
+    now = Predictor(*load_onnx_model(exported["onnx"], threads=1))
+    with ThreadPoolExecutor(3) as pool:
+        founds = list(pool.map(lambda image: now.predict_image(image, thresholds), drawn_images))
+    expected = [before.predict_image(image, thresholds) for image in drawn_images]
+    rounded = [[[round_prediction(item) for item in found] for found in some] for some in (founds, expected)]
+    assert rounded[0] == rounded[1]
+    assert sum(map(len, expected)) > 5 * len(drawn_images)
 
 
 def test_ultralytics_own_export_is_described(exported: dict[str, Path]) -> None:
