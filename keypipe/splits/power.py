@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from keypipe.errors import format_count
+
 AP = "oks_AP"
 CLOSE = "within_0.1_diagonals"
 HEADLINES = (AP, CLOSE)
@@ -105,7 +107,9 @@ def find_power(
             than the typical ones.
     """
     if n_units < MIN_GROUPS:
-        text = f"the test split has {n_units} {unit}s; below {MIN_GROUPS} the gate decides nothing by figures"
+        text = (
+            f"the test split has {format_count(n_units, unit)}; below {MIN_GROUPS} the gate decides nothing by figures"
+        )
         return Power(unit, n_units, {}, text)
     decides = {name: decidable_margin(spreads[name], n_units, JOINT_POWER) for name in margins}
     told = ", ".join(f"{margin:.3f} of {name}" for name, margin in decides.items())

@@ -59,6 +59,18 @@ def test_a_planned_name_means_one_thing() -> None:
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_help_fits_half_a_terminal_but_for_examples_which_are_copied(
+    path: tuple[str, ...], command: click.Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    done = CliRunner().invoke(cli, [*path, "--help"], terminal_width=50, color=True)
+    assert "\x1b" not in done.output
+    long = [line.strip() for line in done.output.splitlines() if len(line) > 50]
+    assert isinstance(command, Command | Group)
+    assert not [line for line in long if line not in command.examples]
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
 def test_help_fits_a_narrow_terminal_and_has_an_example(path: tuple[str, ...], command: click.Command) -> None:
     done = CliRunner().invoke(cli, [*path, "--help"], terminal_width=80)
     assert done.exit_code == 0

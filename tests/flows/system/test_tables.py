@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from flows.system.tables import print_table
@@ -28,6 +29,20 @@ def test_names_of_files_stay_whole(width: int) -> None:
     text = shown(width)
     assert PATH in text
     assert "keypoint-without-object" in text
+
+
+@pytest.mark.parametrize("width", range(40, 121, 3))
+def test_no_word_is_cut_however_the_columns_share_the_width(width: int) -> None:
+    rows = [
+        ["warning", "decided-by-list-order", "5", "Keypoints that only list order could give", "Day 2/cam A 014.json"],
+        ["info", "rare-keypoint", "1", "Keypoints that are seldom labelled", "关键点 of 'cow' " * 4],
+    ]
+    out = io.StringIO()
+    print_table(Console(file=out, width=width, highlight=False), HEADINGS, rows)
+    text = out.getvalue()
+    assert not [word for row in rows for cell in row for word in cell.split() if word not in text]
+    if "━" in text:
+        assert max(map(cell_len, text.splitlines())) <= width
 
 
 def test_a_wide_terminal_has_a_table_and_a_narrow_one_a_paragraph_for_each_row() -> None:
