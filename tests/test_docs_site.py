@@ -19,6 +19,7 @@ from tests.pages import forget_requests, picture, requests_beyond_loopback, text
 pytest.importorskip("sphinx", reason="needs the development environment")
 
 from tools.docs_site import (
+    BROKEN,
     SearchBigrams,
     add_contents,
     describe_package,
@@ -96,6 +97,10 @@ def test_every_key_of_the_schema_is_told_with_its_default() -> None:
             (row,) = re.findall(rf"^\| `{key}` \|.*$", part, flags=re.MULTILINE)
             assert "default" not in about or json.dumps(about["default"], ensure_ascii=False) in row, f"{name}.{key}"
             assert row.split("|")[2].strip(), row
+
+
+def test_chinese_lines_are_joined_without_a_blank() -> None:
+    assert BROKEN.sub("", "训练、\n验证\n\n- 一\n- 二\nkeypipe\n中") == "训练、验证\n\n- 一\n- 二\nkeypipe\n中"
 
 
 def test_words_of_two_characters_are_found() -> None:

@@ -31,6 +31,8 @@ MADE = "api"
 """Folder of the pages that are made; git ignores it."""
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 LISTED = re.compile(r"^- \[([^\]]+)\]\(([^)#:]+)\.md\)", re.MULTILINE)
+BROKEN = re.compile(r"(?<=[\u3001-\u9fff\uff00-\uffef])\n(?=[\u3400-\u9fff\uff08])")
+"""A line break between two Chinese characters, of which HTML would make a blank; no code has one."""
 HAN = re.compile(r"[\u3400-\u9fff]+")
 
 
@@ -208,7 +210,7 @@ def _read(app: Sphinx, name: str, texts: list[str]) -> None:
         return
     source = _source(app)
     forge = os.environ.get("DOCS_FORGE", "").rstrip("/")
-    text = lead_links(texts[0], source / f"{name}.md", source, forge)
+    text = lead_links(BROKEN.sub("", texts[0]), source / f"{name}.md", source, forge)
     made = [f"{MADE}/params", f"{MADE}/index"]
     texts[0] = add_contents(text, {} if _is_chinese(app) else {"Reference": made}) if name == FRONT else text
 
