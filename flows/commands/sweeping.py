@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import msgspec
 from flows.sweeping.kept import REFS
 from flows.sweeping.outcome import SweepOutcome, describe, to_rows
 from flows.sweeping.space import Dimension, parse_space
-from flows.sweeping.study import Plan, Sampler, Trial, list_names, load_study, make_plan, read_plan, write_plan
+from flows.sweeping.study import Plan, Sampler, Trial, is_name, list_names, load_study, make_plan, read_plan, write_plan
 from flows.system.json_output import echo_json
 from flows.system.tables import print_table
 from keypipe.errors import ConfigError
@@ -25,8 +24,6 @@ from tasks.workspace import params as read
 from tasks.workspace.documents import decode_yaml, format_value, parse_document
 from tasks.workspace.places import PARAMS_FILE
 from tasks.workspace.program import USER_ERROR
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -84,7 +81,7 @@ def sweep_main(root: Path, wish: Wish) -> int:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ConfigError(f"{name}: a sweep's name is of letters, digits, _ and -, 60 at most; values come after it")
 
 

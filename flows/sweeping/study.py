@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,9 +120,12 @@ class Study:
         from optuna.trial import TrialState
 
         left = self._study.get_trials(states=(TrialState.RUNNING,))
+        known = {trial.user_attrs.get(_AGAIN) for trial in self._study.get_trials(deepcopy=False)}
         for trial in left:
+            values = trial.system_attrs.get("fixed_params", {}) | trial.params  # the latter lack what was not yet drawn
+            if trial.number not in known:  # first, so that a kill in between loses none
+                self._study.enqueue_trial(values, {_WORKER: trial.user_attrs.get(_WORKER), _AGAIN: trial.number})
             self._study.tell(trial.number, state=TrialState.FAIL)
-            self._study.enqueue_trial(trial.params, {_WORKER: trial.user_attrs.get(_WORKER), _AGAIN: trial.number})
         return len(left)
 
     def begin(self) -> None:
@@ -196,6 +200,11 @@ def find_best(trials: Sequence[Trial]) -> Trial | None:
     return max(complete, key=lambda trial: trial.figure or 0.0, default=None)
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a sweep may be called so."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", text) is not None
+
+
 def folder_of(root: Path, name: str) -> Path:
     """Return the folder of a sweep."""
     return root / SWEEPS / name
@@ -208,6 +217,8 @@ def list_names(root: Path) -> list[str]:
 
 def read_plan(root: Path, name: str) -> Plan | None:
     """Return what a sweep was started with; None where there is none of this name."""
+    if not is_name(name):  # a path could lead elsewhere
+        return None
     return read_record(folder_of(root, name) / _PLAN, Plan)
 
 

@@ -192,6 +192,20 @@ def bring_back_files(root: Path) -> list[str]:
     return found
 
 
+def _is_command_of(command_line: Sequence[str], arguments: str) -> bool:
+    """Tell whether a process may be the one that has written its ``sys.argv``, joined by blanks, into a lock.
+
+    The interpreter takes its own arguments away: of ``python -m MODULE`` stays the module's file, of ``-c TEXT`` no
+    more than ``-c``. So the last argument counts, and a program without any by its name.
+    """
+    words, last = " ".join(command_line).split(), arguments.split()[-1:]
+    if last == words[-1:] or not last or last[0] in words:
+        return True
+    module = Path(last[0]).with_suffix("")
+    names = {module.stem, module.parent.name} if module.stem == "__main__" else {module.stem}
+    return "-m" in words and bool(names & {word.rpartition(".")[2] for word in words})
+
+
 def clear_stale_locks(root: Path) -> None:
     """Drop entries of DVC's lock file whose process is gone, also where its number is that of another one here.
 
@@ -217,7 +231,7 @@ def clear_stale_locks(root: Path) -> None:
         """Tell by the command: numbers are given away again, are others on other machines, and clocks are set."""
         try:
             process = psutil.Process(int(entry["pid"]))
-            return " ".join(process.cmdline()).split()[-1:] == str(entry["cmd"]).split()[-1:]
+            return _is_command_of(process.cmdline(), str(entry["cmd"]))
         except psutil.AccessDenied:  # another user's, on macOS
             return float(process.create_time()) <= written
         except psutil.Error:

@@ -31,7 +31,8 @@ def remove_tree(root: Path, place: Path) -> None:
     """Remove a working tree, or what a killed process left of one; nothing is done where there is none."""
     git.ask(root, "worktree", "remove", "--force", "--force", str(place))
     remove(place)
-    git.ask(root, "worktree", "prune")
+    # Once more for what git took for no tree while it lay there; `prune` would forget people's own on other disks too.
+    git.ask(root, "worktree", "remove", "--force", "--force", str(place))
 
 
 def tree_commit(place: Path) -> str:

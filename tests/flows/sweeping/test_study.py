@@ -66,6 +66,27 @@ def test_a_trial_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.take_up() == 0
 
 
+def test_a_trial_is_not_taken_up_twice_nor_lost_by_another_kill(tmp_path: Path) -> None:
+    study = start(tmp_path)
+    study.begin()
+    study._study.ask()  # killed before its values, which are those of params.yaml, were drawn
+    again = load_study(tmp_path, "rates")
+    again._study.enqueue_trial({"train.lr0": 0.003, "train.batch": 16}, {"worker": 0, "again": 0})  # killed here
+    again = load_study(tmp_path, "rates")
+    assert again.take_up() == 1
+    assert [trial.state for trial in again.list_trials()] == ["waiting"]
+    assert again.next(0)[1] == {"train.lr0": 0.003, "train.batch": 16}
+
+
+def test_values_that_were_not_drawn_yet_are_taken_up(tmp_path: Path) -> None:
+    study = start(tmp_path)
+    study.begin()
+    study._study.ask()
+    again = load_study(tmp_path, "rates")
+    again.take_up()
+    assert again.next(0)[1] == {"train.lr0": 0.003, "train.batch": 16}
+
+
 def test_a_trial_that_was_killed_begins_anew_with_another_worker(tmp_path: Path) -> None:
     study = start(tmp_path)
     study.next(1)
@@ -110,6 +131,8 @@ def test_a_sweep_that_is_not_there(tmp_path: Path) -> None:
     start(tmp_path)
     with pytest.raises(ConfigError, match=r"no sweep is called rate \(there are: rates\)"):
         load_study(tmp_path, "rate")
+    with pytest.raises(ConfigError, match="no sweep is called"):
+        load_study(tmp_path, "../sweeps/rates")
 
 
 def write_progress(tree: Path, figures: list[float]) -> None:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from keypipe.errors import PoseError
-from tasks.versions.repository import clear_stale_locks
+from tasks.versions.repository import _is_command_of, clear_stale_locks
 from tasks.versions.stages.state import stage_names, stage_version
 from tests.flows.toy import Toy, dvc, run
 
@@ -54,6 +54,23 @@ def test_a_lock_of_dvc_is_kept_though_the_clock_was_set_forward(ran: Toy) -> Non
             assert ("models" in lock.read_text()) == kept
     finally:
         holder.communicate(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("command_line", "arguments", "same"),
+    [
+        ("python /venv/bin/dvc repro train", "/venv/bin/dvc repro train", True),
+        ("python -m dvc repro train", "/site-packages/dvc/__main__.py repro train", True),
+        ("python -m dvc repro export", "/site-packages/dvc/__main__.py repro train", False),
+        ("python -m tasks.convert", "/farm/tasks/convert.py", True),
+        ("python -m dvc", "/site-packages/dvc/__main__.py", True),
+        ("python -m tasks.convert", "/farm/tasks/split.py", False),
+        ("python -c 'import dvc.repo; dvc.repo.Repo().pull()'", "-c", True),
+        ("/usr/lib/systemd", "/farm/tasks/split.py", False),
+    ],
+)
+def test_a_process_is_known_by_what_python_leaves_of_its_command(command_line: str, arguments: str, same: bool) -> None:
+    assert _is_command_of(command_line.split(), arguments) == same
 
 
 def test_no_lock_of_dvc_is_left_held(ran: Toy) -> None:
