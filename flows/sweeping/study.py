@@ -105,7 +105,12 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = JournalStorage(JournalFileBackend(str(self.folder / _TRIALS)))
-        study = optuna.create_study(storage=storage, study_name=self.name, direction="maximize", load_if_exists=True)
+        if self.name in optuna.get_all_study_names(
+            storage
+        ):  # made anew where it is there, it would be written each time
+            study = optuna.load_study(study_name=self.name, storage=storage)
+        else:
+            study = optuna.create_study(study_name=self.name, storage=storage, direction="maximize")
         # A sampler that goes on with the same seed would draw the same values again.
         seed = self.plan.seed + len(study.get_trials(deepcopy=False))
         samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
@@ -249,9 +254,19 @@ def held(root: Path, name: str) -> Iterator[None]:
     """
     try:
         with held_lock(folder_of(root, name) / _LOCK):
+            _drop_torn_line(folder_of(root, name) / _TRIALS)
             yield
     except LockedError as error:
         raise PoseError(f"sweep {name} is at work in another process; wait for it, or end that one") from error
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Take a line back that a full disk or a power cut has left unfinished: one more behind it could not be read."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 def is_at_work(root: Path, name: str) -> bool:

@@ -127,6 +127,21 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert "sweep rates is at work in another process" in done.stderr
 
 
+def test_a_line_that_a_full_disk_has_torn_is_taken_back(tmp_path: Path) -> None:
+    study = start(tmp_path)
+    study.tell(study.next(0)[0], "complete", 0.5)
+    log = tmp_path / ".keypipe/sweeps/rates/trials.log"
+    whole = log.read_bytes()
+    log.write_bytes(whole + b'{"op_code":4,"worker_id":"x","tri')
+    assert len(load_study(tmp_path, "rates").list_trials()) == 1
+    assert log.read_bytes().startswith(whole + b'{"op_code":4'), "who only looks writes nothing"
+    with held(tmp_path, "rates"):
+        assert log.read_bytes() == whole
+        again = load_study(tmp_path, "rates")
+        again.tell(again.next(0)[0], "complete", 0.6)
+    assert [trial.figure for trial in load_study(tmp_path, "rates").list_trials()] == [0.5, 0.6]
+
+
 def test_a_sweep_that_is_not_there(tmp_path: Path) -> None:
     start(tmp_path)
     with pytest.raises(ConfigError, match=r"no sweep is called rate \(there are: rates\)"):
