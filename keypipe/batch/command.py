@@ -65,16 +65,42 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _tell_on_stderr() -> Progress:
-    """Return what writes a line to stderr every few seconds."""
+    """Return what writes a line to stderr every few seconds: how far it is, and about how long it goes on."""
     said = time.monotonic()
+    began: tuple[str, int, float] = ("", 0, 0.0)  # what is being done, and from where and when on
 
     def tell(what: str, done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            print(f"{done} of {total} {what}" if total else f"{done} {what}", file=sys.stderr, flush=True)  # noqa: T201
+        nonlocal said, began
+        now = time.monotonic()
+        if what != began[0]:
+            began = (what, done, now)
+        if now - said >= _SECONDS_BETWEEN_LINES:
+            said = now
+            left = estimate_left(done - began[1], now - began[2], total - done)
+            line = f"{done} of {total} {what}{left}" if total else f"{done} {what}"
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - the program's output
 
     return tell
+
+
+def estimate_left(done: int, seconds: float, left: int) -> str:
+    """Say how long work goes on at the rate that it had.
+
+    Args:
+        done: things that took ``seconds``.
+        seconds: since the first of them.
+        left: things.
+
+    Returns:
+        Such as ``, 12 min left``; empty where nobody can know.
+    """
+    if done <= 0 or left < 0:
+        return ""
+    rest = left * seconds / done
+    if rest < 60:
+        return f", {rest:.0f} s left"
+    hours, minutes = divmod(round(rest / 60), 60)
+    return f", {hours} h {minutes} min left" if hours else f", {minutes} min left"
 
 
 def _parser() -> argparse.ArgumentParser:

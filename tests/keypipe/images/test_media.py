@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from keypipe.errors import AnnotationError
-from keypipe.images.media import open_video, read_image
+from keypipe.images.media import open_timed_video, open_video, read_image
+from tests.keypipe.batch.spots import write_film
 
 # ------------------------------------------------------------------------------------ pictures
 
@@ -67,3 +68,15 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     for name in ("a.mp4", "none.mp4"):
         with pytest.raises(AnnotationError, match="not a video"), open_video(tmp_path / name):
             pass
+
+
+@pytest.mark.parametrize("skip", [0, 1, 5, 9, 12])
+def test_a_video_from_a_frame_on(tmp_path: Path, skip: int) -> None:
+    path = write_film(tmp_path / "film.avi", n_frames=10)
+    with open_timed_video(path) as (_, frames):
+        whole = list(frames)
+    assert [seconds for seconds, _ in whole] == pytest.approx([number / 25 for number in range(10)])
+    with open_timed_video(path, skip) as (_, frames):
+        rest = list(frames)
+    assert [seconds for seconds, _ in rest] == [seconds for seconds, _ in whole[skip:]]
+    assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(rest, whole[skip:], strict=True))
