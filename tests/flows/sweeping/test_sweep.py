@@ -29,12 +29,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "keypipe", "sweep", *arguments]
 
 
-def keypipe(root: Path, *arguments: str, code: int = 0) -> str:
-    """Run the command; return what it printed."""
+def keypipe(root: Path, *arguments: str, code: int = 0, log: bool = False) -> str:
+    """Run the command; return what it printed, or what went to the error channel."""
     env = environment(OMP_NUM_THREADS="1", COLUMNS="160")
     done = subprocess.run(command(*arguments), cwd=root, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
+    return done.stderr if code or log else done.stdout
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_sweep_is_killed_goes_on_and_its_best_is_taken(tmp_path: Path) -> None
     assert [trial["state"] for trial in found["trials"]] == ["complete", "running"]
     assert found["trials"][0]["values"] == {"train.lr0": 0.003, "train.mosaic": 0.0}, "as they were"
 
-    said = keypipe(root, "rates", "--trials", "3")
+    said = keypipe(root, "rates", "--trials", "3", log=True)
     assert "going on with 1 trial that ended on the way" in said
     assert "epoch 1/4" not in said.partition("trial 3: train")[0], "it goes on after its last whole epoch"
     found = json.loads(keypipe(root, "rates", "--json"))
