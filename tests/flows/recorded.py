@@ -45,7 +45,7 @@ def main(root):
     drift = os.environ.get("TOY_DRIFT", "")
     with tracking.ending(live):
         if os.environ.get("TOY_FAULT") == "train":
-            raise MemoryError("the stand-in was told to fail")
+            raise ArithmeticError("the stand-in was told to fail")
         if sleep := float(os.environ.get("TOY_SLEEP_TRAIN", "0")):
             (root / ".keypipe/asleep-train").write_text(str(os.getpid()))
             time.sleep(sleep)
