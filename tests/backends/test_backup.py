@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -53,15 +54,15 @@ def test_a_workspace_is_restored_from_its_backup(tmp_path: Path) -> None:
 
 def knows(shell: Shell, fingerprint: str) -> bool:
     """Tell whether MLflow has a training of this fingerprint."""
-    with sqlite3.connect(shell.folder / "mlflow.db") as mlflow:
+    with closing(sqlite3.connect(shell.folder / "mlflow.db")) as mlflow:
         return bool(mlflow.execute("SELECT 1 FROM tags WHERE value = ?", [fingerprint]).fetchall())
 
 
 def describe(shell: Shell) -> tuple[Any, ...]:
     """Return the runs that MLflow and Prefect know of a workspace, and the files of artifacts."""
-    with sqlite3.connect(shell.folder / "mlflow.db") as mlflow:
+    with closing(sqlite3.connect(shell.folder / "mlflow.db")) as mlflow:
         trainings = mlflow.execute("SELECT run_uuid, status, name FROM runs ORDER BY 1").fetchall()
-    with sqlite3.connect(shell.folder / ".keypipe/prefect.db") as prefect:
+    with closing(sqlite3.connect(shell.folder / ".keypipe/prefect.db")) as prefect:
         runs = prefect.execute("SELECT id, state_type, name FROM flow_run ORDER BY 1").fetchall()
     files = sorted(path.relative_to(shell.folder) for path in (shell.folder / "mlartifacts").rglob("*"))
     assert trainings
