@@ -183,7 +183,7 @@ def test_keypoints_that_a_table_left_empty_are_not_labelled() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b'{"version": "6", "shapes": [], "imagePath": "1.jpg"}', "`keypipe use FOLDER`"),
+        (b'{"version": "6", "shapes": [], "imagePath": "1.jpg"}', "`keypipe init FOLDER`"),
         (b'[{"id": 1, "data": {"image": "1.jpg"}, "annotations": []}]', "Label Studio's own JSON"),
         (b'[{"image_id": 1, "category_id": 1, "keypoints": [], "score": 0.9}]', "predictions"),
         (b'{"images": [], "annotations": [{"caption": "a cow"}]}', "captions"),

@@ -239,7 +239,7 @@ LABELME = '{"version": "6.3.1", "shapes": [], "imagePath": "1.jpg", "imageHeight
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("1.json", LABELME, "keypipe use FOLDER"),
+        ("1.json", LABELME, "keypipe init FOLDER"),
         ("annotations.xml", CVAT, "COCO Keypoints 1.0"),
         ("project.json", LABEL_STUDIO, "export it from Label Studio as `COCO`"),
         ("labels.slp", "\x89HDF", "keypipe import sleap"),
