@@ -55,7 +55,7 @@ class OneFile(Protocol):
 
 @contextmanager
 def open_one_file(kind: Format, folder: Path, heading: Heading, schema: Schema) -> Iterator[OneFile | None]:
-    """Open the one file of all images; None where each has its own.
+    """Open the one file of all images; None where each has its own. One of another format and an earlier run goes.
 
     Args:
         kind: the format.
@@ -66,6 +66,8 @@ def open_one_file(kind: Format, folder: Path, heading: Heading, schema: Schema) 
     Yields:
         What takes the images; whatever ends the block, the file then holds what it was given.
     """
+    for other in NAMES.keys() - {kind}:
+        (folder / NAMES[other]).unlink(missing_ok=True)  # it would be taken for a result of this run
     if kind == "json":
         yield None
         return

@@ -122,3 +122,12 @@ def read_rows(folder: Path, kind: Format) -> list[str]:
     if kind == "parquet":
         return [str(name) for name in pyarrow.parquet.read_table(folder / NAMES[kind])["file"].to_pylist()]
     return [entry["file_name"] for entry in json.loads((folder / NAMES[kind]).read_bytes())["images"]]
+
+
+def test_the_one_file_of_an_earlier_run_and_another_format_goes(photos: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "found"
+    kinds: list[Format] = ["parquet", "coco", "json"]
+    for kind in kinds:
+        predict(str(photos), model, output, results=kind)
+        left = {name for name in NAMES.values() if (output / name).exists()}
+        assert left == ({NAMES[kind]} if kind in NAMES else set())
