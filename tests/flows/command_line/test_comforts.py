@@ -23,7 +23,7 @@ from tests.workspace import make_workspace
 
 REPORTING = {
     ("run",), ("status",), ("retrain",), ("notify",), ("models",), ("drift",), ("doctor",), ("init",), ("runs",),
-    ("runs", "compare"), ("runs", "gc"), ("runs", "report"), ("up",), ("runs", "reproduce"),
+    ("runs", "compare"), ("runs", "gc"), ("runs", "report"), ("up",), ("runs", "reproduce"), ("predict",), ("sweep",),
 }  # fmt: skip
 """Commands that have ``--json``: all that report what there is, or what became of something."""
 

@@ -75,7 +75,13 @@ def of_the_package(folder: Path) -> set[str]:
 def of_the_server() -> dict[str, Any]:
     """Return option -> default of the server itself."""
     settings = {f"--{name.replace('_', '-')}": value for name, value in msgspec.structs.asdict(Settings()).items()}
-    return settings | {"--conf": DEFAULT_CONF, "--keypoint-conf": DEFAULT_KEYPOINT_CONF, "--device": None}
+    of_the_model = {
+        "--conf": DEFAULT_CONF,
+        "--keypoint-conf": DEFAULT_KEYPOINT_CONF,
+        "--device": None,
+        "--mirror": False,
+    }
+    return settings | of_the_model
 
 
 def of_the_docs() -> dict[str, str]:
