@@ -38,6 +38,7 @@ from keypipe.errors import PoseError
 from tasks.commands.writing.set_params import set_params
 from tasks.engine.door.training import FITNESS
 from tasks.tracking.beside import sweeps
+from tasks.tracking.client import tracking_uri
 from tasks.tracking.history import try_tag_run
 from tasks.tracking.outbox import describe_waiting
 from tasks.tracking.runs import PARENT_VARIABLE, TRIAL_VARIABLE
@@ -115,7 +116,7 @@ class _Sweep:
         """Run trials until there are so many.
 
         Raises:
-            PoseError: the data are gone, or one trial after the other fails.
+            PoseError: the data are gone, MLflow's database cannot be used, or one trial after the other fails.
         """
         self._study.begin()
         if taken := self._study.take_up():
@@ -155,6 +156,8 @@ class _Sweep:
         plan = self._study.plan
         params = {"space": "\n".join(plan.space), "fixed": "\n".join(plan.fixed), "by": plan.by}
         self._parent, why = sweeps.try_open(self._root, self._study.name, params, read_record(place, str) or "")
+        if why and not tracking_uri(self._root).startswith("http"):  # a trial would make the database, in its tree
+            raise PoseError(f"the sweep cannot be recorded: {why}")
         self._warn(why)
         if self._parent:
             write_record(place, self._parent)

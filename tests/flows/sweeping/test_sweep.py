@@ -159,3 +159,12 @@ def test_two_trainings_at_a_time_and_one_that_fails(tmp_path: Path) -> None:
 def test_parameters_that_are_wrong_are_told_before_a_sweep(tmp_path: Path) -> None:
     root = make_workspace(tmp_path / "farm", n_images=0, **{"train.epochs": "many"})
     assert "train.epochs" in keypipe(root, "rates", "train.lr0=0.1..0.2", code=2)
+
+
+@pytest.mark.slow
+def test_without_a_database_that_can_be_used_nothing_is_trained(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "farm", n_images=12)
+    (root / "mlflow.db").write_text("no database")
+    said = keypipe(root, "rates", *SPACE, "--trials", "1", code=2)
+    assert "the sweep cannot be recorded: the MLflow server sqlite:" in said
+    assert [trial["state"] for trial in json.loads(keypipe(root, "rates", "--json"))["trials"]] == ["waiting"]
