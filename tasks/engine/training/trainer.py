@@ -206,7 +206,8 @@ class Trainer(PoseTrainer):  # type: ignore[misc]
         repeat.seed_epoch(self.train_loader, *self._key, strength=self._strength)
         self._batch = -1
         self._set_loss_sigma()
-        self._catching_up, self._resumed = self._resumed, False
+        if self._resumed:  # until its first step, which may be due some epochs later
+            self._catching_up, self._resumed = True, False
         parameters = dict(unwrap_model(self.model).named_parameters())
         for name, gradient in self._left_over.items():
             parameters[name].grad = gradient.to(parameters[name].device)

@@ -84,6 +84,16 @@ def test_killed_twice_and_resumed_with_other_loading_it_ends_with_the_same_bits(
     assert read_result(scratch) == read_result(undisturbed)
 
 
+def test_a_step_that_takes_more_batches_than_an_epoch_has_comes_when_it_is_due(
+    split_once: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"arguments": {"nbs": 64, "imgsz": 64}}  # 16 batches, where an epoch has 6
+    assert train(split_once, tmp_path / "undisturbed", **options) == 0
+    assert train(split_once, tmp_path / "killed", kill_while_scoring=2, **options) == -signal.SIGKILL
+    assert train(split_once, tmp_path / "killed", **options) == 0
+    assert read_result(tmp_path / "killed") == read_result(tmp_path / "undisturbed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"workers": 2}, {"cache": "ram"}, {"workers": 1, "cache": "ram"}], ids=str)
 def test_two_undisturbed_trainings_are_equal(
