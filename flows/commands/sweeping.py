@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,10 @@ def _read_train(root: Path, space: Sequence[Dimension], fixed: Sequence[str]) ->
     params = _load(text)
     for one in space:
         for value in one.choices or (one.low, one.high):
-            _load(assign(text, one.key.split("."), value))
+            try:
+                _load(assign(text, one.key.split("."), value))
+            except ConfigError as error:  # names a line that params.yaml does not have
+                raise ConfigError(re.sub(rf"^{PARAMS_FILE}(:\d+)?: ", "", str(error))) from error
     own = {key: value for key, value in params if key not in params.arguments}
     return {**engine().read_train_arguments(), **own, **params.arguments}
 

@@ -221,7 +221,7 @@ class _Sweep:
             one: Any = task(cache_policy=NO_CACHE, **shown)(work)  # type: ignore[call-overload]
             try:
                 one(return_state=True)
-            except Exception:
+            except Exception:  # of the engine, whose server went away; the trial's own are in ``errors``
                 if not self._presence.away:
                     raise
         if not begun:

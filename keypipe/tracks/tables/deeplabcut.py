@@ -103,10 +103,12 @@ class DeepLabCutH5:
                 self._store.append(_KEY, piece, format="table")
             else:  # a table without columns pandas would leave out
                 self._store.put(_KEY, piece, format="fixed", track_times=False)
-        except Exception as error:
-            n_tracks = len(self._head.tracks)
+        except OSError:  # a full disk, above all
+            raise
+        except Exception as error:  # PyTables has errors of its own for a header that is too long
             raise PoseError(
-                f"{self._path}: pandas cannot write {n_tracks} individuals side by side ({len(self._columns)} columns);"
-                " the tables csv, parquet and sleap can hold them"
+                f"{self._path}: pandas could not write {len(self._head.tracks)} individuals beside each other"
+                f" ({len(self._columns)} columns; {error or type(error).__name__}); where these are too many,"
+                " the tables csv, parquet and sleap hold them"
             ) from error
         self._rows, self._numbers = [], []

@@ -41,8 +41,8 @@ def keypipe(root: Path, *arguments: str, code: int = 0, log: bool = False) -> st
     ("arguments", "message"),
     [
         (["rates"], "no sweep is called rates (there are: none yet)"),
-        (["rates", "train.lr=0.1..0.2"], "train.lr: unknown parameter (did you mean"),
-        (["rates", "train.batch=a|b"], "train.batch: expected a value like 16, got 'a'"),
+        (["rates", "train.lr=0.1..0.2"], "keypipe: train.lr: unknown parameter (did you mean"),
+        (["rates", "train.batch=a|b"], "keypipe: train.batch: expected a value like 16, got 'a'"),
         (["rates", "train.lr0=0.1..0.2", "--set", "train.lr0=0.3"], "the sweep tries other values of it"),
         (["rates", "train.lr0=0.1..0.2", "--set", "seed=1"], "a sweep sets keys of train alone"),
         (["train.lr0=0.1..0.2"], "a sweep's name is of letters, digits, _ and -"),
